@@ -1,0 +1,44 @@
+# Each target does all its set-up: a virtual environment in $(VENV) with what
+# constraints.txt pins, renewed when pyproject.toml or constraints.txt change.
+PYTHON ?= $(shell for p in python3.11 python3; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& echo $$p && break; done)
+VENV ?= .venv
+BIN := $(VENV)/bin
+# an absolute path would break where it holds a space
+PIP_INSTALL := PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install \
+	--no-input --disable-pip-version-check --quiet
+
+.PHONY: demo test bench docs lint clean
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/.installed-run
+	$(BIN)/sevennet-mf demo
+
+# one thread per worker: two workers fill two cores, and sums repeat
+test: $(VENV)/.installed-test
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+bench: $(VENV)/.installed-run
+	$(BIN)/python benchmarks/train_step.py
+
+docs: $(VENV)/.installed-docs
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+
+lint: $(VENV)/.installed-lint
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m mypy
+
+clean:
+	rm -rf .venv build docs/_build .pytest_cache .ruff_cache .mypy_cache *.egg-info
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+# run: without extras; test, docs, lint: with the extra of that name
+$(VENV)/.installed-%: pyproject.toml constraints.txt | $(BIN)/pip
+	$(PIP_INSTALL) -e '.$(if $(filter run,$*),,[$*])'
+	touch $@
+
+$(BIN)/pip:
+	$(if $(PYTHON),,$(error Python 3.11 not found; name it: make PYTHON=/path/python3.11))
+	$(PYTHON) -m venv $(VENV)

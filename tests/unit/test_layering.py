@@ -1,0 +1,207 @@
+"""Which module imports which, and that only host.py changes the host."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = 'sevennet_mf'
+ROOT = Path(__file__).parents[2] / PACKAGE
+SOURCES = sorted(ROOT.rglob('*.py'))
+LIGHT = ('keys', 'errors', 'config', 'host_checks', 'host_config')
+
+# layer -> the layers it may import, from low to high: imports point upwards in
+# this list only; a new top-level module or sub-package gets a line here
+ALLOWED: dict[str, tuple[str, ...]] = {
+    'keys': (),
+    'errors': (),
+    'config': ('keys', 'errors'),
+    'host_checks': ('keys', 'errors'),
+    'host_config': ('keys', 'errors', 'config', 'host_checks'),
+    'inputs': LIGHT,
+    'model': (*LIGHT, 'model'),
+    'data': (*LIGHT, 'data'),
+    'train': (*LIGHT, 'inputs', 'model', 'data', 'train'),
+    'deploy': (*LIGHT, 'inputs', 'model', 'data', 'train', 'deploy'),
+    'study': (*LIGHT, 'inputs', 'model', 'data', 'train', 'deploy', 'study'),
+    'cli': (*LIGHT, 'inputs', 'model', 'data', 'train', 'deploy', 'study', 'host'),
+}
+EXEMPT = ('__init__', 'host')  # host wires the rest into sevenn, at any layer
+
+# files with a stricter rule than their layer: all they may import beside the
+# standard library
+ONLY = {
+    'keys.py': set(),
+    'errors.py': set(),
+    'data/estimator.py': {'numpy', 'sevennet_mf.errors'},
+    'data/references.py': {
+        'numpy',
+        'ase.data',  # the symbols of the elements
+        'sevennet_mf.data.estimator',
+        'sevennet_mf.errors',
+    },
+}
+# what answers before anything heavy is loaded
+QUICK = ('__init__.py', 'keys.py', 'errors.py', 'cli.py')
+HEAVY = {'torch', 'sevenn', 'numpy', 'ase', 'e3nn', 'torch_geometric', 'matplotlib'}
+
+MUTATORS = {'update', 'pop', 'popitem', 'setdefault', 'clear'}
+MUTATORS |= {'append', 'extend', 'insert', 'remove', 'register_module'}
+
+
+def label(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def layer(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix('.py')
+
+
+def imports(tree: ast.AST, path: Path) -> Iterator[str]:
+    """Dotted names that `tree` imports; for ours down to the module."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            source = node.module or ''
+            if node.level:
+                package = (PACKAGE, *path.relative_to(ROOT).parts[:-1])
+                package = package[: len(package) + 1 - node.level]
+                source = '.'.join([*package, source]).rstrip('.')
+            for alias in node.names:
+                inner = ROOT.parent / source.replace('.', '/') / alias.name
+                is_module = inner.is_dir() or inner.with_suffix('.py').is_file()
+                ours = source.split('.')[0] == PACKAGE
+                yield f'{source}.{alias.name}' if ours and is_module else source
+
+
+def at_import_time(node: ast.AST) -> Iterator[ast.AST]:
+    """The nodes that run when the module is imported: no function bodies."""
+    for child in ast.iter_child_nodes(node):
+        if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield child
+            yield from at_import_time(child)
+
+
+def is_own(name: str) -> bool:
+    return name.split('.')[0] == PACKAGE
+
+
+def is_heavy(name: str) -> bool:
+    return name.split('.')[0] in HEAVY
+
+
+@pytest.mark.parametrize('path', SOURCES, ids=label)
+def test_imports_point_upwards(path: Path) -> None:
+    here = layer(path)
+    if here in EXEMPT:
+        return
+    assert here in ALLOWED, f'{here} has no layer: add a line to ALLOWED'
+    for name in imports(ast.parse(path.read_text()), path):
+        # the package itself offers register() and __version__ to everybody
+        if is_own(name) and name != PACKAGE:
+            other = name.split('.')[1]
+            assert other in ALLOWED[here], f'{label(path)} imports {name}'
+
+
+@pytest.mark.parametrize('file', [f for f in ONLY if (ROOT / f).is_file()])
+def test_narrow_files_import_little(file: str) -> None:
+    path = ROOT / file
+    for name in imports(ast.parse(path.read_text()), path):
+        known = name.split('.')[0] in sys.stdlib_module_names or any(
+            name == allowed or name.startswith(f'{allowed}.')
+            for allowed in ONLY[file]
+        )
+        assert known, f'{file} imports {name}'
+
+
+@pytest.mark.parametrize('file', [f for f in QUICK if (ROOT / f).is_file()])
+def test_quick_modules_load_nothing_heavy(file: str) -> None:
+    path = ROOT / file
+    body = ast.Module(list(at_import_time(ast.parse(path.read_text()))), [])
+    assert not [name for name in imports(body, path) if is_heavy(name)]
+    module = f'{PACKAGE}.{file.removesuffix(".py")}'.removesuffix('.__init__')
+    code = f'import sys, {module}; print(*sys.modules)'
+    run = subprocess.run(
+        [sys.executable, '-c', code], capture_output=True, text=True, check=True
+    )
+    assert not HEAVY & set(run.stdout.split())
+
+
+def host_names(tree: ast.AST) -> set[str]:
+    """Names in a module that are bound to sevenn or to something of its."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.split('.')[0] == 'sevenn':
+                    names.add(alias.asname or 'sevenn')
+        elif isinstance(node, ast.ImportFrom):
+            if (node.module or '').split('.')[0] == 'sevenn' and not node.level:
+                names |= {alias.asname or alias.name for alias in node.names}
+        elif isinstance(node, ast.Assign):
+            value = ast.unparse(node.value)  # import_module('sevenn.x')
+            if 'import_module(' in value and "('sevenn" in value:
+                names |= {t.id for t in node.targets if isinstance(t, ast.Name)}
+    return names
+
+
+def root(node: ast.AST) -> str:
+    """The name an attribute or item belongs to: `a` of `a.b['c'].d`."""
+    while isinstance(node, ast.Attribute | ast.Subscript | ast.Starred):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else ''
+
+
+def host_changes(tree: ast.AST) -> list[int]:
+    """Line numbers where `tree` assigns into, deletes from or mutates sevenn."""
+    names = host_names(tree)
+    lines = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute | ast.Subscript):
+            changes = isinstance(node.ctx, ast.Store | ast.Del)
+            target: ast.AST = node
+        elif isinstance(node, ast.Call) and node.args and root(node.func) in (
+            'setattr',
+            'delattr',
+        ):
+            changes, target = True, node.args[0]
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            changes, target = node.func.attr in MUTATORS, node.func.value
+        else:
+            continue
+        if changes and root(target) in names:
+            lines.append(node.lineno)
+    return lines
+
+
+@pytest.mark.parametrize('path', SOURCES, ids=label)
+def test_only_host_changes_the_host(path: Path) -> None:
+    if layer(path) != 'host':
+        assert host_changes(ast.parse(path.read_text())) == []
+
+
+@pytest.mark.parametrize(
+    'line',
+    [
+        'import sevenn\nsevenn.model_build.patch_modules = f',
+        'import sevenn.model_build as mb\nmb.patch_modules = f',
+        'from sevenn import model_build\nmodel_build.a, b = 1, 2',
+        'from sevenn import model_build as m\nsetattr(m, "patch_modules", f)',
+        'import sevenn._const as c\nc.DEFAULTS["a"] = 1',
+        'import sevenn._const as c\nc.DEFAULTS.update(a=1)',
+        'import sevenn._const as c\ndel c.DEFAULTS',
+        'from sevenn.nn.linear import IrrepsLinear\nIrrepsLinear.forward += f',
+        'import importlib\nm = importlib.import_module("sevenn.util")\nm.a = 1',
+    ],
+)
+def test_a_change_of_the_host_is_seen(line: str) -> None:
+    assert host_changes(ast.parse(line)) == [line.count('\n') + 1]
+
+
+def test_use_of_the_host_is_allowed() -> None:
+    code = 'import sevenn.util as u\nx = u.f(1)\nx.y = u.z\nz = {}\nz[u.k] = 1'
+    assert host_changes(ast.parse(code)) == []
