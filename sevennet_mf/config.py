@@ -1,0 +1,286 @@
+"""The `fidelity` blocks of the YAML as pydantic models.
+
+The reference page in docs/ is generated from the descriptions in this file.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+)
+from pydantic_core import ErrorDetails
+
+from sevennet_mf.errors import UserError, nearest
+
+# 'common' is what the potential with theta_T = 0 is called
+RESERVED_NAMES = ('common', 'total', 'all')
+NAME_PATTERN = re.compile(r'[A-Za-z0-9][A-Za-z0-9_.+-]*')
+
+
+def _not_bool(value: Any) -> Any:
+    if isinstance(value, bool):  # a bool is an int in Python: `yes` would be 1.0
+        raise ValueError('must be a number')
+    return value
+
+
+def _a_name(value: Any) -> Any:
+    if not isinstance(value, str) or not NAME_PATTERN.fullmatch(value):
+        raise ValueError(
+            'a fidelity name is a quoted word of letters, digits and _ . + -'
+        )
+    if value.lower() in RESERVED_NAMES:
+        raise ValueError(f'{value!r} is reserved: {", ".join(RESERVED_NAMES)}')
+    return value
+
+
+Name = Annotated[str, BeforeValidator(_a_name)]
+Positive = Annotated[
+    float, BeforeValidator(_not_bool), Field(gt=0, allow_inf_nan=False)
+]
+NonNegative = Annotated[
+    float, BeforeValidator(_not_bool), Field(ge=0, allow_inf_nan=False)
+]
+Count = Annotated[int, BeforeValidator(_not_bool), Field(ge=1)]
+Energy = Annotated[float, BeforeValidator(_not_bool), Field(allow_inf_nan=False)]
+Site = Literal[
+    'self_interaction_1', 'self_interaction_2', 'output', 'node_embedding'
+]
+
+
+class Block(BaseModel):
+    """A block of the YAML: unknown keys are errors."""
+
+    model_config = ConfigDict(extra='forbid')
+
+
+class ModelFidelity(Block):
+    """`model.fidelity`: how weights depend on the fidelity."""
+
+    encoding: Literal['bias', 'gain', 'lora'] = Field(
+        'bias',
+        description='Form of the fidelity-owned weights. `bias`: y = W x + b_f (the '
+        'paper; files are plain SevenNet multi-modal checkpoints). `gain`: '
+        'y = (1 + g_f) (W x) + b_f. `lora`: y = (W + A_f B_f) x + b_f.',
+    )
+    rank: Count = Field(
+        4, description='Rank r of A_f B_f within each irrep; only `lora` reads it.'
+    )
+    sites: list[Site] = Field(
+        ['self_interaction_1', 'self_interaction_2', 'output'],
+        min_length=1,
+        description='Linear layers that get fidelity-owned weights: before and '
+        'after each convolution, the first layer of the readout, and the atom '
+        'type embedding.',
+    )
+    scale: Literal['shared', 'per_fidelity'] = Field(
+        'shared',
+        description='One energy scale for all fidelities, or one each. The atomic '
+        'shift is always one per fidelity.',
+    )
+
+    @field_validator('sites')
+    @classmethod
+    def _each_once(cls, sites: list[str]) -> list[str]:
+        return list(dict.fromkeys(sites))
+
+
+class ComponentWeight(Block):
+    """Loss weights of one fidelity, by label."""
+
+    energy: Positive = Field(1.0, description='Weight of its energies.')
+    force: Positive = Field(1.0, description='Weight of its forces.')
+    stress: Positive = Field(1.0, description='Weight of its stresses.')
+
+
+class TrainFidelity(Block):
+    """`train.fidelity`: what the fidelities count for in training."""
+
+    target: Name | None = Field(
+        None,
+        description='The fidelity that is wanted: its metric picks the best '
+        'checkpoint and drives the scheduler. Default: the last of `order`.',
+    )
+    loss_weight: (
+        dict[Name, Positive | ComponentWeight] | Literal['balanced']
+    ) = Field(
+        default_factory=dict,
+        description='Weight of each fidelity in the loss: a number, or one each '
+        'for `energy`, `force`, `stress`; fidelities left out weigh 1. '
+        '`balanced`: every fidelity weighs the same, however many structures '
+        'it has.',
+    )
+    sampling: dict[Name, Positive] | Literal['proportional', 'balanced'] = Field(
+        'proportional',
+        description='How batches are drawn. `proportional`: each structure once '
+        'per epoch. `balanced`: equal shares of each fidelity. Or shares, as in '
+        '`{pbe: 3, r2scan: 1}`.',
+    )
+    regularization: NonNegative = Field(
+        1.0e-6,
+        description='L2 penalty on the effective fidelity-owned weights only '
+        '(lambda_R).',
+    )
+    checkpoint_every: Count = Field(
+        500,
+        description='Optimiser steps between resumable checkpoints: what a '
+        '`kill -9` may lose.',
+    )
+
+
+class DataFidelity(Block):
+    """`data.fidelity`: the fidelities and their reference energies."""
+
+    order: list[Name] | None = Field(
+        None,
+        min_length=1,
+        description='The fidelities from low to high. Default: the order in which '
+        '`load_trainset_path` names them; required with `key`.',
+    )
+    base: Name | None = Field(
+        None,
+        description='The fidelity whose reference energies the others are fitted '
+        'against. Default: the first of `order`.',
+    )
+    reference_energies: (
+        Literal['aligned', 'independent'] | dict[Name, dict[str, Energy]]
+    ) = Field(
+        'aligned',
+        description='Energy of each element at each fidelity, subtracted before '
+        'training. `aligned`: fitted to the differences from the base. '
+        '`independent`: fitted to each fidelity alone. Or numbers in eV for some '
+        'elements, as in `{r2scan: {In: -3.1}}`, the rest being aligned.',
+    )
+    key: str | None = Field(
+        None,
+        description="Read each structure's fidelity from this key of its "
+        '`atoms.info`.',
+    )
+    about: dict[Name, dict[str, str | int | float | bool | None]] = Field(
+        default_factory=dict,
+        description='Free notes on each level of theory (functional, '
+        'pseudopotentials, dispersion), kept in every checkpoint.',
+    )
+
+    @field_validator('order')
+    @classmethod
+    def _no_repeats(cls, order: list[str] | None) -> list[str] | None:
+        if order and len(set(order)) < len(order):
+            raise ValueError('names must differ')
+        return order
+
+
+class DataEntry(Block):
+    """One entry of a `load_*_path` list."""
+
+    file: str | Annotated[list[str], Field(min_length=1)] = Field(
+        description='A file that ASE reads, a SevenNet graph file (`.pt`), a '
+        '`structure_list`, a pattern with `*` or `{a,b}`, or a list of these.'
+    )
+    fidelity: Name | None = Field(
+        None, description='Fidelity of all its structures; else `key` tells.'
+    )
+    energy_key: str | None = Field(
+        None,
+        description='Key of `atoms.info` that holds the total energy (eV). '
+        'Default: what ASE reads as energy, the free energy where there is one.',
+    )
+    force_key: str | None = Field(
+        None,
+        description='Key of `atoms.arrays` that holds the forces (eV/Å); `null`: '
+        'these structures have none. Default: what ASE reads as forces.',
+    )
+    stress_key: str | None = Field(
+        None,
+        description='Key of `atoms.info` that holds the stress (eV/Å^3, ASE sign '
+        'and order); `null`: none. Default: what ASE reads as stress.',
+    )
+    index: str = Field(':', description='Which frames of each file, as ASE has it.')
+    format: str | None = Field(
+        None, description='File format by its ASE name, if the file name lies.'
+    )
+
+    @field_validator('index', mode='before')
+    @classmethod
+    def _as_text(cls, index: Any) -> Any:
+        is_number = isinstance(index, int) and not isinstance(index, bool)
+        return str(index) if is_number else index
+
+
+AnyBlock = TypeVar('AnyBlock', bound=Block)
+
+# pydantic's words, and those of somebody who writes YAML
+PLAIN_WORDS = {
+    'Input should be': 'must be',
+    ', unable to parse string as a number': '',
+    ', unable to parse string as an integer': '',
+    ', got a number with a fractional part': '',
+    'List should have at least 1 item after validation, not 0': 'must not be empty',
+    ' or instance of ComponentWeight': '',
+    'a valid dictionary': 'a block of keys',
+    'a valid integer': 'a whole number',
+    'a valid list': 'a list',
+    'a valid number': 'a number',
+    'a valid string': 'a text',
+}
+
+
+def validate(block: type[AnyBlock], values: Any, where: str) -> AnyBlock:
+    """Return `values` as a `block`; `where` is its path in the YAML, for errors.
+
+    Raises UserError: one line that names the key, the value and the nearest key.
+    """
+    if values is None:
+        values = {}
+    if not isinstance(values, dict):
+        raise UserError(f'{where} must be a block of keys, got {values!r}.')
+    try:
+        return block.model_validate(values)
+    except ValidationError as error:
+        raise UserError(_one_line(error, block, where)) from None
+
+
+def _one_line(error: ValidationError, block: type[Block], where: str) -> str:
+    first = _most_telling(error)
+    # tags such as 'dict[...]' or 'constrained-str' are pydantic's, not the user's
+    path = [str(p) for p in first['loc'] if isinstance(p, int) or _is_typed(p)]
+    key = '.'.join([where, *path])
+    if first['type'] == 'extra_forbidden':
+        inner = ComponentWeight if 'ComponentWeight' in first['loc'] else block
+        known = list(inner.model_fields)
+        return (
+            f'{key} is not a known key.{nearest(path[-1], known)} '
+            f'Known: {", ".join(known)}.'
+        )
+    if first['type'] == 'missing':
+        return f'{key} is missing.'
+    message = first['msg'].removeprefix('Value error, ')
+    for theirs, ours in PLAIN_WORDS.items():
+        message = message.replace(theirs, ours)
+    given = first['input']
+    words = re.findall(r"'(\w+)'", message) if 'literal' in first['type'] else []
+    hint = nearest(str(given), words) if isinstance(given, str) else ''
+    return f'{key}: {message}, got {given!r}.{hint}'
+
+
+def _most_telling(error: ValidationError) -> ErrorDetails:
+    """Of a union's errors the one about what the user meant to write."""
+    errors = error.errors(include_url=False)
+    misspelt = [e for e in errors if e['type'] == 'extra_forbidden']
+    words = [
+        e
+        for e in errors
+        if e['type'] == 'literal_error' and isinstance(e['input'], str)
+    ]
+    return max(misspelt or words or errors, key=lambda e: len(e['loc']))
+
+
+def _is_typed(part: str) -> bool:
+    return part not in ('ComponentWeight', 'str') and not re.search(r'[\[\(]', part)

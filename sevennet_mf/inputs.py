@@ -1,0 +1,260 @@
+"""From a YAML file to the host's three configuration dictionaries.
+
+host.py puts this before `sevenn.parse_input.read_config_yaml`; a YAML without a
+fidelity goes on to the host untouched.
+"""
+
+from __future__ import annotations
+
+import copy
+import glob
+import os
+import re
+from typing import Any
+
+import yaml
+
+from sevennet_mf import keys
+from sevennet_mf.config import (
+    DataEntry,
+    DataFidelity,
+    ModelFidelity,
+    TrainFidelity,
+    validate,
+)
+from sevennet_mf.errors import UserError, nearest, unknown
+
+Config = dict[str, Any]
+SECTIONS = ('model', 'train', 'data')
+
+# What the host's own multi-modal training is written with
+HOST_MODALITY_KEYS = {
+    'model': tuple(keys.SITE_SWITCH.values()),
+    'train': ('use_modality', 'use_weight', 'default_modal'),
+    'data': ('use_modal_wise_shift', 'use_modal_wise_scale'),
+}
+HOST_ENTRY_KEYS = ('data_modality', 'file_list', 'data_weight')
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads `lr: 1e-4` as a number, as YAML 1.2 has it; PyYAML makes it a text."""
+
+
+_Loader.add_implicit_resolver(
+    'tag:yaml.org,2002:float',
+    re.compile(r'[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$'),
+    list('-+0123456789'),
+)
+
+
+def load_yaml(filename: str) -> Config:
+    """Return the sections of a YAML file; UserError if it is not such a file."""
+    try:
+        with open(filename, encoding='utf-8') as stream:
+            sections = yaml.load(stream, Loader=_Loader)
+    except FileNotFoundError:
+        raise UserError(f'no such file: {filename}') from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f'{filename} cannot be read: {error}') from None
+    except yaml.YAMLError as error:
+        reason = ' '.join(str(error).split())
+        raise UserError(f'{filename} is not valid YAML: {reason}') from None
+    if not isinstance(sections, dict):
+        raise UserError(
+            f'{filename} must have the sections model, train and data; it holds '
+            f'{type(sections).__name__}.'
+        )
+    return sections
+
+
+def has_fidelity(sections: Config) -> bool:
+    """Whether a YAML asks for multi-fidelity training."""
+    for name in SECTIONS:
+        section = sections.get(name)
+        if isinstance(section, dict) and 'fidelity' in section:
+            return True
+    return any(
+        isinstance(entry, dict) and 'fidelity' in entry
+        for entries in _load_paths(sections.get('data')).values()
+        for entry in (entries if isinstance(entries, list) else [entries])
+    )
+
+
+def from_sections(sections: Config) -> tuple[Config, Config, Config]:
+    """Return the host's (model, train, data) dictionaries of a multi-fidelity YAML.
+
+    The `fidelity` blocks become the plain flat keys of keys.py, and the host's own
+    modality keys are set to what the model needs. Raises UserError for anything
+    that is not understood: nothing is ignored.
+    """
+    sections = copy.deepcopy(sections)  # the host pops keys out of what it reads
+    for name in sections:
+        if name not in SECTIONS:
+            raise unknown('a section of the YAML', name, SECTIONS)
+    for name in SECTIONS:
+        if not isinstance(sections.setdefault(name, {}), dict):
+            raise UserError(f'section {name} must be a block of keys.')
+    _refuse_host_modality(sections)
+    blocks: dict[str, Any] = {
+        'model': validate(
+            ModelFidelity, sections['model'].pop('fidelity', {}), 'model.fidelity'
+        ),
+        'train': validate(
+            TrainFidelity, sections['train'].pop('fidelity', {}), 'train.fidelity'
+        ),
+        'data': validate(
+            DataFidelity, sections['data'].pop('fidelity', {}), 'data.fidelity'
+        ),
+    }
+    entries = {
+        name: _entries(name, value)
+        for name, value in _load_paths(sections['data']).items()
+    }
+    if not entries.get('load_trainset_path'):
+        raise UserError('data.load_trainset_path is missing: nothing to train on.')
+    _complete(blocks['model'], blocks['train'], blocks['data'], entries)
+    return _host_configs(sections, blocks, entries)
+
+
+def _load_paths(data: Any) -> Config:
+    if not isinstance(data, dict):
+        return {}
+    return {
+        name: value
+        for name, value in data.items()
+        if isinstance(name, str)
+        and name.startswith('load_')
+        and name.endswith('_path')
+    }
+
+
+def _refuse_host_modality(sections: Config) -> None:
+    for section, names in HOST_MODALITY_KEYS.items():
+        for name in names:
+            if name in sections[section]:  # false, too: a site may be on
+                raise UserError(
+                    f"{section}.{name} belongs to SevenNet's modality training and "
+                    'cannot stand beside a `fidelity` block. Remove it: the '
+                    '`fidelity` blocks set it.'
+                )
+    for load, entries in _load_paths(sections['data']).items():
+        for entry in entries if isinstance(entries, list) else [entries]:
+            for name in HOST_ENTRY_KEYS:
+                if isinstance(entry, dict) and name in entry:
+                    raise UserError(
+                        f"data.{load}: {name!r} belongs to SevenNet's modality "
+                        'training and cannot stand beside `fidelity`. Write '
+                        '`- {file: ..., fidelity: ...}` instead.'
+                    )
+
+
+def _entries(name: str, value: Any) -> list[Config]:
+    """One `load_*_path` as plain dictionaries whose files all exist."""
+    result = []
+    for i, entry in enumerate(value if isinstance(value, list) else [value]):
+        where = f'data.{name}[{i}]'
+        if isinstance(entry, str):
+            entry = {'file': entry}
+        plain = validate(DataEntry, entry, where).model_dump(exclude_unset=True)
+        given = plain['file']
+        patterns = given if isinstance(given, list) else [given]
+        plain['file'] = [path for p in patterns for path in _expand(p, where)]
+        result.append(plain)
+    return result
+
+
+def _expand(pattern: str, where: str) -> list[str]:
+    from braceexpand import braceexpand
+
+    found: list[str] = []
+    try:
+        parts = [pattern] if os.path.isfile(pattern) else list(braceexpand(pattern))
+    except ValueError:
+        raise UserError(f'{where}: a brace is not closed in {pattern!r}.') from None
+    for part in parts:
+        matches = sorted(glob.glob(part)) if glob.has_magic(part) else [part]
+        files = [m for m in matches if os.path.isfile(m)]
+        if not files:
+            folder = os.path.dirname(part) or '.'
+            here = os.listdir(folder) if os.path.isdir(folder) else []
+            hint = nearest(os.path.basename(part), here)
+            raise UserError(f'{where}: no such file: {part}.{hint}')
+        found += files
+    return found
+
+
+def _complete(
+    model: ModelFidelity,
+    train: TrainFidelity,
+    data: DataFidelity,
+    entries: dict[str, list[Config]],
+) -> None:
+    """Fill in order, base and target, and check every fidelity that is named."""
+    named = [
+        (f'data.{load}[{i}].fidelity', entry.get('fidelity'))
+        for load, listed in entries.items()
+        for i, entry in enumerate(listed)
+    ]
+    for where, name in named:
+        if name is None and data.key is None:
+            raise UserError(
+                f'{where} is missing. Name the fidelity of the file, or set '
+                "data.fidelity.key to read it from each structure's info."
+            )
+    if data.order is None:
+        if any(name is None for _, name in named):
+            raise UserError(
+                'data.fidelity.order is missing. It is required with '
+                'data.fidelity.key: list the fidelities from low to high.'
+            )
+        in_training = [e['fidelity'] for e in entries['load_trainset_path']]
+        data.order = list(dict.fromkeys(in_training))
+    data.base = data.base or data.order[0]
+    train.target = train.target or data.order[-1]
+    named += [
+        ('data.fidelity.base', data.base),
+        ('train.fidelity.target', train.target),
+        *(('data.fidelity.about', name) for name in data.about),
+    ]
+    for where, value in (
+        ('train.fidelity.loss_weight', train.loss_weight),
+        ('train.fidelity.sampling', train.sampling),
+        ('data.fidelity.reference_energies', data.reference_energies),
+    ):
+        if isinstance(value, dict):
+            named += [(where, name) for name in value]
+    for where, name in named:
+        if name is not None and name not in data.order:
+            raise unknown(
+                where,
+                name,
+                data.order,
+                'Correct it, or add it to data.fidelity.order.',
+            )
+    if isinstance(train.sampling, dict):
+        lacking = [name for name in data.order if name not in train.sampling]
+        if lacking:
+            raise UserError(
+                f'train.fidelity.sampling has no share for {lacking}; give each '
+                'fidelity one.'
+            )
+    if train.loss_weight == 'balanced' and train.sampling != 'proportional':
+        raise UserError(
+            "train.fidelity.loss_weight: 'balanced' and a sampling other than "
+            "'proportional' would count twice. Keep one of the two."
+        )
+
+
+def _host_configs(
+    sections: Config, blocks: dict[str, Any], entries: dict[str, list[Config]]
+) -> tuple[Config, Config, Config]:
+    import sevennet_mf.host_config as host_config
+
+    order = blocks['data'].order
+    model = host_config.model(sections['model'], blocks['model'], order)
+    train = host_config.train(sections['train'], order)
+    data = host_config.data(sections['data'], blocks['model'], order, entries)
+    model[keys.FIDELITY_MODEL] = blocks['model'].model_dump()
+    train[keys.FIDELITY_TRAIN] = blocks['train'].model_dump()
+    data[keys.FIDELITY_DATA] = blocks['data'].model_dump()
+    return model, train, data

@@ -1,0 +1,33 @@
+"""Keys of the YAML, of checkpoints and of graphs, with shape, dtype and unit."""
+
+from typing import Final
+
+# ---- flat keys of the merged configuration (plain builtins, saved in checkpoints)
+# The host merges the sections of the YAML into one dictionary, where three keys
+# named `fidelity` would collapse into one.
+FIDELITY_MODEL: Final[str] = 'fidelity_model'
+FIDELITY_TRAIN: Final[str] = 'fidelity_train'
+FIDELITY_DATA: Final[str] = 'fidelity_data'
+# dict | names, order, target, references, data hashes, versions: see provenance.py
+PROVENANCE: Final[str] = 'fidelity_provenance'
+# dict | what `--resume` needs beside the weights; a key of the checkpoint file
+TRAINING_STATE: Final[str] = 'fidelity_training_state'
+
+# ---- keys of a graph
+# (n_graphs,) int64 | index of each graph's fidelity in the model's modal map
+FIDELITY_INDEX: Final[str] = 'fidelity_index'
+# (n_graphs,) int64 | index of each graph in its dataset, for messages
+STRUCTURE_INDEX: Final[str] = 'structure_index'
+# (n_graphs,) float32 | 1, or 0 for a graph that only fills up a batch
+SAMPLE_WEIGHT: Final[str] = 'sample_weight'
+
+# ---- the sites of the YAML and the host's switch for each
+SITE_SWITCH: Final[dict[str, str]] = {
+    'node_embedding': 'use_modal_node_embedding',
+    'self_interaction_1': 'use_modal_self_inter_intro',
+    'self_interaction_2': 'use_modal_self_inter_outro',
+    'output': 'use_modal_output_block',
+}
+
+# eV/Å^3 -> kbar, the host's factor
+KBAR: Final[float] = 1602.1766208
