@@ -1,0 +1,1 @@
+"""Layers with fidelity-owned weights, and how they get into SevenNet's model."""

@@ -1,0 +1,131 @@
+"""From the host's layers to layers with fidelity sites."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn as nn
+from sevenn.nn.linear import IrrepsLinear
+
+from sevennet_mf import keys
+from sevennet_mf.errors import HostError
+from sevennet_mf.model.encodings import fidelity_linear
+from sevennet_mf.model.linear import FidelityLinear
+
+# Name of the host's layers at each site, as its patch_modality() picks them. The
+# first two are ends of names: '0_self_interaction_1', 'ghost_onehot_to_feature_x'.
+SITE_LAYER = {
+    'node_embedding': 'onehot_to_feature_x',
+    'self_interaction_1': 'self_interaction_1',
+    'self_interaction_2': 'self_interaction_2',
+    'output': 'reduce_input_to_hidden',
+}
+# The layers that only the whole model holds, not a segment of a parallel one
+WHOLE_MODEL = ('onehot_idx_to_onehot', 'force_output')
+
+
+def patch_fidelity(layers: OrderedDict, config: dict[str, Any]) -> OrderedDict:
+    """Put a FidelityLinear in the place of each host layer at a chosen site.
+
+    layers: not yet instantiated, all or one segment of a parallel model.
+    Untouched where the configuration has no fidelity, or one only: one fidelity
+    is the plain host model. Raises HostError if a whole model lacks a site.
+    """
+    fidelity = config.get(keys.FIDELITY_MODEL)
+    if not fidelity or not config.get('use_modality', False):
+        return layers
+    patched = OrderedDict(layers)
+    for site in fidelity['sites']:
+        names = [
+            name
+            for name, layer in layers.items()
+            if name.endswith(SITE_LAYER[site]) and isinstance(layer, IrrepsLinear)
+        ]
+        if not names and all(name in layers for name in WHOLE_MODEL):
+            raise HostError(
+                f'the model has no layer {SITE_LAYER[site]!r} for the site {site!r} '
+                'of model.fidelity.sites'
+            )
+        for name in names:
+            patched[name] = _at_site(layers[name], config, fidelity)
+    return patched
+
+
+def _at_site(
+    layer: IrrepsLinear, config: dict[str, Any], fidelity: dict[str, Any]
+) -> FidelityLinear:
+    return fidelity_linear(
+        fidelity['encoding'],
+        fidelity['rank'],
+        irreps_in=layer.irreps_in,
+        irreps_out=layer.irreps_out,
+        data_key_in=layer.key_input,
+        data_key_out=layer.key_output,
+        data_key_modal_attr=layer.key_modal_attr,
+        num_modalities=config['_number_of_modalities'],
+        **layer.linear_kwargs,
+    )
+
+
+def fidelity_layers(model: nn.Module) -> list[FidelityLinear]:
+    """The layers of `model` that own weights per fidelity, in order."""
+    return [m for m in model.modules() if isinstance(m, FidelityLinear)]
+
+
+def theta_of(model: nn.Module, fidelity: int) -> list[nn.Parameter]:
+    """Every Parameter that a fidelity owns: its theta_T."""
+    return [p for layer in fidelity_layers(model) for p in layer.theta(fidelity)]
+
+
+def drop_absent_gradients(model: nn.Module, present: list[bool]) -> None:
+    """Forget the gradients of fidelities that are not `present` in a batch.
+
+    They are zero, but Adam moves a weight whose gradient is zero and leaves one
+    alone whose gradient is None.
+    """
+    for fidelity, is_present in enumerate(present):
+        if not is_present:
+            for parameter in theta_of(model, fidelity):
+                parameter.grad = None
+
+
+@contextmanager
+def common_potential(model: nn.Module) -> Iterator[None]:
+    """Within, `model` is the common potential: every theta_T counts as zero."""
+    layers = fidelity_layers(model)
+    before = [layer.use_theta for layer in layers]
+    for layer in layers:
+        layer.use_theta = False
+    try:
+        yield
+    finally:
+        for layer, use_theta in zip(layers, before, strict=True):
+            layer.use_theta = use_theta
+
+
+def carry_theta(
+    source: dict[str, torch.Tensor], target: dict[str, torch.Tensor]
+) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """Split a state dict into what the host's backend conversion knows, and ours.
+
+    The host asserts on names it does not know and drops `linear.bias` without a
+    word; linear layers are the same in every backend, so both carry over as
+    they are. Returns (what the host may see, what to put into its result).
+    Raises HostError if `target` has no place for one of them.
+    """
+    marks = ('.gain.', '.lora_a.', '.lora_b.', '.lora_down.', '.lora_up.')
+    ours = {
+        name: value
+        for name, value in source.items()
+        if any(mark in name for mark in marks)
+        or (name.endswith('.linear.bias') and value.numel())
+    }
+    for name, value in ours.items():
+        if name not in target or target[name].shape != value.shape:
+            raise HostError(f'the converted model has no place for {name}')
+    rest = {name: value for name, value in source.items() if name not in ours}
+    return rest, ours

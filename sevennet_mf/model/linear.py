@@ -1,0 +1,226 @@
+"""FidelityLinear: the host's IrrepsLinear with weights that a fidelity owns."""
+
+import math
+from typing import Optional
+
+import sevenn._keys as KEY
+import torch
+import torch.nn as nn
+from e3nn.o3 import Irreps, Linear
+from e3nn.util.jit import compile_mode
+from sevenn._const import AtomGraphDataType
+from sevenn.nn.linear import IrrepsLinear
+
+from sevennet_mf.model import host_weight
+
+
+def scalar_of_component(irreps: Irreps) -> torch.Tensor:
+    """The number of the 0e copy each component is, (irreps.dim,) int64.
+
+    A component that is no 0e gets the count of 0e copies: one past the end.
+    """
+    past_end = irreps.count('0e')
+    numbers: list[int] = []
+    scalar = 0
+    for mul, ir in irreps:
+        if ir.is_scalar():
+            numbers.extend(range(scalar, scalar + mul))
+            scalar += mul
+        else:
+            numbers.extend([past_end] * (mul * ir.dim))
+    return torch.tensor(numbers, dtype=torch.int64)
+
+
+@compile_mode('script')
+class FidelityLinear(IrrepsLinear):
+    """y = W x + b_f: shared weights W, and a bias b_f that fidelity f owns.
+
+    Reads data[data_key_in] (n_atoms, irreps_in.dim) and data['modal_attr'],
+    the one-hot fidelity of each graph, (n_graphs, n_fidelities); writes
+    data[data_key_out] (n_atoms, irreps_out.dim). b_f acts on the 0e outputs: it
+    is what concatenating the one-hot fidelity to x amounts to, the "modified
+    linear" of arXiv 2409.07947. `GainLinear` and `LoraLinear` own more.
+
+    W (`weight`) and each fidelity's own weights are Parameters of their own, so
+    that any fidelity can be frozen or left out of an optimiser. State dicts hold
+    the host's single flat `linear.weight` instead: see host_weight.py.
+    """
+
+    encoding = 'bias'
+
+    def __init__(
+        self,
+        irreps_in: Irreps,
+        irreps_out: Irreps,
+        data_key_in: str,
+        data_key_out: Optional[str] = None,
+        data_key_modal_attr: str = KEY.MODAL_ATTR,
+        num_modalities: int = 2,
+        lazy_layer_instantiate: bool = True,
+        **linear_kwargs,
+    ) -> None:
+        super().__init__(
+            irreps_in,
+            irreps_out,
+            data_key_in,
+            data_key_out,
+            data_key_modal_attr,
+            **linear_kwargs,
+        )
+        # False evaluates the common potential: every theta_T counts as zero
+        self.use_theta = True
+        self.set_num_modalities(num_modalities)
+        if not lazy_layer_instantiate:
+            self.instantiate()
+
+    def set_num_modalities(self, num_modalities: int) -> None:
+        """Set the number of fidelities; the host calls this while it builds."""
+        if self.layer_instantiated:
+            raise ValueError('Layer already instantiated, can not change fidelities')
+        if num_modalities < 2:
+            raise ValueError('one fidelity needs the host layer, not FidelityLinear')
+        self.num_modalities = num_modalities
+
+    def instantiate(self) -> None:
+        if self.layer_instantiated:
+            raise ValueError('Linear layer already exists')
+        kwargs = dict(self.linear_kwargs)
+        has_bias = bool(kwargs.pop('biases', False))
+        self.linear = Linear(
+            self.irreps_in,
+            self.irreps_out,
+            internal_weights=False,
+            shared_weights=True,
+            **kwargs,
+        )
+        n_scalar = self.irreps_out.count('0e')
+        self.weight = nn.Parameter(torch.randn(self.linear.weight_numel))
+        # several processes wait for the gradient of every weight that wants one
+        self.common_bias = nn.Parameter(
+            torch.zeros(n_scalar if has_bias else 0), requires_grad=has_bias
+        )
+        # zero, so that a pretrained model is reproduced at step 0
+        self.bias = self.per_fidelity(n_scalar)
+        self.register_buffer(
+            'to_scalar', scalar_of_component(self.irreps_out), persistent=False
+        )
+        self._keep_host_units()
+        self.instantiate_encoding()
+        self.register_state_dict_post_hook(host_weight.write)
+        self.register_load_state_dict_pre_hook(host_weight.read)
+        self.layer_instantiated = True
+
+    def instantiate_encoding(self) -> None:
+        """Make the weights beyond the bias; for sub-classes."""
+
+    def per_fidelity(self, size: int, random: bool = False) -> nn.ParameterList:
+        """One Parameter of `size` per fidelity: zeros, or normal deviates."""
+        make = torch.randn if random else torch.zeros
+        return nn.ParameterList(
+            nn.Parameter(make(size)) for _ in range(self.num_modalities)
+        )
+
+    def _keep_host_units(self) -> None:
+        # The host appends the one-hot fidelity to the 0e inputs, and e3nn divides
+        # a 0e output by sqrt(number of 0e inputs). W and b stay in the host's
+        # units, so that files agree to the last bit; the factors stand here.
+        n_in = self.irreps_in.count('0e')
+        n_host = n_in + self.num_modalities
+        self.bias_scale = 1.0 / math.sqrt(n_host)
+        shrink = math.sqrt(n_in / n_host)
+        parts = [torch.ones(0)]
+        for ins in self.linear.instructions:
+            is_scalar = self.irreps_out[ins.i_out].ir.is_scalar()
+            parts.append(
+                torch.full((math.prod(ins.path_shape),), shrink if is_scalar else 1.0)
+            )
+        self.register_buffer('weight_scale', torch.cat(parts), persistent=False)
+
+    def fidelity_of_atoms(self, data: AtomGraphDataType) -> torch.Tensor:
+        """The one-hot fidelity of each atom, (n_atoms, n_fidelities)."""
+        x = data[self.key_input]
+        one_hot = data[self.key_modal_attr].reshape(-1, self.num_modalities)
+        one_hot = one_hot.to(x.dtype)  # (n_graphs, n_fidelities)
+        if self._is_batch_data:
+            return one_hot[data[KEY.BATCH]]  # (n_graphs, ) -> (n_atoms, )
+        return one_hot.expand(x.shape[0], -1)
+
+    def scalar_rows(self, rows: torch.Tensor) -> torch.Tensor:
+        """(n, n_scalar) -> (n, irreps_out.dim), zero where there is no 0e."""
+        padded = torch.cat([rows, rows.new_zeros(rows.shape[0], 1)], dim=1)
+        return padded.index_select(1, self.to_scalar)
+
+    def encode(
+        self, x: torch.Tensor, y: torch.Tensor, one_hot: torch.Tensor
+    ) -> torch.Tensor:
+        """What an encoding does to y = W x beyond the bias: nothing here."""
+        return y
+
+    def forward(self, data: AtomGraphDataType) -> AtomGraphDataType:
+        assert self.linear is not None, 'Layer is not instantiated'
+        x = data[self.key_input]
+        y = self.linear(x, self.weight * self.weight_scale)
+        if self.use_theta:
+            one_hot = self.fidelity_of_atoms(data)
+            y = self.encode(x, y, one_hot)
+            rows = torch.stack([b for b in self.bias]) * self.bias_scale
+            y = torch.addmm(y, one_hot, self.scalar_rows(rows))
+        if self.common_bias.numel() > 0:
+            y = y + self.scalar_rows(self.common_bias.unsqueeze(0))
+        data[self.key_output] = y
+        return data
+
+    # ---- what follows is for training and for files, not for TorchScript
+
+    def theta(self, fidelity: int) -> list[nn.Parameter]:
+        """The Parameters that `fidelity` owns in this layer."""
+        return [self.bias[fidelity]]
+
+    def effective_bias(self, fidelity: int) -> torch.Tensor:
+        """b_f as it is added to the 0e outputs, (n_scalar,)."""
+        return self.bias[fidelity] * self.bias_scale
+
+    def effective_theta(self, fidelity: int) -> list[torch.Tensor]:
+        """What `fidelity` owns as it acts on features: flat, differentiable.
+
+        b_f here; g_f and A_f B_f in the richer encodings. In a checkpoint's raw
+        numbers the same b_f would depend on the width of the layer.
+        """
+        return [self.bias[fidelity] * self.bias_scale]
+
+    def theta_squared(self, fidelity: int) -> torch.Tensor:
+        """The square of `effective_theta`, (), differentiable."""
+        return torch.cat(self.effective_theta(fidelity)).square().sum()
+
+    def folded_weight(self, fidelity: Optional[int]) -> torch.Tensor:
+        """Flat weights of the plain layer for one fidelity, float64."""
+        return self.weight.detach().double() * self.weight_scale.double()
+
+    @torch.no_grad()
+    def fold(self, fidelity: Optional[int]) -> IrrepsLinear:
+        """Return the plain layer, with biases, that this one is for a fidelity.
+
+        fidelity: its index, or None for the common potential (theta_T = 0).
+        Raises IndexError for an index out of range. Exact but for rounding:
+        products are formed in float64 and rounded once.
+        """
+        if fidelity is not None and not 0 <= fidelity < self.num_modalities:
+            raise IndexError(f'fidelity {fidelity} of {self.num_modalities}')
+        plain = IrrepsLinear(
+            self.irreps_in,
+            self.irreps_out,
+            self.key_input,
+            self.key_output,
+            lazy_layer_instantiate=False,
+            **{**self.linear_kwargs, 'biases': True},
+        ).to(self.weight)
+        plain._is_batch_data = self._is_batch_data
+        assert plain.linear is not None
+        plain.linear.weight.copy_(self.folded_weight(fidelity))
+        bias = plain.linear.bias.double()  # zero so far
+        if self.common_bias.numel():
+            bias = bias + self.common_bias.double()
+        if fidelity is not None:
+            bias = bias + self.bias[fidelity].double() * self.bias_scale
+        plain.linear.bias.copy_(bias)
+        return plain
