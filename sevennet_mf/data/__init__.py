@@ -1,0 +1,1 @@
+"""Labelled structures: read, referenced, cached, drawn and audited."""

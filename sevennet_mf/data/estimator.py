@@ -1,0 +1,224 @@
+"""Least squares for reference energies: sums, ridge fits and their posterior.
+
+The numerical half of `references.py`, which says what is fitted to what. Every fit
+works on sums over pairs of elements only, in float64.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+N_SPECIES: Final[int] = 119  # atomic numbers 0 to 118
+# Ridge of the base fit, in structures. A direction of composition space that the
+# labels span has sum (x.v)^2 of 1e-4 or more even if one structure alone spans it
+# with one atom in a hundred, so the pull on it is below 1e-4 of its distance from
+# the mean, and below 1e-8 for whatever a few ordinary structures span. Directions
+# no label spans feel nothing else, and there any positive number does.
+RIDGE: Final[float] = 1e-8
+# eV: prior width of u (DESIGN.md: 5 or more). Differences between two functionals or
+# pseudopotential sets are several eV and vary as much between elements; the wider
+# prior takes less from a direction that one single label determines.
+PRIOR_WIDTH: Final[float] = 10.0
+# eV/atom: what structures of one composition typically scatter by. It counts as
+# one structure more, which keeps one label from claiming to be exact.
+TYPICAL_SCATTER: Final[float] = 0.1
+SCATTER_FLOOR: Final[float] = 1e-3  # eV/atom
+PASSES: Final[int] = 3  # scatters and fit are each other's input; settled by then
+# The three ways a label is compared with the base: sigma_p, sigma_m, sigma_u.
+KINDS: Final[tuple[str, ...]] = ('paired', 'model', 'unpaired')
+
+
+class NormalEquations:
+    """The sums a least-squares fit of y = x.e needs; chunks may be added.
+
+    count: structures; gram: (119, 119) sum of x x^T; moment: (119,) sum of x y in
+    eV/atom; square: sum of y^2. Fractions add up to one, so sums of x alone and of y
+    alone are row sums of these.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.gram: Floats = np.zeros((N_SPECIES, N_SPECIES))
+        self.moment: Floats = np.zeros(N_SPECIES)
+        self.square = 0.0
+
+    def add(self, fractions: Floats, energy: Floats) -> None:
+        """Add structures: fractions (n, 119), energy (n,) in eV/atom."""
+        self.count += len(energy)
+        self.gram += fractions.T @ fractions
+        self.moment += fractions.T @ energy
+        self.square += float(energy @ energy)
+
+    def residual(self, energies: Floats) -> float:
+        """Return sum (y - x.energies)^2 in (eV/atom)^2; energies: (119,) eV."""
+        cross = float(energies @ (self.gram @ energies - 2.0 * self.moment))
+        return max(self.square + cross, 0.0)
+
+    @property
+    def seen(self) -> Bools:
+        """(119,) whether any structure holds the element."""
+        return self.gram.diagonal() > 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Modes:
+    """A gram matrix over the free elements, taken apart.
+
+    value (m,), vector (m, m): eigenpairs, exactly 0 where there is only rounding,
+    so that unlabelled directions get their prior value and no noise.
+    share: (m,) sum of s x over sum of s^2, s the fraction of free atoms; total: the
+    latter. The offset is s c, and a centred matrix has it eliminated.
+    """
+
+    value: Floats
+    vector: Floats
+    share: Floats
+    total: float
+
+    @classmethod
+    def of(cls, gram: Floats, free: Bools, centred: bool) -> Modes:
+        part = gram[np.ix_(free, free)]
+        row = part.sum(axis=1)
+        total = float(row.sum())
+        share = row / total if total > 0.0 else np.zeros_like(row)
+        noise = N_SPECIES * np.finfo(np.float64).eps * float(part.trace())
+        if centred:
+            part = part - np.outer(row, share)
+        value, vector = np.linalg.eigh(part)
+        return cls(np.where(value > noise, value, 0.0), vector, share, total)
+
+
+def solve(
+    gram: Floats,
+    moment: Floats,
+    given: Floats,
+    penalty: float,
+    centred: bool,
+    fallback: float = 0.0,
+) -> Floats:
+    """Return (119,) energies offset + u, with the given ones as they are.
+
+    Minimises the squared residual + penalty |u|^2. centred: the offset is fitted
+    along with u; else it is the mean energy per free atom. `given` is NaN where an
+    element is free; `fallback` is the offset where no label holds a free atom.
+    """
+    free = np.isnan(given)
+    moment = moment - gram @ np.where(free, 0.0, given)
+    modes = Modes.of(gram, free, centred)
+    target = moment[free]
+    offset = float(target.sum()) / modes.total if modes.total > 0.0 else fallback
+    target = target - modes.share * modes.total * offset
+    load = np.where(modes.value > 0.0, modes.vector.T @ target, 0.0)
+    deviation = modes.vector @ (load / (modes.value + penalty))
+    if centred:
+        offset -= float(modes.share @ deviation)
+    energies = given.copy()
+    energies[free] = offset + deviation
+    return energies
+
+
+@dataclass(frozen=True, eq=False)
+class Posterior:
+    """Gaussian posterior of the free elements' energies around the estimate."""
+
+    free: Bools  # (119,)
+    share: Floats  # (m,) see Modes; zero if there is no fitted offset
+    offset_variance: float  # eV^2
+    covariance: Floats  # (m, m) eV^2, of u
+
+    @classmethod
+    def of(cls, gram: Floats, free: Bools, centred: bool) -> Posterior:
+        """gram: (119, 119) weighted by 1 / scatter^2."""
+        modes = Modes.of(gram, free, centred)
+        spread = 1.0 / (modes.value + PRIOR_WIDTH**-2)
+        covariance = (modes.vector * spread) @ modes.vector.T
+        if not centred:
+            return cls(free, np.zeros_like(modes.share), 0.0, covariance)
+        variance = 1.0 / modes.total if modes.total > 0.0 else PRIOR_WIDTH**2
+        return cls(free, modes.share, variance, covariance)
+
+    def std(self, fractions: Floats) -> Floats:
+        """Return (n,) eV/atom for fractions (n, 119)."""
+        part = fractions[:, self.free]
+        count = part.sum(axis=1)
+        part = part - count[:, None] * self.share
+        variance = np.einsum('ni,ij,nj->n', part, self.covariance, part)
+        variance = variance + count**2 * self.offset_variance
+        std: Floats = np.sqrt(np.maximum(variance, 0.0))
+        return std
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """What one fidelity's labels and given numbers say."""
+
+    energies: Floats  # (119,) eV
+    seen: Bools  # (119,) held by a labelled structure
+    given: Bools  # (119,) explicit number
+    scatter: dict[str, float]  # eV/atom
+    posterior: Posterior
+
+
+def _scatter(
+    sums: NormalEquations, energies: Floats, free: Bools, prior: float
+) -> float:
+    """Scatter around a fit; `prior` counts as one structure more.
+
+    Structures that the fit could follow by itself say nothing about scatter.
+    """
+    rank = int((Modes.of(sums.gram, free, False).value > 0.0).sum())
+    spare = max(sums.count - rank, 0)
+    square = sums.residual(energies) if spare else 0.0
+    return max(math.sqrt((square + prior**2) / (spare + 1)), SCATTER_FLOOR)
+
+
+def fit_alone(sums: NormalEquations, given: Floats) -> Fit:
+    """The base's estimate: absolute energies per atom, drawn to their mean."""
+    free = np.isnan(given)
+    fallback = 0.0 if free.all() else float(given[~free].mean())
+    energies = solve(sums.gram, sums.moment, given, RIDGE, False, fallback)
+    scatter = _scatter(sums, energies, free, TYPICAL_SCATTER)
+    posterior = Posterior.of(sums.gram / scatter**2, free, False)
+    return Fit(energies, sums.seen, ~free, {'fit': scatter}, posterior)
+
+
+def fit_aligned(
+    sums: Mapping[str, NormalEquations], base: Fit, given: Floats
+) -> Fit:
+    """Estimate differences from the base; sums holds one entry per KINDS."""
+    free = np.isnan(given)
+    known = given - base.energies
+    fallback = 0.0 if free.all() else float(known[~free].mean())
+    prior = base.scatter['fit']
+    scatter = dict.fromkeys(KINDS, prior)
+    for _ in range(PASSES):
+        gram, moment = _weighted(sums, scatter)
+        delta = solve(gram, moment, known, PRIOR_WIDTH**-2, True, fallback)
+        for kind, part in sums.items():
+            scatter[kind] = _scatter(part, delta, free, prior)
+    energies = np.where(free, base.energies + delta, given)
+    seen = np.any([part.seen for part in sums.values()], axis=0)
+    posterior = Posterior.of(_weighted(sums, scatter)[0], free, True)
+    used = {kind: scatter[kind] for kind in KINDS if sums[kind].count}
+    return Fit(energies, seen, ~free, used, posterior)
+
+
+def _weighted(
+    sums: Mapping[str, NormalEquations], scatter: Mapping[str, float]
+) -> tuple[Floats, Floats]:
+    gram = np.zeros((N_SPECIES, N_SPECIES))
+    moment = np.zeros(N_SPECIES)
+    for kind, part in sums.items():
+        gram += part.gram / scatter[kind] ** 2
+        moment += part.moment / scatter[kind] ** 2
+    return gram, moment

@@ -1,0 +1,365 @@
+"""Reference energies: what one atom of each element weighs at each fidelity.
+
+Total energies of two methods differ by eV per atom, and differently for each
+element. The estimator is that of DESIGN.md, "Reference energies". With x the
+composition fractions of a structure, the base is fitted to energies per atom, and
+every other fidelity f as e_f = e_base + c + u to its *differences* from the base:
+the offset c is free and u is held near zero, so what the labels of f do not say is
+taken over from the base. Everything is float64 and numpy; a structure is seen once
+and leaves only sums over pairs of elements behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+from ase.data import atomic_numbers, chemical_symbols
+
+from sevennet_mf.data.estimator import (
+    KINDS,
+    N_SPECIES,
+    Bools,
+    Fit,
+    Floats,
+    Ints,
+    NormalEquations,
+    fit_aligned,
+    fit_alone,
+)
+from sevennet_mf.errors import UserError, nearest, unknown
+
+METHODS: Final[tuple[str, ...]] = ('aligned', 'independent')
+# eV/atom: above it a composition is not determined. A direction without a label
+# has PRIOR_WIDTH times its distance in composition (GaN to InN: 7), one with a
+# single label about the scatter (0.01 to 0.3). An error of this size in the
+# references is beyond what a network is asked to make up for.
+DETERMINED_BELOW: Final[float] = 0.5
+_LARGEST: Final[float] = float(np.finfo(np.float32).max)
+
+Numbers: TypeAlias = Mapping[str, Mapping[str, float]]  # {fidelity: {symbol: eV}}
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """Labelled structures of one fidelity, or a chunk of them.
+
+    composition: (n, 119) int64, atoms of each atomic number.
+    energy: (n,) float64, total energies in eV.
+    pair: (n,) int64, index of the same structure among *all* of the base's
+        (counted through its chunks), -1 where there is none. None: no pairs.
+    model_energy: (n,) float64, total energies in eV that a pretrained model
+        predicts at the base's level, NaN where there is none. None: no model.
+    Raises UserError for an energy that is not finite or a structure without atoms.
+    """
+
+    composition: Ints
+    energy: Floats
+    pair: Ints | None = None
+    model_energy: Floats | None = None
+
+    def __post_init__(self) -> None:
+        n = len(self.energy)
+        assert self.composition.shape == (n, N_SPECIES), self.composition.shape
+        assert self.energy.dtype == np.float64, self.energy.dtype  # not float32
+        assert self.pair is None or self.pair.shape == (n,)
+        assert self.model_energy is None or self.model_energy.shape == (n,)
+        bad = np.flatnonzero(~np.isfinite(self.energy))
+        if bad.size:
+            raise UserError(
+                f'structure {bad[0]} has energy {self.energy[bad[0]]}: it '
+                'must be a finite number of eV; correct or remove the structure.'
+            )
+        empty = np.flatnonzero(self.composition.sum(axis=1) <= 0)
+        if empty.size:
+            raise UserError(f'structure {empty[0]} has no atoms; remove it.')
+
+    @property
+    def n_atoms(self) -> Floats:
+        """(n,) atoms per structure, as float64."""
+        total: Floats = self.composition.sum(axis=1).astype(np.float64)
+        return total
+
+
+LabelSource: TypeAlias = Labels | Iterable[Labels]
+
+
+def _chunks(source: LabelSource) -> Iterable[Labels]:
+    return [source] if isinstance(source, Labels) else source
+
+
+# Tells two compositions apart in one number: a pair must be one structure.
+_FINGERPRINT: Final[Ints] = np.arange(N_SPECIES, dtype=np.int64) ** 3 + 1
+
+
+class _Base:
+    """The base's sums, and of each structure the energy its pairs ask for."""
+
+    def __init__(self, source: LabelSource) -> None:
+        self.sums = NormalEquations()
+        energies, prints = [np.zeros(0)], [np.zeros(0, dtype=np.int64)]
+        for chunk in _chunks(source):
+            n_atoms = chunk.n_atoms
+            fractions = chunk.composition / n_atoms[:, None]
+            self.sums.add(fractions, chunk.energy / n_atoms)
+            energies.append(chunk.energy)
+            prints.append(chunk.composition @ _FINGERPRINT)
+        self.energy: Floats = np.concatenate(energies)
+        self.fingerprint: Ints = np.concatenate(prints)
+
+    def paired_energy(self, chunk: Labels, rows: Ints, fidelity: str) -> Floats:
+        assert chunk.pair is not None
+        index = chunk.pair[rows]
+        assert index.size == 0 or index.max() < len(self.energy), index.max()
+        print_ = chunk.composition[rows] @ _FINGERPRINT
+        wrong = np.flatnonzero(self.fingerprint[index] != print_)
+        if wrong.size:
+            raise UserError(
+                f'structure {rows[wrong[0]]} of fidelity {fidelity!r} is paired '
+                f'with structure {index[wrong[0]]} of the base, which holds other '
+                'atoms; correct what identifies the same structure in the two files.'
+            )
+        return self.energy[index]
+
+
+def _differences(
+    source: LabelSource, base: _Base, e_base: Floats, fidelity: str
+) -> dict[str, NormalEquations]:
+    """Return per kind the sums of (E - B) / N, B the best known base energy."""
+    sums = {kind: NormalEquations() for kind in KINDS}
+    for chunk in _chunks(source):
+        n_atoms = chunk.n_atoms
+        below = chunk.composition @ e_base
+        kind = np.full(len(n_atoms), 'unpaired')
+        if chunk.model_energy is not None:
+            rows = np.flatnonzero(np.isfinite(chunk.model_energy))
+            kind[rows] = 'model'
+            below[rows] = chunk.model_energy[rows]
+        if chunk.pair is not None:  # a label is better than a prediction
+            rows = np.flatnonzero(chunk.pair >= 0)
+            kind[rows] = 'paired'
+            below[rows] = base.paired_energy(chunk, rows, fidelity)
+        fractions = chunk.composition / n_atoms[:, None]
+        gap = (chunk.energy - below) / n_atoms
+        for name in KINDS:
+            sums[name].add(fractions[kind == name], gap[kind == name])
+    return sums
+
+
+def _number(symbol: str, key: str) -> int:
+    if symbol not in atomic_numbers or symbol == chemical_symbols[0]:
+        hint = nearest(symbol, chemical_symbols[1:])
+        raise UserError(
+            f'{key}: {symbol!r} is no chemical symbol.{hint} '
+            "Write elements as 'Ga' or 'N'."
+        )
+    return int(atomic_numbers[symbol])
+
+
+def _given(method: str | Numbers, fidelities: Sequence[str]) -> dict[str, Floats]:
+    """Return per fidelity (119,) explicit energies, NaN where there is none."""
+    key = 'data.fidelity.reference_energies'
+    given = {name: np.full(N_SPECIES, np.nan) for name in fidelities}
+    if isinstance(method, str):
+        if method not in METHODS:
+            remedy = 'Or give numbers: {fidelity: {symbol: eV}}.'
+            raise unknown(key, method, METHODS, remedy)
+        return given
+    for name, numbers in method.items():
+        if name not in given:
+            raise unknown(key, name, fidelities)
+        for symbol, value in numbers.items():
+            z = _number(symbol, f'{key}.{name}')
+            real = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if not (real and abs(value) < _LARGEST):
+                raise UserError(
+                    f'{key}.{name}.{symbol} must be a finite number of eV, '
+                    f'got {value!r}.'
+                )
+            given[name][z] = value
+    return given
+
+
+@dataclass(frozen=True, eq=False)
+class References:
+    """Reference energies of every fidelity, and how far they are known.
+
+    fidelities: the F names, in the order of the rows below; base: one of them.
+    elements: symbols the model must know.
+    energies: (F, 119) float64 in eV, every one of them a float32 number.
+    fitted: (F, 119) float64 in eV, before that rounding.
+    std: (F, 119) eV, one standard deviation; 0 for a given number, inf where the
+        element is not determined. Large for an element that occurs in one
+        stoichiometry only: compositions are what labels fix, see `std_of`.
+    undetermined: per fidelity the `elements` no label and no number fixes.
+    scatter: per fidelity the estimated sigmas in eV/atom, by name.
+    """
+
+    fidelities: tuple[str, ...]
+    base: str
+    elements: tuple[str, ...]
+    energies: Floats
+    fitted: Floats
+    std: Floats
+    undetermined: dict[str, tuple[str, ...]]
+    scatter: dict[str, dict[str, float]]
+    _fits: tuple[Fit, ...]
+
+    def index(self, fidelity: str) -> int:
+        """Return the row of a fidelity. Raises UserError if there is none."""
+        if fidelity not in self.fidelities:
+            raise unknown('fidelity', fidelity, self.fidelities)
+        return self.fidelities.index(fidelity)
+
+    def reference_part(
+        self, composition: Ints, fidelity_index: int | Ints
+    ) -> Floats:
+        """Return (n,) eV, float64: the atoms' reference energies summed.
+
+        composition: (n, 119); fidelity_index: one row, or (n,) rows.
+        """
+        rows = np.broadcast_to(np.asarray(fidelity_index), len(composition))
+        part = np.empty(len(composition))
+        for row in np.unique(rows):
+            part[rows == row] = composition[rows == row] @ self.energies[row]
+        return part
+
+    def subtract(
+        self, energy: Floats, composition: Ints, fidelity_index: int | Ints
+    ) -> Floats:
+        """Return (n,) eV, float64: total energies less their reference part.
+
+        Cast to float32 after this, never before: an all-electron total of -6000 eV
+        has a float32 grain of 5e-4 eV. Raises TypeError for float32 energies.
+        """
+        if energy.dtype != np.float64:
+            raise TypeError(f'energies must still be float64, got {energy.dtype}')
+        return energy - self.reference_part(composition, fidelity_index)
+
+    def std_of(self, composition: Ints, fidelity: str) -> Floats:
+        """Return (n,) eV/atom: how far the reference part may be off.
+
+        composition: (n, 119). The posterior of (c, u) under the prior width; the
+        base and independent fits have no c. Given numbers count as exact.
+        """
+        fractions = composition / composition.sum(axis=1, keepdims=True)
+        return self._fits[self.index(fidelity)].posterior.std(fractions)
+
+    def determined(self, composition: Ints, fidelity: str) -> Bools:
+        """Return (n,) whether labels or given numbers fix the reference part.
+
+        composition: (n, 119). False if it holds an element that has neither, however
+        dilute, and for a mix of known elements that the labels leave open (N2 from
+        GaN). A given number speaks for every composition with its element: beside a
+        fixed stoichiometry only whoever gave it knows which split it presumes.
+        """
+        fit = self._fits[self.index(fidelity)]
+        holds = composition > 0
+        lacking = (holds & ~(fit.seen | fit.given)).any(axis=1)
+        vouched = (holds & fit.given).any(axis=1)
+        close = self.std_of(composition, fidelity) <= DETERMINED_BELOW
+        return ~lacking & (vouched | close)
+
+    def as_dict(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """Return {fidelity: {symbol: energy, std, determined}} of plain builtins.
+
+        For provenance. Energies and std in eV; std is None if not determined.
+        """
+        report: dict[str, dict[str, dict[str, Any]]] = {}
+        for row, name in enumerate(self.fidelities):
+            report[name] = {}
+            for symbol in self.elements:
+                z = atomic_numbers[symbol]
+                known = symbol not in self.undetermined[name]
+                report[name][symbol] = {
+                    'energy': float(self.energies[row, z]),
+                    'std': float(self.std[row, z]) if known else None,
+                    'determined': known,
+                }
+        return report
+
+
+def fit_references(
+    labels: Mapping[str, LabelSource],
+    base: str,
+    elements: Sequence[str],
+    method: str | Numbers = 'aligned',
+) -> References:
+    """Estimate the reference energies of every fidelity in `labels`.
+
+    labels: per fidelity its `Labels`, or any iterable of chunks of them, read once;
+        the order of the names is the order of the result's rows. Memory grows by
+        two numbers for each structure of the base, which pairs refer to.
+    base: the fidelity the others are compared with.
+    elements: chemical symbols the model must know.
+    method: 'aligned', 'independent' (each fidelity as the base is), or explicit
+        numbers {fidelity: {symbol: eV}}, kept as they are; the rest is aligned.
+    An element in no data at all gets the base's mean energy per atom, plus the
+    offset c at an aligned fidelity: the value that leaves a reaction energy as the
+    base has it. Such an element is reported as not determined.
+    Raises UserError for unknown names or symbols, numbers that are not finite, and
+    a fidelity with neither a label nor a number.
+    Source: DESIGN.md, "Reference energies".
+    """
+    names = tuple(labels)
+    if base not in names:
+        raise unknown('data.fidelity.base', base, names)
+    given = _given(method, names)
+    symbols = [(s, _number(s, 'elements')) for s in elements]
+    below = _Base(labels[base])
+    _require(base, below.sums.count, given[base])
+    fits = {base: fit_alone(below.sums, given[base])}
+    for name in names:
+        if name == base:
+            continue
+        if method == 'independent':
+            sums = _Base(labels[name]).sums
+            _require(name, sums.count, given[name])
+            fits[name] = fit_alone(sums, given[name])
+        else:
+            parts = _differences(labels[name], below, fits[base].energies, name)
+            _require(name, sum(p.count for p in parts.values()), given[name])
+            fits[name] = fit_aligned(parts, fits[base], given[name])
+    return _collect(names, base, symbols, fits)
+
+
+def _require(fidelity: str, count: int, given: Floats) -> None:
+    if count == 0 and np.isnan(given).all():
+        raise UserError(
+            f'fidelity {fidelity!r} has no labelled structure to fit '
+            'reference energies to; add data, or numbers under '
+            'data.fidelity.reference_energies.'
+        )
+
+
+def _collect(
+    names: tuple[str, ...],
+    base: str,
+    symbols: Sequence[tuple[str, int]],
+    fits: Mapping[str, Fit],
+) -> References:
+    fitted = np.stack([fits[name].energies for name in names])
+    # A checkpoint stores its shifts as float32. What is subtracted from the labels
+    # must be what the model later adds, so the rounding happens here, once; it moves
+    # nothing but the split between reference and network.
+    energies = fitted.astype(np.float32).astype(np.float64)
+    assert np.isfinite(energies).all()
+    std = np.stack([fits[name].posterior.std(np.eye(N_SPECIES)) for name in names])
+    known = np.stack([fits[name].seen | fits[name].given for name in names])
+    undetermined = {
+        name: tuple(s for s, z in symbols if not known[row, z])
+        for row, name in enumerate(names)
+    }
+    return References(
+        fidelities=names,
+        base=base,
+        elements=tuple(s for s, _ in symbols),
+        energies=energies,
+        fitted=fitted,
+        std=np.where(known, std, np.inf),
+        undetermined=undetermined,
+        scatter={name: dict(fits[name].scatter) for name in names},
+        _fits=tuple(fits[name] for name in names),
+    )
