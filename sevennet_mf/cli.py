@@ -1,0 +1,154 @@
+"""sevennet-mf: the command line. Only parsing here; the work is imported late."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from sevennet_mf import __version__
+
+DONE, FAILED, BAD_INPUT = 0, 1, 2
+
+
+def _train(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add('input_yaml', help='input.yaml for training')
+    add(
+        '-m',
+        '--mode',
+        choices=['train_v1', 'train_v2'],
+        default='train_v2',
+        help="the host's training script; fidelities need train_v2",
+    )
+    add('-cueq', '--enable_cueq', action='store_true', help='use cuEquivariance')
+    add(
+        '-flashTP',
+        '--enable_flashTP',
+        '--enable_flash',
+        dest='enable_flash',
+        action='store_true',
+        help='use FlashTP',
+    )
+    add('-oeq', '--enable_oeq', action='store_true', help='use OpenEquivariance')
+    add(
+        '-w',
+        '--working_dir',
+        nargs='?',
+        const='.',
+        help='folder for all output; default: the current one',
+    )
+    add('-l', '--log', default='log.sevenn', help='name of the log file')
+    add('-s', '--screen', action='store_true', help='print the log as well')
+    add('-d', '--distributed', action='store_true', help='one of several processes')
+    add(
+        '--distributed_backend',
+        default='nccl',
+        choices=['nccl', 'gloo', 'mpi'],
+        help='nccl for GPUs, gloo or mpi for CPUs; default: nccl',
+    )
+    add(
+        '--resume',
+        action='store_true',
+        help='go on with the interrupted run of the output folder',
+    )
+
+
+def _inspect(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add('input_yaml', help='the YAML whose data are audited')
+    add('--json', default='inspect.json', help='report; default: inspect.json')
+    add('--plot', default='inspect.png', help='picture; default: inspect.png')
+    add('--strict', action='store_true', help='exit with 2 if there are problems')
+
+
+def _evaluate(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add('checkpoint', help='checkpoint file, or a name such as 7net-mf-0')
+    add('data', nargs='+', help='files ASE reads, SevenNet graphs, or an input.yaml')
+    add('-f', '--fidelity', help='fidelity of the labels in the data')
+    add('--predict_as', help='predict at this fidelity, whatever the labels are')
+    add('--key', help='read the fidelity from this key of atoms.info')
+    add('--energy_key', help='key of atoms.info with the energy')
+    add('--force_key', help='key of atoms.arrays with the forces; none: no forces')
+    add('--stress_key', help='key of atoms.info with the stress; none: no stress')
+    add('--set', help='the set of an input.yaml, such as validset')
+    add('-o', '--output', default='evaluation', help='folder; default: evaluation')
+    add('--batch_size', type=int, default=8, help='structures at a time')
+    add('--device', default='auto', help='cpu, cuda or auto')
+
+
+def _info(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('file', help='checkpoint file, or a name such as 7net-0')
+    parser.add_argument('--json', action='store_true', help='print JSON')
+
+
+def _demo(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add('--example', default='example_inputs/ingan', help='folder of the example')
+    add('-o', '--output', default='demo', help='folder for output; default: demo')
+
+
+COMMANDS = {
+    'train': ('train a model as an input.yaml says', _train),
+    'inspect': ('audit the data of an input.yaml before training', _inspect),
+    'evaluate': ('measure a model on labelled data, per fidelity', _evaluate),
+    'info': ('say what a checkpoint is and where it comes from', _info),
+    'demo': ('the main job on real data, in minutes', _demo),
+}
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of `sevennet-mf`, with a sub-parser for each command."""
+    parser = argparse.ArgumentParser(
+        'sevennet-mf', description='Multi-fidelity training for SevenNet.'
+    )
+    parser.add_argument('--version', action='version', version=__version__)
+    commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
+    for name, (summary, arguments) in COMMANDS.items():
+        sub = commands.add_parser(name, help=summary, description=summary)
+        arguments(sub)
+        sub.add_argument(
+            '--debug', action='store_true', help='show the traceback of an error'
+        )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; 0 done, 2 bad input, 1 anything else."""
+    args = make_parser().parse_args(argv)
+    from sevennet_mf import commands
+    from sevennet_mf.errors import UserError
+
+    try:
+        code = getattr(commands, args.command)(args)
+    except KeyboardInterrupt:
+        _say('interrupted')
+        return FAILED
+    except BrokenPipeError:  # `sevennet-mf info ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except Exception as error:
+        if args.debug:
+            raise
+        _say(_one_line(error))
+        return BAD_INPUT if isinstance(error, UserError) else FAILED
+    return DONE if code is None else code
+
+
+def _one_line(error: Exception) -> str:
+    from sevennet_mf.errors import HostError, TrainingStopped, UserError
+
+    text = ' '.join(str(error).split())
+    if isinstance(error, (UserError, HostError, TrainingStopped)):
+        return text
+    return f'{type(error).__name__}: {text} (--debug shows where)'
+
+
+def _say(message: str) -> None:
+    print(f'sevennet-mf: {message}', file=sys.stderr)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

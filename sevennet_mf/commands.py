@@ -1,0 +1,192 @@
+"""What each command of the command line does; cli.py parses, this calls."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import random
+import time
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import sevennet_mf
+from sevennet_mf import inputs
+from sevennet_mf.errors import TrainingStopped, UserError
+
+
+def train(args: argparse.Namespace) -> None:
+    """`sevennet-mf train`: the host's own run, or ours for a YAML with fidelities."""
+    sections = inputs.load_yaml(args.input_yaml)
+    sevennet_mf.register()
+    if inputs.has_fidelity(sections):
+        _train_fidelities(args, sections)
+    else:
+        _train_as_host(args, sections)
+
+
+def _train_as_host(args: argparse.Namespace, sections: dict[str, Any]) -> None:
+    from sevenn.main import sevenn
+
+    from sevennet_mf import host_traps
+
+    if args.resume:
+        raise UserError(
+            '--resume needs a `fidelity` block; without one use `continue:` in the '
+            'YAML.'
+        )
+    if args.distributed and args.distributed_backend == 'gloo':
+        raise UserError(
+            "without a `fidelity` block this is SevenNet's own training, which knows "
+            'the backends nccl and mpi.'
+        )
+    for line in host_traps.warnings_for(sections, args.working_dir or '.'):
+        warnings.warn(line, UserWarning, stacklevel=2)
+    try:
+        sevenn.run(args)
+    except SystemExit as stop:  # the host has written the reason to its log only
+        if stop.code:
+            log = os.path.join(args.working_dir or '.', args.log)
+            raise UserError(
+                f'SevenNet could not read {args.input_yaml}; {log} says why.'
+            ) from None
+
+
+def _train_fidelities(args: argparse.Namespace, sections: dict[str, Any]) -> None:
+    import sevenn._keys as KEY
+    import torch
+    from sevenn.logger import Logger
+    from sevenn.util import unique_filepath
+
+    from sevennet_mf.train import run
+    from sevennet_mf.train.distributed import process_group
+
+    if args.mode != 'train_v2':
+        raise UserError('-m train_v1 does not know fidelities; leave it out.')
+    configs = inputs.from_sections(sections)
+    working_dir = os.path.abspath(args.working_dir or '.')
+    run.check_folder(working_dir)
+    with process_group(args.distributed, args.distributed_backend) as process:
+        config = _merge(configs, process)
+        _set_accelerator(config, args)
+        path = unique_filepath(os.path.join(working_dir, args.log))
+        with Logger(path, screen=args.screen, rank=process.rank).switch_file(
+            path
+        ) as log:
+            log.screen = args.screen and process.rank == 0
+            log.greeting()
+            log.print_config(configs[0], configs[2], configs[1])
+            random.seed(config[KEY.RANDOM_SEED])
+            torch.manual_seed(config[KEY.RANDOM_SEED])
+            with _errors_in_log(log):
+                run.train(config, working_dir, process, args.resume)
+
+
+def _merge(configs: tuple, process: Any) -> dict[str, Any]:
+    import sevenn
+    import sevenn._keys as KEY
+
+    model, train_config, data = configs
+    return {
+        'version': sevenn.__version__,
+        'when': time.ctime(),
+        '_model_type': 'E3_equivariant_model',
+        **model,
+        **train_config,
+        **data,
+        KEY.IS_DDP: process.distributed,
+        KEY.DDP_BACKEND: process.backend,
+        KEY.LOCAL_RANK: process.local_rank,
+        KEY.RANK: process.rank,
+        KEY.WORLD_SIZE: process.world_size,
+    }
+
+
+def _set_accelerator(config: dict[str, Any], args: argparse.Namespace) -> None:
+    """Ask the host for an accelerator; refuse where it would be left out silently."""
+    import sevenn._keys as KEY
+    import sevenn.nn.cue_helper as cue
+    import sevenn.nn.flash_helper as flash
+    import sevenn.nn.oeq_helper as oeq
+
+    wanted = [
+        (args.enable_cueq, 'cuEquivariance', cue.is_cue_available),
+        (args.enable_flash, 'FlashTP', flash.is_flash_available),
+        (args.enable_oeq, 'OpenEquivariance', oeq.is_oeq_available),
+    ]
+    asked = [name for on, name, _ in wanted if on]
+    if len(asked) > 1:
+        raise UserError(f'only one accelerator at a time, got {asked}.')
+    for on, name, is_available in wanted:
+        if on and not is_available():
+            raise UserError(f'{name} is asked for, but it or its GPU is missing here.')
+    if args.enable_cueq:
+        config[KEY.CUEQUIVARIANCE_CONFIG] = {
+            **config[KEY.CUEQUIVARIANCE_CONFIG],
+            'use': True,
+        }
+    config[KEY.USE_FLASH_TP] = config[KEY.USE_FLASH_TP] or args.enable_flash
+    config[KEY.USE_OEQ] = config[KEY.USE_OEQ] or args.enable_oeq
+
+
+@contextlib.contextmanager
+def _errors_in_log(log: Any) -> Iterator[None]:
+    """Write what ends a run into its log as well."""
+    try:
+        yield
+    except (UserError, TrainingStopped) as error:
+        log.writeline(f'\n{error}')
+        raise
+    except Exception as error:
+        log.error(error)
+        raise
+
+
+def inspect(args: argparse.Namespace) -> int:
+    """`sevennet-mf inspect`: the audit as a table, JSON and a picture."""
+    from sevennet_mf.data import inspect as audit_module
+
+    audit = audit_module.inspect(args.input_yaml)
+    audit_module.write_json(audit, args.json)
+    audit_module.write_picture(audit, args.plot)
+    _print(audit_module.table(audit))
+    bad = any(problem.severity == 'problem' for problem in audit.problems)
+    return 2 if bad and args.strict else 0
+
+
+def evaluate(args: argparse.Namespace) -> None:
+    """`sevennet-mf evaluate`: errors per fidelity, CSV files and parity plots."""
+    from sevennet_mf.train import evaluate as module
+
+    _print(module.run(args))
+
+
+def info(args: argparse.Namespace) -> None:
+    """`sevennet-mf info`: what a checkpoint is."""
+    import json
+
+    from sevennet_mf import info as module
+
+    found = module.info(args.file)
+    if args.json:
+        _print(json.dumps(found, indent=2, ensure_ascii=False))
+    else:
+        _print(module.render(found))
+
+
+def demo(args: argparse.Namespace) -> None:
+    """`sevennet-mf demo`: the main job on the InGaN data."""
+    from sevennet_mf import demo as module
+
+    _print(module.run(args.example, args.output))
+
+
+def _print(what: Any) -> None:
+    from rich.console import Console
+
+    console = Console(soft_wrap=isinstance(what, str))
+    console.print(what, markup=False, highlight=False)
+
+
+

@@ -1,0 +1,105 @@
+"""Checkpoints: written whole or not at all, read with errors that help."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from typing import IO, Any
+
+import torch
+
+from sevennet_mf import keys
+from sevennet_mf.errors import UserError
+
+RESUME_FILE = 'checkpoint_resume.pth'
+BEST_FILE = 'checkpoint_best.pth'
+
+
+def write_whole(path: str, write: Callable[[IO[bytes]], None]) -> None:
+    """Write a file so that at `path` stands the old one or the whole new one.
+
+    Raises UserError if the folder cannot be written or the disk is full; what
+    was at `path` stays.
+    """
+    folder = os.path.dirname(os.path.abspath(path))
+    temporary = None
+    try:
+        with tempfile.NamedTemporaryFile(
+            dir=folder, prefix='.', suffix='.part', delete=False
+        ) as stream:
+            temporary = stream.name
+            write(stream)  # type: ignore[arg-type]
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:  # torch wraps a full disk
+        if temporary is not None:
+            with suppress(OSError):
+                os.remove(temporary)
+        reason = getattr(error, 'strerror', None) or str(error).splitlines()[0]
+        raise UserError(
+            f'{path} cannot be written: {reason}. Earlier files are untouched; '
+            'free space or choose another folder with -w.'
+        ) from None
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def save(path: str, content: dict[str, Any]) -> None:
+    """torch.save, whole or not at all; UserError as in `write_whole`."""
+    write_whole(path, lambda stream: torch.save(content, stream))
+
+
+def load(path: str) -> dict[str, Any]:
+    """Return the dictionary of a SevenNet checkpoint file.
+
+    Raises UserError, one line, if there is no such file, or it is truncated or
+    something else.
+    """
+    if not os.path.isfile(path):
+        raise UserError(f'no such file: {path}')
+    try:
+        # SevenNet checkpoints hold a pickled configuration beside the weights
+        content = torch.load(path, map_location='cpu', weights_only=False)
+    except (
+        OSError,
+        RuntimeError,
+        EOFError,
+        ValueError,
+        KeyError,
+        AttributeError,
+        ImportError,
+        pickle.UnpicklingError,
+    ):
+        raise UserError(
+            f'{path} is not a SevenNet checkpoint, or it is truncated.'
+        ) from None
+    if (
+        not isinstance(content, dict)
+        or not content.get('config')
+        or not content.get('model_state_dict')
+    ):
+        raise UserError(
+            f'{path} is not a SevenNet checkpoint: it lacks config or '
+            'model_state_dict.'
+        )
+    return content
+
+
+def load_training_state(path: str) -> dict[str, Any]:
+    """As `load`, for a file that `--resume` can go on from."""
+    content = load(path)
+    if keys.TRAINING_STATE not in content:
+        raise UserError(
+            f'{path} holds weights only; --resume needs a {RESUME_FILE} that '
+            'training wrote.'
+        )
+    return content

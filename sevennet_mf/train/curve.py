@@ -1,0 +1,69 @@
+"""lc.csv: every metric of every fidelity of every set, a line per epoch."""
+
+from __future__ import annotations
+
+import os
+
+from sevenn.util import unique_filepath
+
+from sevennet_mf.errors import UserError
+from sevennet_mf.train.checkpoint import write_whole
+
+Values = dict[str, dict[str, dict[str, float]]]  # set, fidelity, metric
+
+
+class LearningCurve:
+    """The CSV file that grows by a line per epoch; silent where `active` is not."""
+
+    def __init__(
+        self,
+        folder: str,
+        sets: dict[str, list[str]],
+        metrics: list[str],
+        active: bool,
+    ) -> None:
+        self.folder = folder
+        self.active = active
+        self.path = ''
+        self.columns = [
+            (name, fidelity, metric)
+            for name, fidelities in sets.items()
+            for fidelity in fidelities
+            for metric in metrics
+        ]
+
+    def create(self) -> str:
+        """Start a new file, beside older ones; returns its name."""
+        self.path = unique_filepath(os.path.join(self.folder, 'lc.csv'))
+        if self.active:
+            head = ['epoch', 'lr', *('_'.join(column) for column in self.columns)]
+            self._write([','.join(head)], 'w')
+        return os.path.basename(self.path)
+
+    def reopen(self, name: str, before_epoch: int) -> None:
+        """Go on with a file; lines of epochs that will be done again are dropped."""
+        self.path = os.path.join(self.folder, name)
+        if not self.active:
+            return
+        if not os.path.isfile(self.path):
+            raise UserError(f'--resume: {self.path} is gone; it holds earlier epochs.')
+        with open(self.path, encoding='utf-8') as stream:
+            head, *lines = stream.read().splitlines()
+        kept = [line for line in lines if int(line.split(',')[0]) < before_epoch]
+        text = '\n'.join([head, *kept]) + '\n'
+        write_whole(self.path, lambda stream: stream.write(text.encode()))
+
+    def append(self, epoch: int, lr: float, values: Values) -> None:
+        """Add an epoch's line, in the host's format."""
+        if self.active:
+            numbers = [f'{values[s][f][m]:6f}' for s, f, m in self.columns]
+            self._write([','.join([str(epoch), f'{lr:8f}', *numbers])], 'a')
+
+    def _write(self, lines: list[str], mode: str) -> None:
+        try:
+            with open(self.path, mode, encoding='utf-8') as stream:
+                stream.write('\n'.join(lines) + '\n')
+        except OSError as error:
+            raise UserError(
+                f'{self.path} cannot be written: {error.strerror}.'
+            ) from None

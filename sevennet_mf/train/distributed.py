@@ -1,0 +1,93 @@
+"""Process groups: several processes on one or several nodes.
+
+The host knows nccl and mpi, calls cuda.set_device whatever the backend is, and
+takes the local rank for the global one. Here torchrun's variables are read as
+they are meant: the global rank writes files, the local one picks the device.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+
+from sevennet_mf.errors import UserError
+
+BACKENDS = ('nccl', 'gloo', 'mpi')
+
+
+@dataclass(frozen=True)
+class Process:
+    """This process among those that train together."""
+
+    rank: int = 0
+    local_rank: int = 0
+    world_size: int = 1
+    backend: str = 'nccl'
+
+    @property
+    def distributed(self) -> bool:
+        return self.world_size > 1 or dist.is_initialized()
+
+    def device(self, wanted: str) -> torch.device:
+        """The device to train on; `wanted` is `train.device` of the YAML."""
+        if self.distributed and self.backend == 'nccl':
+            return torch.device('cuda', self.local_rank)
+        if self.distributed and self.backend == 'gloo':
+            return torch.device('cpu')
+        return torch.device(wanted)
+
+    def barrier(self) -> None:
+        """Wait for the others."""
+        if self.distributed:
+            dist.barrier()
+
+
+@contextmanager
+def process_group(distributed: bool, backend: str = 'nccl') -> Iterator[Process]:
+    """Join torchrun's processes for as long as the context lasts.
+
+    Raises UserError if torchrun did not start this process, or the backend
+    cannot work here.
+    """
+    if not distributed:
+        yield Process()
+        return
+    if backend not in BACKENDS:
+        raise UserError(
+            f'--distributed_backend must be one of {list(BACKENDS)}, got {backend!r}.'
+        )
+    if backend == 'nccl' and not torch.cuda.is_available():
+        raise UserError(
+            '--distributed_backend nccl needs CUDA GPUs and none is found. Use '
+            '--distributed_backend gloo to train on CPUs.'
+        )
+    process = _from_environment(backend)
+    if backend == 'nccl':
+        torch.cuda.set_device(process.local_rank)
+    dist.init_process_group(
+        backend, rank=process.rank, world_size=process.world_size
+    )
+    try:
+        yield process
+    finally:
+        dist.destroy_process_group()
+
+
+def _from_environment(backend: str) -> Process:
+    names = ('RANK', 'LOCAL_RANK', 'WORLD_SIZE')
+    if backend == 'mpi':
+        names = tuple(f'OMPI_COMM_WORLD_{n}' for n in ('RANK', 'LOCAL_RANK', 'SIZE'))
+    try:
+        rank, local_rank, world_size = (int(os.environ[name]) for name in names)
+    except KeyError as error:
+        starter = 'mpirun' if backend == 'mpi' else 'torchrun'
+        raise UserError(
+            f'-d trains with several processes, but {error.args[0]} is not set. '
+            f'Start with: {starter} ... sevennet-mf train input.yaml -d'
+        ) from None
+    return Process(rank, local_rank, world_size, backend)

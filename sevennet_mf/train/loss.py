@@ -1,0 +1,191 @@
+"""The loss of multi-fidelity training, as the host's LossDefinition.
+
+    L = sum_k lambda_k sum_i w_fk m_ik l_ik / (|B| sum_f p_f w_fk rho_fk)
+
+k: energy, force, stress; i: structures of the batch B; f: the fidelity of i;
+m_ik: whether i carries label k; l_ik: the criterion, averaged over the
+components of i; w_fk: the user's weights; p_f: the probability that a drawn
+structure has fidelity f; rho_fk: the share of f's structures that carry k.
+
+The denominator is a constant of the run: gradients averaged over processes equal
+those of one joint batch, and a batch of one fidelity keeps its weight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import sevenn._keys as KEY
+import torch
+from sevenn.train.loss import LossDefinition
+from sevenn.train.optim import loss_dict
+
+from sevennet_mf import keys
+from sevennet_mf.errors import UserError, unknown
+from sevennet_mf.model.build import fidelity_layers
+
+Criterion = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+# (label, the host's name, key of the label, key of the prediction)
+LABELS = (
+    ('energy', 'Energy', KEY.ENERGY, KEY.PRED_TOTAL_ENERGY),
+    ('force', 'Force', KEY.FORCE, KEY.PRED_FORCE),
+    ('stress', 'Stress', KEY.STRESS, KEY.PRED_STRESS),
+)
+
+
+def per_structure(
+    label: str, batch: Any, criterion: Criterion
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The criterion of each structure and whether it carries the label.
+
+    Two (n_graphs,) tensors: the mean over its components, zero where there is
+    no label, and a boolean. Energies count per atom (eV/atom), forces in eV/Å,
+    stress in kbar. A missing label is NaN in the batch.
+    """
+    n_atoms = batch[KEY.NUM_ATOMS]
+    if label == 'energy':
+        reference = (batch[KEY.ENERGY] / n_atoms).unsqueeze(1)  # (n_graphs, 1)
+        predicted = (batch[KEY.PRED_TOTAL_ENERGY] / n_atoms).unsqueeze(1)
+    elif label == 'force':
+        reference = batch[KEY.FORCE]  # (n_atoms, 3)
+        predicted = batch[KEY.PRED_FORCE]
+    else:
+        reference = batch[KEY.STRESS].reshape(-1, 6) * keys.KBAR
+        predicted = batch[KEY.PRED_STRESS].reshape(-1, 6) * keys.KBAR
+    known = ~torch.isnan(reference)
+    # an unknown component compares a detached prediction with itself: zero, and
+    # no NaN reaches the gradient through a product with zero
+    reference = torch.where(known, reference, predicted.detach())
+    values = criterion(predicted, reference).mean(dim=1)
+    known = known.all(dim=1)
+    if label == 'force':
+        owner = batch[KEY.BATCH]
+        zeros = torch.zeros_like(n_atoms, dtype=values.dtype)
+        values = zeros.index_add(0, owner, values) / n_atoms
+        known = zeros.index_add(0, owner, known.to(values.dtype)) == n_atoms
+    return values, known
+
+
+class FidelityLoss(LossDefinition):
+    """One label's term of the loss, without its lambda.
+
+    weights: (n_fidelities,) w_fk; constant: sum_f p_f w_fk rho_fk;
+    batch_size: |B|, the structures of a full batch of one process.
+    """
+
+    def __init__(
+        self,
+        label: str,
+        criterion: Criterion,
+        weights: np.ndarray,
+        constant: float,
+        batch_size: int,
+    ) -> None:
+        _, name, ref_key, pred_key = next(row for row in LABELS if row[0] == label)
+        super().__init__(
+            name=name, criterion=criterion, ref_key=ref_key, pred_key=pred_key
+        )
+        self.label = label
+        self.weights = torch.tensor(weights, dtype=torch.float32)
+        self.divisor = float(batch_size * constant)
+
+    def get_loss(
+        self, batch_data: dict[str, Any], model: Callable | None = None
+    ) -> torch.Tensor:
+        assert self.criterion is not None
+        values, known = per_structure(self.label, batch_data, self.criterion)
+        fidelity = batch_data[keys.FIDELITY_INDEX]
+        weights = self.weights.to(values.device)[fidelity]
+        weights = weights * batch_data[keys.SAMPLE_WEIGHT] * known
+        return (weights * values).sum() / self.divisor
+
+
+class ThetaPenalty(LossDefinition):
+    """|theta_T|^2 of the fidelities in the batch, on effective weights.
+
+    Acts on b_f, g_f and A_f B_f as features see them; weights that all
+    fidelities share are free of it (arXiv 2510.11241).
+    """
+
+    def __init__(self) -> None:
+        super().__init__(name='ThetaPenalty')
+
+    def get_loss(
+        self, batch_data: dict[str, Any], model: Callable | None = None
+    ) -> torch.Tensor:
+        assert isinstance(model, torch.nn.Module)
+        present = batch_data[keys.FIDELITY_INDEX][batch_data[keys.SAMPLE_WEIGHT] > 0]
+        terms = [
+            term
+            for fidelity in present.unique().tolist()
+            for layer in fidelity_layers(model)
+            for term in layer.effective_theta(fidelity)
+        ]
+        if not terms:
+            return torch.zeros((), device=present.device)
+        return torch.cat(terms).square().sum()
+
+
+def criterion_from(config: dict[str, Any]) -> Criterion:
+    """The host's loss function of `train.loss`, one value per component."""
+    name = str(config[KEY.LOSS]).lower()
+    if name not in loss_dict:
+        raise unknown('train.loss', str(config[KEY.LOSS]), loss_dict)
+    arguments = {**(config.get(KEY.LOSS_PARAM) or {}), 'reduction': 'none'}
+    try:
+        return loss_dict[name](**arguments)
+    except (TypeError, ValueError) as error:
+        raise UserError(f'train.loss_param: {error}') from None
+
+
+def fidelity_weights(
+    given: Any, order: list[str], probability: np.ndarray
+) -> dict[str, np.ndarray]:
+    """w_fk by label, each (n_fidelities,), in the order of `order`.
+
+    given: `train.fidelity.loss_weight`; 'balanced' gives each fidelity the same
+    share of the loss, however often it is drawn.
+    """
+    if given == 'balanced':
+        balanced = 1.0 / (len(order) * probability)
+        return {label: balanced for label, *_ in LABELS}
+    weights = {}
+    for label, *_ in LABELS:
+        values = [given.get(name, 1.0) for name in order]
+        weights[label] = np.array(
+            [v[label] if isinstance(v, dict) else v for v in values], dtype=float
+        )
+    return weights
+
+
+def losses_from(
+    config: dict[str, Any],
+    order: list[str],
+    probability: np.ndarray,
+    labelled: dict[str, np.ndarray],
+) -> list[tuple[LossDefinition, float]]:
+    """The (loss, lambda) pairs of a run.
+
+    order: fidelities by index; probability: p_f (n_fidelities,); labelled:
+    rho_fk by label, each (n_fidelities,). A label that nothing carries has no
+    term.
+    """
+    fidelity = config[keys.FIDELITY_TRAIN]
+    weights = fidelity_weights(fidelity['loss_weight'], order, probability)
+    factors = {'energy': 1.0, 'force': config[KEY.FORCE_WEIGHT]}
+    if config[KEY.IS_TRAIN_STRESS]:
+        factors['stress'] = config[KEY.STRESS_WEIGHT]
+    criterion = criterion_from(config)
+    losses: list[tuple[LossDefinition, float]] = []
+    for label, factor in factors.items():
+        constant = float((probability * weights[label] * labelled[label]).sum())
+        if constant > 0:
+            loss = FidelityLoss(
+                label, criterion, weights[label], constant, config[KEY.BATCH_SIZE]
+            )
+            losses.append((loss, float(factor)))
+    if fidelity['regularization'] > 0 and len(order) > 1:
+        losses.append((ThetaPenalty(), fidelity['regularization']))
+    return losses

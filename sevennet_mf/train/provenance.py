@@ -1,0 +1,81 @@
+"""What a checkpoint says of itself: fidelities, references, data, versions."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from typing import Any
+
+import sevennet_mf
+from sevennet_mf import keys
+from sevennet_mf.data.references import References
+
+
+def fidelity_names(config: dict[str, Any]) -> list[str]:
+    """The fidelities by their index in the model."""
+    modal_map = config.get('_modal_map')
+    if not modal_map:
+        return list(config[keys.FIDELITY_DATA]['order'])
+    return sorted(modal_map, key=modal_map.__getitem__)
+
+
+def describe(
+    config: dict[str, Any], sets: dict[str, Any], references: dict[str, Any]
+) -> dict[str, Any]:
+    """The provenance of a run, of plain builtins.
+
+    sets: FidelityDataset by name; references: per fidelity and element the energy
+    in eV, as References.as_dict() gives them.
+    """
+    data, train = config[keys.FIDELITY_DATA], config[keys.FIDELITY_TRAIN]
+    names = fidelity_names(config)
+    return {
+        'fidelities': names,
+        'order': list(data['order']),
+        'base': data['base'],
+        'target': train['target'],
+        'about': data['about'],
+        'reference_energies': references,
+        'data': {
+            name: {
+                fidelity: _counts(dataset, index)
+                for index, fidelity in enumerate(names)
+                if (dataset.fidelity_index == index).any()
+            }
+            for name, dataset in sets.items()
+        },
+        'files': {
+            f'{name}: {file}': digest
+            for name, dataset in sets.items()
+            for file, digest in dataset.file_hashes.items()
+        },
+        'versions': versions(),
+    }
+
+
+def _counts(dataset: Any, index: int) -> dict[str, int]:
+    chosen = dataset.fidelity_index == index
+    return {
+        'structures': int(chosen.sum()),
+        'atoms': int(dataset.n_atoms[chosen].sum()),
+        **{label: int((has & chosen).sum()) for label, has in dataset.has.items()},
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of what made the file."""
+    packages = ('sevenn', 'torch', 'e3nn', 'ase', 'numpy')
+    found = {name: importlib.metadata.version(name) for name in packages}
+    return {'sevennet_mf': sevennet_mf.__version__, **found}
+
+
+def report(references: References) -> list[str]:
+    """Lines for the log: what each element costs at each fidelity."""
+    lines = ['Reference energies (eV), and what is not determined']
+    for fidelity, elements in references.as_dict().items():
+        cells = [
+            f'{symbol} {value["energy"]:.4f}'
+            + ('' if value['determined'] else ' (not determined)')
+            for symbol, value in elements.items()
+        ]
+        lines.append(f'{fidelity:<20}: ' + ', '.join(cells))
+    return lines

@@ -1,0 +1,162 @@
+"""What a run needs before its first step: species, references, statistics."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import sevenn._keys as KEY
+import sevenn.util as util
+from ase.data import chemical_symbols
+from sevenn.logger import Logger
+
+from sevennet_mf import keys
+from sevennet_mf.data.dataset import (
+    FidelityDataset,
+    check_elements,
+    pair_index,
+    random_split,
+)
+from sevennet_mf.data.references import Labels, References, fit_references
+from sevennet_mf.errors import UserError
+from sevennet_mf.train.provenance import fidelity_names, report
+
+Config = dict[str, Any]
+Sets = dict[str, FidelityDataset]
+TRAIN = 'trainset'
+
+
+def is_validation(name: str) -> bool:
+    """Whether a set may pick the best checkpoint."""
+    return name != TRAIN and 'test' not in name
+
+
+def split_training_set(sets: Sets, ratio: float, seed: int) -> Sets:
+    """Take `ratio` of each fidelity for validation if there is no such set.
+
+    This is the host's `data_divide_ratio`, by fidelity.
+    """
+    if ratio <= 0 or any(is_validation(name) for name in sets):
+        return sets
+    train, valid = random_split(sets[TRAIN], ratio, seed)
+    if len(valid) == 0:
+        raise UserError(
+            f'data.data_divide_ratio: {ratio} of the training set is no structure at '
+            'all; give load_validset_path.'
+        )
+    return {**sets, TRAIN: train, 'validset': valid}
+
+
+def present_elements(sets: Sets) -> np.ndarray:
+    """Atomic numbers that any set contains, ascending."""
+    return np.flatnonzero(sum(d.composition.sum(axis=0) for d in sets.values()))
+
+
+def choose_species(config: Config, sets: Sets) -> None:
+    """Set the elements of the model from the data, or check those given."""
+    present = present_elements(sets)
+    if config[KEY.CHEMICAL_SPECIES] == 'auto':
+        symbols = sorted(chemical_symbols[z] for z in present)
+        config.update(util.chemical_species_preprocess(symbols))
+    for dataset in sets.values():
+        check_elements(dataset, list(config[KEY.TYPE_MAP]))
+
+
+def known_elements(config: Config, sets: Sets) -> list[str]:
+    """Symbols of the elements the references are needed for.
+
+    Those of the data; a universal model's other 100 elements would only be noise.
+    """
+    present = present_elements(sets)
+    given = config[keys.FIDELITY_DATA]['reference_energies']
+    extra = {s for v in given.values() for s in v} if isinstance(given, dict) else set()
+    if len(config[KEY.TYPE_MAP]) < len(chemical_symbols):
+        extra |= {chemical_symbols[z] for z in config[KEY.TYPE_MAP]}
+    return sorted({chemical_symbols[z] for z in present} | extra)
+
+
+def fit(config: Config, sets: Sets) -> References:
+    """Fit the reference energies of every fidelity on the training set."""
+    data = config[keys.FIDELITY_DATA]
+    train = sets[TRAIN]
+    base = data['base']
+    composition = train.composition
+    labels = {}
+    for name in fidelity_names(config):
+        rows = train.rows_of(name)
+        pair = None if name == base else pair_index(train, base, name)
+        labels[name] = Labels(composition[rows], train.energy[rows], pair=pair)
+    return fit_references(
+        labels, base, known_elements(config, sets), data['reference_energies']
+    )
+
+
+def check_determined(config: Config, sets: Sets, references: References) -> None:
+    """Warn of elements whose energy no label fixes; stop if the target needs them.
+
+    Raises UserError if validation data of the target holds a composition whose
+    reference energy is off by eV whatever is trained.
+    """
+    log = Logger()
+    for line in report(references):
+        log.writeline(line)
+    for fidelity, symbols in references.undetermined.items():
+        if symbols:
+            message = (
+                f'fidelity {fidelity!r} has no label that contains '
+                f'{", ".join(symbols)}: not determined, energies of such structures '
+                f'may be off by eV at {fidelity!r}. One labelled structure settles it.'
+            )
+            log.writeline(f'WARNING: {message}')
+            warnings.warn(message, UserWarning, stacklevel=2)
+    target = config[keys.FIDELITY_TRAIN]['target']
+    for name, dataset in sets.items():
+        if not is_validation(name):
+            continue
+        rows = dataset.rows_of(target)
+        unknown = ~references.determined(dataset.composition[rows], target)
+        if unknown.any():
+            first = dataset.source(int(rows[unknown][0]))
+            lacking = ', '.join(references.undetermined[target])
+            what = f'of {lacking}' if lacking else 'of this composition'
+            raise UserError(
+                f'{name}: the target {target!r} is not determined for '
+                f'{int(unknown.sum())} structures, the first {first}: no training '
+                f'label of {target!r} tells the energy {what}, so errors of eV per '
+                'atom are certain. Add one labelled structure, or give numbers in '
+                f'data.fidelity.reference_energies: {{{target}: {{...}}}}.'
+            )
+
+
+def set_statistics(config: Config, train: FidelityDataset, shift: np.ndarray) -> None:
+    """Set shift, scale and convolution denominator of the model.
+
+    shift: (n_fidelities, 119) eV. Scale and denominator follow the YAML:
+    a number, or the name of a statistic of the training set.
+    """
+    names = fidelity_names(config)
+    several = len(names) > 1
+    rows = {name: shift[i].tolist() for i, name in enumerate(names)}
+    config[KEY.SHIFT] = rows if several else rows[names[0]]
+    statistic = config[KEY.SCALE]
+    if isinstance(statistic, str):
+        if config[KEY.USE_MODAL_WISE_SCALE]:
+            config[KEY.SCALE] = {
+                name: _scale(train, statistic, i) for i, name in enumerate(names)
+            }
+        else:
+            config[KEY.SCALE] = _scale(train, statistic, None)
+    statistic = config[KEY.CONV_DENOMINATOR]
+    if isinstance(statistic, str):
+        average = train.average_neighbours()
+        root = statistic.startswith('sqrt')
+        config[KEY.CONV_DENOMINATOR] = average**0.5 if root else average
+
+
+def _scale(train: FidelityDataset, statistic: str, fidelity: int | None) -> float:
+    """The energy scale in eV; where there are no forces, the energies' spread."""
+    value = train.force_rms(fidelity) if statistic == 'force_rms' else float('nan')
+    if not value > 0:
+        value = train.residual_energy_std(fidelity)
+    return float(value) if value > 0 else 1.0  # one structure has no spread

@@ -1,0 +1,179 @@
+"""One optimiser step after another: the host's Trainer for several fidelities."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import sevenn._keys as KEY
+import torch
+from sevenn.train.loss import LossDefinition
+from sevenn.train.optim import optim_dict, scheduler_dict
+from sevenn.train.trainer import Trainer
+from torch.nn.parallel import DistributedDataParallel as DDP
+
+from sevennet_mf import keys
+from sevennet_mf.errors import TrainingStopped, UserError, unknown
+from sevennet_mf.model.build import common_potential, drop_absent_gradients
+from sevennet_mf.train.distributed import Process
+from sevennet_mf.train.metrics import SetRecorder, sum_over_processes
+
+SHIFT = 'rescale_atomic_energy.shift'
+
+
+class BadLoss(TrainingStopped):
+    """A batch whose loss is NaN or infinite; `structures` are their indices."""
+
+    def __init__(self, structures: list[int]) -> None:
+        super().__init__('the loss is not finite')
+        self.structures = structures
+
+
+class FidelityTrainer(Trainer):
+    """Trains on residual energies, fidelity by fidelity, in one or more processes.
+
+    While it trains, the model's reference energies are taken out (the labels
+    come without them, subtracted in float64), so that total energies of
+    -6000 eV lose nothing to float32. Checkpoints hold them again.
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        losses: list[tuple[LossDefinition, float]],
+        config: dict[str, Any],
+        process: Process,
+    ) -> None:
+        optimizer, scheduler = _classes(config)
+        try:
+            super().__init__(
+                model,
+                losses,
+                optimizer,
+                config.get(KEY.OPTIM_PARAM) or {},
+                scheduler,
+                config.get(KEY.SCHEDULER_PARAM) or {},
+                device=process.device(config[KEY.DEVICE]),
+            )
+        except (TypeError, ValueError) as error:
+            raise UserError(
+                f'train.optim_param or train.scheduler_param: {error}'
+            ) from None
+        self.module = self.model
+        self.rank = process.rank
+        self.distributed = process.distributed
+        self.n_fidelities = len(config[keys.FIDELITY_DATA]['order'])
+        rescale = self.module._modules['rescale_atomic_energy']
+        self.shift: torch.nn.Parameter = rescale.shift  # type: ignore[union-attr]
+        self.references = self.shift.detach().cpu().double()
+        with torch.no_grad():
+            self.shift.zero_()
+        if self.distributed:
+            on_gpu = self.device.type == 'cuda'
+            self.model = DDP(
+                self.module, device_ids=[self.device] if on_gpu else None
+            )
+
+    def step(self, batch: Any, stop: bool = False) -> tuple[Any, bool]:
+        """One optimiser step; returns the model's output and whether to stop.
+
+        stop: this process was asked to stop; the answer is the same on all.
+        Raises BadLoss before anything is changed if the loss is not finite.
+        """
+        self.optimizer.zero_grad()
+        batch = batch.to(self.device, non_blocking=True)
+        output = self.model(batch)
+        loss = torch.zeros((), device=self.device)
+        for definition, factor in self.loss_functions:
+            loss = loss + definition.get_loss(output, self.module) * factor
+        present, bad, stop = self._agree(output, loss, stop)
+        if bad:
+            raise BadLoss(
+                []
+                if torch.isfinite(loss)
+                else output[keys.STRUCTURE_INDEX].cpu().tolist()
+            )
+        loss.backward()
+        drop_absent_gradients(self.module, present)
+        self.optimizer.step()
+        return output, stop
+
+    def _agree(
+        self, output: Any, loss: torch.Tensor, stop: bool
+    ) -> tuple[list[bool], bool, bool]:
+        """What all processes must know: fidelities present, bad loss, stop."""
+        real = output[keys.FIDELITY_INDEX][output[keys.SAMPLE_WEIGHT] > 0]
+        counts = torch.bincount(real, minlength=self.n_fidelities)
+        flags = torch.stack([~torch.isfinite(loss), loss.new_tensor(stop) > 0])
+        flags = torch.cat([counts, flags.to(counts.dtype)])
+        *counts_all, bad, stopped = sum_over_processes(flags).tolist()
+        return [count > 0 for count in counts_all], bad > 0, stopped > 0
+
+    def evaluate(self, loader: Iterable, recorder: SetRecorder) -> None:
+        """Record the errors of a data set, and theta_T's part of its energies."""
+        self.module.eval()
+        for batch in loader:
+            batch = batch.to(self.device, non_blocking=True)
+            self._record_theta(batch, recorder)
+            recorder.update(self.module(batch))
+        self.module.train()
+
+    def probe_theta(self, loader: Iterable, recorder: SetRecorder) -> None:
+        """Record theta_T's part of the energies alone, without forces."""
+        self.module.eval()
+        for batch in loader:
+            self._record_theta(batch.to(self.device), recorder)
+        self.module.train()
+
+    @torch.no_grad()
+    def _record_theta(self, batch: Any, recorder: SetRecorder) -> None:
+        if self.n_fidelities < 2:
+            return
+        own = self._energy(batch.clone())
+        with common_potential(self.module):
+            common = self._energy(batch.clone())
+        recorder.update_theta(batch, (own - common) / batch[KEY.NUM_ATOMS])
+
+    def _energy(self, batch: Any) -> torch.Tensor:
+        """Energies without forces, (n_graphs,) eV."""
+        data = self.module._preprocess(batch)
+        for name, layer in self.module.named_children():
+            if name == 'force_output':
+                break
+            data = layer(data)
+        return data[KEY.PRED_TOTAL_ENERGY]
+
+    def get_checkpoint_dict(self) -> dict[str, Any]:
+        """As the host's, with the reference energies put back."""
+        model, self.model = self.model, self.module  # not DDP's names
+        distributed, self.distributed = self.distributed, False
+        try:
+            content = super().get_checkpoint_dict()
+        finally:
+            self.model, self.distributed = model, distributed
+        learnt = content['model_state_dict'][SHIFT]
+        whole = learnt.cpu().double() + self.references
+        content['model_state_dict'][SHIFT] = whole.to(learnt)
+        return content
+
+    def load_weights(self, state: dict[str, torch.Tensor]) -> None:
+        """Load a checkpoint's weights; its shift becomes the references."""
+        state = dict(state)
+        learnt = self.shift.detach().clone()
+        self.module.load_state_dict(state)
+        with torch.no_grad():
+            self.shift.copy_(learnt)
+
+    def weights_are_finite(self) -> bool:
+        """Whether the weights are worth keeping."""
+        return all(bool(torch.isfinite(p).all()) for p in self.module.parameters())
+
+
+def _classes(config: dict[str, Any]) -> tuple[Any, Any]:
+    chosen = []
+    for key, known in ((KEY.OPTIMIZER, optim_dict), (KEY.SCHEDULER, scheduler_dict)):
+        name = str(config[key]).lower()
+        if name not in known:
+            raise unknown(f'train.{key}', str(config[key]), known)
+        chosen.append(known[name])
+    return chosen[0], chosen[1]
