@@ -1,0 +1,267 @@
+"""Writing a folder of processed graphs: whole or not at all. See cache.py."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import multiprocessing
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Generator, Iterator, Sequence
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+import numpy as np
+import torch
+from sevenn import _keys as KEY
+from sevenn.atom_graph_data import AtomGraphData
+from torch_geometric.data.collate import collate
+from tqdm import tqdm
+
+from sevennet_mf.data import graphs
+from sevennet_mf.data.cache import META, Cached, Recipe, is_whole, recipe_of
+from sevennet_mf.data.files import count_frames
+from sevennet_mf.data.labels import Entry
+from sevennet_mf.data.read import Structure, read_entry
+from sevennet_mf.errors import UserError
+
+SHARD: Final[int] = 2000  # structures in one file
+SHARD_EDGES: Final[int] = 5_000_000  # or so many edges: 100 MB
+BATCH: Final[int] = 256  # structures handed to the worker processes at once
+LOCK: Final[str] = 'lock'
+GRACE: Final[float] = 60.0  # s within which a new folder gets its lock
+
+Edges = dict[str, np.ndarray[Any, Any]]
+
+
+def load_or_build(
+    entry: Entry,
+    key: str | None,
+    fidelities: Sequence[str],
+    cutoff: float,
+    folder: Path,
+    cores: int = 1,
+) -> Cached:
+    """Return the processed structures of an entry, from disk if they are there.
+
+    Arguments as of read.read_entry; folder: where processed data live; cores:
+    processes that look for neighbours. Raises UserError for data that cannot be
+    used and for a folder that cannot be written.
+    """
+    recipe = recipe_of(entry, key, cutoff)
+    target = folder / recipe.folder_name
+    sweep(folder)
+    if not is_whole(target):
+        build(entry, key, fidelities, cutoff, recipe, target, cores)
+    return Cached(target, recipe)
+
+
+def build(
+    entry: Entry,
+    key: str | None,
+    fidelities: Sequence[str],
+    cutoff: float,
+    recipe: Recipe,
+    target: Path,
+    cores: int = 1,
+) -> None:
+    """Process an entry into the folder `target`; arguments as of load_or_build.
+
+    Raises UserError for data that cannot be used, for a file that changes while it
+    is read and for a folder that cannot be written; nothing is left behind.
+    """
+    # the order of the folder is that of the recipe, whatever the files are called
+    ordered = {**entry, 'file': [i.path for i in recipe.inputs]}
+    structures = read_entry(ordered, key, fidelities, cutoff)
+    with _temporary(target) as folder:
+        shards = _Shards(folder)
+        with (
+            _Progress(recipe, entry) as progress,
+            contextlib.closing(_with_edges(structures, cutoff, cores)) as pairs,
+        ):
+            for structure, edges in pairs:
+                shards.add(structure, edges)
+                progress.passed(structure)
+        shards.close()
+        if recipe_of(entry, key, cutoff) != recipe:
+            paths = ', '.join(i.path for i in recipe.inputs)
+            raise UserError(f'{paths} changed while it was read. Start again.')
+        _publish(folder, target)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what interrupted runs left in `folder`; others' work is let alone."""
+    for left in folder.glob('.fidelity_*.tmp'):
+        with contextlib.suppress(OSError):
+            # a folder without its lock may be one that another process just made
+            if time.time() - left.stat().st_mtime < GRACE:
+                continue
+            with open(left / LOCK, 'a') as lock:
+                # who writes there holds it until he ends, however he ends
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(left)
+
+
+@contextlib.contextmanager
+def _temporary(target: Path) -> Iterator[Path]:
+    """A folder beside `target`, locked, that is gone afterwards."""
+    folder = target.parent / f'.{target.name}.{uuid.uuid4().hex[:8]}.tmp'
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir()
+        (folder / LOCK).touch()
+    except OSError as error:
+        raise _not_writable(target.parent, error) from error
+    with open(folder / LOCK, 'a') as lock:
+        with contextlib.suppress(OSError):  # some file systems have no locks
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _publish(folder: Path, target: Path) -> None:
+    """Put a whole folder in its place, unless another process was faster."""
+    try:
+        if target.exists() and not is_whole(target):
+            shutil.rmtree(target)
+        os.replace(folder, target)
+    except OSError as error:
+        if not is_whole(target):
+            raise _not_writable(target, error) from error
+
+
+def _not_writable(path: Path, error: Exception) -> UserError:
+    reason = error.strerror if isinstance(error, OSError) else str(error)
+    return UserError(
+        f'{path} cannot be written: {reason or error}. Free some space, or run in a '
+        'folder that can be written.'
+    )
+
+
+class _Progress:
+    """A bar with the time left."""
+
+    def __init__(self, recipe: Recipe, entry: Entry) -> None:
+        index = entry.get('index', ':')
+        counts = [count_frames(i.path, i.reader, index) for i in recipe.inputs]
+        known = [count for count in counts if count is not None]
+        self.total = sum(known) if len(known) == len(counts) else None
+        sizes = [os.path.getsize(i.path) for i in recipe.inputs]
+        self.bytes_before = np.cumsum([0, *sizes])
+        self.done = self.file = 0
+
+    def __enter__(self) -> _Progress:
+        # disable=None: silent where there is no terminal
+        self.bar: tqdm[NoReturn] = tqdm(
+            desc='graphs', unit=' structures', total=self.total, disable=None
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
+
+    def passed(self, structure: Structure) -> None:
+        if self.total is None and structure.file != self.file:
+            # the rest may be like what was read
+            self.file = structure.file
+            part = self.bytes_before[self.file] / self.bytes_before[-1]
+            self.bar.total = round(self.done / part)
+        self.done += 1
+        self.bar.update()
+
+
+def _with_edges(
+    structures: Iterator[Structure], cutoff: float, cores: int
+) -> Generator[tuple[Structure, Edges], None, None]:
+    find = partial(graphs.edges_of, cutoff=cutoff)
+    if cores <= 1:
+        for structure in structures:
+            yield structure, find(structure)
+        return
+    with multiprocessing.Pool(cores) as pool:
+        # in batches: a pool would read all its input at once
+        while batch := list(islice(structures, BATCH)):
+            yield from zip(batch, pool.map(find, batch), strict=True)
+
+
+class _Shards:
+    """Packs structures into files as they come; the small arrays at the end."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.graphs: list[AtomGraphData] = []
+        self.compositions: list[np.ndarray[Any, Any]] = []
+        self.edges = 0
+        self.first_rows = [0]
+        self.names: list[str] = []
+        self.columns: dict[str, list[Any]] = {}
+        self.sizes: dict[str, int] = {}
+
+    def add(self, structure: Structure, edges: Edges) -> None:
+        self.graphs.append(graphs.pack(structure, edges))
+        self.compositions.append(graphs.composition(structure.numbers))
+        self.edges += len(edges[KEY.EDGE_VEC])
+        if structure.fidelity not in self.names:
+            self.names.append(structure.fidelity)
+        forces = structure.forces
+        row = {
+            'n_atoms': len(structure.numbers),
+            'n_edges': len(edges[KEY.EDGE_VEC]),
+            'n_centres': len(np.unique(edges[KEY.EDGE_IDX][0])),
+            'file': structure.file,
+            'frame': structure.frame,
+            'fidelity': self.names.index(structure.fidelity),
+            'fingerprint': graphs.fingerprint(structure),
+            'energy': structure.energy,
+            'force_square': 0.0 if forces is None else float(np.sum(forces**2)),
+            'has_force': forces is not None,
+            'has_stress': structure.stress is not None,
+        }
+        for name, value in row.items():
+            self.columns.setdefault(name, []).append(value)
+        if len(self.graphs) >= SHARD or self.edges >= SHARD_EDGES:
+            self._flush()
+
+    def _flush(self) -> None:
+        if not self.graphs:
+            return
+        data, slices, _ = collate(
+            AtomGraphData, self.graphs, increment=False, add_batch=False
+        )
+        packed = {
+            'data': data.to_dict(),
+            'slices': dict(slices),
+            'composition': torch.from_numpy(np.stack(self.compositions)),
+        }
+        self._write(f'{len(self.first_rows) - 1:05d}.pt', packed)
+        self.first_rows.append(self.first_rows[-1] + len(self.graphs))
+        self.graphs, self.compositions, self.edges = [], [], 0
+
+    def close(self) -> None:
+        """Write what is left and meta.pt, without which a folder is not whole."""
+        self._flush()
+        arrays = {k: torch.from_numpy(np.array(v)) for k, v in self.columns.items()}
+        meta = {
+            'fidelity_names': self.names,
+            'first_rows': torch.tensor(self.first_rows),
+            'arrays': arrays,
+            'sizes': dict(self.sizes),
+        }
+        self._write(META, meta)
+
+    def _write(self, name: str, packed: dict[str, Any]) -> None:
+        path = self.folder / name
+        try:
+            with open(path, 'wb') as stream:
+                torch.save(packed, stream)
+                stream.flush()
+                os.fsync(stream.fileno())
+        except (OSError, RuntimeError) as error:  # torch has its own for a full disk
+            raise _not_writable(self.folder.parent, error) from error
+        self.sizes[name] = path.stat().st_size

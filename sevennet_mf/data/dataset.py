@@ -1,0 +1,178 @@
+"""The data sets of a run: which there are, and whether they fit together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase.data import chemical_symbols
+from sevenn import _keys as KEY
+
+from sevennet_mf import keys
+from sevennet_mf.data.build import load_or_build
+from sevennet_mf.data.labels import Entry
+from sevennet_mf.data.structures import FidelityDataset, FidelityGraph, pair_index
+from sevennet_mf.errors import UserError, nearest
+
+__all__ = [
+    'FidelityDataset',
+    'FidelityGraph',
+    'build_datasets',
+    'check_coverage',
+    'check_elements',
+    'pair_index',
+    'random_split',
+    'split_by_fidelity',
+]
+
+FOLDER = 'sevenn_data'  # the host's name for processed data
+
+
+def build_datasets(
+    config: Mapping[str, Any],
+    working_dir: str | Path,
+    rank: int = 0,
+    barrier: Callable[[], None] | None = None,
+) -> dict[str, FidelityDataset]:
+    """Return the data sets of a run by name: 'trainset', 'validset', ...
+
+    config: the host's merged configuration, whose `load_*_path` are entries as
+    read.read_entry takes them; it is not changed. Of several processes rank 0 works
+    while the others wait at `barrier`; they find its files, or, on a machine that
+    does not see them, make their own. Raises UserError for data that cannot be used.
+    """
+    waits = barrier is not None and rank != 0
+    if barrier is not None and waits:
+        barrier()
+    try:
+        return {
+            _set_name(name): _build(entries, config, Path(working_dir))
+            for name, entries in config.items()
+            if name.startswith('load_') and name.endswith('_path') and entries
+        }
+    finally:  # the others would wait forever for a rank that failed
+        if barrier is not None and not waits:
+            barrier()
+
+
+def _set_name(load_path: str) -> str:
+    return '_'.join(part.strip() for part in load_path.split('_')[1:-1])
+
+
+def _build(
+    entries: Entry | Sequence[Entry], config: Mapping[str, Any], working_dir: Path
+) -> FidelityDataset:
+    listed = [entries] if isinstance(entries, Mapping) else entries
+    options = config.get(keys.FIDELITY_DATA) or {}
+    modal_map = config.get(KEY.MODAL_MAP)
+    fidelities = options['order']
+    if modal_map:
+        fidelities = sorted(modal_map, key=lambda name: int(modal_map[name]))
+    parts = [
+        load_or_build(
+            entry,
+            options.get('key'),
+            fidelities,
+            config[KEY.CUTOFF],
+            working_dir / FOLDER,
+            config.get(KEY.PREPROCESS_NUM_CORES, 1),
+        )
+        for entry in listed
+    ]
+    return FidelityDataset(parts, fidelities)
+
+
+def split_by_fidelity(
+    name: str, dataset: FidelityDataset
+) -> dict[str, FidelityDataset]:
+    """Return {'validset_pbe': ..., ...}, for fidelities that have structures."""
+    found = {f: dataset.rows_of(f) for f in dataset.fidelities}
+    return {f'{name}_{f}': dataset.subset(r) for f, r in found.items() if len(r)}
+
+
+def random_split(
+    dataset: FidelityDataset, ratio: float, seed: int
+) -> tuple[FidelityDataset, FidelityDataset]:
+    """Return a training and a validation part, the latter `ratio` of each fidelity.
+
+    All labels of one structure go to the same part, so that none is validated on
+    what was trained on at another fidelity.
+    """
+    n = len(dataset.fidelities)
+    count = np.bincount(dataset.fidelity_index, minlength=n)
+    left = np.rint(count * ratio).astype(np.int64)
+    marks, group = np.unique(dataset.fingerprint, return_inverse=True)
+    members = np.split(
+        np.argsort(group, kind='stable'), np.cumsum(np.bincount(group))[:-1]
+    )
+    # at random, but those of the rarest fidelity first: later on their pairs might
+    # find the other fidelity's share taken
+    chance = np.random.default_rng(seed).permutation(len(marks))
+    rarest = [count[dataset.fidelity_index[m]].min() for m in members]
+    is_valid = np.zeros(len(dataset), bool)
+    for k in np.lexsort((chance, rarest)):
+        needs = np.bincount(dataset.fidelity_index[members[k]], minlength=n)
+        if (needs <= left).all():
+            left -= needs
+            is_valid[members[k]] = True
+    train, valid = np.flatnonzero(~is_valid), np.flatnonzero(is_valid)
+    return dataset.subset(train), dataset.subset(valid)
+
+
+def check_coverage(
+    train: FidelityDataset,
+    order: Sequence[str],
+    target: str,
+    loss_weight: Mapping[str, Any] | str,
+    sampling: Mapping[str, Any] | str,
+) -> list[str]:
+    """Return the fidelities of `order` that have no training structure.
+
+    Raises UserError if one of them is the target or has a weight or a share, and if
+    a fidelity with structures has no share.
+    """
+    count = {name: len(train.rows_of(name)) for name in train.fidelities}
+    known = list(dict.fromkeys([*order, *train.fidelities]))
+    covered = [name for name in known if count.get(name)]
+    named: list[tuple[str, str]] = [('train.fidelity.target', target)]
+    for key, value in (('loss_weight', loss_weight), ('sampling', sampling)):
+        if isinstance(value, Mapping):
+            named += [(f'train.fidelity.{key}', name) for name in value]
+    for key, name in named:
+        if name not in covered:
+            raise UserError(
+                f'{key} names {name!r}, but data.load_trainset_path has no '
+                f'structure of it, only of {covered}.{nearest(name, covered)} Add '
+                f'its data, or take it out of {key}.'
+            )
+    if isinstance(sampling, Mapping):
+        for name in covered:
+            if name not in sampling:
+                raise UserError(
+                    f'train.fidelity.sampling has no share for {name!r}, which has '
+                    f'{count[name]} structures. Give it one, or take its data out.'
+                )
+    return [name for name in order if not count.get(name)]
+
+
+def check_elements(dataset: FidelityDataset, known_numbers: Sequence[int]) -> None:
+    """Raise UserError for an element that the model does not know.
+
+    known_numbers: atomic numbers of the model's elements.
+    """
+    known = np.zeros(len(chemical_symbols), bool)
+    known[list(known_numbers)] = True
+    foreign = dataset.composition[:, ~known]
+    rows = np.flatnonzero(foreign.any(axis=1))
+    if len(rows) == 0:
+        return
+    numbers = np.flatnonzero(~known)[foreign.any(axis=0)]
+    unknown = ', '.join(chemical_symbols[z] for z in numbers)
+    names = ', '.join(chemical_symbols[z] for z in np.flatnonzero(known))
+    raise UserError(
+        f'{dataset.source(int(rows[0]))}: the model does not know {unknown}, in '
+        f'{len(rows)} structures; it knows {names}. Take them out, or add '
+        'the elements to model.chemical_species and train a new model.'
+    )

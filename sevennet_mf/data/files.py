@@ -1,0 +1,203 @@
+"""What is in a file: which reader it needs, and its structures one at a time.
+
+What ASE reads, the host's graph files (`.pt`, `.sevenn_data`) and its
+`structure_list`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import ase.io
+import yaml
+from ase import Atoms
+from ase.io.formats import filetype, ioformats
+from ase.utils import string2index
+from braceexpand import braceexpand
+from sevenn.atom_graph_data import AtomGraphData
+from sevenn.train.graph_dataset import SevenNetGraphDataset, pt_to_args
+
+from sevennet_mf.data.labels import LABEL_KEYS, Entry
+from sevennet_mf.errors import UserError, nearest
+
+GRAPH, OLD_GRAPH, LIST = 'sevenn graph', 'sevenn_data', 'structure_list'
+
+
+def files_of(entry: Entry) -> list[str]:
+    """Return the paths of an entry, in its order."""
+    files = entry['file']
+    return [files] if isinstance(files, str) else list(files)
+
+
+def reader_of(path: str, format: str | None = None) -> str:
+    """Return what reads `path`: one of ours, or the ASE name of its format.
+
+    Raises UserError for an unknown format and for a file that tells none.
+    """
+    if format is not None:
+        if format not in ioformats:
+            raise UserError(
+                f'{path}: format {format!r} is none that ASE knows.'
+                f'{nearest(format, ioformats)} Correct it, or leave it out.'
+            )
+        return format
+    if path.endswith('.pt'):
+        return GRAPH
+    if path.endswith('.sevenn_data'):
+        return OLD_GRAPH
+    if LIST in os.path.basename(path):
+        return LIST
+    try:
+        name = filetype(path)
+    except Exception as error:
+        raise unreadable(path, error) from error
+    if name not in ioformats:
+        raise UserError(
+            f'{path} cannot be read: no file format is known by that name. Write '
+            '`format:` with the name ASE has for it.'
+        )
+    return name
+
+
+def count_frames(path: str, reader: str, index: str = ':') -> int | None:
+    """Return how many structures `index` picks; None if that is slow to know."""
+    if reader not in ('extxyz', 'xyz') or path.endswith(('.gz', '.bz2', '.xz')):
+        return None
+    total = 0
+    try:
+        chosen = string2index(index)
+        with open(path, 'rb') as lines:
+            while (line := lines.readline()).strip():
+                for _ in range(int(line) + 1):
+                    lines.readline()
+                total += 1
+    except (OSError, ValueError):
+        return None  # reading it will tell what is wrong
+    return len(range(total)[chosen]) if isinstance(chosen, slice) else 1
+
+
+def listed(path: str) -> list[tuple[str, str]]:
+    """Return (file, index) of a `structure_list`, with braces expanded.
+
+    Lines are `[title]`, or a file and perhaps an index. Files are looked up from
+    the working directory, then from where the list lies. Raises UserError.
+    """
+    found = []
+    with open(path, encoding='utf-8') as lines:
+        for line in map(str.strip, lines):
+            if not line or (line.startswith('[') and line.endswith(']')):
+                continue
+            name, index, *more = [*line.split(), ':']
+            if more not in ([], [':']):
+                raise UserError(
+                    f'{path}: {line!r} is neither `[title]` nor `file index`.'
+                )
+            for file in braceexpand(name):
+                beside = os.path.join(os.path.dirname(path), file)
+                file = file if os.path.isfile(file) else beside
+                if not os.path.isfile(file):
+                    raise UserError(f'{path}: no such file: {name}.')
+                found.append((file, index))
+    return found
+
+
+def unreadable(path: str, error: Exception) -> UserError:
+    reason = ' '.join(str(error).split()) or type(error).__name__
+    return UserError(
+        f'{path} cannot be read: {reason.rstrip(".")}. Correct the file, its '
+        '`index` or its `format`, or take it out of the list.'
+    )
+
+
+def items_of(
+    path: str, entry: Entry, cutoff: float
+) -> Iterator[tuple[int, Atoms | AtomGraphData]]:
+    """(frame, structure) of one file."""
+    reader = reader_of(path, entry.get('format'))
+    index = entry.get('index', ':')
+    if reader in (GRAPH, OLD_GRAPH):
+        given = [k for k in ('energy_key', *LABEL_KEYS) if entry.get(k) is not None]
+        if given:
+            raise UserError(
+                f'{path}: {given[0]} has no meaning for a graph file, whose '
+                'labels are fixed. Remove it; `null` leaves a label out.'
+            )
+    try:
+        chosen = string2index(index)
+        if reader == GRAPH:
+            graphs = _graphs(path, cutoff)
+            for frame in range(len(graphs))[_as_slice(chosen)]:
+                yield frame, graphs[frame]
+        elif reader == OLD_GRAPH:
+            graphs, made_with = SevenNetGraphDataset._read_sevenn_data(path)
+            _check_cutoff(path, made_with, cutoff)
+            yield from _chosen(graphs, chosen)
+        elif reader == LIST:
+            # the host's reader has every ionic step but the first twice
+            frames = (a for file, i in listed(path) for a in _frames(file, i))
+            everything = chosen == slice(None)
+            yield from enumerate(frames) if everything else _chosen(frames, chosen)
+        else:
+            numbers = _numbers(path, chosen, reader)
+            yield from zip(numbers, _frames(path, index, reader), strict=False)
+    except UserError:
+        raise
+    except Exception as error:  # whatever a reader may raise
+        raise unreadable(path, error) from error
+
+
+def _frames(path: str, index: str, reader: str | None = None) -> Iterator[Atoms]:
+    # parallel: one rank reads alone; at_sign: a name with @ is only a name
+    options = {'parallel': False, 'do_not_split_by_at_sign': True}
+    yield from ase.io.iread(path, index=index, format=reader, **options)
+
+
+def _numbers(path: str, chosen: Any, reader: str) -> Iterable[int]:
+    """Numbers of the frames of `path` that `chosen` picks."""
+    if isinstance(chosen, str):  # a query into a database
+        return itertools.count()
+    chosen = _as_slice(chosen)
+    start, step = chosen.start or 0, chosen.step or 1
+    if min(start, step, chosen.stop or 0) >= 0:
+        return itertools.count(start, step)
+    total = sum(1 for _ in _frames(path, ':', reader))
+    return range(total)[chosen]
+
+
+def _chosen(items: Any, chosen: Any) -> Iterator[tuple[int, Any]]:
+    items = list(items)
+    for frame in range(len(items))[_as_slice(chosen)]:
+        yield frame, items[frame]
+
+
+def _as_slice(chosen: Any) -> slice:
+    if isinstance(chosen, str):
+        raise ValueError(f'{chosen!r} is no index')
+    return slice(chosen, chosen + 1 or None) if isinstance(chosen, int) else chosen
+
+
+def _graphs(path: str, cutoff: float) -> SevenNetGraphDataset:
+    meta = path.removesuffix('.pt') + '.yaml'
+    folder = os.path.basename(os.path.dirname(os.path.abspath(path)))
+    if not os.path.isfile(meta) or folder != 'sevenn_data':
+        raise UserError(
+            f'{path} must lie in a folder named `sevenn_data` beside {meta}, as '
+            'SevenNet wrote them: its cutoff stands there. Copy the whole folder.'
+        )
+    with open(meta, encoding='utf-8') as stream:
+        made_with = float(yaml.safe_load(stream)['cutoff'])
+    _check_cutoff(path, made_with, cutoff)
+    return SevenNetGraphDataset(
+        cutoff=cutoff, drop_info=False, **pt_to_args(os.path.abspath(path))
+    )
+
+
+def _check_cutoff(path: str, made_with: float, cutoff: float) -> None:
+    if float(made_with) != float(cutoff):
+        raise UserError(
+            f'{path} was made with cutoff {made_with:g} Å, but model.cutoff is '
+            f'{cutoff:g}. Make the two equal, or give the structures themselves.'
+        )

@@ -1,0 +1,113 @@
+"""One structure as the host's graph, in plain numbers that can be packed."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Final
+
+import numpy as np
+import torch
+from ase.data import chemical_symbols
+from sevenn import _keys as KEY
+from sevenn.atom_graph_data import AtomGraphData
+from sevenn.train.dataload import unlabeled_atoms_to_graph
+
+from sevennet_mf.data.estimator import Ints
+from sevennet_mf.data.read import Structure
+from sevennet_mf.errors import UserError
+
+CLOSEST: Final[float] = 0.2  # Å: nearer than any two nuclei come
+GRAIN: Final[float] = 1e-3  # Å: positions this near are of the same structure
+
+
+def edges_of(structure: Structure, cutoff: float) -> dict[str, np.ndarray[Any, Any]]:
+    """Return the host's edges of a structure, in float32 and int32.
+
+    edge_index: (2, n_edges); edge_vec: (n_edges, 3) Å; cell_volume: () Å^3.
+    Raises UserError for atoms on top of each other.
+    """
+    if structure.graph is not None:
+        graph = structure.graph
+        try:
+            edges = {
+                KEY.EDGE_IDX: graph[KEY.EDGE_IDX].numpy().reshape(2, -1),
+                KEY.EDGE_VEC: graph[KEY.EDGE_VEC].numpy().reshape(-1, 3),
+                KEY.CELL_VOLUME: graph[KEY.CELL_VOLUME].numpy().reshape(()),
+            }
+        except KeyError as error:
+            raise UserError(
+                f'{structure.source}: the graph has no {error}. Write the graph '
+                'file again with SevenNet, or give the structures themselves.'
+            ) from None
+    else:
+        assert structure.atoms is not None
+        # a copy: the host may lengthen the cell along axes that do not repeat
+        graph = unlabeled_atoms_to_graph(structure.atoms.copy(), cutoff)
+        names = (KEY.EDGE_IDX, KEY.EDGE_VEC, KEY.CELL_VOLUME)
+        edges = {name: graph[name] for name in names}
+    _refuse_overlap(structure, edges)
+    edges[KEY.EDGE_IDX] = edges[KEY.EDGE_IDX].astype(np.int32)  # half the disk
+    edges[KEY.EDGE_VEC] = edges[KEY.EDGE_VEC].astype(np.float32)
+    edges[KEY.CELL_VOLUME] = edges[KEY.CELL_VOLUME].astype(np.float32)
+    return edges
+
+
+def _refuse_overlap(
+    structure: Structure, edges: dict[str, np.ndarray[Any, Any]]
+) -> None:
+    if edges[KEY.EDGE_VEC].size == 0:
+        return
+    lengths = np.linalg.norm(edges[KEY.EDGE_VEC], axis=1)
+    nearest = int(lengths.argmin())
+    if lengths[nearest] >= CLOSEST:
+        return
+    i, j = edges[KEY.EDGE_IDX][:, nearest]
+    first, second = (
+        f'{chemical_symbols[structure.numbers[k]]}({k})' for k in (i, j)
+    )
+    other = f'an image of {second}' if i == j else second
+    raise UserError(
+        f'{structure.source}: atoms {first} and {other} are {lengths[nearest]:.3f} '
+        f'Å apart, closer than {CLOSEST} Å. Correct the positions or the cell, or '
+        'remove the structure.'
+    )
+
+
+def pack(
+    structure: Structure, edges: dict[str, np.ndarray[Any, Any]]
+) -> AtomGraphData:
+    """Return all that is kept of a structure but its energy; NaN: no such label."""
+    n = len(structure.numbers)
+    forces, stress = structure.forces, structure.stress
+    forces = np.full((n, 3), np.nan) if forces is None else forces
+    stress = np.full(6, np.nan) if stress is None else stress
+    values: dict[str, np.ndarray[Any, Any]] = {
+        **edges,
+        KEY.ATOMIC_NUMBERS: structure.numbers,
+        KEY.POS: structure.positions.astype(np.float32),
+        KEY.FORCE: forces.astype(np.float32),
+        KEY.STRESS: stress.reshape(1, 6).astype(np.float32),
+    }
+    graph = AtomGraphData()
+    for name, value in values.items():
+        graph[name] = torch.from_numpy(np.array(value))
+    return graph
+
+
+def composition(numbers: Ints) -> np.ndarray[Any, np.dtype[np.int32]]:
+    """Return (119,) int32, atoms of each atomic number; numbers: (n_atoms,)."""
+    count = np.bincount(numbers, minlength=len(chemical_symbols))
+    return count.astype(np.int32)
+
+
+def fingerprint(structure: Structure) -> int:
+    """Return 64 bits that two labels of one structure share.
+
+    The same atoms in the same order, positions and cell within GRAIN.
+    """
+    digest = hashlib.sha256(structure.numbers.astype(np.int64).tobytes())
+    for lengths in (structure.positions, structure.cell):
+        if lengths is not None:
+            grains = np.rint(np.asarray(lengths) / GRAIN).astype(np.int64)
+            digest.update(grains.tobytes())
+    return int.from_bytes(digest.digest()[:8], 'little', signed=True)

@@ -1,0 +1,226 @@
+"""Labels of one structure: where each is looked up, and which are believed.
+
+Units: eV, eV/Å; stress in eV/Å^3 in the host's order and sign: (xx, yy, zz, xy, yz,
+zx) of minus ASE's stress, so that compression is positive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from ase import Atoms
+from ase.stress import full_3x3_to_voigt_6_stress
+
+from sevennet_mf.data.estimator import Floats
+from sevennet_mf.errors import UserError, nearest
+from sevennet_mf.keys import KBAR
+
+# With all its electrons the heaviest element has -1.5e6 eV
+MAX_ENERGY: Final[float] = 2.0e6  # eV/atom
+MAX_FORCE: Final[float] = 1.0e3  # eV/Å
+MAX_STRESS: Final[float] = 1.0e5  # kbar
+FLAT: Final[float] = 1e-3  # Å^3: below it the host takes a cell to have no volume
+HOST_ORDER: Final[list[int]] = [0, 1, 2, 5, 3, 4]  # of ASE's xx yy zz yz xz xy
+
+LABEL_KEYS: Final[tuple[str, str]] = ('force_key', 'stress_key')
+
+Entry = Mapping[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """energy: eV, total; forces: (n_atoms, 3) or None; stress: (6,) or None.
+
+    named: which of 'force_key' and 'stress_key' the structure has.
+    """
+
+    energy: float
+    forces: Floats | None = None
+    stress: Floats | None = None
+    named: frozenset[str] = frozenset()
+
+
+def of_atoms(atoms: Atoms, entry: Entry, where: str) -> Labels:
+    """Return the labels of `atoms` that `entry` asks for.
+
+    entry: `energy_key`, `force_key`, `stress_key` as in config.DataEntry; `where`
+    names the structure. A label it does not have is None. Raises UserError for a
+    structure without energy, for energies and forces that may be of two levels of
+    theory, and for values that cannot be labels.
+    """
+    # a reader leaves the labels of the file in a calculator that only holds them;
+    # its get_forces() would apply constraints
+    results = {} if atoms.calc is None else atoms.calc.results
+    energy, is_own = _energy(atoms, entry, results, where)
+    forces = _find('force_key', 'forces', atoms.arrays, results, entry)
+    stress = _find('stress_key', 'stress', atoms.info, results, entry)
+    named = frozenset(
+        key
+        for key, value in (('force_key', forces), ('stress_key', stress))
+        if entry.get(key) is not None and value is not None
+    )
+    if not atoms.pbc.any() or abs(atoms.cell.volume) < FLAT:
+        stress = None  # of what volume?
+    if not is_own:
+        arrays = {k: v for k, v in atoms.arrays.items() if k != 'positions'}
+        _refuse_mixture('force_key', 'forces', forces, arrays, entry, where)
+        _refuse_mixture('stress_key', 'stress', stress, atoms.info, entry, where)
+    labels = Labels(
+        _number(energy, where),
+        None if forces is None else _forces(forces, len(atoms), where),
+        None if stress is None else _stress(stress, where),
+        named,
+    )
+    check(labels, len(atoms), where)
+    return labels
+
+
+def check(labels: Labels, n_atoms: int, where: str) -> None:
+    """Raise UserError for a label that is not finite or no label at all."""
+    per_atom = labels.energy / n_atoms
+    if not np.isfinite(labels.energy):
+        raise UserError(
+            f'{where} has energy {labels.energy}. Correct or remove the structure.'
+        )
+    if abs(per_atom) > MAX_ENERGY:
+        raise UserError(
+            f'{where} has energy {per_atom:.6g} eV/atom, beyond {MAX_ENERGY:g}: it '
+            'must be the total energy in eV. Check its unit, or remove it.'
+        )
+    if labels.forces is not None:
+        remedy = 'Correct it, or leave forces out with `force_key: null`.'
+        _check_size(labels.forces, MAX_FORCE, 'force', 'eV/Å', where, remedy)
+    if labels.stress is not None:
+        remedy = 'Correct it, or leave stress out with `stress_key: null`.'
+        kbar = labels.stress * KBAR
+        _check_size(kbar, MAX_STRESS, 'stress', 'kbar', where, remedy)
+
+
+def _check_size(
+    values: Floats, limit: float, label: str, unit: str, where: str, remedy: str
+) -> None:
+    wrong = ~(np.abs(values) <= limit)  # NaN compares false
+    if wrong.any():
+        first = np.argwhere(wrong)[0]
+        atom = f' on atom {first[0]}' if values.ndim == 2 else ''
+        value = values[tuple(first)]
+        if np.isfinite(value):
+            raise UserError(
+                f'{where} has a {label}{atom} of {value:.6g} {unit}, beyond '
+                f'{limit:g}. {remedy}'
+            )
+        raise UserError(f'{where} has a {label}{atom} of {value}. {remedy}')
+
+
+def _energy(
+    atoms: Atoms, entry: Entry, results: Mapping[str, Any], where: str
+) -> tuple[Any, bool]:
+    """The energy, and whether it is the one ASE reads as such."""
+    key = entry.get('energy_key')
+    if key is None:
+        # the free energy is what forces are the derivative of
+        energy = results.get('free_energy', results.get('energy'))
+        if energy is None:
+            raise UserError(
+                f'{where} has no energy. Remove it, or write `energy_key:` with the '
+                f'key of its info that holds one{_listed(atoms.info)}.'
+            )
+        return energy, True
+    if key in atoms.info:
+        return atoms.info[key], False
+    if key in results:
+        return results[key], key in ('energy', 'free_energy')
+    known = [*atoms.info, *results]
+    raise UserError(
+        f'{where} has no energy: energy_key {key!r} is not in its info'
+        f'{_listed(known)}.{nearest(key, known)} Correct energy_key, or remove the '
+        'structure.'
+    )
+
+
+def _find(
+    entry_key: str,
+    name: str,
+    own: Mapping[str, Any],
+    results: Mapping[str, Any],
+    entry: Entry,
+) -> Any:
+    """The label under the entry's key, else ASE's; None where there is none."""
+    if entry_key not in entry:
+        return results.get(name)
+    key = entry[entry_key]
+    if key is None:  # by the word of the user
+        return None
+    return own[key] if key in own else results.get(key)
+
+
+def _refuse_mixture(
+    entry_key: str,
+    name: str,
+    found: Any,
+    own: Mapping[str, Any],
+    entry: Entry,
+    where: str,
+) -> None:
+    """Labels of two levels of theory must not meet in one structure unnoticed."""
+    if entry_key in entry or found is None:
+        return
+    shapes = ((6,), (9,), (3, 3)) if name == 'stress' else (np.shape(found),)
+    others = [key for key, value in own.items() if np.shape(value) in shapes]
+    raise UserError(
+        f'{where}: energy_key is {entry["energy_key"]!r}, but its {name} would be '
+        f"the file's own `{name}`, of another level of theory perhaps. Write "
+        f'`{entry_key}: <key>` with the key of the {name} that belong to it'
+        f'{_listed([*others, name])}, or `{entry_key}: null` for none.'
+    )
+
+
+def _listed(known: Iterable[str]) -> str:
+    names = ', '.join(str(key) for key in known)
+    return f' ({names})' if names else ''
+
+
+def _number(value: Any, where: str) -> float:
+    try:
+        return float(np.asarray(value).squeeze())
+    except (TypeError, ValueError):
+        raise UserError(
+            f'{where} has energy {value!r}: it must be a number in eV. Correct it, '
+            'or name another key with `energy_key`.'
+        ) from None
+
+
+def _array(value: Any, name: str, shape: str, where: str) -> Floats:
+    try:
+        return np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise UserError(
+            f'{where} has {name} {value!r}: they must be numbers, {shape}. Correct '
+            'them, or name another key.'
+        ) from None
+
+
+def _forces(value: Any, n_atoms: int, where: str) -> Floats:
+    forces = _array(value, 'forces', '(atoms, 3)', where)
+    if forces.shape != (n_atoms, 3):
+        raise UserError(
+            f'{where} has forces of shape {forces.shape} for {n_atoms} atoms. '
+            'Correct them, or name another key with `force_key`.'
+        )
+    return forces
+
+
+def _stress(value: Any, where: str) -> Floats:
+    """ASE's stress as 6, 9 or 3x3 numbers -> (6,) as the host has it."""
+    stress = _array(value, 'stress', '6, 9 or 3x3', where).squeeze()
+    if stress.shape in ((9,), (3, 3)):
+        stress = full_3x3_to_voigt_6_stress(stress.reshape(3, 3))
+    if stress.shape != (6,):
+        raise UserError(
+            f'{where} has a stress of shape {stress.shape}: it must be 6, 9 or 3x3 '
+            'numbers. Correct it, or write `stress_key: null`.'
+        )
+    return -stress[HOST_ORDER]

@@ -1,0 +1,241 @@
+"""Which structures each batch draws on each rank, from (seed, epoch, step) alone.
+
+Nothing depends on what was drawn before, so a run resumes at any step, and nothing
+touches the global random state.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
+from functools import lru_cache
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset, Sampler
+from torch_geometric.loader import DataLoader
+
+from sevennet_mf import keys
+from sevennet_mf.data.estimator import Floats, Ints
+
+Sampling = str | Mapping[int, float]
+PROPORTIONAL, BALANCED = 'proportional', 'balanced'
+# Draws after which the shares come out exactly and their pattern repeats; shares
+# that need more are rounded to this
+PERIOD: Final[int] = 100_000
+
+
+class FidelityBatchSampler(Sampler[list[int]]):
+    """Batches of structure numbers for one rank.
+
+    fidelity_index: (n,) int64, fidelity of each structure; batch_size: structures
+    per rank and step; sampling: 'proportional', 'balanced' or {fidelity: share}.
+    An epoch is ceil(n / (batch_size * world_size)) steps.
+
+    'proportional': each structure once per epoch. Otherwise each batch draws the
+    fidelities by their shares: after t global steps the draws of each differ from
+    its share by less than one structure, and all structures of a fidelity appear
+    before any repeats, also across epochs. A structure only there so that every
+    rank has as many as the others is -1 - number: see Padded.
+
+    draw_probability: (n_fidelities,) float64, p_f. Raises ValueError for a fidelity
+    that has a share but no structure, or structures but no share.
+    """
+
+    def __init__(
+        self,
+        fidelity_index: Ints,
+        n_fidelities: int,
+        batch_size: int,
+        sampling: Sampling = PROPORTIONAL,
+        seed: int = 0,
+        shuffle: bool = True,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        assert 0 <= rank < world_size, (rank, world_size)
+        self.fidelity_index = np.asarray(fidelity_index, np.int64)
+        self.members = [
+            np.flatnonzero(self.fidelity_index == f) for f in range(n_fidelities)
+        ]
+        if not len(self.fidelity_index) or batch_size < 1:
+            raise ValueError(f'no structures, or batch size {batch_size} below 1')
+        self.batch = batch_size * world_size
+        self.seed, self.shuffle = seed % 2**64, shuffle
+        self.rank, self.world_size = rank, world_size
+        self.steps_per_epoch = math.ceil(len(self.fidelity_index) / self.batch)
+        self.epoch = self.start = 0
+        counts = [len(m) for m in self.members]
+        if sampling == PROPORTIONAL:
+            self.draw_probability: Floats = np.array(counts) / sum(counts)
+            self._drawn: Ints | None = None
+        else:
+            parts = _whole_shares(sampling, counts)
+            self.draw_probability = np.array(parts) / sum(parts)
+            self._drawn = _pattern(parts)
+        # step after step asks for the same few permutations
+        several = 2 * n_fidelities if self._drawn is not None else 1
+        self._permutation = lru_cache(several)(self._permute)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw the batches of `epoch` (from 0) next, from its first step."""
+        self.epoch, self.start = epoch, 0
+
+    def start_at(self, step: int) -> None:
+        """Leave out the first `step` steps of the epoch that was set."""
+        self.start = step
+
+    def __len__(self) -> int:
+        """Steps of a whole epoch, wherever the next pass starts."""
+        return self.steps_per_epoch
+
+    def __iter__(self) -> Iterator[list[int]]:
+        epoch = self.epoch
+        for step in range(self.start, self.steps_per_epoch):
+            yield self._deal(self._draw(epoch, step))
+
+    def _draw(self, epoch: int, step: int) -> Ints:
+        """The structures of one step over all ranks."""
+        if self._drawn is None:
+            order = self._permutation(-1, epoch)
+            return order[step * self.batch : (step + 1) * self.batch]
+        before = self.batch * (epoch * self.steps_per_epoch + step)
+        first, last = self._count(before), self._count(before + self.batch)
+        chosen = [
+            self._permutation(f, j // len(members))[j % len(members)]
+            for f, members in enumerate(self.members)
+            for j in range(first[f], last[f])
+        ]
+        return np.array(chosen, np.int64)
+
+    def _count(self, draws: int) -> list[int]:
+        """How often each fidelity was drawn within the first `draws` draws."""
+        assert self._drawn is not None
+        rounds, rest = divmod(draws, len(self._drawn) - 1)
+        # in Python's integers, which do not overflow
+        whole, part = self._drawn[-1].tolist(), self._drawn[rest].tolist()
+        return [rounds * w + p for w, p in zip(whole, part, strict=True)]
+
+    def _permute(self, fidelity: int, turn: int) -> Ints:
+        """The turn-th order of a fidelity's structures; fidelity -1: of all."""
+        members = self.members[fidelity]
+        if fidelity < 0:
+            members = np.arange(len(self.fidelity_index))
+        if not self.shuffle:
+            return members
+        generator = np.random.default_rng([self.seed, fidelity + 1, turn])
+        return generator.permutation(members)
+
+    def _deal(self, drawn: Ints) -> list[int]:
+        """This rank's part, with about its share of each fidelity."""
+        if self.world_size == 1:
+            return drawn.tolist()
+        by_fidelity = np.argsort(self.fidelity_index[drawn], kind='stable')
+        dealt = drawn[by_fidelity]
+        lacking = -len(dealt) % self.world_size
+        dealt = np.concatenate([dealt, np.full(lacking, -1 - dealt[0])])
+        return dealt[self.rank :: self.world_size].tolist()
+
+
+def _whole_shares(sampling: Sampling, counts: Sequence[int]) -> list[int]:
+    """Shares as whole numbers without a common factor."""
+    if isinstance(sampling, str):
+        if sampling != BALANCED:
+            raise ValueError(f'no such sampling: {sampling!r}')
+        sampling = {f: 1 for f, count in enumerate(counts) if count}
+    for f, count in enumerate(counts):
+        if (count > 0) != (sampling.get(f, 0) > 0):
+            raise ValueError(
+                f'fidelity {f} has {count} structures and share {sampling.get(f)}'
+            )
+    # exactly the decimal numbers that were typed
+    exact = [Fraction(str(sampling.get(f, 0))) for f in range(len(counts))]
+    scale = math.lcm(*(share.denominator for share in exact))
+    parts = [int(share * scale) for share in exact]
+    common = math.gcd(*parts)
+    if sum(parts) // common <= PERIOD:
+        return [part // common for part in parts]
+    total = sum(parts)
+    return [max(round(part * PERIOD / total), int(part > 0)) for part in parts]
+
+
+def _pattern(parts: Sequence[int]) -> Ints:
+    """(period+1, n_fidelities) draws of each fidelity within the first 0, 1, ...
+
+    Fidelity f must have its j-th draw within draws floor(j T/w)+1 .. ceil((j+1) T/w)
+    of the period T = sum(w); the earliest end first meets all of these windows (they
+    are those of the Pfair schedule of one processor, Baruah et al., Algorithmica 15,
+    600 (1996)), and then its count is never a whole draw away from its share.
+    """
+    period = sum(parts)
+    done = [0] * len(parts)
+    counts = np.zeros((period + 1, len(parts)), np.int64)
+    for n in range(period):
+        ends = [
+            (-(-(done[f] + 1) * period // w), f)
+            for f, w in enumerate(parts)
+            if w and done[f] * period // w <= n
+        ]
+        done[min(ends)[1]] += 1
+        counts[n + 1] = done
+    return counts
+
+
+class Padded(Dataset[Any]):
+    """A data set where -1 - i is structure i with sample weight 0."""
+
+    def __init__(self, dataset: Dataset[Any]) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, number: int) -> Any:
+        if number >= 0:
+            return self.dataset[number]
+        graph = self.dataset[-1 - number]
+        graph[keys.SAMPLE_WEIGHT] = torch.zeros_like(graph[keys.SAMPLE_WEIGHT])
+        return graph
+
+
+def make_loader(
+    dataset: Dataset[Any],
+    sampler: Sampler[list[int]] | Sequence[Sequence[int]],
+    num_workers: int = 0,
+    pin_memory: bool = False,
+) -> DataLoader:
+    """Return batches of `dataset` as `sampler` draws them."""
+    # without a generator of its own a loader draws from the global one
+    return DataLoader(
+        Padded(dataset),
+        batch_sampler=sampler,
+        num_workers=num_workers,
+        persistent_workers=num_workers > 0,
+        pin_memory=pin_memory,
+        generator=torch.Generator().manual_seed(0),
+    )
+
+
+def eval_batches(
+    n: int, batch_size: int, rank: int = 0, world_size: int = 1
+) -> list[list[int]]:
+    """Return batches in which each of `n` structures is once on one of the ranks.
+
+    Every rank has as many batches as the others; see Padded for what fills up.
+    """
+    mine = list(range(rank, n, world_size))
+    if n and len(mine) < math.ceil(n / world_size):
+        mine.append(-1)  # structure 0, of no weight
+    return [mine[k : k + batch_size] for k in range(0, len(mine), batch_size)]
+
+
+def eval_loader(
+    dataset: Dataset[Any],
+    batch_size: int,
+    rank: int = 0,
+    world_size: int = 1,
+    num_workers: int = 0,
+) -> DataLoader:
+    """Return batches of `dataset` in its order, each structure on one rank."""
+    n = len(dataset)  # type: ignore[arg-type]
+    batches = eval_batches(n, batch_size, rank, world_size)
+    return make_loader(dataset, batches, num_workers)

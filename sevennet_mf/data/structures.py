@@ -1,0 +1,216 @@
+"""Structures of all fidelities as the host's graphs, with residual energies."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sevenn import _keys as KEY
+from sevenn.atom_graph_data import AtomGraphData
+from torch.utils.data import Dataset
+
+from sevennet_mf import keys
+from sevennet_mf.data.cache import Cached
+from sevennet_mf.data.estimator import N_SPECIES, Bools, Floats, Ints
+from sevennet_mf.data.read import require_known
+
+OWN_INDICES: Final = (keys.FIDELITY_INDEX, keys.STRUCTURE_INDEX)
+CHUNK: Final[int] = 65536  # structures whose compositions are float64 at once
+
+
+class FidelityGraph(AtomGraphData):
+    """A graph whose fidelity and structure numbers survive batching.
+
+    torch_geometric adds the number of atoms before it to every key that has
+    'index' in its name.
+    """
+
+    def __inc__(self, key: str, value: Any, *args: Any, **kwargs: Any) -> Any:
+        if key in OWN_INDICES:
+            return 0
+        return super().__inc__(key, value, *args, **kwargs)
+
+    def __cat_dim__(self, key: str, value: Any, *args: Any, **kwargs: Any) -> Any:
+        if key in OWN_INDICES:
+            return 0
+        return super().__cat_dim__(key, value, *args, **kwargs)
+
+
+class FidelityDataset(Dataset[FidelityGraph]):
+    """Labelled structures of several fidelities; their graphs stay on disk.
+
+    fidelities: names, in the order of the modal map.
+    Over the n structures: fidelity_index (n,) int64; n_atoms (n,) int64; energy (n,)
+    float64, eV, total; residual (n,) float64, eV, less the reference energies;
+    fingerprint (n,) int64, equal for labels of one structure; has: {'energy',
+    'force', 'stress'}, (n,) bool each.
+    """
+
+    def __init__(self, parts: Sequence[Cached], fidelities: Sequence[str]) -> None:
+        """Join processed entries; UserError for a fidelity none knows."""
+        self.fidelities = tuple(fidelities)
+        self._parts = list(parts)
+        rows = [part.rows() for part in parts]
+        # (n, 2): entry and row in it
+        where = [np.stack([np.full_like(r, k), r], 1) for k, r in enumerate(rows)]
+        self._where: Ints = np.concatenate([np.zeros((0, 2), np.int64), *where])
+        self.n_atoms: Ints = self._column('n_atoms', np.int64)
+        self.energy: Floats = self._column('energy', np.float64)
+        self.fingerprint: Ints = self._column('fingerprint', np.int64)
+        self.has: dict[str, Bools] = {
+            'energy': np.ones(len(self), bool),  # read.py sees to it
+            'force': self._column('has_force', np.bool_),
+            'stress': self._column('has_stress', np.bool_),
+        }
+        self.fidelity_index: Ints = self._fidelity_index()
+        self.residual: Floats = self.energy.copy()
+
+    def _column(self, name: str, dtype: type[np.generic]) -> NDArray[Any]:
+        result = np.zeros(len(self), dtype)
+        for k, part in enumerate(self._parts):
+            mine = self._where[:, 0] == k
+            result[mine] = part.arrays[name][self._where[mine, 1]]
+        return result
+
+    def _fidelity_index(self) -> Ints:
+        index = np.zeros(len(self), np.int64)
+        for k, part in enumerate(self._parts):
+            mine = np.flatnonzero(self._where[:, 0] == k)
+            inside = part.arrays['fidelity'][self._where[mine, 1]]
+            for number, name in enumerate(part.fidelity_names):
+                rows = mine[inside == number]
+                if len(rows):  # the cache may be of a run with other fidelities
+                    require_known(name, self.fidelities, self.source(int(rows[0])))
+                    index[rows] = self.fidelities.index(name)
+        return index
+
+    def __len__(self) -> int:
+        return len(self._where)
+
+    def source(self, i: int) -> str:
+        """Return 'path:frame' of structure i, for messages."""
+        part, row = self._where[i]
+        return self._parts[part].source(int(row))
+
+    @property
+    def file_hashes(self) -> dict[str, str]:
+        """sha256 of the content of each file, by its path."""
+        used = np.unique(self._where[:, 0])
+        return {i.path: i.sha256 for k in used for i in self._parts[k].inputs}
+
+    @property
+    def composition(self) -> Ints:
+        """(n, 119) int64, atoms of each atomic number; made anew at each call."""
+        result = np.zeros((len(self), N_SPECIES), np.int64)
+        for k, part in enumerate(self._parts):
+            mine = self._where[:, 0] == k
+            if mine.any():
+                result[mine] = part.composition()[self._where[mine, 1]]
+        return result
+
+    def set_reference(self, energies: Floats) -> None:
+        """Subtract reference energies, (n_fidelities, 119) float64, eV per atom.
+
+        In float64, before anything is cast: total energies may be -1e5 eV, where
+        float32 has a grain of 8e-3 eV.
+        """
+        assert energies.shape == (len(self.fidelities), N_SPECIES), energies.shape
+        assert energies.dtype == np.float64, energies.dtype
+        composition = self.composition
+        for start in range(0, len(self), CHUNK):
+            rows = slice(start, start + CHUNK)
+            count, f = composition[rows], self.fidelity_index[rows]
+            # an element without a reference must not spoil structures without it
+            parts = np.where(count > 0, count * energies[f], 0.0)
+            self.residual[rows] = self.energy[rows] - parts.sum(axis=1)
+
+    def __getitem__(self, i: int) -> FidelityGraph:
+        """Return structure i with fresh tensors; labels it lacks are NaN.
+
+        As the host's graph, but that its energy is the residual. Keys of ours:
+        keys.FIDELITY_INDEX, STRUCTURE_INDEX, SAMPLE_WEIGHT, each ().
+        """
+        if not 0 <= i < len(self):
+            raise IndexError(i)
+        part, row = self._where[i]
+        values = self._parts[part].graph(int(row))
+        numbers = values[KEY.ATOMIC_NUMBERS]
+        f = int(self.fidelity_index[i])
+        graph = FidelityGraph(x=numbers.clone(), **values)
+        graph[KEY.NODE_ATTR] = numbers.clone()
+        graph[KEY.NUM_ATOMS] = torch.tensor(len(numbers))
+        graph[KEY.ENERGY] = _float32(self.residual[i])
+        graph[KEY.PER_ATOM_ENERGY] = _float32(self.residual[i] / self.n_atoms[i])
+        if len(self.fidelities) > 1:  # the host crashes on one modality
+            graph[KEY.DATA_MODALITY] = self.fidelities[f]
+        graph[keys.FIDELITY_INDEX] = torch.tensor(f)
+        graph[keys.STRUCTURE_INDEX] = torch.tensor(int(i))
+        graph[keys.SAMPLE_WEIGHT] = torch.tensor(1.0)
+        return graph
+
+    def rows_of(self, fidelity: str) -> Ints:
+        """Return the structures of a fidelity."""
+        number = self.fidelities.index(fidelity)
+        return np.flatnonzero(self.fidelity_index == number)
+
+    def subset(self, indices: Sequence[int] | Ints) -> FidelityDataset:
+        """Return the structures at `indices`, with references as they are now."""
+        chosen = np.asarray(indices, np.int64)
+        other = copy.copy(self)
+        other.has = {label: mask[chosen] for label, mask in self.has.items()}
+        other._where = self._where[chosen]
+        other.n_atoms, other.energy = self.n_atoms[chosen], self.energy[chosen]
+        other.fingerprint = self.fingerprint[chosen]
+        other.fidelity_index = self.fidelity_index[chosen]
+        other.residual = self.residual[chosen]
+        return other
+
+    def average_neighbours(self) -> float:
+        """Return edges per atom, over atoms that have any, as the host counts."""
+        centres = self._column('n_centres', np.int64).sum()
+        edges = self._column('n_edges', np.int64).sum()
+        return float(edges / centres) if centres else float('nan')
+
+    def force_rms(self, fidelity: int | str | None = None) -> float:
+        """Return the RMS of force components, eV/Å; NaN if no structure has any."""
+        rows = self._chosen(fidelity) & self.has['force']
+        components = 3 * self.n_atoms[rows].sum()
+        square = self._column('force_square', np.float64)[rows].sum()
+        return float(np.sqrt(square / components)) if components else float('nan')
+
+    def residual_energy_std(self, fidelity: int | str | None = None) -> float:
+        """Return the standard deviation of residual energies, eV/atom; or NaN."""
+        rows = self._chosen(fidelity)
+        per_atom = self.residual[rows] / self.n_atoms[rows]
+        return float(per_atom.std()) if len(per_atom) else float('nan')
+
+    def _chosen(self, fidelity: int | str | None) -> Bools:
+        """Which structures are of a fidelity, given by number or name."""
+        if fidelity is None:
+            return np.ones(len(self), bool)
+        if isinstance(fidelity, str):
+            fidelity = self.fidelities.index(fidelity)
+        return self.fidelity_index == fidelity
+
+
+def _float32(value: float) -> torch.Tensor:
+    return torch.tensor(float(value), dtype=torch.float32)
+
+
+def pair_index(dataset: FidelityDataset, base: str, fidelity: str) -> Ints:
+    """Return for each structure of `fidelity` the same one among those of `base`.
+
+    Positions count within `dataset.rows_of(base)`; -1 where there is none, the
+    first where there are several. What references.Labels takes as `pair`.
+    """
+    marks = dataset.fingerprint[dataset.rows_of(base)]
+    wanted = dataset.fingerprint[dataset.rows_of(fidelity)]
+    if len(marks) == 0:
+        return np.full(len(wanted), -1, np.int64)
+    known, first = np.unique(marks, return_index=True)
+    at = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
+    return np.where(known[at] == wanted, first[at], -1).astype(np.int64)
