@@ -1,0 +1,132 @@
+"""The pre-flight audit of a data set: what is in it, and what looks wrong.
+
+Nothing is trained and nothing stops at the first bad structure.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+from sevenn import _keys as KEY
+
+from sevennet_mf import inputs, keys
+from sevennet_mf.data import inspect_checks as checks
+from sevennet_mf.data import inspect_derivatives as derivatives
+from sevennet_mf.data import inspect_outliers as outliers
+from sevennet_mf.data import inspect_units as units
+from sevennet_mf.data.estimator import Floats
+from sevennet_mf.data.inspect_audit import (
+    Audit,
+    Findings,
+    PairAudit,
+    Problem,
+    SetAudit,
+    Spread,
+)
+from sevennet_mf.data.inspect_describe import (
+    describe_pairs,
+    describe_sets,
+    histograms,
+)
+from sevennet_mf.data.inspect_report import table, write_json
+from sevennet_mf.data.inspect_scan import Records, scan
+from sevennet_mf.errors import UserError
+
+__all__ = [
+    'Audit',
+    'PairAudit',
+    'Problem',
+    'SetAudit',
+    'Spread',
+    'inspect',
+    'table',
+    'write_json',
+    'write_picture',
+]
+
+def write_picture(audit: Audit, path: str) -> None:
+    """Write the audit as one PNG; UserError if `path` cannot be written."""
+    from sevennet_mf.data import inspect_picture  # matplotlib takes its time
+
+    inspect_picture.write(audit, path)
+
+
+def inspect(filename: str) -> Audit:
+    """Audit the data that a YAML of multi-fidelity training names.
+
+    Reads every `load_*_path` once, streaming. What is wrong with the data is in the
+    audit's problems; raises UserError for what is wrong with the YAML.
+    """
+    sections = inputs.load_yaml(filename)
+    if not inputs.has_fidelity(sections):
+        raise UserError(
+            f'{filename} names no fidelity, and `inspect` audits data by fidelity. '
+            'Name one for each file under data.load_trainset_path, as in '
+            '`- {file: pbe.extxyz, fidelity: pbe}`.'
+        )
+    model, train, data = inputs.from_sections(sections)
+    options = data[keys.FIDELITY_DATA]
+    findings = Findings()
+    records = scan(
+        _sets(data),
+        options['key'],
+        options['order'],
+        model[KEY.CUTOFF],
+        findings.add_structure,
+    )
+    base, target = options['base'], train[keys.FIDELITY_TRAIN]['target']
+    will_split = data.get(KEY.RATIO, 0.0) > 0.0
+    checks.check_sets(records, target, will_split, findings.add)
+    checks.check_elements(records, model[KEY.CHEMICAL_SPECIES], findings.add)
+    references = checks.fit_training(
+        records, base, options['reference_energies'], findings.add
+    )
+    if references is not None:
+        checks.check_determined(records, references, target, findings.add)
+    for name in records.fidelities:
+        checks.check_repeats(records, name, findings.add)
+        checks.check_leaks(records, name, target, findings.add)
+        outliers.check_fidelity(records, name, findings.add)
+        outliers.check_zeros(records, name, findings.add)
+        units.check_files(records, name, findings.add)
+        derivatives.check(records, name, findings.add)
+    pairs, differences = _pairs(records, findings)
+    return Audit(
+        file=str(filename),
+        fidelities=list(records.fidelities),
+        base=base,
+        target=target,
+        sets=describe_sets(records),
+        pairs=pairs,
+        references={} if references is None else references.as_dict(),
+        histograms=histograms(records, references, differences),
+        problems=findings.problems(),
+    )
+
+
+def _sets(data: Mapping[str, Any]) -> dict[str, list[Any]]:
+    return {
+        name.removeprefix('load_').removesuffix('_path'): entries
+        for name, entries in data.items()
+        if name.startswith('load_') and name.endswith('_path') and entries
+    }
+
+
+def _pairs(
+    records: Records, findings: Findings
+) -> tuple[list[PairAudit], dict[str, Floats]]:
+    audits, differences = [], {}
+    for low, high in itertools.combinations(records.fidelities, 2):
+        first, second = checks.pairs_of(records, low, high)
+        units.check_pair(records, low, high, first, second, findings.add)
+        if len(first) == 0:
+            continue
+        checks.check_same_labels(records, low, high, findings.add)
+        rest = outliers.check_pair(
+            records, low, high, first, second, findings.add
+        )
+        differences[f'{high} - {low}'] = rest
+        audits.append(describe_pairs(records, low, high, first, second, rest))
+    return audits, differences
