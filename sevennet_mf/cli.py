@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 
 from sevennet_mf import __version__
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
+PROGRAM = 'sevennet-mf'
 
 
 def _train(parser: argparse.ArgumentParser) -> None:
@@ -102,10 +104,12 @@ COMMANDS = {
 def make_parser() -> argparse.ArgumentParser:
     """The parser of `sevennet-mf`, with a sub-parser for each command."""
     parser = argparse.ArgumentParser(
-        'sevennet-mf', description='Multi-fidelity training for SevenNet.'
+        PROGRAM, description='Multi-fidelity training for SevenNet.'
     )
     parser.add_argument('--version', action='version', version=__version__)
-    commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
+    commands = parser.add_subparsers(
+        dest='command', required=True, metavar='COMMAND'
+    )
     for name, (summary, arguments) in COMMANDS.items():
         sub = commands.add_parser(name, help=summary, description=summary)
         arguments(sub)
@@ -118,6 +122,16 @@ def make_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; 0 done, 2 bad input, 1 anything else."""
     args = make_parser().parse_args(argv)
+    shown_as = warnings.formatwarning
+    if not args.debug:
+        warnings.formatwarning = _one_line_warning  # type: ignore[assignment]
+    try:
+        return _run(args)
+    finally:
+        warnings.formatwarning = shown_as
+
+
+def _run(args: argparse.Namespace) -> int:
     from sevennet_mf import commands
     from sevennet_mf.errors import UserError
 
@@ -137,6 +151,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     return DONE if code is None else code
 
 
+def _one_line_warning(message: Warning | str, *_: object) -> str:
+    return f'{PROGRAM}: warning: {" ".join(str(message).split())}\n'
+
+
 def _one_line(error: Exception) -> str:
     from sevennet_mf.errors import HostError, TrainingStopped, UserError
 
@@ -147,7 +165,7 @@ def _one_line(error: Exception) -> str:
 
 
 def _say(message: str) -> None:
-    print(f'sevennet-mf: {message}', file=sys.stderr)
+    print(f'{PROGRAM}: {message}', file=sys.stderr)
 
 
 if __name__ == '__main__':

@@ -30,6 +30,7 @@ def _train_as_host(args: argparse.Namespace, sections: dict[str, Any]) -> None:
     from sevenn.main import sevenn
 
     from sevennet_mf import host_traps
+    from sevennet_mf.train.distributed import from_environment
 
     if args.resume:
         raise UserError(
@@ -41,15 +42,18 @@ def _train_as_host(args: argparse.Namespace, sections: dict[str, Any]) -> None:
             "without a `fidelity` block this is SevenNet's own training, which knows "
             'the backends nccl and mpi.'
         )
+    _check_accelerators(args, {})
+    if args.distributed:
+        from_environment(args.distributed_backend)  # the host ends with a KeyError
     for line in host_traps.warnings_for(sections, args.working_dir or '.'):
         warnings.warn(line, UserWarning, stacklevel=2)
     try:
         sevenn.run(args)
     except SystemExit as stop:  # the host has written the reason to its log only
         if stop.code:
-            log = os.path.join(args.working_dir or '.', args.log)
+            reason = ' '.join(str(stop.__context__ or 'its log says why').split())
             raise UserError(
-                f'SevenNet could not read {args.input_yaml}; {log} says why.'
+                f'SevenNet could not read {args.input_yaml}: {reason}'
             ) from None
 
 
@@ -65,6 +69,7 @@ def _train_fidelities(args: argparse.Namespace, sections: dict[str, Any]) -> Non
     if args.mode != 'train_v2':
         raise UserError('-m train_v1 does not know fidelities; leave it out.')
     configs = inputs.from_sections(sections)
+    _check_accelerators(args, configs[0])
     working_dir = os.path.abspath(args.working_dir or '.')
     run.check_folder(working_dir)
     with process_group(args.distributed, args.distributed_backend) as process:
@@ -103,24 +108,39 @@ def _merge(configs: tuple, process: Any) -> dict[str, Any]:
     }
 
 
-def _set_accelerator(config: dict[str, Any], args: argparse.Namespace) -> None:
-    """Ask the host for an accelerator; refuse where it would be left out silently."""
+def _check_accelerators(args: argparse.Namespace, model: dict[str, Any]) -> None:
+    """Refuse an accelerator that would be left out silently, or ends in a traceback.
+
+    model: the host's model configuration, which may ask for one as well.
+    """
     import sevenn._keys as KEY
     import sevenn.nn.cue_helper as cue
     import sevenn.nn.flash_helper as flash
     import sevenn.nn.oeq_helper as oeq
 
+    cue_block = model.get(KEY.CUEQUIVARIANCE_CONFIG) or {}
+    use_cue = args.enable_cueq or cue_block.get('use')
+    use_flash = args.enable_flash or model.get(KEY.USE_FLASH_TP)
+    use_oeq = args.enable_oeq or model.get(KEY.USE_OEQ)
     wanted = [
-        (args.enable_cueq, 'cuEquivariance', cue.is_cue_available),
-        (args.enable_flash, 'FlashTP', flash.is_flash_available),
-        (args.enable_oeq, 'OpenEquivariance', oeq.is_oeq_available),
+        (use_cue, 'cuEquivariance', cue.is_cue_available),
+        (use_flash, 'FlashTP', flash.is_flash_available),
+        (use_oeq, 'OpenEquivariance', oeq.is_oeq_available),
     ]
     asked = [name for on, name, _ in wanted if on]
     if len(asked) > 1:
         raise UserError(f'only one accelerator at a time, got {asked}.')
     for on, name, is_available in wanted:
         if on and not is_available():
-            raise UserError(f'{name} is asked for, but it or its GPU is missing here.')
+            raise UserError(
+                f'{name} is asked for, but it or its GPU is missing here. Install '
+                'it, or train without.'
+            )
+
+
+def _set_accelerator(config: dict[str, Any], args: argparse.Namespace) -> None:
+    import sevenn._keys as KEY
+
     if args.enable_cueq:
         config[KEY.CUEQUIVARIANCE_CONFIG] = {
             **config[KEY.CUEQUIVARIANCE_CONFIG],
@@ -186,6 +206,8 @@ def _print(what: Any) -> None:
     from rich.console import Console
 
     console = Console(soft_wrap=isinstance(what, str))
+    if not console.is_terminal:
+        console.width = 100  # a file or a pipe has no width; our tables need this
     console.print(what, markup=False, highlight=False)
 
 

@@ -18,8 +18,9 @@ class TrainingStopped(RuntimeError):
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return " Did you mean 'x'?" for the closest of `known`, or ''."""
-    close = get_close_matches(str(name), [str(k) for k in known], n=1)
-    return f' Did you mean {close[0]!r}?' if close else ''
+    lowered = {str(k).lower(): str(k) for k in known}
+    close = get_close_matches(str(name).lower(), lowered, n=1)
+    return f' Did you mean {lowered[close[0]]!r}?' if close else ''
 
 
 def unknown(key: str, name: str, known: Iterable[str], remedy: str = '') -> UserError:

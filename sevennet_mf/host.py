@@ -10,7 +10,8 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,9 +40,10 @@ def _read_config_yaml(original: Callable) -> Callable:
         try:
             sections = inputs.load_yaml(filename)
         except UserError:
-            return original(filename, return_separately)  # the host's own error
+            sections = {}  # the host has its own error
         if not inputs.has_fidelity(sections):
-            return original(filename, return_separately)
+            with _own_defaults():
+                return original(filename, return_separately)
         model, train, data = inputs.from_sections(sections)
         if return_separately:
             return model, train, data
@@ -99,7 +101,12 @@ SEAMS = (
         _read_config_yaml,
     ),
     # looked up at call time by build_E3_equivariant_model, once per segment
-    Seam('sevenn.model_build', 'patch_modules', ('layers', 'config'), _patch_modules),
+    Seam(
+        'sevenn.model_build',
+        'patch_modules',
+        ('layers', 'config'),
+        _patch_modules,
+    ),
     Seam(
         'sevenn.checkpoint',
         '_convert_e3nn_and_cueq',
@@ -173,6 +180,18 @@ def _defaults() -> dict[str, Any]:
     if not isinstance(defaults, dict):
         raise _refusal(f'{module}.{name} is missing')
     return defaults
+
+
+@contextmanager
+def _own_defaults() -> Iterator[None]:
+    """Within, the host's defaults lack what `register()` added."""
+    defaults = _defaults()
+    off = defaults.pop(keys.FIDELITY_MODEL, None)
+    try:
+        yield
+    finally:
+        if off is not None:
+            defaults[keys.FIDELITY_MODEL] = off
 
 
 def _refusal(what: str) -> HostError:

@@ -69,6 +69,7 @@ def model(section: Config, fidelity: ModelFidelity, order: list[str]) -> Config:
                 'model.readout_as_fcn: true replaces. Remove one of them.'
             )
     config = _init(parse_input.init_model_config, section, 'model')
+    config.pop(keys.FIDELITY_MODEL, None)
     config.update({k: section[k] for k in READOUT_DEFAULTS if k in section})
     several = len(order) > 1
     for site, switch in keys.SITE_SWITCH.items():

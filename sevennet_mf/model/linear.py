@@ -1,7 +1,7 @@
 """FidelityLinear: the host's IrrepsLinear with weights that a fidelity owns."""
 
 import math
-from typing import Optional
+from typing import Any, Optional
 
 import sevenn._keys as KEY
 import torch
@@ -47,6 +47,7 @@ class FidelityLinear(IrrepsLinear):
     """
 
     encoding = 'bias'
+    layer_instantiated: bool
 
     def __init__(
         self,
@@ -57,7 +58,7 @@ class FidelityLinear(IrrepsLinear):
         data_key_modal_attr: str = KEY.MODAL_ATTR,
         num_modalities: int = 2,
         lazy_layer_instantiate: bool = True,
-        **linear_kwargs,
+        **linear_kwargs: Any,
     ) -> None:
         super().__init__(
             irreps_in,

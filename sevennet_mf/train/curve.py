@@ -45,13 +45,19 @@ class LearningCurve:
         self.path = os.path.join(self.folder, name)
         if not self.active:
             return
-        if not os.path.isfile(self.path):
+        if not os.path.isfile(self.path) or not os.path.getsize(self.path):
             raise UserError(f'--resume: {self.path} is gone; it holds earlier epochs.')
         with open(self.path, encoding='utf-8') as stream:
             head, *lines = stream.read().splitlines()
-        kept = [line for line in lines if int(line.split(',')[0]) < before_epoch]
+        kept = [line for line in lines if self._is_before(line, before_epoch)]
         text = '\n'.join([head, *kept]) + '\n'
         write_whole(self.path, lambda stream: stream.write(text.encode()))
+
+    def _is_before(self, line: str, epoch: int) -> bool:
+        cells = line.split(',')
+        if len(cells) != len(self.columns) + 2:  # cut short by what ended the run
+            return False
+        return int(cells[0]) < epoch
 
     def append(self, epoch: int, lr: float, values: Values) -> None:
         """Add an epoch's line, in the host's format."""

@@ -11,12 +11,15 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 
 from sevennet_mf.errors import UserError
 
+# one process may look for the neighbours of millions of atoms while others wait
+PATIENCE = timedelta(hours=24)
 BACKENDS = ('nccl', 'gloo', 'mpi')
 
 
@@ -66,11 +69,17 @@ def process_group(distributed: bool, backend: str = 'nccl') -> Iterator[Process]
             '--distributed_backend nccl needs CUDA GPUs and none is found. Use '
             '--distributed_backend gloo to train on CPUs.'
         )
-    process = _from_environment(backend)
+    process = from_environment(backend)
     if backend == 'nccl':
+        n_gpus = torch.cuda.device_count()
+        if process.local_rank >= n_gpus:
+            raise UserError(
+                f'--distributed_backend nccl needs a GPU per process, and this '
+                f'machine has {n_gpus}. Start with --nproc_per_node {n_gpus}.'
+            )
         torch.cuda.set_device(process.local_rank)
     dist.init_process_group(
-        backend, rank=process.rank, world_size=process.world_size
+        backend, rank=process.rank, world_size=process.world_size, timeout=PATIENCE
     )
     try:
         yield process
@@ -78,8 +87,9 @@ def process_group(distributed: bool, backend: str = 'nccl') -> Iterator[Process]
         dist.destroy_process_group()
 
 
-def _from_environment(backend: str) -> Process:
-    names = ('RANK', 'LOCAL_RANK', 'WORLD_SIZE')
+def from_environment(backend: str) -> Process:
+    """This process by the variables of torchrun or mpirun; UserError without them."""
+    names: tuple[str, ...] = ('RANK', 'LOCAL_RANK', 'WORLD_SIZE')
     if backend == 'mpi':
         names = tuple(f'OMPI_COMM_WORLD_{n}' for n in ('RANK', 'LOCAL_RANK', 'SIZE'))
     try:

@@ -12,6 +12,7 @@ from sevennet_mf.train.predict import load_model, predict
 from sevennet_mf.train.setup import is_validation
 
 if TYPE_CHECKING:
+    from sevennet_mf.data.dataset import FidelityDataset
     from sevennet_mf.train.fit import Fit
 
 
@@ -23,8 +24,8 @@ def draw(fit: Fit) -> list[str]:
     """
     log = Logger()
     picture = fit.path('learning_curves.png')
-    plots.learning_curves(fit.path(fit.state.curve), picture)
-    paths = [picture]
+    drawn = plots.learning_curves(fit.path(fit.state.curve), picture)
+    paths = [picture] if drawn else []
     best = fit.path(checkpoint.BEST_FILE)
     if os.path.isfile(best):
         loaded = load_model(best)
@@ -39,9 +40,9 @@ def draw(fit: Fit) -> list[str]:
     return paths
 
 
-def _shown(fit: Fit) -> dict:
+def _shown(fit: Fit) -> dict[str, FidelityDataset]:
     """For each fidelity the structures its parity plot shows."""
-    chosen = {}
+    chosen: dict[str, FidelityDataset] = {}
     for name in sorted(fit.sets, key=is_validation, reverse=True):
         data = fit.sets[name]
         for fidelity in data.fidelities:

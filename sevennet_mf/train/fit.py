@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 import copy
-import math
 import os
-import random
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import sevenn._keys as KEY
 import torch
 import torch.distributed as dist
@@ -25,7 +18,20 @@ from sevennet_mf.errors import TrainingStopped, UserError
 from sevennet_mf.train import checkpoint
 from sevennet_mf.train.curve import LearningCurve
 from sevennet_mf.train.distributed import Process
-from sevennet_mf.train.metrics import SetRecorder, check_best_metric, make_metrics
+from sevennet_mf.train.interrupt import StopRequest
+from sevennet_mf.train.metrics import (
+    SetRecorder,
+    check_best_metric,
+    make_metrics,
+    sum_over_processes,
+)
+from sevennet_mf.train.resume import (
+    State,
+    must_stay,
+    random_state,
+    refuse_changes,
+    set_random_state,
+)
 from sevennet_mf.train.trainer import BadLoss, FidelityTrainer
 
 
@@ -38,47 +44,6 @@ class DataSet:
     fidelities: list[str]
     probe: Any = None  # batches of a few structures of a set that is trained on
     recorder: SetRecorder | None = None
-
-
-@dataclass
-class State:
-    """Where a run stands: everything but weights, optimiser and scheduler."""
-
-    epoch: int = 1  # the one to do next, or that is under way
-    step: int = 0  # optimiser steps done in it
-    best: float = math.inf
-    best_epoch: int | None = None
-    curve: str = ''
-    recorder: list[tuple[float, int]] = field(default_factory=list)
-
-
-class StopRequest:
-    """Set by SIGTERM or Ctrl-C; a second Ctrl-C interrupts at once."""
-
-    def __init__(self) -> None:
-        self.name = ''
-
-    def __bool__(self) -> bool:
-        return bool(self.name)
-
-    def _handle(self, number: int, frame: Any) -> None:
-        if self.name and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.name = signal.Signals(number).name
-
-    @contextmanager
-    def listening(self) -> Iterator[StopRequest]:
-        """Catch the signals; only the main thread of a program can."""
-        if threading.current_thread() is not threading.main_thread():
-            yield self
-            return
-        numbers = (signal.SIGTERM, signal.SIGINT)
-        before = {n: signal.signal(n, self._handle) for n in numbers}
-        try:
-            yield self
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 class Fit:
@@ -110,11 +75,24 @@ class Fit:
         metrics = make_metrics(config, trainer.loss_functions)
         self.metric_names = [metric.name for metric in metrics]
         self.best_metric = check_best_metric(config, metrics)
+        self._check_labels()
         indices = {name: i for i, name in enumerate(names)}
         for data in sets.values():
             own = {f: copy.deepcopy(metrics) for f in data.fidelities}
             data.recorder = SetRecorder(own, indices)
         self.state = State()
+
+    def _check_labels(self) -> None:
+        """UserError if the validation set lacks what the best metric measures."""
+        label = self.best_metric.split('_')[0].lower()
+        dataset = self.sets[self.validation].dataset
+        rows = dataset.rows_of(self.target)
+        if label in dataset.has and not dataset.has[label][rows].any():
+            raise UserError(
+                f'train.best_metric: {self.best_metric!r} needs {label} labels, and '
+                f'{self.validation} has none of the target {self.target!r}. Take '
+                "'TotalLoss', or add such labels."
+            )
 
     # ---- checkpoints
 
@@ -123,21 +101,22 @@ class Fit:
 
     def write(self, name: str, epoch: int, resumable: bool = False) -> None:
         """Write a checkpoint on the one process that writes; whole or not at all."""
-        if self.process.rank != 0:
-            return
-        if not self.trainer.weights_are_finite():
+        if not self.trainer.weights_are_finite():  # the same on every process
             raise TrainingStopped(
                 f'weights became NaN or infinite in epoch {self.state.epoch}; '
-                f'{self.path(name)} keeps the last good ones. Lower the learning '
-                'rate.'
+                f'{self.path(checkpoint.RESUME_FILE)} keeps the last good ones. '
+                'Lower the learning rate.'
             )
+        if self.process.rank != 0:
+            return
         content = self.trainer.get_checkpoint_dict()
         content.update(config=self.config, epoch=epoch)
         if resumable:
             content[keys.TRAINING_STATE] = {
                 'state': vars(self.state),
+                'references': self.trainer.references,
                 'shift': self.trainer.shift.detach().cpu(),
-                'random': _random_state(),
+                'random': random_state(),
                 'must_stay': must_stay(self.config, self.process),
             }
         checkpoint.save(self.path(name), content)
@@ -145,23 +124,28 @@ class Fit:
     def write_resumable(self, in_epoch: bool) -> None:
         recorder = self.sets['trainset'].recorder
         assert recorder is not None
-        self.state.recorder = recorder.state() if in_epoch else []
+        self.state.recorder = self._joint(recorder.state()) if in_epoch else []
         self.write(checkpoint.RESUME_FILE, self.state.epoch - 1, resumable=True)
+        self.state.recorder = []
+
+    def _joint(self, state: list[tuple[float, int]]) -> list[tuple[float, int]]:
+        """Sums and counts over all processes, for the file that one of them writes."""
+        if not self.process.distributed:
+            return state
+        numbers = torch.tensor(state, dtype=torch.float64, device=self.trainer.device)
+        return [(s, int(n)) for s, n in sum_over_processes(numbers).tolist()]
 
     def resume(self, content: dict[str, Any]) -> None:
         """Take up where a checkpoint left off. UserError if the input changed."""
         saved = content[keys.TRAINING_STATE]
-        now = must_stay(self.config, self.process)
-        before = saved['must_stay']
-        changed = [k for k in {**before, **now} if before.get(k) != now.get(k)]
-        if changed:
-            name = changed[0]
-            raise UserError(
-                f'--resume: {name} was {before.get(name)!r} and is now '
-                f'{now.get(name)!r}. Undo the change, or start anew without '
-                '--resume (`continue: checkpoint:` keeps the weights).'
-            )
+        refuse_changes(saved['must_stay'], must_stay(self.config, self.process))
         trainer = self.trainer
+        if not torch.equal(saved['references'], trainer.references):
+            raise UserError(
+                '--resume: the reference energies are not what they were, because '
+                '`continue` or the fit changed. Undo the change, or start anew '
+                'without --resume.'
+            )
         trainer.load_weights(content['model_state_dict'])
         with torch.no_grad():
             trainer.shift.copy_(saved['shift'])
@@ -169,7 +153,12 @@ class Fit:
             None, content['optimizer_state_dict'], content['scheduler_state_dict']
         )
         self.state = State(**saved['state'])
-        _set_random_state(saved['random'])
+        if self.process.rank != 0:
+            self.state.recorder = []  # the first process holds everyone's
+        best = content['config'][keys.PROVENANCE].get('best')
+        if best:
+            self.config[keys.PROVENANCE]['best'] = best
+        set_random_state(saved['random'])
 
     # ---- the run
 
@@ -180,9 +169,11 @@ class Fit:
         a resumable checkpoint on disk.
         """
         last = self.config[KEY.EPOCH]
+        is_new = not self.state.curve
         curve = self._open_curve()
-        if self.state.epoch == 1 and self.state.step == 0:
+        if is_new and self.state.epoch == 1:
             self.write('checkpoint_0.pth', 0)
+        if is_new:  # what stops the first epoch finds a checkpoint to name
             self.write_resumable(in_epoch=False)
         n_steps = len(self.sets['trainset'].loader)
         bar = tqdm(
@@ -194,6 +185,8 @@ class Fit:
         with StopRequest().listening() as stop, bar:
             while self.state.epoch <= last:
                 bar.set_description(f'epoch {self.state.epoch}/{last}')
+                if stop and not self.process.distributed:  # others: at the next step
+                    self._stop(stop)
                 self._train_epoch(stop, bar)
                 self._finish_epoch(curve)
 
@@ -215,11 +208,12 @@ class Fit:
         data = self.sets['trainset']
         assert data.recorder is not None
         sampler = data.loader.batch_sampler
-        sampler.set_epoch(self.state.epoch)
+        sampler.set_epoch(self.state.epoch - 1)  # it counts from 0
         sampler.start_at(self.state.step)
         data.recorder.reset()
         if self.state.recorder:
             data.recorder.load(self.state.recorder)
+            self.state.recorder = []
         every = self.config[keys.FIDELITY_TRAIN]['checkpoint_every']
         n_steps = len(data.loader)
         self.trainer.model.train()
@@ -232,14 +226,14 @@ class Fit:
             self.state.step += 1
             bar.update()
             done = (self.state.epoch - 1) * n_steps + self.state.step
-            if must_stop:
+            if must_stop or (stop and not self.process.distributed):
                 self._stop(stop)
             if done % every == 0 and self.state.step < n_steps:
                 self.write_resumable(in_epoch=True)
         sampler.start_at(0)
 
     def _stop(self, stop: StopRequest) -> None:
-        self.write_resumable(in_epoch=True)
+        self.write_resumable(in_epoch=self.state.step > 0)
         self.process.barrier()
         raise TrainingStopped(
             f'stopped by {stop.name or "another process"} after step '
@@ -284,6 +278,13 @@ class Fit:
         is_best = metric < state.best
         if is_best:
             state.best, state.best_epoch = metric, epoch
+            self.config[keys.PROVENANCE]['best'] = {
+                'set': self.validation,
+                'fidelity': self.target,
+                'metric': self.best_metric,
+                'value': metric,
+                'epoch': epoch,
+            }
         state.epoch, state.step = epoch + 1, 0
         if is_best:
             self.write(checkpoint.BEST_FILE, epoch)
@@ -303,56 +304,3 @@ class Fit:
             for fidelity, metrics in by_fidelity.items()
         }
         self.log.write_full_table(list(rows.values()), list(rows))
-
-
-# what may change between a run and its resumption; everything else may not
-MAY_CHANGE = (
-    KEY.EPOCH,
-    KEY.PER_EPOCH,
-    KEY.DEVICE,
-    KEY.NUM_WORKERS,
-    KEY.PREPROCESS_NUM_CORES,
-    KEY.CONTINUE,
-    KEY.RANK,
-    KEY.LOCAL_RANK,
-    KEY.IS_DDP,
-    KEY.DDP_BACKEND,
-    KEY.SHIFT,  # these three follow from the data
-    KEY.SCALE,
-    KEY.CONV_DENOMINATOR,
-    'version',
-    'when',
-    keys.PROVENANCE,
-)
-
-
-def must_stay(config: dict[str, Any], process: Process) -> dict[str, Any]:
-    """The part of a configuration on which a resumed run depends."""
-    kept = {
-        k: v
-        for k, v in config.items()
-        if k not in MAY_CHANGE and not (k.startswith('load_') and k.endswith('_path'))
-    }
-    kept[keys.FIDELITY_TRAIN] = {
-        k: v for k, v in config[keys.FIDELITY_TRAIN].items() if k != 'checkpoint_every'
-    }
-    kept['data files'] = sorted(config[keys.PROVENANCE]['files'].values())
-    kept[KEY.WORLD_SIZE] = process.world_size
-    return kept
-
-
-def _random_state() -> dict[str, Any]:
-    return {
-        'python': random.getstate(),
-        'numpy': np.random.get_state(),
-        'torch': torch.get_rng_state(),
-        'cuda': torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-    }
-
-
-def _set_random_state(state: dict[str, Any]) -> None:
-    random.setstate(state['python'])
-    np.random.set_state(state['numpy'])
-    torch.set_rng_state(state['torch'])
-    if state['cuda'] and torch.cuda.device_count() == len(state['cuda']):
-        torch.cuda.set_rng_state_all(state['cuda'])

@@ -113,7 +113,12 @@ def read_checkpoint(name: str) -> tuple[str, dict[str, Any]]:
         raise UserError(
             f'{path} is not a SevenNet checkpoint, or it is truncated.'
         ) from error
-    config = content['config']
+    check_version(path, content['config'])
+    return path, content
+
+
+def check_version(path: str, config: Any) -> None:
+    """Raise UserError if a checkpoint's `config` is of a newer version, or of none."""
     if not isinstance(config, dict) or not isinstance(config.get('version'), str):
         raise UserError(
             f'{path} is not a SevenNet checkpoint: its config does not tell the '
@@ -130,7 +135,6 @@ def read_checkpoint(name: str) -> tuple[str, dict[str, Any]]:
                 f'{path} was written by {package} {version}, newer than the '
                 f'installed {here[package]}. Install {package} {version} to read it.'
             )
-    return path, content
 
 
 def load_model(name: str) -> LoadedModel:

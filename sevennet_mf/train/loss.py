@@ -14,7 +14,7 @@ those of one joint batch, and a batch of one fidelity keeps its weight.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import sevenn._keys as KEY
@@ -26,6 +26,9 @@ from sevennet_mf import keys
 from sevennet_mf.errors import UserError, unknown
 from sevennet_mf.model.build import fidelity_layers
 
+# (n_fidelities,) bool | which fidelities the joint batch of all processes has;
+# the trainer adds it to what the model returns
+PRESENT: Final[str] = 'fidelity_present'
 Criterion = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 # (label, the host's name, key of the label, key of the prediction)
 LABELS = (
@@ -106,7 +109,8 @@ class ThetaPenalty(LossDefinition):
     """|theta_T|^2 of the fidelities in the batch, on effective weights.
 
     Acts on b_f, g_f and A_f B_f as features see them; weights that all
-    fidelities share are free of it (arXiv 2510.11241).
+    fidelities share are free of it (arXiv 2510.11241). The batch is that of all
+    processes, so that the mean of their gradients is that of one process.
     """
 
     def __init__(self) -> None:
@@ -116,15 +120,15 @@ class ThetaPenalty(LossDefinition):
         self, batch_data: dict[str, Any], model: Callable | None = None
     ) -> torch.Tensor:
         assert isinstance(model, torch.nn.Module)
-        present = batch_data[keys.FIDELITY_INDEX][batch_data[keys.SAMPLE_WEIGHT] > 0]
         terms = [
             term
-            for fidelity in present.unique().tolist()
+            for fidelity, is_present in enumerate(batch_data[PRESENT].tolist())
+            if is_present
             for layer in fidelity_layers(model)
             for term in layer.effective_theta(fidelity)
         ]
         if not terms:
-            return torch.zeros((), device=present.device)
+            return torch.zeros((), device=batch_data[PRESENT].device)
         return torch.cat(terms).square().sum()
 
 
@@ -135,9 +139,11 @@ def criterion_from(config: dict[str, Any]) -> Criterion:
         raise unknown('train.loss', str(config[KEY.LOSS]), loss_dict)
     arguments = {**(config.get(KEY.LOSS_PARAM) or {}), 'reduction': 'none'}
     try:
-        return loss_dict[name](**arguments)
-    except (TypeError, ValueError) as error:
+        criterion: Criterion = loss_dict[name](**arguments)
+        criterion(torch.zeros(1), torch.zeros(1))  # torch looks at numbers here
+    except (RuntimeError, TypeError, ValueError) as error:
         raise UserError(f'train.loss_param: {error}') from None
+    return criterion
 
 
 def fidelity_weights(
@@ -149,7 +155,9 @@ def fidelity_weights(
     share of the loss, however often it is drawn.
     """
     if given == 'balanced':
-        balanced = 1.0 / (len(order) * probability)
+        drawn = probability > 0  # a fidelity of a continued model may have no data
+        balanced = np.zeros(len(order))
+        balanced[drawn] = 1.0 / (drawn.sum() * probability[drawn])
         return {label: balanced for label, *_ in LABELS}
     weights = {}
     for label, *_ in LABELS:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, Final
 
@@ -20,7 +20,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from sevennet_mf.errors import UserError
 from sevennet_mf.train.checkpoint import write_whole
 from sevennet_mf.train.load import UNNAMED
-from sevennet_mf.train.predict import QUANTITIES, Predictions
+from sevennet_mf.train.predictions import QUANTITIES, Predictions
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart; its yellow is
 # left out, too light for lines
@@ -117,6 +117,41 @@ def parity(
     return paths
 
 
+def compare(
+    models: Mapping[str, Predictions], fidelity: str, path: str
+) -> None:
+    """Draw parity of several models on the same data, a row each, on one scale.
+
+    models: their predictions by title. Raises UserError if `path` cannot be written.
+    """
+    shown = [q for q in QUANTITIES if _has_labels(models.values(), fidelity, q[0])]
+    with rc_context(RC):
+        size = (3.5 * len(shown), 3.6 * len(models))
+        figure = Figure(figsize=size, layout='constrained')
+        axes = figure.subplots(len(models), len(shown), squeeze=False)
+        for column, quantity in enumerate(shown):
+            for row, (title, predictions) in enumerate(models.items()):
+                pair = predictions.compared(quantity[0], predictions.rows(fidelity))
+                ax = axes[row, column]
+                _parity_panel(ax, *quantity, *pair, colour=COLOURS[row])
+                ax.set_title(f'{title}\n{ax.get_title()}')
+            _same_limits(axes[:, column])
+        save(figure, path)
+
+
+def _has_labels(models: Iterable[Predictions], fidelity: str, quantity: str) -> bool:
+    return any(m.compared(quantity, m.rows(fidelity))[0].size for m in models)
+
+
+def _same_limits(axes: Iterable[Axes]) -> None:
+    axes = list(axes)
+    low = min(ax.get_xlim()[0] for ax in axes)
+    high = max(ax.get_xlim()[1] for ax in axes)
+    for ax in axes:
+        ax.set(xlim=(low, high), ylim=(low, high))
+        ax.lines[0].set_data((low, high), (low, high))  # the identity
+
+
 def _parity_panel(
     ax: Axes,
     quantity: str,
@@ -128,6 +163,7 @@ def _parity_panel(
     colour: str,
 ) -> None:
     both = np.concatenate([label, predicted])
+    both = both[np.isfinite(both)]  # a model may have gone wrong
     low, high = float(both.min()), float(both.max())
     margin = 0.05 * (high - low) or 0.05 * max(abs(high), 1.0)
     limits = (low - margin, high + margin)

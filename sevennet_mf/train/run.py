@@ -18,6 +18,7 @@ from sevennet_mf.errors import UserError
 from sevennet_mf.train import checkpoint, setup
 from sevennet_mf.train.distributed import Process
 from sevennet_mf.train.fit import DataSet, Fit
+from sevennet_mf.train.load import check_version
 from sevennet_mf.train.loss import LABELS, losses_from
 from sevennet_mf.train.provenance import describe, fidelity_names
 from sevennet_mf.train.start import Start
@@ -47,6 +48,7 @@ def train(
     if resume:
         path = os.path.join(working_dir, checkpoint.RESUME_FILE)
         saved = checkpoint.load_training_state(path)
+        check_version(path, saved['config'])
     start = Start(config) if config[KEY.CONTINUE][KEY.CHECKPOINT] else None
     sets = prepare_data(config, working_dir, process, start)
     _log_sets(log, config, sets)
@@ -57,7 +59,7 @@ def train(
     if saved is not None:
         fit.resume(saved)
     elif start is not None:
-        fit.state.epoch = start.load_into(fit.trainer) + 1
+        fit.state.epoch = start.load_into(fit.trainer, config[KEY.EPOCH]) + 1
     fit.run()
     if process.rank == 0:
         from sevennet_mf.train import finish  # matplotlib, for this process only

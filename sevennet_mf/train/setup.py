@@ -29,7 +29,8 @@ TRAIN = 'trainset'
 
 def is_validation(name: str) -> bool:
     """Whether a set may pick the best checkpoint."""
-    return name != TRAIN and 'test' not in name
+    words = name.split('_')
+    return name != TRAIN and not any(word.startswith('test') for word in words)
 
 
 def split_training_set(sets: Sets, ratio: float, seed: int) -> Sets:

@@ -8,39 +8,55 @@ import numpy as np
 import sevenn._keys as KEY
 from sevenn._const import NUM_UNIV_ELEMENT
 from sevenn.scripts.processing_continue import check_config_compatible
-from sevenn.util import load_checkpoint
 
 from sevennet_mf import keys
 from sevennet_mf.errors import UserError
-from sevennet_mf.train import checkpoint
+from sevennet_mf.train.load import load_model, read_checkpoint
 from sevennet_mf.train.provenance import fidelity_names
 from sevennet_mf.train.trainer import SHIFT, FidelityTrainer
 
+RESCALE = 'rescale_atomic_energy'
 CHEMISTRY = (
     KEY.TYPE_MAP,
     KEY.NUM_SPECIES,
     KEY.CHEMICAL_SPECIES,
     KEY.CHEMICAL_SPECIES_BY_ATOMIC_NUMBER,
 )
+# the model's indices are the checkpoint's, and so are its elements
+TAKEN_OVER = (
+    KEY.MODAL_MAP,
+    *CHEMISTRY,
+    KEY._NORMALIZE_SPH,
+    KEY.USE_MODAL_WISE_SHIFT,
+    KEY.USE_MODAL_WISE_SCALE,
+)
 
 
 class Start:
-    """The checkpoint that `train.continue` names; its fidelities must be ours."""
+    """The checkpoint that `train.continue` names; its fidelities must be ours.
+
+    Completes `config` with what the model takes over. Raises UserError for a
+    file that cannot be read and a model that is not the YAML's.
+    """
 
     def __init__(self, config: dict[str, Any]) -> None:
         self.options = config[KEY.CONTINUE]
-        self.path = str(self.options[KEY.CHECKPOINT])
-        self.content = checkpoint.load(self.path)
-        self.config = load_checkpoint(self.path).config
+        self.path, self.content = read_checkpoint(str(self.options[KEY.CHECKPOINT]))
+        loaded = load_model(self.path)
+        self.config = loaded.config
+        # the model's rather than the file's, whose layout may be an old version's
+        self.weights = loaded.model.state_dict()
         self._check(config)
-        # the model's indices are the checkpoint's, and so are its elements
-        for name in (KEY.MODAL_MAP, *CHEMISTRY):
+        for name in TAKEN_OVER:
             if self.config.get(name) is not None:
                 config[name] = self.config[name]
-        config[KEY._NORMALIZE_SPH] = self.config[KEY._NORMALIZE_SPH]
-        for name in (KEY.SHIFT, KEY.SCALE, KEY.CONV_DENOMINATOR):
-            config[name] = self.config[name]
-        config[KEY.USE_MODAL_WISE_SCALE] = self.config[KEY.USE_MODAL_WISE_SCALE]
+        # as they were trained, where they were; as the host does it
+        config[KEY.SHIFT] = self.weights[SHIFT].tolist()
+        config[KEY.SCALE] = self.weights[f'{RESCALE}.scale'].tolist()
+        config[KEY.CONV_DENOMINATOR] = [
+            self.weights[f'{i}_convolution.denominator'].item()
+            for i in range(self.config[KEY.NUM_CONVOLUTION])
+        ]
 
     def _check(self, config: dict[str, Any]) -> None:
         ours = set(fidelity_names(config))
@@ -56,26 +72,34 @@ class Start:
             check_config_compatible(config, self.config)
         except ValueError as error:
             raise UserError(f'train.continue: {self.path}: {error}') from None
-        encodings = [
-            c[keys.FIDELITY_MODEL]['encoding'] if c.get(keys.FIDELITY_MODEL) else 'bias'
-            for c in (config, self.config)
-        ]
-        if several and encodings[0] != encodings[1]:
-            raise UserError(
-                f'train.continue: {self.path} has the encoding {encodings[1]!r}, '
-                f'model.fidelity.encoding is {encodings[0]!r}. Make them equal.'
-            )
-        for switch in keys.SITE_SWITCH.values():
-            if several and config[switch] != self.config.get(switch, False):
+        if several:
+            self._check_layers(config)
+
+    def _check_layers(self, config: dict[str, Any]) -> None:
+        """UserError unless the fidelity-owned weights are of the same form."""
+        ours = config[keys.FIDELITY_MODEL]
+        theirs = self.config.get(keys.FIDELITY_MODEL) or {'encoding': 'bias'}
+        names = ['encoding', 'rank'] if ours['encoding'] == 'lora' else ['encoding']
+        for name in names:
+            if ours[name] != theirs.get(name):
                 raise UserError(
-                    f'train.continue: {self.path} was trained with other '
-                    'model.fidelity.sites. Make them equal.'
+                    f'train.continue: {self.path} has the {name} '
+                    f'{theirs.get(name)!r}, model.fidelity.{name} is '
+                    f'{ours[name]!r}. Make them equal.'
                 )
+        sites = [
+            [s for s, switch in keys.SITE_SWITCH.items() if c.get(switch, False)]
+            for c in (self.config, config)
+        ]
+        if sites[0] != sites[1]:
+            raise UserError(
+                f'train.continue: {self.path} was trained with the sites '
+                f'{sites[0]}, model.fidelity.sites has {sites[1]}. Make them equal.'
+            )
 
     def references(self) -> np.ndarray:
         """Reference energies by fidelity and element, (n_fidelities, 119) eV."""
-        shift = self.content['model_state_dict'][SHIFT].double().numpy()
-        shift = np.atleast_2d(shift)  # one row where there is one fidelity
+        shift = np.atleast_2d(self.weights[SHIFT].double().numpy())
         if shift.shape[1] == 1:  # one number for all elements
             shift = np.repeat(shift, len(self.config[KEY.TYPE_MAP]), axis=1)
         rows = len(self.config.get(KEY.MODAL_MAP) or [0])
@@ -84,9 +108,13 @@ class Start:
             full[:, z] = shift[:, column]
         return full
 
-    def load_into(self, trainer: FidelityTrainer) -> int:
-        """Load weights and, as the YAML says, the rest; return the epoch reached."""
-        trainer.load_weights(self.content['model_state_dict'])
+    def load_into(self, trainer: FidelityTrainer, last_epoch: int) -> int:
+        """Load weights and, as the YAML says, the rest; return the epoch reached.
+
+        last_epoch: the one to train to. UserError if that is reached already, or
+        the optimiser or scheduler is another.
+        """
+        trainer.load_weights(self.weights)
         options = self.options
         optimizer = None if options[KEY.RESET_OPTIMIZER] else 'optimizer_state_dict'
         scheduler = None if options[KEY.RESET_SCHEDULER] else 'scheduler_state_dict'
@@ -101,6 +129,13 @@ class Start:
                 f'train.continue: the optimiser of {self.path} does not fit '
                 f'({error}). Set reset_optimizer and reset_scheduler: true.'
             ) from None
+        reached = int(self.content.get('epoch') or 0)
         if options[KEY.RESET_EPOCH]:
             return 0
-        return int(self.content.get('epoch') or 0)
+        if reached >= last_epoch:
+            raise UserError(
+                f'train.continue: {self.path} has reached epoch {reached}, and '
+                f'train.epoch is {last_epoch}: nothing is left to train. Raise '
+                'train.epoch, or set reset_epoch: true.'
+            )
+        return reached

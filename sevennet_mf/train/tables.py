@@ -15,7 +15,7 @@ from rich.table import Table
 from sevennet_mf import keys
 from sevennet_mf.train.checkpoint import write_whole
 from sevennet_mf.train.load import UNNAMED
-from sevennet_mf.train.predict import QUANTITIES, Predictions
+from sevennet_mf.train.predictions import QUANTITIES, Predictions
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def render(rows: Sequence[Errors]) -> Table:
 
 
 def write_csv(path: str, table: Sequence[Sequence[Any]]) -> None:
-    """Write lines of cells as CSV, whole or not at all; UserError if it cannot be."""
+    """Write lines of cells as CSV, whole or not at all; else UserError."""
     text = io.StringIO()
     csv.writer(text, lineterminator='\n').writerows(table)
     write_whole(path, partial(_put, text.getvalue().encode()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -16,6 +17,7 @@ from sevennet_mf import keys
 from sevennet_mf.errors import TrainingStopped, UserError, unknown
 from sevennet_mf.model.build import common_potential, drop_absent_gradients
 from sevennet_mf.train.distributed import Process
+from sevennet_mf.train.loss import PRESENT
 from sevennet_mf.train.metrics import SetRecorder, sum_over_processes
 
 SHIFT = 'rescale_atomic_energy.shift'
@@ -37,6 +39,8 @@ class FidelityTrainer(Trainer):
     -6000 eV lose nothing to float32. Checkpoints hold them again.
     """
 
+    model: Any  # the module, or DDP around it
+
     def __init__(
         self,
         model: torch.nn.Module,
@@ -52,19 +56,19 @@ class FidelityTrainer(Trainer):
                 optimizer,
                 config.get(KEY.OPTIM_PARAM) or {},
                 scheduler,
-                config.get(KEY.SCHEDULER_PARAM) or {},
+                _scheduler_arguments(config),
                 device=process.device(config[KEY.DEVICE]),
             )
         except (TypeError, ValueError) as error:
             raise UserError(
                 f'train.optim_param or train.scheduler_param: {error}'
             ) from None
-        self.module = self.model
+        self.module: Any = self.model
         self.rank = process.rank
         self.distributed = process.distributed
         self.n_fidelities = len(config[keys.FIDELITY_DATA]['order'])
         rescale = self.module._modules['rescale_atomic_energy']
-        self.shift: torch.nn.Parameter = rescale.shift  # type: ignore[union-attr]
+        self.shift: torch.nn.Parameter = rescale.shift
         self.references = self.shift.detach().cpu().double()
         with torch.no_grad():
             self.shift.zero_()
@@ -81,12 +85,14 @@ class FidelityTrainer(Trainer):
         Raises BadLoss before anything is changed if the loss is not finite.
         """
         self.optimizer.zero_grad()
+        present = self._present(batch)
         batch = batch.to(self.device, non_blocking=True)
         output = self.model(batch)
+        output[PRESENT] = present
         loss = torch.zeros((), device=self.device)
         for definition, factor in self.loss_functions:
             loss = loss + definition.get_loss(output, self.module) * factor
-        present, bad, stop = self._agree(output, loss, stop)
+        bad, stop = self._agree(loss, stop)
         if bad:
             raise BadLoss(
                 []
@@ -94,20 +100,23 @@ class FidelityTrainer(Trainer):
                 else output[keys.STRUCTURE_INDEX].cpu().tolist()
             )
         loss.backward()
-        drop_absent_gradients(self.module, present)
+        drop_absent_gradients(self.module, present.tolist())
         self.optimizer.step()
         return output, stop
 
-    def _agree(
-        self, output: Any, loss: torch.Tensor, stop: bool
-    ) -> tuple[list[bool], bool, bool]:
-        """What all processes must know: fidelities present, bad loss, stop."""
-        real = output[keys.FIDELITY_INDEX][output[keys.SAMPLE_WEIGHT] > 0]
+    def _present(self, batch: Any) -> torch.Tensor:
+        """Which fidelities the processes' joint batch has, (n_fidelities,) bool."""
+        real = batch[keys.FIDELITY_INDEX][batch[keys.SAMPLE_WEIGHT] > 0]
         counts = torch.bincount(real, minlength=self.n_fidelities)
+        if self.distributed:
+            counts = sum_over_processes(counts.to(self.device)).cpu()
+        return counts > 0
+
+    def _agree(self, loss: torch.Tensor, stop: bool) -> tuple[bool, bool]:
+        """Whether any process has a bad loss, and whether any was asked to stop."""
         flags = torch.stack([~torch.isfinite(loss), loss.new_tensor(stop) > 0])
-        flags = torch.cat([counts, flags.to(counts.dtype)])
-        *counts_all, bad, stopped = sum_over_processes(flags).tolist()
-        return [count > 0 for count in counts_all], bad > 0, stopped > 0
+        bad, stopped = sum_over_processes(flags.int()).tolist()
+        return bad > 0, stopped > 0
 
     def evaluate(self, loader: Iterable, recorder: SetRecorder) -> None:
         """Record the errors of a data set, and theta_T's part of its energies."""
@@ -143,6 +152,13 @@ class FidelityTrainer(Trainer):
             data = layer(data)
         return data[KEY.PRED_TOTAL_ENERGY]
 
+    def scheduler_step(self, metric: float | None = None) -> None:
+        """As the host's; `metric` is what ReduceLROnPlateau looks at."""
+        with warnings.catch_warnings():
+            # a run that is resumed at the end of an epoch comes here first
+            warnings.filterwarnings('ignore', 'Detected call of `lr_scheduler.step')
+            super().scheduler_step(metric)
+
     def get_checkpoint_dict(self) -> dict[str, Any]:
         """As the host's, with the reference energies put back."""
         model, self.model = self.model, self.module  # not DDP's names
@@ -157,8 +173,11 @@ class FidelityTrainer(Trainer):
         return content
 
     def load_weights(self, state: dict[str, torch.Tensor]) -> None:
-        """Load a checkpoint's weights; its shift becomes the references."""
-        state = dict(state)
+        """Load a checkpoint's weights, all but its reference energies.
+
+        Those stay what they were when the model was built, and so does what
+        training has added to them.
+        """
         learnt = self.shift.detach().clone()
         self.module.load_state_dict(state)
         with torch.no_grad():
@@ -177,3 +196,11 @@ def _classes(config: dict[str, Any]) -> tuple[Any, Any]:
             raise unknown(f'train.{key}', str(config[key]), known)
         chosen.append(known[name])
     return chosen[0], chosen[1]
+
+
+def _scheduler_arguments(config: dict[str, Any]) -> dict[str, Any]:
+    given = dict(config.get(KEY.SCHEDULER_PARAM) or {})
+    if str(config[KEY.SCHEDULER]).lower() == 'exponentiallr':
+        # the host's default scheduler, which cannot do without: a constant rate
+        given.setdefault('gamma', 1.0)
+    return given

@@ -1,0 +1,113 @@
+"""What a run needs to go on where it stopped, and what must not change."""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import sevenn._keys as KEY
+import torch
+
+from sevennet_mf import keys
+from sevennet_mf.errors import UserError
+from sevennet_mf.train.distributed import Process
+
+# what may change between a run and its resumption; everything else may not
+MAY_CHANGE = (
+    KEY.EPOCH,
+    KEY.PER_EPOCH,
+    KEY.DEVICE,
+    KEY.NUM_WORKERS,
+    KEY.PREPROCESS_NUM_CORES,
+    KEY.CONTINUE,  # weights come from the resumed file; references are compared
+    KEY.RANK,
+    KEY.LOCAL_RANK,
+    KEY.IS_DDP,
+    KEY.DDP_BACKEND,
+    KEY.SHIFT,  # these three follow from the data
+    KEY.SCALE,
+    KEY.CONV_DENOMINATOR,
+    'version',
+    'when',
+    keys.PROVENANCE,
+)
+BLOCKS = {
+    keys.FIDELITY_MODEL: 'model.fidelity',
+    keys.FIDELITY_TRAIN: 'train.fidelity',
+    keys.FIDELITY_DATA: 'data.fidelity',
+}
+# notes, and how often to write: without effect on the numbers
+FREE = ('data.fidelity.about', 'train.fidelity.checkpoint_every')
+READABLE = 60  # characters of a value worth showing in a message
+
+
+@dataclass
+class State:
+    """Where a run stands: everything but weights, optimiser and scheduler."""
+
+    epoch: int = 1  # the one to do next, or that is under way
+    step: int = 0  # optimiser steps done in it
+    best: float = math.inf
+    best_epoch: int | None = None
+    curve: str = ''
+    # sums and counts of the training metrics over all processes
+    recorder: list[tuple[float, int]] = field(default_factory=list)
+
+
+def must_stay(config: dict[str, Any], process: Process) -> dict[str, Any]:
+    """The part of a configuration on which a resumed run depends.
+
+    By the names a user knows. Of data it is the content that counts, in its
+    order, not where the files lie.
+    """
+    kept: dict[str, Any] = {KEY.WORLD_SIZE: process.world_size}
+    for name, value in config.items():
+        if name in BLOCKS:
+            block = {f'{BLOCKS[name]}.{k}': v for k, v in (value or {}).items()}
+            kept.update({k: v for k, v in block.items() if k not in FREE})
+        elif name.startswith('load_') and name.endswith('_path'):
+            entries = [{k: v for k, v in e.items() if k != 'file'} for e in value or ()]
+            kept[f'data.{name}'] = entries
+        elif name not in MAY_CHANGE:
+            kept[name] = value
+    for file, digest in config[keys.PROVENANCE]['files'].items():
+        kept.setdefault(f'the content of {file.partition(": ")[0]}', []).append(digest)
+    return kept
+
+
+def refuse_changes(before: dict[str, Any], now: dict[str, Any]) -> None:
+    """UserError, naming the first difference, if the input is not what it was."""
+    changed = [k for k in {**before, **now} if before.get(k) != now.get(k)]
+    if not changed:
+        return
+    name = changed[0]
+    values = [repr(some.get(name)) for some in (before, now)]
+    what = f'was {values[0]} and is now {values[1]}'
+    if max(map(len, values)) > READABLE:
+        what = 'is not what it was'
+    raise UserError(
+        f'--resume: {name} {what}. Undo the change, or start anew without '
+        '--resume (`continue: checkpoint:` keeps the weights).'
+    )
+
+
+def random_state() -> dict[str, Any]:
+    """The state of every random number generator."""
+    return {
+        'python': random.getstate(),
+        'numpy': np.random.get_state(),
+        'torch': torch.get_rng_state(),
+        'cuda': torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def set_random_state(state: dict[str, Any]) -> None:
+    """Put back what `random_state` returned."""
+    random.setstate(state['python'])
+    np.random.set_state(state['numpy'])
+    torch.set_rng_state(state['torch'])
+    if state['cuda'] and torch.cuda.device_count() == len(state['cuda']):
+        torch.cuda.set_rng_state_all(state['cuda'])

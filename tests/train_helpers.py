@@ -1,0 +1,146 @@
+"""Small training runs on real data, assembled as `sevennet-mf train` does it."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import sevenn
+import sevenn._keys as KEY
+import torch
+from helpers import DATA, INGAN, build
+
+from sevennet_mf import inputs
+from sevennet_mf.data.dataset import FidelityDataset
+from sevennet_mf.data.sampler import make_loader
+from sevennet_mf.train import run
+from sevennet_mf.train.distributed import Process
+from sevennet_mf.train.fit import Fit
+
+MOLECULES = DATA / 'molecules'
+MODEL = {
+    'cutoff': 4.0,
+    'channel': 4,
+    'lmax': 1,
+    'num_convolution_layer': 1,
+    'weight_nn_hidden_neurons': [8],
+    'radial_basis': {'radial_basis_name': 'bessel', 'bessel_basis_num': 4},
+}
+TRAIN = {
+    'epoch': 2,
+    'optim_param': {'lr': 0.01},
+    'scheduler_param': {'gamma': 0.9},
+    'force_loss_weight': 0.1,
+}
+
+
+def entry(
+    file: str, fidelity: str, index: str = ':', folder: Path = INGAN, **more: Any
+) -> dict[str, Any]:
+    """One entry of a `load_*_path`: structures `index` of a real file."""
+    path = str(folder / f'{file}.extxyz')
+    return {'file': path, 'fidelity': fidelity, 'index': index, **more}
+
+
+PBE = entry('pbe_train', 'pbe', ':6')  # energy, forces, stress
+R2SCAN = entry('r2scan_pool', 'r2scan', ':4')  # no stress
+VALID = entry('r2scan_valid', 'r2scan', ':3')
+
+
+def yaml_of(
+    train: list[dict] | None = None,
+    valid: list[dict] | None = None,
+    fidelity: dict[str, dict] | None = None,
+    model: dict[str, Any] | None = None,
+    data: dict[str, Any] | None = None,
+    **training: Any,
+) -> dict[str, Any]:
+    """The sections of a YAML that trains on a few InGaN cells.
+
+    fidelity: `fidelity` blocks by section; data: more keys of that section;
+    training: keys of the section train.
+    """
+    sections: dict[str, Any] = {
+        'model': {**MODEL, **(model or {})},
+        'train': {**TRAIN, **training},
+        'data': {
+            'batch_size': 4,
+            'load_trainset_path': [PBE, R2SCAN] if train is None else train,
+            **(data or {}),
+        },
+    }
+    if valid is None or valid:
+        sections['data']['load_validset_path'] = [VALID] if valid is None else valid
+    for section, block in (fidelity or {}).items():
+        sections[section]['fidelity'] = block
+    return copy.deepcopy(sections)
+
+
+def config_of(sections: dict[str, Any]) -> dict[str, Any]:
+    """The merged dictionary that the command line makes of a YAML."""
+    model, train, data = inputs.from_sections(sections)
+    merged = {'version': sevenn.__version__, **model, **train, **data}
+    return {**merged, '_model_type': 'E3_equivariant_model'}
+
+
+def data_of(
+    sections: dict[str, Any], folder: Path, process: Process | None = None
+) -> tuple[dict[str, Any], dict[str, FidelityDataset]]:
+    """(configuration, data sets), references subtracted."""
+    config = config_of(sections)
+    return config, run.prepare_data(config, str(folder), process or Process(), None)
+
+
+def fit_of(
+    sections: dict[str, Any], folder: Path, process: Process | None = None
+) -> Fit:
+    """All that a run is before its first step; always from the same weights."""
+    process = process or Process()
+    config, sets = data_of(sections, folder, process)
+    model = build(_of_the_model(sections, config)).train()
+    return run.prepare_fit(config, model, sets, str(folder), process)
+
+
+def _of_the_model(sections: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+    """What the weights depend on, so that equal models are built once."""
+    kept = {*inputs.from_sections(sections)[0], 'version', '_model_type'}
+    kept |= {KEY.SHIFT, KEY.SCALE, KEY.CONV_DENOMINATOR, KEY.USE_MODALITY}
+    kept |= {KEY.USE_MODAL_WISE_SHIFT, KEY.USE_MODAL_WISE_SCALE}
+    return {name: config[name] for name in sorted(kept) if name in config}
+
+
+def batch_of(dataset: FidelityDataset, numbers: list[int]) -> Any:
+    """One batch; -1 - i is structure i with weight 0, as the sampler writes it."""
+    return next(iter(make_loader(dataset, [numbers])))
+
+
+def gradients(module: torch.nn.Module) -> dict[str, np.ndarray]:
+    """Every gradient there is, in float64, by name."""
+    return {
+        name: p.grad.double().numpy().copy()
+        for name, p in module.named_parameters()
+        if p.grad is not None
+    }
+
+
+def weights(fit: Fit) -> dict[str, torch.Tensor]:
+    """Copies of every weight."""
+    return {k: v.clone() for k, v in fit.trainer.module.state_dict().items()}
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    """Whether two sets of weights are equal to the last bit."""
+    return a.keys() == b.keys() and all(torch.equal(v, b[k]) for k, v in a.items())
+
+
+def lines(fit: Fit) -> list[dict[str, float]]:
+    """The rows of lc.csv, by column."""
+    path = Path(fit.path(fit.state.curve))
+    head, *rows = [row.split(',') for row in path.read_text().splitlines()]
+    return [dict(zip(head, map(float, row), strict=True)) for row in rows]
+
+
+def learning_rate(fit: Fit) -> float:
+    return float(fit.trainer.optimizer.param_groups[0]['lr'])

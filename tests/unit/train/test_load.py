@@ -1,0 +1,175 @@
+"""Checkpoints by path or by name, and what is no checkpoint."""
+
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sevenn
+import sevenn._const as const
+import sevenn._keys as KEY
+import torch
+from helpers import model_config, save_checkpoint, trained
+
+from sevennet_mf import host, keys
+from sevennet_mf.errors import UserError
+from sevennet_mf.train import load
+from sevennet_mf.train.load import find_checkpoint, load_model, read_checkpoint
+
+
+@pytest.fixture(scope='module')
+def content(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    model, config = trained()
+    path = tmp_path_factory.mktemp('load') / 'checkpoint.pth'
+    save_checkpoint(path, model, config)
+    return torch.load(path, weights_only=False)
+
+
+def saved(content: dict[str, Any], path: Path, **config: Any) -> str:
+    torch.save({**content, 'config': {**content['config'], **config}}, path)
+    return str(path)
+
+
+def test_own_checkpoint(content: dict[str, Any], tmp_path: Path) -> None:
+    path = saved(content, tmp_path / 'c.pth', **{keys.PROVENANCE: {'target': 'pbe'}})
+    loaded = load_model(path)
+    assert loaded.fidelities == ('pbe', 'r2scan')
+    assert loaded.cutoff == 4.0
+    assert sorted(loaded.type_map) == [7, 31, 49]
+    assert loaded.provenance == {'target': 'pbe'}
+    assert loaded.path == path
+    assert not loaded.model.training
+    assert host.is_registered()
+    state = loaded.model.state_dict()
+    for name, value in content['model_state_dict'].items():
+        assert torch.equal(state[name], value), name
+
+
+@pytest.mark.parametrize(
+    ('name', 'fidelities'),
+    [
+        ('7net-0', ('model',)),
+        ('SevenNet-MF-0', ('R2SCAN', 'PBE')),  # the order of its modal map
+    ],
+)
+def test_pretrained_names(name: str, fidelities: tuple[str, ...]) -> None:
+    loaded = load_model(name)
+    assert loaded.fidelities == fidelities
+    assert loaded.provenance == {}
+    assert len(loaded.type_map) == 89
+
+
+def test_single_fidelity_is_named_by_its_provenance(tmp_path: Path) -> None:
+    model, config = trained(names=('pbe',))
+    config[keys.PROVENANCE] = {'fidelities': ['pbe']}
+    path = save_checkpoint(tmp_path / 'c.pth', model, config)
+    assert load_model(str(path)).fidelities == ('pbe',)
+
+
+def test_every_pretrained_name_is_the_hosts() -> None:
+    from sevenn.util import get_available_pretrained_models
+
+    assert set(get_available_pretrained_models()) <= set(load.PRETRAINED)
+    for constant in load.PRETRAINED.values():
+        assert isinstance(getattr(const, constant), str)
+
+
+def test_nothing_is_downloaded(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(load, 'CACHE', str(tmp_path))
+    with pytest.raises(UserError, match='7net-omni is not on this machine'):
+        find_checkpoint('7net-omni')
+    there = const.SEVENNET_omni.replace(const._prefix, str(tmp_path))
+    os.makedirs(os.path.dirname(there))
+    Path(there).touch()
+    assert find_checkpoint('7net-omni') == there  # the host's own download
+
+
+def test_unknown_names(tmp_path: Path) -> None:
+    (tmp_path / 'checkpoint_best.pth').touch()
+    with pytest.raises(UserError, match="no such file.*mean 'checkpoint_best"):
+        find_checkpoint(str(tmp_path / 'checkpoint_bset.pth'))
+    with pytest.raises(UserError, match="no such file.*'7net-mf-0'"):
+        find_checkpoint('7net-mf')
+    with pytest.raises(UserError, match='is a folder'):
+        find_checkpoint(str(tmp_path))
+
+
+def bad_files(content: dict[str, Any], folder: Path) -> dict[str, Path]:
+    whole = folder / 'whole.pth'
+    torch.save(content, whole)
+    files = {
+        'random': b'\x93\x11 no pickle at all',
+        'text': b'hello\n',
+        'empty': b'',
+        'half': whole.read_bytes()[: whole.stat().st_size // 2],
+    }
+    paths = {}
+    for name, data in files.items():
+        paths[name] = folder / f'{name}.pth'
+        paths[name].write_bytes(data)
+    paths['zip'] = folder / 'zip.pth'
+    with zipfile.ZipFile(paths['zip'], 'w') as archive:
+        archive.writestr('readme.txt', 'hello')
+    paths['weights only'] = folder / 'weights.pth'
+    torch.save(content['model_state_dict'], paths['weights only'])
+    paths['a list'] = folder / 'list.pth'
+    torch.save([1, 2], paths['a list'])
+    return paths
+
+
+@pytest.mark.parametrize(
+    'kind', ['random', 'text', 'empty', 'half', 'zip', 'weights only', 'a list']
+)
+def test_what_is_no_checkpoint(
+    content: dict[str, Any], tmp_path: Path, kind: str
+) -> None:
+    path = bad_files(content, tmp_path)[kind]
+    with pytest.raises(UserError, match=f'{path.name} is not a SevenNet') as error:
+        load_model(str(path))
+    assert '\n' not in str(error.value)
+
+
+def test_deployed_model_is_told_from_a_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / 'deployed.pt'
+    torch.jit.trace(torch.nn.Linear(2, 2), torch.ones(2)).save(path)
+    with pytest.raises(UserError, match='is a deployed model'):
+        load_model(str(path))
+
+
+def test_newer_versions_are_refused(content: dict[str, Any], tmp_path: Path) -> None:
+    path = saved(content, tmp_path / 'c.pth', version='9.1.0')
+    wanted = f'sevenn 9.1.0, newer than the installed {sevenn.__version__}'
+    with pytest.raises(UserError, match=wanted):
+        load_model(path)
+    provenance = {'versions': {'sevennet_mf': '9.0'}}
+    path = saved(content, tmp_path / 'c.pth', **{keys.PROVENANCE: provenance})
+    with pytest.raises(UserError, match=r'sevennet_mf 9\.0, newer'):
+        load_model(path)
+    with pytest.raises(UserError, match='does not tell the version'):
+        load_model(saved(content, tmp_path / 'c.pth', version=None))
+
+
+def test_a_model_that_cannot_be_built(
+    content: dict[str, Any], tmp_path: Path
+) -> None:
+    config = model_config()[keys.FIDELITY_MODEL]
+    changed = {keys.FIDELITY_MODEL: {**config, 'encoding': 'of tomorrow'}}
+    path = saved(content, tmp_path / 'c.pth', **changed)
+    with pytest.raises(UserError, match='its model cannot be built.*of tomorrow'):
+        load_model(path)
+    path = saved(content, tmp_path / 'c.pth', **{KEY.NODE_FEATURE_MULTIPLICITY: 6})
+    with pytest.raises(UserError, match='its model cannot be built') as error:
+        load_model(path)
+    assert '\n' not in str(error.value)
+
+
+def test_read_checkpoint_returns_the_file(
+    content: dict[str, Any], tmp_path: Path
+) -> None:
+    path = saved(content, tmp_path / 'c.pth')
+    found, read = read_checkpoint(path)
+    assert found == path
+    assert read['hash'] == content['hash']
