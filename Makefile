@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install \
 	--no-input --disable-pip-version-check --quiet
 
-.PHONY: demo test bench docs lint clean
+.PHONY: demo test host-tests bench docs lint clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -19,6 +19,13 @@ demo: $(VENV)/.installed-run
 # one thread per worker: two workers fill two cores, and sums repeat
 test: $(VENV)/.installed-test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+# make host-tests SEVENN_TESTS=path/of/SevenNet/tests/unit_tests
+host-tests: $(VENV)/.installed-test
+	$(if $(SEVENN_TESTS),,$(error Name the tests: make $@ \
+		SEVENN_TESTS=SevenNet/tests/unit_tests))
+	OMP_NUM_THREADS=1 SEVENN_TESTS='$(SEVENN_TESTS)' $(BIN)/python -m pytest \
+		tests/integration/test_host_suite.py
 
 bench: $(VENV)/.installed-run
 	$(BIN)/python benchmarks/train_step.py

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import os
 import random
 import time
@@ -14,6 +15,8 @@ from typing import Any
 import sevennet_mf
 from sevennet_mf import inputs
 from sevennet_mf.errors import TrainingStopped, UserError
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def train(args: argparse.Namespace) -> None:
@@ -80,11 +83,11 @@ def _train_fidelities(args: argparse.Namespace, sections: dict[str, Any]) -> Non
             path
         ) as log:
             log.screen = args.screen and process.rank == 0
-            log.greeting()
-            log.print_config(configs[0], configs[2], configs[1])
-            random.seed(config[KEY.RANDOM_SEED])
-            torch.manual_seed(config[KEY.RANDOM_SEED])
-            with _errors_in_log(log):
+            with _errors_in_log(log, working_dir):
+                log.greeting()
+                log.print_config(configs[0], configs[2], configs[1])
+                random.seed(config[KEY.RANDOM_SEED])
+                torch.manual_seed(config[KEY.RANDOM_SEED])
                 run.train(config, working_dir, process, args.resume)
 
 
@@ -151,12 +154,21 @@ def _set_accelerator(config: dict[str, Any], args: argparse.Namespace) -> None:
 
 
 @contextlib.contextmanager
-def _errors_in_log(log: Any) -> Iterator[None]:
+def _errors_in_log(log: Any, working_dir: str) -> Iterator[None]:
     """Write what ends a run into its log as well."""
     try:
         yield
     except (UserError, TrainingStopped) as error:
-        log.writeline(f'\n{error}')
+        with contextlib.suppress(OSError):  # a full disk has no room for this either
+            log.writeline(f'\n{error}')
+        raise
+    except OSError as error:
+        if error.errno in FULL:  # of the log, say, that any line is written to
+            raise UserError(
+                f'{working_dir} cannot be written: {error.strerror}. Free space or '
+                'choose another folder with -w.'
+            ) from error
+        log.error(error)
         raise
     except Exception as error:
         log.error(error)

@@ -39,7 +39,9 @@ def write_whole(path: str, write: Callable[[IO[bytes]], object]) -> None:
         if temporary is not None:
             with suppress(OSError):
                 os.remove(temporary)
-        reason = getattr(error, 'strerror', None) or str(error).splitlines()[0]
+        # torch's own words for a full disk say nothing
+        cause = error if isinstance(error, OSError) else error.__context__
+        reason = getattr(cause, 'strerror', None) or str(error).splitlines()[0]
         raise UserError(
             f'{path} cannot be written: {reason}. Earlier files are untouched; '
             'free space or choose another folder with -w.'

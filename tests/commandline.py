@@ -1,0 +1,232 @@
+"""Runs of the command line, as a user starts them, that several tests share."""
+
+from __future__ import annotations
+
+import copy
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+DATA = Path(__file__).parent / 'data'
+INGAN = DATA / 'ingan'
+MOLECULES = DATA / 'molecules'
+COMMAND = [sys.executable, '-m', 'sevennet_mf.cli']
+LIMIT = 150.0  # s after which a process that hangs is an error
+RESUME_FILE = 'checkpoint_resume.pth'
+
+Run = subprocess.CompletedProcess[str]
+
+MODEL = {
+    'chemical_species': 'auto',
+    'cutoff': 4.0,
+    'channel': 4,
+    'lmax': 1,
+    'num_convolution_layer': 1,
+    'weight_nn_hidden_neurons': [8],
+    'radial_basis': {'radial_basis_name': 'bessel', 'bessel_basis_num': 4},
+}
+
+
+def entry(file: str, fidelity: str, index: str, **more: Any) -> dict[str, Any]:
+    """One entry of a `load_*_path`; file: below tests/data."""
+    path = str(DATA / file)
+    return {'file': path, 'fidelity': fidelity, 'index': index, **more}
+
+
+def small_yaml() -> dict[str, Any]:
+    """PBE and r2SCAN of InGaN: 8 steps an epoch, a fraction of a second each."""
+    return {
+        'model': {**copy.deepcopy(MODEL), 'fidelity': {'encoding': 'bias'}},
+        'train': {
+            'random_seed': 1,
+            'epoch': 1,
+            'optim_param': {'lr': 0.01},
+            'scheduler': 'exponentiallr',
+            'scheduler_param': {'gamma': 0.9},
+            'fidelity': {'target': 'r2scan'},
+        },
+        'data': {
+            'batch_size': 4,
+            'load_trainset_path': [
+                entry('ingan/pbe_train.extxyz', 'pbe', ':16'),
+                entry('ingan/r2scan_pool.extxyz', 'r2scan', ':16'),
+            ],
+            'load_validset_path': [
+                entry('ingan/pbe_valid.extxyz', 'pbe', ':4'),
+                entry('ingan/r2scan_valid.extxyz', 'r2scan', ':4'),
+            ],
+        },
+    }
+
+
+def write_yaml(path: Path, sections: dict[str, Any]) -> str:
+    """Write a YAML file; returns its path."""
+    path.write_text(yaml.safe_dump(sections, sort_keys=False), encoding='utf-8')
+    return str(path)
+
+
+def run(
+    *args: object,
+    command: Sequence[str] = COMMAND,
+    cwd: Path | None = None,
+    env: dict[str, str] | None = None,
+) -> Run:
+    """Run a command line to its end; with warnings as a user has them."""
+    return subprocess.run(
+        [*command, *map(str, args)],
+        cwd=cwd,
+        env={**os.environ, **(env or {})},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
+
+
+def start(
+    *args: object,
+    command: Sequence[str] = COMMAND,
+    cwd: Path | None = None,
+    env: dict[str, str] | None = None,
+) -> subprocess.Popen[str]:
+    """Start a command line; `finish` waits for it."""
+    return subprocess.Popen(
+        [*command, *map(str, args)],
+        cwd=cwd,
+        env={**os.environ, **(env or {})},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> Run:
+    """Wait for a started process; kill it, and fail, if it hangs."""
+    try:
+        out, err = process.communicate(timeout=LIMIT)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        raise
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def wait_until(done: Callable[[], Any], process: subprocess.Popen[str]) -> None:
+    """Poll until `done()`; an error if the process ends before."""
+    deadline = time.monotonic() + LIMIT
+    while not done():
+        if process.poll() is not None:
+            out, err = process.communicate()
+            raise AssertionError(f'it ended too early: {out} {err}')
+        if time.monotonic() > deadline:
+            process.kill()
+            process.communicate()
+            raise AssertionError('it took too long')
+        time.sleep(0.02)
+
+
+def progress_of(folder: Path) -> tuple[int, int]:
+    """(epoch under way, steps done in it) that a folder can be resumed at."""
+    path = folder / RESUME_FILE
+    if not path.is_file():
+        return 0, 0
+    content = torch.load(path, map_location='cpu', weights_only=False)
+    state = content['fidelity_training_state']['state']
+    return state['epoch'], state['step']
+
+
+def stop_in_epoch(
+    process: subprocess.Popen[str], folder: Path, epoch: int, number: int
+) -> Run:
+    """Send a signal while an epoch is under way, at least one step into it."""
+
+    def inside() -> bool:
+        now, step = progress_of(folder)
+        assert now <= epoch, f'already in epoch {now}'
+        return now == epoch and step > 0
+
+    def frozen_inside() -> bool:
+        if not inside():
+            return False
+        process.send_signal(signal.SIGSTOP)  # however slow this test may be
+        if inside():
+            return True
+        process.send_signal(signal.SIGCONT)
+        return False
+
+    wait_until(frozen_inside, process)
+    process.send_signal(number)
+    process.send_signal(signal.SIGCONT)
+    return finish(process)
+
+
+def content_of(folder: Path) -> tuple[dict[str, Any], bytes]:
+    """(resumable checkpoint, lc.csv) of a run."""
+    path = folder / RESUME_FILE
+    content = torch.load(path, map_location='cpu', weights_only=False)
+    return content, (folder / 'lc.csv').read_bytes()
+
+
+def assert_same_run(folder: Path, other: Path) -> None:
+    """Weights, optimiser and learning curve agree to the last bit."""
+    (a, curve_a), (b, curve_b) = content_of(folder), content_of(other)
+    assert curve_a == curve_b
+    for part in ('model_state_dict', 'optimizer_state_dict'):
+        assert_equal(a[part], b[part], part)
+    best = [
+        torch.load(f / 'checkpoint_best.pth', weights_only=False)['model_state_dict']
+        for f in (folder, other)
+    ]
+    assert_equal(*best, 'best')
+
+
+def assert_equal(a: Any, b: Any, where: str) -> None:
+    """Nested values agree to the last bit."""
+    if isinstance(a, dict):
+        assert a.keys() == b.keys(), where
+        for key in a:
+            assert_equal(a[key], b[key], f'{where}.{key}')
+    elif isinstance(a, torch.Tensor):
+        assert torch.equal(a, b), where
+    elif isinstance(a, (list, tuple)):
+        assert len(a) == len(b), where
+        for i, (left, right) in enumerate(zip(a, b, strict=True)):
+            assert_equal(left, right, f'{where}[{i}]')
+    else:
+        assert a == b, where
+
+
+def table(path: Path) -> dict[str, list[float]]:
+    """The columns of a CSV file."""
+    head, *lines = path.read_text(encoding='utf-8').splitlines()
+    rows = [[float(cell) for cell in line.split(',')] for line in lines]
+    names = head.split(',')
+    return {name: [row[i] for row in rows] for i, name in enumerate(names)}
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder, with its content."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob('*')
+        if path.is_file()
+    }
+
+
+def free_port() -> int:
+    """A port that nobody listens at."""
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        port: int = probe.getsockname()[1]
+    return port

@@ -1,0 +1,380 @@
+"""Every command, YAML and message that a user is shown, tried out.
+
+The blocks of a page run in its order, in one copy of the project whose examples
+are cut to a few structures, with a small model. What a block of each language
+means, and where it runs, is said at `Page`.
+"""
+
+from __future__ import annotations
+
+import ast
+import copy
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from commandline import LIMIT, write_yaml
+from helpers import registered
+
+from sevennet_mf import cli, inputs
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / 'sevennet_mf'
+PAGES = [
+    ROOT / 'README.md',
+    *sorted((ROOT / 'docs').glob('*.md')),
+    *sorted((ROOT / 'example_inputs').glob('*/README.md')),
+]
+SHIPPED = sorted((ROOT / 'example_inputs').glob('*/*.yaml'))
+KEPT = 10  # structures of each file, or a few more
+SMALL_MODEL = {
+    'channel': 4,
+    'lmax': 1,
+    'num_convolution_layer': 1,
+    'weight_nn_hidden_neurons': [8],
+}
+SMALL_RUN = {'epoch': 1, 'per_epoch': 1}
+# Lines that a test leaves to others, by how they begin, and why
+NOT_RUN = {
+    '. .venv/bin/activate': 'this environment is active',
+    'PIP_CONSTRAINT=constraints.txt python -m pip install': 'make does the same',
+    'python -m pytest -p sevennet_mf.testing': "needs SevenNet's own tests",
+    'python benchmarks/': 'takes too long; make bench',
+}
+# of these the options of ours are parsed: this machine is one, without GPUs
+ONLY_PARSED = ('--nnodes', '--nproc_per_node 4', '-cueq', '-flashTP', '-oeq')
+SHELL = re.compile(r'[|&;<>$`*]|\b[A-Z_]+=')
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: its language, its text, and the folder it is for."""
+
+    language: str
+    text: str
+    folder: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: its head and its rows, by cell."""
+
+    head: list[str]
+    rows: list[list[str]]
+
+
+def label(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def blocks_of(page: Path) -> Iterator[Block]:
+    """The blocks of a page; `<!-- folder: x -->` sets the folder from there on."""
+    folder = 'example_inputs/ingan' if page.parent.name == 'docs' else '.'
+    if page.parent.parent.name == 'example_inputs':
+        folder = page.parent.relative_to(ROOT).as_posix()
+    pattern = r'<!-- folder: (\S+) -->|^```([\w{}-]*)\n(.*?)^```$'
+    text = page.read_text(encoding='utf-8')
+    for found in re.finditer(pattern, text, re.MULTILINE | re.DOTALL):
+        if found[1]:
+            folder = found[1]
+        else:
+            yield Block(found[2], found[3], folder)
+
+
+def tables_of(page: Path) -> Iterator[Table]:
+    text = page.read_text(encoding='utf-8')
+    for lines in re.findall(r'(?:^\|.*\n)+', text, re.MULTILINE):
+        rows = [
+            [cell.strip() for cell in re.split(r'(?<!\\)\|', line)[1:-1]]
+            for line in lines.splitlines()
+        ]
+        yield Table(rows[0], rows[2:])
+
+
+def cut(source: Path, target: Path) -> None:
+    """Copy an extended XYZ file, evenly thinned out."""
+    lines = source.read_text(encoding='utf-8').splitlines(keepends=True)
+    frames, at = [], 0
+    while at < len(lines):
+        end = at + int(lines[at]) + 2
+        frames.append(''.join(lines[at:end]))
+        at = end
+    step = max(1, len(frames) // KEPT)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(''.join(frames[::step]), encoding='utf-8')
+
+
+def shrunk(sections: dict[str, Any]) -> dict[str, Any]:
+    """The same YAML with a small model and one epoch."""
+    small = copy.deepcopy(sections)
+    small['model'].update(SMALL_MODEL)
+    small['train'].update(SMALL_RUN)
+    return small
+
+
+def merged(base: Any, change: Any) -> Any:
+    """`base` with the keys of `change`; lists are replaced."""
+    if not isinstance(base, dict) or not isinstance(change, dict):
+        return change
+    result = dict(base)
+    for name, value in change.items():
+        result[name] = merged(base.get(name), value)
+        if value is None and name.startswith('load_'):
+            del result[name]  # in a piece of YAML: leave it out
+    return result
+
+
+@pytest.fixture(scope='module', autouse=True)
+def _plugin() -> Iterator[None]:
+    with registered():
+        yield
+
+
+@pytest.fixture(scope='module')
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small copy of the project, with a training in example_inputs/ingan/run."""
+    folder = tmp_path_factory.mktemp('project')
+    for source in [*ROOT.glob('example_inputs/*/*'), *ROOT.glob('tests/data/*/*')]:
+        target = folder / source.relative_to(ROOT)
+        if source.suffix == '.extxyz':
+            cut(source, target)
+        elif source.suffix == '.yaml':
+            target.parent.mkdir(parents=True, exist_ok=True)
+            write_yaml(target, shrunk(inputs.load_yaml(str(source))))
+    ingan = folder / 'example_inputs' / 'ingan'
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ingan)
+        assert cli.main(['train', 'multi_fidelity.yaml', '-w', 'run']) == cli.DONE
+    shim = folder / 'bin' / 'sevennet-mf'
+    shim.parent.mkdir()
+    shim.write_text(f'#!/bin/sh\nexec {sys.executable} -m sevennet_mf.cli "$@"\n')
+    shim.chmod(0o755)
+    return folder
+
+
+class Page:
+    """Runs the blocks of one page.
+
+    bash: each line, or, if it begins with `#!`, the whole as a script. python: as a
+    script. yaml: trained on; with all three sections it is `input.yaml` from there
+    on, else a change to the folder's multi_fidelity.yaml. A text after a yaml is the
+    error that it ends with instead; `…` stands for anything.
+    """
+
+    def __init__(
+        self,
+        project: Path,
+        patch: pytest.MonkeyPatch,
+        capture: pytest.CaptureFixture[str],
+    ) -> None:
+        self.project, self.patch, self.capture = project, patch, capture
+        self.folder = project
+        self.trainings = 0
+
+    def run(self, blocks: list[Block]) -> None:
+        folder = ''
+        for block, after in zip(blocks, [*blocks[1:], None], strict=True):
+            if block.folder != folder:
+                folder = block.folder
+                self.enter(self.project / folder)
+            if block.language in ('bash', 'console'):
+                self.shell(block)
+            elif block.language == 'python':
+                self.program([sys.executable, '-c', block.text])
+            elif block.language == 'yaml':
+                is_wrong = after is not None and after.language == 'text'
+                self.yaml(block.text, after.text if is_wrong and after else None)
+            else:
+                assert block.language.startswith(('{', 'text')), block
+
+    def enter(self, folder: Path) -> None:
+        assert folder.is_dir(), folder
+        self.folder = folder
+        self.patch.chdir(folder)
+
+    # ---- commands
+
+    def shell(self, block: Block) -> None:
+        if block.text.startswith('#!'):
+            self.program(['bash', '-c', block.text])
+            return
+        lines = block.text.replace('\\\n', ' ').splitlines()
+        if block.language == 'console':
+            lines = [line[2:] for line in lines if line.startswith('$ ')]
+        for line in lines:
+            if line.strip() and not line.startswith('#'):
+                self.line(line)
+
+    def line(self, line: str) -> None:
+        words = shlex.split(line, comments=True)
+        if words[0] == 'cd':
+            self.enter(self.folder / words[1])
+        elif words[0] == 'make':
+            assert all(w in targets() or '=' in w for w in words[1:]), line
+        elif any(word in line for word in ONLY_PARSED):
+            own = words[words.index('sevennet-mf') + 1 :]
+            args = cli.make_parser().parse_args(own)
+            assert (self.folder / args.input_yaml).is_file(), line
+        elif any(line.startswith(start) for start in NOT_RUN):
+            return
+        elif words[0] == 'sevennet-mf' and not SHELL.search(line.split(' #')[0]):
+            self.ours(words[1:])
+        else:
+            self.program(['bash', '-c', line])
+
+    def ours(self, args: list[str]) -> None:
+        """A command of ours in this process: imports would take most of the time."""
+        self.capture.readouterr()
+        try:
+            code: Any = cli.main(args)
+        except SystemExit as stop:  # --help
+            code = stop.code
+        said = self.capture.readouterr()
+        assert code in (None, cli.DONE), f'{args}: {said.err}{said.out}'
+
+    def program(self, command: list[str]) -> None:
+        path = [str(self.project / 'bin'), str(Path(sys.executable).parent)]
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            env={**os.environ, 'PATH': os.pathsep.join([*path, os.environ['PATH']])},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT,
+            check=False,
+        )
+        assert done.returncode == 0, f'{command}: {done.stderr}{done.stdout}'
+
+    # ---- YAML
+
+    def yaml(self, text: str, error: str | None) -> None:
+        shown = yaml.safe_load(text)
+        assert set(shown) <= set(inputs.SECTIONS), f'not of an input: {text}'
+        name = 'input.yaml'
+        if set(shown) < set(inputs.SECTIONS):
+            base = inputs.load_yaml(str(self.folder / 'multi_fidelity.yaml'))
+            shown, name = merged(base, shown), 'changed.yaml'
+        write_yaml(self.folder / name, shrunk(shown))
+        self.trainings += 1
+        args = ['train', name, '-w', f'training_{self.trainings}']
+        if error is None:
+            if inputs.has_fidelity(shown):
+                inputs.from_sections(shown)  # as it is shown
+            self.ours(args)
+            return
+        self.capture.readouterr()
+        assert cli.main(args) == cli.BAD_INPUT
+        said = ' '.join(self.capture.readouterr().err.split())
+        pattern = re.escape(' '.join(error.split())).replace('…', '.+')
+        assert re.fullmatch(f'sevennet-mf: {pattern}', said), said
+
+
+def targets() -> set[str]:
+    makefile = (ROOT / 'Makefile').read_text(encoding='utf-8')
+    return set(re.findall(r'^([a-z]+):', makefile, re.MULTILINE))
+
+
+@pytest.mark.parametrize('path', PAGES, ids=label)
+def test_what_a_page_shows_works(
+    path: Path,
+    project: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    blocks = list(blocks_of(path))
+    if not any(b.language in ('bash', 'console', 'python', 'yaml') for b in blocks):
+        pytest.skip('nothing to run')
+    own = tmp_path / 'project'
+    shutil.copytree(project, own)
+    Page(own, monkeypatch, capsys).run(blocks)
+
+
+@pytest.mark.parametrize('path', SHIPPED, ids=label)
+def test_shipped_yaml_is_valid_and_trains(
+    path: Path, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(path.parent)
+    inputs.from_sections(inputs.load_yaml(path.name))  # whole, as it is shipped
+    monkeypatch.chdir(project / label(path.parent))
+    assert cli.main(['train', path.name, '-w', str(tmp_path)]) == cli.DONE
+
+
+@pytest.mark.parametrize('path', PAGES, ids=label)
+def test_links_lead_to_files(path: Path) -> None:
+    text = path.read_text(encoding='utf-8')
+    for link in re.findall(r'\]\(([^)#:]+)\)', text):
+        assert (path.parent / link).exists(), link
+
+
+# ---- what tables promise
+
+
+@pytest.mark.parametrize(
+    ('page', 'head', 'folder'),
+    [
+        ('quickstart.md', 'file of a training', 'run'),
+        ('evaluate.md', 'file in `evaluation/`', 'evaluation'),
+    ],
+)
+def test_files_are_those_that_are_explained(
+    page: str, head: str, folder: str, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ingan = project / 'example_inputs' / 'ingan'
+    monkeypatch.chdir(ingan)
+    if folder == 'evaluation':
+        line = 'evaluate run/checkpoint_best.pth r2scan_mixed_test.extxyz -f r2scan'
+        assert cli.main(line.split()) == cli.DONE
+    (table,) = (t for t in tables_of(ROOT / 'docs' / page) if t.head[0] == head)
+    names = {n for row in table.rows for n in re.findall(r'`([^`]+)`', row[0])}
+    written = {p.name + '/' * p.is_dir() for p in (ingan / folder).iterdir()}
+    assert names == written
+
+
+def test_every_kind_of_finding_is_explained() -> None:
+    kinds = set()
+    for path in (PACKAGE / 'data').glob('inspect_*.py'):
+        source = path.read_text(encoding='utf-8')
+        kinds |= set(re.findall(r"\breport\(\s*'([^']+)',", source))
+    (table,) = (
+        t for t in tables_of(ROOT / 'docs' / 'inspect.md') if t.head[0] == 'kind'
+    )
+    assert {row[0].strip('`') for row in table.rows} == kinds
+
+
+def messages() -> Iterator[str]:
+    """Texts of the package, with `…` for what is put into them."""
+    for path in PACKAGE.rglob('*.py'):
+        for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+            if isinstance(node, ast.JoinedStr):
+                yield ''.join(
+                    str(part.value) if isinstance(part, ast.Constant) else '…'
+                    for part in node.values
+                )
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value
+
+
+def test_messages_are_those_of_the_package() -> None:
+    known = [' '.join(text.split()) for text in messages()]
+    listed = [
+        row[0].strip('`')
+        for table in tables_of(ROOT / 'docs' / 'errors.md')
+        if table.head[0] == 'message'
+        for row in table.rows
+    ]
+    assert listed
+    for message in listed:
+        parts = [re.escape(part.strip()) for part in message.split('…')]
+        pattern = re.compile('.*'.join(parts))
+        assert any(pattern.search(text) for text in known), message

@@ -1,0 +1,143 @@
+"""An interrupted run ends like one that nobody interrupted (point 9)."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commandline import (
+    RESUME_FILE,
+    assert_same_run,
+    content_of,
+    finish,
+    progress_of,
+    run,
+    small_yaml,
+    snapshot,
+    start,
+    stop_in_epoch,
+    table,
+    wait_until,
+    write_yaml,
+)
+
+
+def sections() -> dict[str, Any]:
+    """A run with every kind of state: momenta, a plateau, draws, drawn twice."""
+    yaml = small_yaml()
+    yaml['model']['fidelity'] = {'encoding': 'lora', 'rank': 2}
+    yaml['train'].update(
+        epoch=3,
+        scheduler='reducelronplateau',
+        scheduler_param={'patience': 0},
+        fidelity={
+            'target': 'r2scan',
+            'sampling': {'pbe': 3, 'r2scan': 1},
+            'loss_weight': {'r2scan': 2.0},
+            'checkpoint_every': 2,
+        },
+    )
+    return yaml
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """input.yaml, and in `whole` the run that nobody interrupted."""
+    path = tmp_path_factory.mktemp('interruption')
+    write_yaml(path / 'input.yaml', sections())
+    result = run('train', 'input.yaml', '-w', 'whole', cwd=path)
+    assert result.returncode == 0, result.stderr
+    return path
+
+
+@pytest.mark.parametrize(
+    'signals',
+    [[signal.SIGKILL], [signal.SIGINT, signal.SIGTERM]],
+    ids=lambda signals: '-'.join(number.name for number in signals),
+)
+def test_ends_like_the_uninterrupted_run(
+    folder: Path, signals: list[signal.Signals]
+) -> None:
+    name = '-'.join(number.name for number in signals)
+    command = ['train', 'input.yaml', '-w', name]
+    for i, number in enumerate(signals):
+        resume = ['--resume'] if i else []
+        process = start(*command, *resume, cwd=folder)
+        stopped = stop_in_epoch(process, folder / name, i + 2, number)
+        epoch, step = progress_of(folder / name)
+        assert (epoch, step > 0) == (i + 2, True)
+        assert len(table(folder / name / 'lc.csv')['epoch']) == i + 1
+        if number == signal.SIGKILL:
+            assert stopped.returncode == -signal.SIGKILL
+            continue
+        assert stopped.returncode == 1
+        words = f'stopped by {number.name} after step {step} of epoch {epoch}'
+        assert stopped.stderr.count('\n') == 1
+        assert words in stopped.stderr
+        assert '--resume' in stopped.stderr
+        logs = (folder / name).glob('log*.sevenn')
+        assert any(words in log.read_text() for log in logs)
+    result = run(*command, '--resume', cwd=folder)
+    assert result.returncode == 0, result.stderr
+    assert_same_run(folder / name, folder / 'whole')
+
+
+def test_resuming_a_finished_run_changes_nothing(folder: Path) -> None:
+    before = snapshot(folder / 'whole')
+    result = run('train', 'input.yaml', '-w', 'whole', '--resume', cwd=folder)
+    assert result.returncode == 0, result.stderr
+    after = snapshot(folder / 'whole')
+    kept = [name for name in before if name.endswith(('.pth', '.csv'))]
+    assert {f'checkpoint_{n}.pth' for n in ('best', 'resume')} < set(kept)
+    assert {name: after[name] for name in kept} == {n: before[n] for n in kept}
+
+
+def test_a_larger_epoch_goes_on_where_the_run_ended(folder: Path) -> None:
+    """Training for 2 epochs, then to 3, is training for 3."""
+    yaml = sections()
+    yaml['train']['epoch'] = 2
+    write_yaml(folder / 'two.yaml', yaml)
+    for name, *more in (['two.yaml'], ['input.yaml', '--resume']):
+        result = run('train', name, '-w', 'longer', *more, cwd=folder)
+        assert result.returncode == 0, result.stderr
+    assert_same_run(folder / 'longer', folder / 'whole')
+
+
+def test_resuming_with_another_yaml_names_what_changed(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from sevennet_mf.cli import main
+
+    yaml = sections()
+    yaml['data']['batch_size'] = 2
+    other = write_yaml(folder / 'other.yaml', yaml)
+    before = content_of(folder / 'whole')[1]
+    code = main(['train', other, '-w', str(folder / 'whole'), '--resume'])
+    error = capsys.readouterr().err
+    assert code == 2
+    assert 'batch_size was 4 and is now 2' in error
+    assert content_of(folder / 'whole')[1] == before
+
+
+def test_there_must_be_something_to_resume(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from sevennet_mf.cli import main
+
+    code = main(
+        ['train', str(folder / 'input.yaml'), '-w', str(folder / 'no'), '--resume']
+    )
+    error = capsys.readouterr().err
+    assert code == 2
+    assert f'no such file: {folder / "no" / RESUME_FILE}' in error
+
+
+def test_ctrl_c_before_the_first_step_says_so(folder: Path) -> None:
+    process = start('train', 'input.yaml', '-w', 'early', cwd=folder)
+    wait_until((folder / 'early').is_dir, process)
+    process.send_signal(signal.SIGINT)
+    stopped = finish(process)
+    assert stopped.returncode == 1
+    assert stopped.stderr == 'sevennet-mf: interrupted\n'

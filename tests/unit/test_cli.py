@@ -1,0 +1,208 @@
+"""Parsing, exit codes, and what reaches the terminal."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pty
+import re
+import subprocess
+import sys
+import termios
+import warnings
+from pathlib import Path
+
+import pytest
+from commandline import run, small_yaml, write_yaml
+
+from sevennet_mf import __version__, cli, commands
+from sevennet_mf.errors import HostError, TrainingStopped, UserError
+
+COMMANDS = ['train', 'inspect', 'evaluate', 'info', 'demo']
+HEAVY = ('torch', 'sevenn', 'numpy', 'ase', 'e3nn', 'matplotlib', 'pydantic', 'rich')
+LOOK = f"""
+import sys
+import termios
+from sevennet_mf.cli import main
+try:
+    main(sys.argv[1:])
+except SystemExit as stop:
+    assert stop.code == 0, stop.code
+found = [name for name in {HEAVY} if name in sys.modules]
+assert not found, found
+"""
+
+
+def test_the_commands_of_the_issue_are_there() -> None:
+    assert set(COMMANDS) <= set(cli.COMMANDS)
+
+
+@pytest.mark.parametrize(
+    'args', [['--help'], ['--version'], *([c, '--help'] for c in COMMANDS)], ids=' '.join
+)
+def test_help_imports_nothing_heavy(args: list[str]) -> None:
+    """So that it answers at once: torch alone takes seconds."""
+    result = run(*args, command=[sys.executable, '-c', LOOK])
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ''
+    word = __version__ if args == ['--version'] else 'usage: sevennet-mf'
+    assert result.stdout.startswith(word)
+
+
+def test_train_takes_what_the_host_takes() -> None:
+    from sevenn.main.sevenn import cmd_parser_train
+
+    host = argparse.ArgumentParser()
+    cmd_parser_train(host)
+    line = [
+        *['input.yaml', '-m', 'train_v2', '-cueq', '-flashTP', '-oeq', '-w', 'out'],
+        *['-l', 'log', '-s', '-d', '--distributed_backend', 'mpi'],
+    ]
+    for words in (line, ['input.yaml']):
+        wanted = vars(host.parse_args(words))
+        ours = vars(cli.make_parser().parse_args(['train', *words]))
+        assert {name: ours[name] for name in wanted} == wanted
+    ours = vars(cli.make_parser().parse_args(['train', 'input.yaml', '-w']))
+    assert ours['working_dir'] == '.'
+
+
+@pytest.mark.parametrize(
+    'args', [[], ['trian'], ['train'], ['train', 'a.yaml', '--colour'], ['info']]
+)
+def test_what_cannot_be_parsed_ends_with_2(
+    args: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(args)
+    assert stop.value.code == 2
+    assert 'usage: sevennet-mf' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ('error', 'code', 'line'),
+    [
+        (UserError('no such\nfile: a'), 2, 'sevennet-mf: no such file: a\n'),
+        (TrainingStopped('stopped'), 1, 'sevennet-mf: stopped\n'),
+        (HostError('sevenn 9'), 1, 'sevennet-mf: sevenn 9\n'),
+        (KeyboardInterrupt(), 1, 'sevennet-mf: interrupted\n'),
+        (
+            ZeroDivisionError('by zero'),
+            1,
+            'sevennet-mf: ZeroDivisionError: by zero (--debug shows where)\n',
+        ),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else '',
+)
+def test_exit_code_and_line_of_each_kind_of_error(
+    error: BaseException,
+    code: int,
+    line: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(args: argparse.Namespace) -> None:
+        raise error
+
+    monkeypatch.setattr(commands, 'info', fail)
+    assert cli.main(['info', 'a.pth']) == code
+    assert capsys.readouterr() == ('', line)
+    if isinstance(error, Exception):  # Ctrl-C is not a mistake to look for
+        with pytest.raises(type(error)):
+            cli.main(['info', 'a.pth', '--debug'])
+
+
+@pytest.mark.parametrize(('returned', 'code'), [(None, 0), (0, 0), (2, 2)])
+def test_a_command_may_say_its_exit_code(
+    returned: int | None, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands, 'inspect', lambda args: returned)
+    assert cli.main(['inspect', 'a.yaml']) == code
+
+
+def test_a_warning_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def warn(args: argparse.Namespace) -> None:
+        warnings.warn('In is not\ndetermined', UserWarning, stacklevel=1)
+
+    monkeypatch.setattr(commands, 'info', warn)
+    shown_as = warnings.formatwarning
+    with warnings.catch_warnings():
+        warnings.simplefilter('always')
+        # pytest records warnings; this one is shown as outside of it
+        monkeypatch.setattr(warnings, '_showwarnmsg_impl', SHOW)
+        assert cli.main(['info', 'a.pth']) == 0
+    assert capsys.readouterr().err == 'sevennet-mf: warning: In is not determined\n'
+    assert warnings.formatwarning is shown_as
+
+
+def SHOW(message: warnings.WarningMessage) -> None:  # noqa: N802
+    text = warnings.formatwarning(
+        message.message, message.category, message.filename, message.lineno
+    )
+    sys.stderr.write(text)
+
+
+def test_the_traceback_is_for_debug_only(tmp_path: Path) -> None:
+    """And the process ends with the code, not only main()."""
+    plain = run('info', tmp_path / 'no.pth')
+    assert plain.returncode == 2
+    assert plain.stderr.count('\n') == 1
+    assert f'no such file: {tmp_path / "no.pth"}' in plain.stderr
+    debug = run('info', tmp_path / 'no.pth', '--debug')
+    assert debug.returncode == 1
+    assert 'Traceback (most recent call last)' in debug.stderr
+
+
+def test_a_reader_that_leaves_is_no_error(tmp_path: Path) -> None:
+    """`sevennet-mf ... | head`"""
+    code = (
+        'import sys\n'
+        'from sevennet_mf import cli, commands\n'
+        'commands.info = lambda args: sys.stdout.write("x" * 1000000)\n'
+        'sys.exit(cli.main(["info", "a"]))\n'
+    )
+    process = subprocess.Popen(
+        [sys.executable, '-c', code], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    assert process.wait(timeout=60) in (0, 1)
+    with process.stderr:
+        assert process.stderr.read() == b''
+
+
+def test_the_progress_bar_is_for_terminals(tmp_path: Path) -> None:
+    """The run of a user who watches it; with the time that is left."""
+    path = write_yaml(tmp_path / 'input.yaml', small_yaml())
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 100))
+    process = subprocess.Popen(
+        [sys.executable, '-m', 'sevennet_mf.cli', 'train', path, '-w', tmp_path],
+        stdin=subprocess.DEVNULL,
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    shown = b''
+    while True:
+        try:
+            part = os.read(ours, 65536)
+        except OSError:  # the other end is closed
+            break
+        if not part:
+            break
+        shown += part
+    os.close(ours)
+    assert process.wait(timeout=60) == 0, shown.decode()
+    text = shown.decode()
+    # tqdm: [time so far<time left, rate]
+    assert re.search(r'epoch 1/1.* 8/8 \[\d\d:\d\d<00:00', text)
+    assert re.search(r'graphs.*16/16', text)
+
+
+def test_without_a_terminal_a_run_is_silent(tmp_path: Path) -> None:
+    path = write_yaml(tmp_path / 'input.yaml', small_yaml())
+    result = run('train', path, '-w', tmp_path)
+    assert (result.returncode, result.stdout, result.stderr) == (0, '', '')

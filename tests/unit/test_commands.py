@@ -1,0 +1,308 @@
+"""What each command does with what was parsed, without a long run."""
+
+from __future__ import annotations
+
+import copy
+import errno
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import helpers
+import pytest
+import sevenn._keys as KEY
+from commandline import MODEL, entry, small_yaml, snapshot, write_yaml
+
+import sevennet_mf
+from sevennet_mf import cli, commands
+from sevennet_mf.errors import TrainingStopped, UserError
+from sevennet_mf.train import run as run_module
+
+
+@pytest.fixture(autouse=True)
+def _as_it_was() -> Iterator[None]:
+    with helpers.registered():
+        yield
+
+
+def parse(*words: object) -> Any:
+    return cli.make_parser().parse_args([str(word) for word in words])
+
+
+def plain_yaml() -> dict[str, Any]:
+    """A host YAML without a fidelity."""
+    return {
+        'model': copy.deepcopy(MODEL),
+        'train': {'epoch': 1},
+        'data': {'load_trainset_path': [str(helpers.INGAN / 'pbe_valid.extxyz')]},
+    }
+
+
+# ---- train, on the host's path
+
+
+def test_a_plain_yaml_goes_to_the_host(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sevenn.main.sevenn as host
+
+    seen = []
+    monkeypatch.setattr(host, 'run', seen.append)
+    args = parse('train', write_yaml(tmp_path / 'a.yaml', plain_yaml()))
+    commands.train(args)
+    assert seen == [args]
+
+
+def test_a_fidelity_yaml_does_not_go_to_the_host(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sevenn.main.sevenn as host
+
+    seen: list[Any] = []
+    monkeypatch.setattr(host, 'run', lambda args: pytest.fail('the host'))
+    monkeypatch.setattr(run_module, 'train', lambda *args: seen.append(args))
+    path = write_yaml(tmp_path / 'a.yaml', small_yaml())
+    commands.train(parse('train', path, '-w', tmp_path, '--resume'))
+    [(config, working_dir, process, resume)] = seen
+    assert config[KEY.MODAL_MAP] == {'pbe': 0, 'r2scan': 1}
+    assert config[KEY.RANDOM_SEED] == 1
+    assert (working_dir, process.rank, resume) == (str(tmp_path), 0, True)
+
+
+@pytest.mark.parametrize(
+    ('options', 'words'),
+    [
+        (['--resume'], '--resume needs a `fidelity` block'),
+        (['-d', '--distributed_backend', 'gloo'], 'the backends nccl and mpi'),
+        (['-d'], 'RANK is not set. Start with: torchrun'),
+        (['-cueq'], 'cuEquivariance is asked for'),
+        (['-flashTP'], 'FlashTP is asked for'),
+        (['-oeq'], 'OpenEquivariance is asked for'),
+    ],
+)
+def test_options_the_host_cannot_take(
+    options: list[str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_accelerators(monkeypatch)
+    monkeypatch.delenv('RANK', raising=False)
+    path = write_yaml(tmp_path / 'a.yaml', plain_yaml())
+    args = parse('train', path, '-w', tmp_path / 'out', *options)
+    with pytest.raises(UserError, match=words.replace('(', '.')):
+        commands.train(args)
+    assert not (tmp_path / 'out').exists()
+
+
+def test_what_the_host_cannot_read_is_an_error_with_its_reason(
+    tmp_path: Path,
+) -> None:
+    yaml = plain_yaml()
+    yaml['train']['error_record'] = [['Energy', 'RMS']]
+    path = write_yaml(tmp_path / 'a.yaml', yaml)
+    with pytest.raises(UserError, match='could not read .*a.yaml: .*RMS'):
+        commands.train(parse('train', path, '-w', tmp_path))
+
+
+def test_the_hosts_traps_are_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sevenn.main.sevenn as host
+
+    monkeypatch.setattr(host, 'run', lambda args: None)
+    yaml = plain_yaml()
+    yaml['train']['use_modality'] = True
+    path = write_yaml(tmp_path / 'a.yaml', yaml)
+    with pytest.warns(UserWarning, match='no set is named exactly'):
+        commands.train(parse('train', path))
+
+
+# ---- train, on ours
+
+
+def without_accelerators(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sevenn.nn.cue_helper
+    import sevenn.nn.flash_helper
+    import sevenn.nn.oeq_helper
+
+    for module, name in (
+        (sevenn.nn.cue_helper, 'is_cue_available'),
+        (sevenn.nn.flash_helper, 'is_flash_available'),
+        (sevenn.nn.oeq_helper, 'is_oeq_available'),
+    ):
+        monkeypatch.setattr(module, name, lambda: False)
+
+
+@pytest.mark.parametrize(
+    ('options', 'words'),
+    [
+        (['-m', 'train_v1'], '-m train_v1 does not know fidelities'),
+        (['-cueq'], 'cuEquivariance is asked for, but it or its GPU is missing'),
+        (['-flashTP'], 'FlashTP is asked for, but it or its GPU is missing'),
+        (['-oeq'], 'OpenEquivariance is asked for, but it or its GPU is missing'),
+        (['-oeq', '-cueq'], 'only one accelerator at a time'),
+    ],
+)
+def test_options_that_cannot_be_had(
+    options: list[str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_accelerators(monkeypatch)
+    path = write_yaml(tmp_path / 'a.yaml', small_yaml())
+    args = parse('train', path, '-w', tmp_path / 'out', *options)
+    with pytest.raises(UserError, match=words):
+        commands.train(args)
+    assert not (tmp_path / 'out').exists()
+
+
+@pytest.mark.parametrize(
+    ('block', 'words'),
+    [
+        ({'cuequivariance_config': {'use': True}}, 'cuEquivariance is asked for'),
+        ({'use_flash_tp': True}, 'FlashTP is asked for'),
+        ({'use_oeq': True}, 'OpenEquivariance is asked for'),
+    ],
+    ids=['cueq', 'flash', 'oeq'],
+)
+def test_an_accelerator_of_the_yaml_that_is_missing(
+    block: dict[str, Any], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The host's own builder would go on without it."""
+    without_accelerators(monkeypatch)
+    yaml = small_yaml()
+    yaml['model'].update(block)
+    path = write_yaml(tmp_path / 'a.yaml', yaml)
+    with pytest.raises(UserError, match=words):
+        commands.train(parse('train', path, '-w', tmp_path / 'out'))
+
+
+@pytest.mark.parametrize(
+    ('option', 'module', 'available', 'key', 'value'),
+    [
+        ('-cueq', 'cue', 'is_cue_available', KEY.CUEQUIVARIANCE_CONFIG, {'use': True}),
+        ('-flashTP', 'flash', 'is_flash_available', KEY.USE_FLASH_TP, True),
+        ('-oeq', 'oeq', 'is_oeq_available', KEY.USE_OEQ, True),
+    ],
+)
+def test_an_accelerator_that_is_there_is_used(
+    option: str,
+    module: str,
+    available: str,
+    key: str,
+    value: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    helper = f'sevenn.nn.{module}_helper.{available}'
+    monkeypatch.setattr(helper, lambda: True)
+    seen: list[Any] = []
+    monkeypatch.setattr(run_module, 'train', lambda *args: seen.append(args))
+    path = write_yaml(tmp_path / 'a.yaml', small_yaml())
+    commands.train(parse('train', path, '-w', tmp_path, option))
+    assert seen[0][0][key] == value
+
+
+@pytest.mark.parametrize(
+    'error', [UserError('a word'), TrainingStopped('a word'), ValueError('a word')]
+)
+def test_what_ends_a_run_is_in_its_log(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(run_module, 'train', fail)
+    path = write_yaml(tmp_path / 'a.yaml', small_yaml())
+    with pytest.raises(type(error)):
+        commands.train(parse('train', path, '-w', tmp_path, '-l', 'my.log'))
+    assert (tmp_path / 'my.log').read_text().endswith('a word\n')
+
+
+def test_a_disk_that_fills_up_is_no_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Any line of the log may be the one that does not fit."""
+
+    def fail(*args: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(run_module, 'train', fail)
+    path = write_yaml(tmp_path / 'a.yaml', small_yaml())
+    with pytest.raises(UserError, match='cannot be written: No space left on device'):
+        commands.train(parse('train', path, '-w', tmp_path))
+
+
+def test_a_log_is_never_overwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_module, 'train', lambda *args: None)
+    path = write_yaml(tmp_path / 'a.yaml', small_yaml())
+    (tmp_path / 'log.sevenn').write_text('earlier')
+    commands.train(parse('train', path, '-w', tmp_path))
+    assert (tmp_path / 'log.sevenn').read_text() == 'earlier'
+    assert (tmp_path / 'log0.sevenn').read_text().startswith('SevenNet')
+
+
+def test_the_log_is_shown_if_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(run_module, 'train', lambda *args: None)
+    path = write_yaml(tmp_path / 'a.yaml', small_yaml())
+    for option in ([], ['-s'], []):
+        commands.train(parse('train', path, '-w', tmp_path, *option))
+        assert ('chemical_species' in capsys.readouterr().out) == bool(option)
+
+
+# ---- the other commands
+
+
+@pytest.fixture(scope='module')
+def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    model, config = helpers.trained('bias')
+    return helpers.save_checkpoint(
+        tmp_path_factory.mktemp('model') / 'model.pth', model, config
+    )
+
+
+def test_info_as_table_and_as_json(
+    model_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(['info', str(model_file)]) == 0
+    table = capsys.readouterr().out
+    assert 'pbe, r2scan' in table
+    assert cli.main(['info', str(model_file), '--json']) == 0
+    assert json.loads(capsys.readouterr().out)['fidelities'] == ['pbe', 'r2scan']
+
+
+def test_evaluate_prints_a_table_and_writes_files(
+    model_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = helpers.INGAN / 'mixing_r2scan.extxyz'
+    words = ['evaluate', model_file, data, '-f', 'r2scan', '-o', tmp_path / 'out']
+    assert cli.main([str(word) for word in words]) == 0
+    shown = capsys.readouterr()
+    assert 'r2scan' in shown.out
+    assert 'meV/atom' in shown.out
+    assert shown.err == ''
+    files = set(snapshot(tmp_path / 'out'))
+    assert files == {'errors.csv', 'per_structure.csv', 'parity_r2scan.png'}
+
+
+def test_inspect_is_strict_on_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A training structure that recurs in the validation set is a problem."""
+    monkeypatch.chdir(tmp_path)
+    yaml = small_yaml()
+    yaml['data']['load_validset_path'] = [entry('ingan/pbe_train.extxyz', 'pbe', ':2')]
+    path = write_yaml(tmp_path / 'a.yaml', yaml)
+    codes = [cli.main(['inspect', path]), cli.main(['inspect', path, '--strict'])]
+    assert codes == [0, 2]
+    assert 'r2scan' in capsys.readouterr().out
+    assert json.loads((tmp_path / 'inspect.json').read_text())
+    assert (tmp_path / 'inspect.png').read_bytes().startswith(b'\x89PNG')
+
+
+def test_every_command_registers_by_itself(model_file: Path) -> None:
+    sevennet_mf.unregister()
+    assert cli.main(['info', str(model_file)]) == 0
+    assert cli.main(['info', str(model_file)]) == 0

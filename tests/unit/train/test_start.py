@@ -1,0 +1,278 @@
+"""Going on from another checkpoint's weights: `continue`."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import sevenn._keys as KEY
+import torch
+from helpers import (
+    assert_close,
+    evaluate,
+    host_config,
+    randomise,
+    registered,
+    save_checkpoint,
+    structures,
+    to_double,
+)
+from sevenn.model_build import build_E3_equivariant_model
+from train_helpers import (
+    PBE,
+    R2SCAN,
+    config_of,
+    fit_of,
+    learning_rate,
+    lines,
+    same,
+    weights,
+    yaml_of,
+)
+
+from sevennet_mf.errors import UserError
+from sevennet_mf.train import checkpoint, run
+from sevennet_mf.train.distributed import Process
+from sevennet_mf.train.fit import Fit
+from sevennet_mf.train.load import load_model
+from sevennet_mf.train.start import Start
+
+FIDELITIES = ['r2scan', 'pbe', 'r2scan']
+
+
+def started(sections: dict[str, Any], folder: Path) -> Fit:
+    """As run.train() begins, up to the first step."""
+    config = config_of(sections)
+    start = Start(config)
+    sets = run.prepare_data(config, str(folder), Process(), start)
+    with registered():
+        model = build_E3_equivariant_model(copy.deepcopy(config))
+    fit = run.prepare_fit(config, model, sets, str(folder), Process())
+    fit.state.epoch = start.load_into(fit.trainer, config[KEY.EPOCH]) + 1
+    return fit
+
+
+def going_on(path: Path, folder: Path, reset: bool = True, **kwargs: Any) -> Fit:
+    options: dict[str, Any] = {'checkpoint': str(path)}
+    for what in ('optimizer', 'scheduler', 'epoch'):
+        options[f'reset_{what}'] = reset
+    return started(yaml_of(**{'continue': options}, **kwargs), folder)
+
+
+def predictions(path: Path, fidelities: list[str] | None = None) -> dict[str, Any]:
+    model = load_model(str(path)).model
+    return evaluate(to_double(model), structures(3), fidelities or FIDELITIES)
+
+
+@pytest.fixture(scope='module')
+def ours(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of two epochs, with shifts that were trained."""
+    folder = tmp_path_factory.mktemp('ours')
+    sections = yaml_of(model={'train_shift_scale': True}, per_epoch=1)
+    fit = fit_of(sections, folder)
+    randomise(fit.trainer.module)
+    fit.run()
+    return folder / 'checkpoint_2.pth'
+
+
+# ------------------------------------------------------------------------- weights
+
+
+@pytest.mark.parametrize('learn', [True, False])
+def test_our_checkpoint_goes_on_as_it_was(
+    tmp_path: Path, ours: Path, learn: bool
+) -> None:
+    fit = going_on(ours, tmp_path, model={'train_shift_scale': learn})
+    fit.write('again.pth', 0)
+    old, new = (checkpoint.load(str(p)) for p in (ours, tmp_path / 'again.pth'))
+    assert same(old['model_state_dict'], new['model_state_dict'])
+    assert_close(predictions(tmp_path / 'again.pth'), predictions(ours), atol=1e-9)
+
+
+def test_labels_are_those_the_model_continues(tmp_path: Path, ours: Path) -> None:
+    """Residuals are of the trained references, not of those in its config."""
+    fit = going_on(ours, tmp_path)
+    old = checkpoint.load(str(ours))
+    shift = old['model_state_dict']['rescale_atomic_energy.shift'].double().numpy()
+    untrained = old['config'][KEY.SHIFT]
+    type_map = old['config'][KEY.TYPE_MAP]
+    assert any(
+        abs(shift[0, column] - untrained['pbe'][z]) > 1e-4
+        for z, column in type_map.items()
+    )
+    train = fit.sets['trainset'].dataset
+    for i in (0, 7):
+        f = int(train.fidelity_index[i])
+        reference = sum(
+            train.composition[i, z] * shift[f, column]
+            for z, column in type_map.items()
+        )
+        np.testing.assert_allclose(
+            train.residual[i], train.energy[i] - reference, atol=1e-9
+        )
+    fit.run()
+    assert lines(fit)[0]['trainset_r2scan_Energy_RMSE'] < 2
+
+
+def host_checkpoint(folder: Path, names: tuple[str, ...], **model: Any) -> Path:
+    """What the host alone writes: no key of ours, another order of fidelities."""
+    config = config_of(yaml_of(model={'chemical_species': ['Ga', 'In', 'N'], **model}))
+    config = host_config(config)
+    config[KEY.MODAL_MAP] = {name: i for i, name in enumerate(names)}
+    config.update({
+        KEY.SHIFT: {name: -3.0 - i for i, name in enumerate(names)},
+        KEY.SCALE: 5.0,
+        KEY.CONV_DENOMINATOR: 20.0,
+    })
+    torch.manual_seed(3)
+    host = build_E3_equivariant_model(copy.deepcopy(config))
+    return save_checkpoint(folder / 'host.pth', host, config)
+
+
+def test_a_host_multi_modal_checkpoint_goes_on(tmp_path: Path) -> None:
+    path = host_checkpoint(tmp_path, ('r2scan', 'pbe'))
+    fit = going_on(path, tmp_path)
+    assert fit.config[KEY.MODAL_MAP] == {'r2scan': 0, 'pbe': 1}  # its own
+    names = fit.sets['trainset'].dataset.fidelities
+    assert tuple(names) == ('r2scan', 'pbe')
+    fit.write('again.pth', 0)
+    assert_close(
+        predictions(tmp_path / 'again.pth'), predictions(path), atol=1e-7, rtol=1e-7
+    )
+    old, new = (checkpoint.load(str(p)) for p in (path, tmp_path / 'again.pth'))
+    for name, value in old['model_state_dict'].items():
+        assert torch.equal(new['model_state_dict'][name], value), name
+    np.testing.assert_allclose(fit.trainer.references[:, 0], [-3.0, -4.0])
+    fit.run()
+    assert len(lines(fit)) == 2
+
+
+def test_a_plain_checkpoint_goes_on_with_one_fidelity(tmp_path: Path) -> None:
+    first = fit_of(yaml_of(train=[R2SCAN]), tmp_path)
+    first.run()
+    path = tmp_path / checkpoint.BEST_FILE
+    fit = going_on(path, tmp_path / 'b', train=[R2SCAN])
+    fit.write('../again.pth', 0)
+    old, new = (checkpoint.load(str(p)) for p in (path, tmp_path / 'again.pth'))
+    assert same(old['model_state_dict'], new['model_state_dict'])
+
+
+def test_elements_are_the_checkpoints(tmp_path: Path) -> None:
+    path = host_checkpoint(tmp_path, ('pbe', 'r2scan'))
+    train = [{**PBE, 'index': ':4'}, {**R2SCAN, 'index': '1:4'}]  # no In
+    fit = going_on(path, tmp_path, train=train, valid=[])
+    assert sorted(fit.config[KEY.TYPE_MAP]) == [7, 31, 49]
+    assert fit.config[KEY.CONV_DENOMINATOR] == [20.0]
+
+
+def test_a_fidelity_without_new_data_is_kept(tmp_path: Path, ours: Path) -> None:
+    """Weights, balanced or not, are those of the fidelities that are there."""
+    fidelity = {
+        'data': {'order': ['pbe', 'r2scan']},
+        'train': {'loss_weight': 'balanced'},
+    }
+    fit = going_on(ours, tmp_path, train=[R2SCAN], fidelity=fidelity)
+    before = weights(fit)
+    fit.run()
+    assert np.isfinite(lines(fit)[-1]['validset_r2scan_TotalLoss'])
+    name = '0_self_interaction_1.linear.weight'
+    assert not torch.equal(weights(fit)[name], before[name])
+
+
+# --------------------------------------------------------------------- reset_* flags
+
+
+def test_everything_goes_on(tmp_path: Path, ours: Path) -> None:
+    again = {'model': {'train_shift_scale': True}, 'epoch': 4}
+    fit = going_on(ours, tmp_path, reset=False, **again)
+    saved = checkpoint.load(str(ours))
+    assert fit.state.epoch == 3
+    np.testing.assert_allclose(learning_rate(fit), 0.01 * 0.9**2)
+    optimizer = fit.trainer.optimizer.state_dict()
+    assert str(optimizer) == str(saved['optimizer_state_dict'])
+    fit.run()
+    assert [row['epoch'] for row in lines(fit)] == [3, 4]
+    # a run that is stopped in its first epoch can be resumed
+    assert (tmp_path / checkpoint.RESUME_FILE).is_file()
+
+
+def test_everything_is_reset(tmp_path: Path, ours: Path) -> None:
+    fit = going_on(ours, tmp_path, model={'train_shift_scale': True})
+    assert fit.state.epoch == 1
+    assert learning_rate(fit) == 0.01
+    assert not fit.trainer.optimizer.state_dict()['state']
+
+
+def test_nothing_left_to_train(tmp_path: Path, ours: Path) -> None:
+    words = r'has reached epoch 2, and train\.epoch is 2.*reset_epoch: true'
+    with pytest.raises(UserError, match=words):
+        going_on(ours, tmp_path, reset=False, model={'train_shift_scale': True})
+
+
+def test_another_optimiser(tmp_path: Path, ours: Path) -> None:
+    path = host_checkpoint(tmp_path, ('pbe', 'r2scan'))  # its state is empty
+    with pytest.raises(UserError, match='does not fit.*reset_optimizer'):
+        going_on(path, tmp_path, reset=False)
+
+
+# ------------------------------------------------------------------------ mismatches
+
+
+@pytest.mark.parametrize(
+    ('kwargs', 'words'),
+    [
+        (
+            {'fidelity': {'data': {'order': ['pbe', 'r2scan', 'mp2']}}},
+            r"knows the fidelities \['pbe', 'r2scan'\], the YAML names "
+            r"\['mp2', 'pbe', 'r2scan'\]",
+        ),
+        ({'train': [R2SCAN]}, r"the YAML names \['r2scan'\]"),
+        (
+            {'fidelity': {'model': {'encoding': 'lora'}}},
+            "encoding 'bias', model.fidelity.encoding is 'lora'",
+        ),
+        (
+            {'fidelity': {'model': {'sites': ['output']}}},
+            r"sites \['self_interaction_1', 'self_interaction_2', 'output'\], "
+            r"model\.fidelity\.sites has \['output'\]",
+        ),
+        ({'model': {'channel': 8}}, 'channel should be same. 8 != 4'),
+        ({'model': {'cutoff': 5.0}}, 'cutoff should be same. 5.0 != 4.0'),
+    ],
+)
+def test_models_that_differ(
+    tmp_path: Path, ours: Path, kwargs: dict, words: str
+) -> None:
+    with pytest.raises(UserError, match=words) as raised:
+        going_on(ours, tmp_path, **kwargs)
+    assert str(raised.value).startswith(f'train.continue: {ours}')
+
+
+def test_a_rank_that_differs(tmp_path: Path) -> None:
+    lora = {'encoding': 'lora', 'rank': 2}
+    fit = fit_of(yaml_of(fidelity={'model': lora}), tmp_path)
+    fit.write('lora.pth', 1)
+    path = tmp_path / 'lora.pth'
+    with pytest.raises(UserError, match='has the rank 2, model.fidelity.rank is 4'):
+        going_on(path, tmp_path, fidelity={'model': {'encoding': 'lora'}})
+    again = going_on(path, tmp_path, fidelity={'model': lora})
+    assert same(weights(again), weights(fit))
+
+
+def test_a_model_without_fidelities(tmp_path: Path) -> None:
+    fit_of(yaml_of(train=[R2SCAN], valid=[]), tmp_path).write('plain.pth', 1)
+    with pytest.raises(UserError, match='knows the fidelities none'):
+        going_on(tmp_path / 'plain.pth', tmp_path)
+
+
+def test_files_that_cannot_be_continued(tmp_path: Path, ours: Path) -> None:
+    data = ours.read_bytes()
+    (tmp_path / 'cut.pth').write_bytes(data[: len(data) // 2])
+    with pytest.raises(UserError, match='truncated'):
+        going_on(tmp_path / 'cut.pth', tmp_path)
+    content = checkpoint.load(str(ours))
+    content['config']['version'] = '99.0.0'
+    torch.save(content, tmp_path / 'new.pth')
+    with pytest.raises(UserError, match='newer than the installed'):
+        going_on(tmp_path / 'new.pth', tmp_path)
