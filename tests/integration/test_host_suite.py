@@ -12,7 +12,6 @@ import copy
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -72,7 +71,7 @@ def sections(kind: str) -> dict[str, Any]:
 @pytest.fixture(scope='module', params=['plain', 'modal'])
 def results(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """What the host made of one YAML: (with us registered, without us)."""
     kind = request.param
     found = []
@@ -84,7 +83,7 @@ def results(
         result = run(command=command, cwd=folder)
         assert result.returncode == 0, result.stderr
         found.append(torch.load(folder / 'result.pt', weights_only=False))
-    yield found[0], found[1]
+    return found[0], found[1]
 
 
 @pytest.mark.parametrize(
