@@ -116,7 +116,7 @@ def finish(process: subprocess.Popen[str]) -> Run:
     try:
         out, err = process.communicate(timeout=LIMIT)
     except subprocess.TimeoutExpired:
-        process.kill()
+        process.terminate()  # torchrun ends what it started
         process.communicate()
         raise
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import random
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from helpers import DATA, INGAN, build
 from sevennet_mf import inputs
 from sevennet_mf.data.dataset import FidelityDataset
 from sevennet_mf.data.sampler import make_loader
-from sevennet_mf.train import run
+from sevennet_mf.train import checkpoint, run
 from sevennet_mf.train.distributed import Process
 from sevennet_mf.train.fit import Fit
 
@@ -103,7 +104,9 @@ def fit_of(
     return run.prepare_fit(config, model, sets, str(folder), process)
 
 
-def _of_the_model(sections: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+def _of_the_model(
+    sections: dict[str, Any], config: dict[str, Any]
+) -> dict[str, Any]:
     """What the weights depend on, so that equal models are built once."""
     kept = {*inputs.from_sections(sections)[0], 'version', '_model_type'}
     kept |= {KEY.SHIFT, KEY.SCALE, KEY.CONV_DENOMINATOR, KEY.USE_MODALITY}
@@ -144,3 +147,13 @@ def lines(fit: Fit) -> list[dict[str, float]]:
 
 def learning_rate(fit: Fit) -> float:
     return float(fit.trainer.optimizer.param_groups[0]['lr'])
+
+
+def resumed(sections: dict[str, Any], folder: Path) -> Fit:
+    """A new run that takes up where the one in `folder` stopped."""
+    random.seed(5)  # whatever happened since
+    np.random.seed(5)
+    torch.manual_seed(5)
+    fit = fit_of(sections, folder)
+    fit.resume(checkpoint.load_training_state(str(folder / checkpoint.RESUME_FILE)))
+    return fit

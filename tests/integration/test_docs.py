@@ -164,10 +164,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Page:
     """Runs the blocks of one page.
 
-    bash: each line, or, if it begins with `#!`, the whole as a script. python: as a
-    script. yaml: trained on; with all three sections it is `input.yaml` from there
-    on, else a change to the folder's multi_fidelity.yaml. A text after a yaml is the
-    error that it ends with instead; `…` stands for anything.
+    bash: each line, or, if it begins with `#!`, the whole as a script. python: in
+    this process. yaml: trained on; with all three sections it is `input.yaml` from
+    there on, else a change to the folder's multi_fidelity.yaml. A text after a yaml
+    is the error that it ends with instead; `…` stands for anything.
     """
 
     def __init__(
@@ -189,7 +189,7 @@ class Page:
             if block.language in ('bash', 'console'):
                 self.shell(block)
             elif block.language == 'python':
-                self.program([sys.executable, '-c', block.text])
+                exec(compile(block.text, 'docs', 'exec'), {'__name__': '__main__'})
             elif block.language == 'yaml':
                 is_wrong = after is not None and after.language == 'text'
                 self.yaml(block.text, after.text if is_wrong and after else None)
@@ -281,7 +281,7 @@ class Page:
 
 def targets() -> set[str]:
     makefile = (ROOT / 'Makefile').read_text(encoding='utf-8')
-    return set(re.findall(r'^([a-z]+):', makefile, re.MULTILINE))
+    return set(re.findall(r'^([a-z-]+):', makefile, re.MULTILINE))
 
 
 @pytest.mark.parametrize('path', PAGES, ids=label)

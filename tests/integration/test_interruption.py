@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from commandline import (
     RESUME_FILE,
     assert_same_run,
@@ -22,6 +24,9 @@ from commandline import (
     wait_until,
     write_yaml,
 )
+from helpers import registered
+
+from sevennet_mf.cli import main
 
 
 def sections() -> dict[str, Any]:
@@ -108,13 +113,12 @@ def test_a_larger_epoch_goes_on_where_the_run_ended(folder: Path) -> None:
 def test_resuming_with_another_yaml_names_what_changed(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from sevennet_mf.cli import main
-
     yaml = sections()
     yaml['data']['batch_size'] = 2
     other = write_yaml(folder / 'other.yaml', yaml)
     before = content_of(folder / 'whole')[1]
-    code = main(['train', other, '-w', str(folder / 'whole'), '--resume'])
+    with registered():
+        code = main(['train', other, '-w', str(folder / 'whole'), '--resume'])
     error = capsys.readouterr().err
     assert code == 2
     assert 'batch_size was 4 and is now 2' in error
@@ -124,11 +128,9 @@ def test_resuming_with_another_yaml_names_what_changed(
 def test_there_must_be_something_to_resume(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from sevennet_mf.cli import main
-
-    code = main(
-        ['train', str(folder / 'input.yaml'), '-w', str(folder / 'no'), '--resume']
-    )
+    words = ['train', str(folder / 'input.yaml'), '-w', str(folder / 'no')]
+    with registered():
+        code = main([*words, '--resume'])
     error = capsys.readouterr().err
     assert code == 2
     assert f'no such file: {folder / "no" / RESUME_FILE}' in error
@@ -141,3 +143,21 @@ def test_ctrl_c_before_the_first_step_says_so(folder: Path) -> None:
     stopped = finish(process)
     assert stopped.returncode == 1
     assert stopped.stderr == 'sevennet-mf: interrupted\n'
+
+
+def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    yaml = sections()
+    yaml['train']['optim_param'] = {'lr': 1.0e18}
+    path = write_yaml(tmp_path / 'input.yaml', yaml)
+    with registered():
+        assert main(['train', path, '-w', str(tmp_path / 'out')]) == 1
+    error = capsys.readouterr().err
+    assert re.search(r'the loss is NaN or infinite at step \d+ of epoch 1', error)
+    assert re.search(r'in a batch of .*(pbe_train|r2scan_pool).extxyz:\d+', error)
+    assert error.count('\n') == 1
+    content, curve = content_of(tmp_path / 'out')
+    weights = content['model_state_dict'].values()
+    assert all(bool(torch.isfinite(weight).all()) for weight in weights)
+    assert len(curve.splitlines()) == 1

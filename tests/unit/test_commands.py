@@ -164,7 +164,10 @@ def test_options_that_cannot_be_had(
     ids=['cueq', 'flash', 'oeq'],
 )
 def test_an_accelerator_of_the_yaml_that_is_missing(
-    block: dict[str, Any], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    block: dict[str, Any],
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The host's own builder would go on without it."""
     without_accelerators(monkeypatch)
@@ -178,7 +181,10 @@ def test_an_accelerator_of_the_yaml_that_is_missing(
 @pytest.mark.parametrize(
     ('option', 'module', 'available', 'key', 'value'),
     [
-        ('-cueq', 'cue', 'is_cue_available', KEY.CUEQUIVARIANCE_CONFIG, {'use': True}),
+        (
+            *('-cueq', 'cue', 'is_cue_available'),
+            *(KEY.CUEQUIVARIANCE_CONFIG, {'use': True}),
+        ),
         ('-flashTP', 'flash', 'is_flash_available', KEY.USE_FLASH_TP, True),
         ('-oeq', 'oeq', 'is_oeq_available', KEY.USE_OEQ, True),
     ],
@@ -227,7 +233,7 @@ def test_a_disk_that_fills_up_is_no_traceback(
 
     monkeypatch.setattr(run_module, 'train', fail)
     path = write_yaml(tmp_path / 'a.yaml', small_yaml())
-    with pytest.raises(UserError, match='cannot be written: No space left on device'):
+    with pytest.raises(UserError, match='cannot be written: No space left'):
         commands.train(parse('train', path, '-w', tmp_path))
 
 
@@ -243,7 +249,9 @@ def test_a_log_is_never_overwritten(
 
 
 def test_the_log_is_shown_if_asked_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(run_module, 'train', lambda *args: None)
     path = write_yaml(tmp_path / 'a.yaml', small_yaml())
@@ -288,12 +296,15 @@ def test_evaluate_prints_a_table_and_writes_files(
 
 
 def test_inspect_is_strict_on_request(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """A training structure that recurs in the validation set is a problem."""
     monkeypatch.chdir(tmp_path)
     yaml = small_yaml()
-    yaml['data']['load_validset_path'] = [entry('ingan/pbe_train.extxyz', 'pbe', ':2')]
+    recurring = entry('ingan/pbe_train.extxyz', 'pbe', ':2')
+    yaml['data']['load_validset_path'] = [recurring]
     path = write_yaml(tmp_path / 'a.yaml', yaml)
     codes = [cli.main(['inspect', path]), cli.main(['inspect', path, '--strict'])]
     assert codes == [0, 2]

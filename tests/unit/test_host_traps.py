@@ -70,7 +70,9 @@ def one_modality(yaml: dict[str, Any]) -> None:
         (one_modality, 'crashes on one modality (pbe)'),
     ],
 )
-def test_each_trap_has_its_line(change: Any, words: str | None, tmp_path: Path) -> None:
+def test_each_trap_has_its_line(
+    change: Any, words: str | None, tmp_path: Path
+) -> None:
     yaml = modal()
     change(yaml)
     lines = warnings_for(yaml, str(tmp_path))

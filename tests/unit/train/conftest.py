@@ -47,7 +47,7 @@ def two_processes(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
             process.kill()
     assert [p.returncode for p in started] == [0, 0], '\n'.join(outputs)
     results = [
-        torch.load(folder / f'rank{rank}.pt', weights_only=False) for rank in range(2)
+        torch.load(folder / f'rank{k}.pt', weights_only=False) for k in range(2)
     ]
     import ddp_worker
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from sevennet_mf.errors import UserError
+from sevennet_mf.errors import TrainingStopped, UserError
 from sevennet_mf.train.distributed import Process, process_group
 
 TORCHRUN = {'RANK': '5', 'LOCAL_RANK': '1', 'WORLD_SIZE': '8'}
@@ -21,6 +21,7 @@ def group(monkeypatch: pytest.MonkeyPatch) -> list[tuple]:
         calls.append((backend, rank, world_size))
 
     monkeypatch.setattr(dist, 'init_process_group', start)
+    monkeypatch.setattr(dist, 'new_group', lambda timeout: None)
     monkeypatch.setattr(dist, 'destroy_process_group', lambda: calls.append(('end',)))
     for name, value in TORCHRUN.items():
         monkeypatch.setenv(name, value)
@@ -47,6 +48,15 @@ def test_torchruns_ranks_are_taken_as_they_are_meant(group: list[tuple]) -> None
 def test_the_group_ends_whatever_happens(group: list[tuple]) -> None:
     with pytest.raises(KeyError), process_group(True, 'gloo'):
         raise KeyError
+    assert group[-1] == ('end',)
+
+
+def test_a_process_that_is_gone_is_said_in_plain_words(group: list[tuple]) -> None:
+    with (
+        pytest.raises(TrainingStopped, match='process 5 stops, because another one'),
+        process_group(True, 'gloo'),
+    ):
+        raise RuntimeError('[pair.cc:547] Connection closed by peer [10.0.0.1]:36529')
     assert group[-1] == ('end',)
 
 

@@ -1,10 +1,5 @@
 """Whole small runs: the best checkpoint, interruption, resumption, odd data."""
 
-import copy
-import os
-import random
-import signal
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +10,6 @@ import sevenn._keys as KEY
 import torch
 from train_helpers import (
     MOLECULES,
-    PBE,
     R2SCAN,
     VALID,
     data_of,
@@ -23,16 +17,14 @@ from train_helpers import (
     fit_of,
     learning_rate,
     lines,
-    same,
-    weights,
+    resumed,
     yaml_of,
 )
 
 from sevennet_mf import keys
-from sevennet_mf.errors import TrainingStopped, UserError
+from sevennet_mf.errors import TrainingStopped
 from sevennet_mf.train import checkpoint
 from sevennet_mf.train.fit import Fit
-from sevennet_mf.train.interrupt import StopRequest
 
 RESUME = checkpoint.RESUME_FILE
 TARGET = 'validset_r2scan_TotalLoss'
@@ -42,33 +34,6 @@ VALID_PBE = entry('pbe_valid', 'pbe', ':2')
 
 def load(fit: Fit, name: str) -> dict[str, Any]:
     return checkpoint.load(fit.path(name))
-
-
-def resumed(sections: dict[str, Any], folder: Path) -> Fit:
-    """A new run that takes up where the one in `folder` stopped."""
-    random.seed(5)  # whatever happened since
-    np.random.seed(5)
-    torch.manual_seed(5)
-    fit = fit_of(sections, folder)
-    fit.resume(checkpoint.load_training_state(str(folder / RESUME)))
-    return fit
-
-
-def before_step(fit: Fit, number: int, act: Callable[[], Any]) -> None:
-    """Have `act` called when the number-th step of the run begins, from 1."""
-    step, done = fit.trainer.step, []
-
-    def counted(*args: Any, **kwargs: Any) -> Any:
-        done.append(1)
-        if len(done) == number:
-            act()
-        return step(*args, **kwargs)
-
-    fit.trainer.step = counted  # type: ignore[method-assign]
-
-
-def terminate() -> None:
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 # ------------------------------------------------------------- the best checkpoint
@@ -85,7 +50,7 @@ def test_best_is_the_targets_whatever_the_sets_are_called(tmp_path: Path) -> Non
         },
         epoch=5,
         best_metric='Force_RMSE',
-        optim_param={'lr': 0.2},
+        optim_param={'lr': 1.0},  # too large: the last epoch is not the best
         per_epoch=2,
     )
     fit = fit_of(sections, tmp_path)
@@ -93,8 +58,7 @@ def test_best_is_the_targets_whatever_the_sets_are_called(tmp_path: Path) -> Non
     fit.run()
     values = [row['scan_validset_r2scan_Force_RMSE'] for row in lines(fit)]
     best = int(np.argmin(values)) + 1
-    assert len(set(values)) == 5
-    assert values != sorted(values, reverse=True)  # it is not always the last
+    assert best < 5
     assert load(fit, checkpoint.BEST_FILE)['epoch'] == best == fit.state.best_epoch
     np.testing.assert_allclose(fit.state.best, values[best - 1], atol=1e-6)
     written = sorted(p.name for p in tmp_path.glob('checkpoint_[0-9]*'))
@@ -103,7 +67,8 @@ def test_best_is_the_targets_whatever_the_sets_are_called(tmp_path: Path) -> Non
 
 
 def test_best_prefers_the_set_named_validset(tmp_path: Path) -> None:
-    data = {'load_a_validset_path': [VALID], 'load_validset_path': [VALID, VALID_PBE]}
+    both = [VALID, VALID_PBE]
+    data = {'load_a_validset_path': [VALID], 'load_validset_path': both}
     assert fit_of(yaml_of(valid=[], data=data), tmp_path).validation == 'validset'
 
 
@@ -244,197 +209,6 @@ def test_weights_that_are_not_finite_are_never_written(tmp_path: Path) -> None:
     assert np.isfinite(lines(again)[1][TARGET])
 
 
-# -------------------------------------------------------- interruption, resumption
-
-RUNS = {
-    'proportional': yaml_of(**SMALL, epoch=3),
-    'balanced': yaml_of(
-        **SMALL,
-        epoch=3,
-        fidelity={'train': {'sampling': 'balanced'}, 'model': {'encoding': 'lora'}},
-        scheduler='reducelronplateau',
-        scheduler_param={'patience': 0, 'threshold': 1.0},
-        model={'train_shift_scale': True},
-    ),
-}
-
-
-@pytest.fixture(scope='module')
-def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Fit]:
-    """Runs that nothing interrupted."""
-    found = {}
-    for name, sections in RUNS.items():
-        found[name] = fit_of(sections, tmp_path_factory.mktemp(name))
-        found[name].run()
-    return found
-
-
-def assert_same_run(fit: Fit, wanted: Fit) -> None:
-    assert same(weights(fit), weights(wanted))
-    ours, theirs = (f.trainer.get_checkpoint_dict() for f in (fit, wanted))
-    assert same(ours['model_state_dict'], theirs['model_state_dict'])
-    assert str(ours['optimizer_state_dict']) == str(theirs['optimizer_state_dict'])
-    assert ours['scheduler_state_dict'] == theirs['scheduler_state_dict']
-    text = [Path(f.path(f.state.curve)).read_text() for f in (fit, wanted)]
-    assert text[0] == text[1]
-    assert fit.state == wanted.state
-    best = [load(f, checkpoint.BEST_FILE) for f in (fit, wanted)]
-    assert best[0]['epoch'] == best[1]['epoch']
-    assert same(*(b['model_state_dict'] for b in best))
-
-
-@pytest.mark.parametrize('name', list(RUNS))
-@pytest.mark.parametrize('number', [1, 4, 6, 8])
-def test_sigterm_and_resume(
-    tmp_path: Path, whole: dict[str, Fit], name: str, number: int
-) -> None:
-    """After the step that is under way; then as if nothing had happened."""
-    fit = fit_of(RUNS[name], tmp_path)
-    before_step(fit, number, terminate)
-    with pytest.raises(TrainingStopped, match='SIGTERM') as raised:
-        fit.run()
-    epoch, step = divmod(number - 1, 4)
-    where = f'after step {step + 1} of epoch {epoch + 1}'
-    assert where in str(raised.value)
-    assert '--resume' in str(raised.value)
-    again = resumed(RUNS[name], tmp_path)
-    assert (again.state.epoch, again.state.step) == (epoch + 1, step + 1)
-    again.run()
-    assert_same_run(again, whole[name])
-
-
-def test_sigterm_while_evaluating(tmp_path: Path, whole: dict[str, Fit]) -> None:
-    fit = fit_of(RUNS['proportional'], tmp_path)
-    evaluate = fit.trainer.evaluate
-
-    def interrupted(*args: Any) -> None:
-        terminate()
-        evaluate(*args)
-
-    fit.trainer.evaluate = interrupted  # type: ignore[method-assign]
-    with pytest.raises(TrainingStopped, match='after step 0 of epoch 2'):
-        fit.run()
-    again = resumed(RUNS['proportional'], tmp_path)
-    again.run()
-    assert_same_run(again, whole['proportional'])
-
-
-@pytest.mark.parametrize('number', [3, 7, 9])
-def test_kill_and_resume(
-    tmp_path: Path, whole: dict[str, Fit], number: int
-) -> None:
-    """Nothing is written when it ends: the last regular checkpoint has to do."""
-    sections = copy.deepcopy(RUNS['balanced'])
-    sections['train']['fidelity']['checkpoint_every'] = 2
-    fit = fit_of(sections, tmp_path)
-
-    def kill() -> None:
-        raise MemoryError
-
-    before_step(fit, number, kill)
-    with pytest.raises(MemoryError):
-        fit.run()
-    again = resumed(sections, tmp_path)
-    done = 4 * (again.state.epoch - 1) + again.state.step
-    assert number - 3 <= done < number
-    again.run()
-    assert_same_run(again, whole['balanced'])
-
-
-def test_resuming_puts_random_numbers_back(tmp_path: Path) -> None:
-    fit = fit_of(RUNS['proportional'], tmp_path)
-    for seed in (random.seed, np.random.seed, torch.manual_seed):
-        seed(11)
-    fit.write_resumable(in_epoch=False)
-    wanted = random.random(), np.random.random(), torch.rand(1).item()
-    resumed(RUNS['proportional'], tmp_path)
-    assert (random.random(), np.random.random(), torch.rand(1).item()) == wanted
-
-
-def test_more_epochs_are_no_change(tmp_path: Path, whole: dict[str, Fit]) -> None:
-    short = copy.deepcopy(RUNS['proportional'])
-    short['train'].update(epoch=1)
-    fit_of(short, tmp_path).run()
-    longer = copy.deepcopy(RUNS['proportional'])
-    longer['train'].update(per_epoch=1, fidelity={'checkpoint_every': 7})
-    longer['data']['fidelity'] = {'about': {'pbe': {'code': 'another'}}}
-    again = resumed(longer, tmp_path)
-    again.run()
-    assert same(weights(again), weights(whole['proportional']))
-    assert len(lines(again)) == 3
-
-
-def test_a_finished_run_has_nothing_to_resume(
-    tmp_path: Path, whole: dict[str, Fit]
-) -> None:
-    fit_of(RUNS['proportional'], tmp_path).run()
-    again = resumed(RUNS['proportional'], tmp_path)
-    again.run()
-    assert_same_run(again, whole['proportional'])
-
-
-CHANGES = {
-    'batch_size': {'data': {'batch_size': 2}},
-    'random_seed': {'random_seed': 7},
-    'train.fidelity.loss_weight': {
-        'fidelity': {'train': {'loss_weight': {'pbe': 2.0}}}
-    },
-    'model.fidelity.encoding': {'fidelity': {'model': {'encoding': 'gain'}}},
-    'optim_param': {'optim_param': {'lr': 0.5}},
-    'data.load_trainset_path': {'train': [PBE, {**R2SCAN, 'index': ':3'}]},
-    'the content of validset': {
-        'valid': [entry('mixing_r2scan', 'r2scan', ':3')]
-    },
-}
-
-
-@pytest.fixture(scope='module')
-def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp('stopped')
-    fit = fit_of(RUNS['proportional'], folder)
-    before_step(fit, 2, terminate)
-    with pytest.raises(TrainingStopped):
-        fit.run()
-    return folder
-
-
-@pytest.mark.parametrize('name', list(CHANGES))
-def test_a_changed_input_is_not_resumed(stopped: Path, name: str) -> None:
-    change: dict[str, Any] = {**SMALL, 'epoch': 3, **CHANGES[name]}
-    with pytest.raises(UserError, match=f'^--resume: {name} ') as raised:
-        resumed(yaml_of(**change), stopped)
-    assert 'Undo the change' in str(raised.value)
-    assert len(str(raised.value)) < 300
-
-
-def test_changed_references_are_not_resumed(stopped: Path) -> None:
-    content = checkpoint.load_training_state(str(stopped / RESUME))
-    content[keys.TRAINING_STATE]['references'] += 1e-3
-    fit = fit_of(RUNS['proportional'], stopped)
-    with pytest.raises(UserError, match='--resume: the reference energies'):
-        fit.resume(content)
-
-
-def test_resume_needs_a_curve(stopped: Path, tmp_path: Path) -> None:
-    content = checkpoint.load_training_state(str(stopped / RESUME))
-    fit = fit_of(RUNS['proportional'], tmp_path)
-    fit.resume(content)
-    with pytest.raises(UserError, match=r'lc\.csv is gone'):
-        fit.run()
-
-
-def test_signals_are_put_back() -> None:
-    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
-    with StopRequest().listening() as stop:
-        assert not stop
-        os.kill(os.getpid(), signal.SIGINT)
-        assert stop
-        assert stop.name == 'SIGINT'
-        with pytest.raises(KeyboardInterrupt):  # who insists gets it
-            os.kill(os.getpid(), signal.SIGINT)
-    assert before == (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT))
-
-
 # ------------------------------------------------------------------ different data
 
 
@@ -532,31 +306,7 @@ def test_a_split_off_validation_set_picks_the_best(tmp_path: Path) -> None:
 # --------------------------------------------------------------- several processes
 
 
-def test_two_processes_resume_where_they_stopped(
-    two_processes: SimpleNamespace,
-) -> None:
-    first, second = (result['run'] for result in two_processes.results)
-    for run in (first, second):
-        assert 'step 2 of epoch 1' in run['message']
-        assert run['position'] == (1, 2)
-        assert same(run['resumed'], run['whole'])
-    assert same(first['whole'], second['whole'])  # the ranks stay together
-
-
 def test_only_the_first_process_writes(two_processes: SimpleNamespace) -> None:
     first, second = (result['run']['files'] for result in two_processes.results)
     assert {'lc.csv', RESUME, checkpoint.BEST_FILE} <= set(first)
     assert second == ['sevenn_data']
-
-
-def test_processes_resume_with_everyones_metrics(
-    two_processes: SimpleNamespace,
-) -> None:
-    """The sums of all ranks, not those of the one that writes."""
-    folder = two_processes.folder / 'rank0'
-    whole, parts = (
-        np.genfromtxt(folder / name / 'lc.csv', delimiter=',', names=True)
-        for name in ('whole', 'parts')
-    )
-    for name in whole.dtype.names:
-        np.testing.assert_allclose(parts[name], whole[name], rtol=1e-4, err_msg=name)

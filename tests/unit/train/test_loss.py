@@ -180,7 +180,8 @@ def test_an_epoch_averages_to_the_weighted_mean(fit: Fit) -> None:
 
 
 def test_balanced_leaves_out_what_has_no_data() -> None:
-    weights = fidelity_weights('balanced', ['a', 'b', 'c'], np.array([0.8, 0.2, 0.0]))
+    drawn = np.array([0.8, 0.2, 0.0])
+    weights = fidelity_weights('balanced', ['a', 'b', 'c'], drawn)
     np.testing.assert_allclose(weights['force'], [0.625, 2.5, 0.0])
 
 
@@ -212,7 +213,7 @@ def test_a_label_nothing_carries_has_no_term(fit: Fit) -> None:
     ('config', 'words'),
     [
         ({KEY.LOSS: 'hubber'}, r"train\.loss .*'hubber'.*Did you mean 'huber'"),
-        ({KEY.LOSS: 'huber', KEY.LOSS_PARAM: {'alpha': 1}}, 'train.loss_param.*alpha'),
+        ({KEY.LOSS: 'huber', KEY.LOSS_PARAM: {'alpha': 1}}, 'loss_param.*alpha'),
         ({KEY.LOSS: 'huber', KEY.LOSS_PARAM: {'delta': -1}}, 'train.loss_param'),
     ],
 )

@@ -14,7 +14,12 @@ from train_helpers import MOLECULES, PBE, R2SCAN, batch_of, entry, fit_of, yaml_
 from sevennet_mf.errors import UserError
 from sevennet_mf.model.build import theta_of
 from sevennet_mf.train.fit import Fit
-from sevennet_mf.train.metrics import SetRecorder, check_best_metric, make_metrics, view
+from sevennet_mf.train.metrics import (
+    SetRecorder,
+    check_best_metric,
+    make_metrics,
+    view,
+)
 
 ERRORS = [
     ['Energy', 'RMSE'],

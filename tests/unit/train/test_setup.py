@@ -74,7 +74,8 @@ def test_binaries_tell_the_offset_of_mixed_cells(tmp_path: Path) -> None:
 
 
 def test_one_paired_cell_tells_the_offset_of_inn(tmp_path: Path) -> None:
-    config, _ = data_of(yaml_of(train=[entry('pbe_train', 'pbe'), GAN_AND_INN]), tmp_path)
+    train = [entry('pbe_train', 'pbe'), GAN_AND_INN]
+    config, _ = data_of(yaml_of(train=train), tmp_path)
     errors = offset_errors(config, lambda a: a.info['x_In'] == 1.0)
     assert len(errors) >= 10
     assert np.mean(errors) < 0.035
@@ -197,7 +198,10 @@ def test_an_element_the_model_does_not_know(tmp_path: Path) -> None:
 
 def test_each_fidelity_is_split(tmp_path: Path) -> None:
     sections = yaml_of(
-        train=[entry('pbe_train', 'pbe', ':20'), entry('r2scan_pool', 'r2scan', ':10')],
+        train=[
+            entry('pbe_train', 'pbe', ':20'),
+            entry('r2scan_pool', 'r2scan', ':10'),
+        ],
         valid=[],
         data={'data_divide_ratio': 0.3},
     )

@@ -31,7 +31,7 @@ from train_helpers import (
     yaml_of,
 )
 
-from sevennet_mf.errors import UserError
+from sevennet_mf.errors import TrainingStopped, UserError
 from sevennet_mf.train import checkpoint, run
 from sevennet_mf.train.distributed import Process
 from sevennet_mf.train.fit import Fit
@@ -117,7 +117,8 @@ def test_labels_are_those_the_model_continues(tmp_path: Path, ours: Path) -> Non
 
 def host_checkpoint(folder: Path, names: tuple[str, ...], **model: Any) -> Path:
     """What the host alone writes: no key of ours, another order of fidelities."""
-    config = config_of(yaml_of(model={'chemical_species': ['Ga', 'In', 'N'], **model}))
+    model = {'chemical_species': ['Ga', 'In', 'N'], **model}
+    config = config_of(yaml_of(model=model))
     config = host_config(config)
     config[KEY.MODAL_MAP] = {name: i for i, name in enumerate(names)}
     config.update({
@@ -178,6 +179,28 @@ def test_a_fidelity_without_new_data_is_kept(tmp_path: Path, ours: Path) -> None
     assert np.isfinite(lines(fit)[-1]['validset_r2scan_TotalLoss'])
     name = '0_self_interaction_1.linear.weight'
     assert not torch.equal(weights(fit)[name], before[name])
+
+
+def test_a_continued_run_can_be_interrupted(tmp_path: Path, ours: Path) -> None:
+    whole, parts = tmp_path / 'whole', tmp_path / 'parts'
+    fits = [going_on(ours, folder) for folder in (whole, parts)]
+    fits[0].run()
+    step = fits[1].trainer.step
+
+    def stopping(batch: Any, stop: bool = False) -> Any:
+        return step(batch, fits[1].state.step == 1)
+
+    fits[1].trainer.step = stopping  # type: ignore[method-assign]
+    with pytest.raises(TrainingStopped, match='after step 2 of epoch 1'):
+        fits[1].run()
+    saved = checkpoint.load_training_state(str(parts / checkpoint.RESUME_FILE))
+    again = going_on(ours, parts)
+    again.resume(saved)
+    again.run()
+    assert same(weights(again), weights(fits[0]))
+    np.testing.assert_equal(lines(again), lines(fits[0]))
+    with pytest.raises(UserError, match='--resume: .* not what'):
+        fit_of(yaml_of(), parts).resume(saved)  # `continue` was taken out
 
 
 # --------------------------------------------------------------------- reset_* flags

@@ -1,0 +1,84 @@
+"""Write cli.md from the parser of sevennet_mf/cli.py.
+
+    python docs/generate_cli_reference.py
+
+A test fails if the page in the repository is not what this writes.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from sevennet_mf import cli
+
+PAGE = Path(__file__).with_name('cli.md')
+HEAD = """\
+# Command line
+
+<!-- written by docs/generate_cli_reference.py from sevennet_mf/cli.py -->
+
+`sevennet-mf COMMAND --help` prints the same. Every command takes `--debug`, which
+shows the traceback of an error instead of one line.
+
+| exit code | meaning |
+|---|---|
+| 0 | done |
+| 2 | bad input: the YAML, the data, a file, an option |
+| 1 | anything else, an interrupted training among it |
+
+A progress bar is shown on a terminal only.
+"""
+MORE = {
+    'train': (
+        'See [](training.md), [](interruption.md) and [](distributed.md). It takes '
+        'what `sevenn train` takes, and `--resume`.'
+    ),
+    'inspect': 'See [](inspect.md).',
+    'evaluate': 'See [](evaluate.md).',
+    'info': 'See [](evaluate.md).',
+    'demo': 'What `make demo` runs. See [](quickstart.md).',
+}
+
+
+def name_of(action: argparse.Action) -> str:
+    """Return `-o`, `--output` OUTPUT."""
+    if not action.option_strings:
+        several = ' …' if action.nargs == '+' else ''
+        return f'`{action.dest}`{several}'
+    names = ', '.join(f'`{name}`' for name in action.option_strings)
+    return names if action.nargs == 0 else f'{names} …'
+
+
+def meaning(action: argparse.Action) -> str:
+    """Return the help, what may be chosen, and the default that it leaves out."""
+    text = action.help or ''
+    if action.choices:
+        text += f' ({", ".join(f"`{choice}`" for choice in action.choices)})'
+    if action.nargs != 0 and action.default is not None and 'default' not in text:
+        text += f'; default: {action.default}'
+    return text.replace('|', '\\|')
+
+
+def page() -> str:
+    """Return the whole page."""
+    parts = [HEAD]
+    parser = cli.make_parser()
+    (commands,) = (
+        action.choices
+        for action in parser._actions
+        if isinstance(action, argparse._SubParsersAction)
+    )
+    for name, (summary, _) in cli.COMMANDS.items():
+        lines = [f'## `sevennet-mf {name}`', '']
+        lines += [f'{summary[0].upper()}{summary[1:]}. {MORE.get(name, "")}'.strip()]
+        lines += ['', '| argument | meaning |', '|---|---|']
+        for action in commands[name]._actions:
+            if action.dest not in ('help', 'debug'):
+                lines.append(f'| {name_of(action)} | {meaning(action)} |')
+        parts.append('\n'.join(lines) + '\n')
+    return '\n'.join(parts)
+
+
+if __name__ == '__main__':
+    PAGE.write_text(page(), encoding='utf-8')

@@ -1,0 +1,122 @@
+"""Write yaml_reference.md from the pydantic models of sevennet_mf/config.py.
+
+    python docs/generate_yaml_reference.py
+
+A test fails if the page in the repository is not what this writes.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from annotated_types import Ge, Gt
+from pydantic.fields import FieldInfo
+
+from sevennet_mf import config
+
+PAGE = Path(__file__).with_name('yaml_reference.md')
+BLOCKS: tuple[tuple[str, type[config.Block]], ...] = (
+    ('`model.fidelity`', config.ModelFidelity),
+    ('`train.fidelity`', config.TrainFidelity),
+    ('A weight of `train.fidelity.loss_weight`', config.ComponentWeight),
+    ('`data.fidelity`', config.DataFidelity),
+    ('An entry of `data.load_trainset_path` and the like', config.DataEntry),
+)
+HEAD = f"""\
+# YAML reference
+
+<!-- written by docs/generate_yaml_reference.py from sevennet_mf/config.py -->
+
+The keys that sevennet_mf adds to a SevenNet YAML. A key that stands neither here nor
+in SevenNet's own documentation is an error. Names of fidelities are yours: letters,
+digits and `_ . + -`. {', '.join(f'`{name}`' for name in config.RESERVED_NAMES)} are
+reserved.
+"""
+NONE = type(None)
+WORDS: dict[Any, str] = {
+    bool: '`true` or `false`',
+    str: 'text',
+    int: 'whole number',
+    float: 'number',
+    NONE: '`null`',
+    config.Name: 'a fidelity',
+    config.ComponentWeight: 'block of `energy`, `force`, `stress`',
+}
+PLURAL = {config.Name: 'list of fidelities', str: 'list of texts'}
+# keys of a block, by their type
+KEYS = {config.Name: 'fidelity', str: 'key'}
+
+
+def words(kind: Any, constraints: Iterable[Any] = ()) -> str:
+    """Say what a value of a type must be."""
+    origin: Any = get_origin(kind)
+    args = get_args(kind)
+    if kind in WORDS:
+        return WORDS[kind] + bound(constraints)
+    if origin is Annotated:
+        return words(args[0], args[1:])
+    if origin is Literal:
+        return ', '.join(f'`{value}`' for value in args)
+    if origin is list:
+        return PLURAL.get(args[0]) or f'list of {words(args[0])}'
+    if origin is dict:
+        return f'for each {KEYS[args[0]]}: {words(args[1])}'
+    if origin in (Union, types.UnionType):
+        # a word first: it is the default
+        ordered = sorted(args, key=lambda own: get_origin(own) is not Literal)
+        return ', or '.join(words(own) for own in ordered if own is not int)
+    raise TypeError(f'no words for {kind}: add them to {__file__}')
+
+
+def bound(constraints: Iterable[Any]) -> str:
+    """Say what a number is limited by."""
+    for constraint in constraints:
+        if isinstance(constraint, FieldInfo):
+            return bound(constraint.metadata)
+        if isinstance(constraint, Gt):
+            return f' above {constraint.gt}'
+        if isinstance(constraint, Ge):
+            return f', {constraint.ge} or above'
+    return ''
+
+
+def value(field: FieldInfo) -> str:
+    """Say what a key takes; `null` only where it means something of its own."""
+    kind: Any = field.annotation
+    if field.default is None and '`null`' not in (field.description or ''):
+        rest = tuple(own for own in get_args(kind) if own is not NONE)
+        kind = Union[rest]  # noqa: UP007 - of a tuple
+    return words(kind, field.metadata)
+
+
+def default(field: FieldInfo) -> str:
+    """Say what holds if the key is left out."""
+    if field.is_required():
+        return 'required'
+    given = field.get_default(call_default_factory=True)
+    if given is None or given == {}:
+        return ''  # the description says
+    if isinstance(given, list):
+        return f'`[{", ".join(map(str, given))}]`'
+    return f'`{given}`'
+
+
+def page() -> str:
+    """Return the whole page."""
+    parts = [HEAD]
+    for title, block in BLOCKS:
+        lines = [f'## {title}', '', '| key | value | default | meaning |']
+        lines.append('|---|---|---|---|')
+        for name, field in block.model_fields.items():
+            cells = [f'`{name}`', value(field), default(field)]
+            cells.append(' '.join((field.description or '').split()))
+            lines.append(f'| {" | ".join(cells)} |')
+        parts.append('\n'.join(lines) + '\n')
+    return '\n'.join(parts)
+
+
+if __name__ == '__main__':
+    PAGE.write_text(page(), encoding='utf-8')
