@@ -20,7 +20,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def train(args: argparse.Namespace) -> None:
-    """`sevennet-mf train`: the host's own run, or ours for a YAML with fidelities."""
+    """`sevennet-mf train`: the host's own run; ours for a YAML with fidelities."""
     sections = inputs.load_yaml(args.input_yaml)
     sevennet_mf.register()
     if inputs.has_fidelity(sections):
@@ -42,8 +42,8 @@ def _train_as_host(args: argparse.Namespace, sections: dict[str, Any]) -> None:
         )
     if args.distributed and args.distributed_backend == 'gloo':
         raise UserError(
-            "without a `fidelity` block this is SevenNet's own training, which knows "
-            'the backends nccl and mpi.'
+            "without a `fidelity` block this is SevenNet's own training, which "
+            'knows the backends nccl and mpi.'
         )
     _check_accelerators(args, {})
     if args.distributed:
@@ -63,32 +63,39 @@ def _train_as_host(args: argparse.Namespace, sections: dict[str, Any]) -> None:
 def _train_fidelities(args: argparse.Namespace, sections: dict[str, Any]) -> None:
     import sevenn._keys as KEY
     import torch
-    from sevenn.logger import Logger
-    from sevenn.util import unique_filepath
 
     from sevennet_mf.train import run
     from sevennet_mf.train.distributed import process_group
 
     if args.mode != 'train_v2':
         raise UserError('-m train_v1 does not know fidelities; leave it out.')
-    configs = inputs.from_sections(sections)
-    _check_accelerators(args, configs[0])
-    working_dir = os.path.abspath(args.working_dir or '.')
-    run.check_folder(working_dir)
+    # first of all: who fails after it does not leave the others waiting
     with process_group(args.distributed, args.distributed_backend) as process:
+        configs = inputs.from_sections(sections)
+        _check_accelerators(args, configs[0])
+        working_dir = os.path.abspath(args.working_dir or '.')
+        run.check_folder(working_dir)
         config = _merge(configs, process)
         _set_accelerator(config, args)
-        path = unique_filepath(os.path.join(working_dir, args.log))
-        with Logger(path, screen=args.screen, rank=process.rank).switch_file(
-            path
-        ) as log:
-            log.screen = args.screen and process.rank == 0
-            with _errors_in_log(log, working_dir):
-                log.greeting()
-                log.print_config(configs[0], configs[2], configs[1])
-                random.seed(config[KEY.RANDOM_SEED])
-                torch.manual_seed(config[KEY.RANDOM_SEED])
-                run.train(config, working_dir, process, args.resume)
+        with _log(args, working_dir, process.rank) as log:
+            log.greeting()
+            log.print_config(configs[0], configs[2], configs[1])
+            random.seed(config[KEY.RANDOM_SEED])
+            torch.manual_seed(config[KEY.RANDOM_SEED])
+            run.train(config, working_dir, process, args.resume)
+
+
+@contextlib.contextmanager
+def _log(args: argparse.Namespace, working_dir: str, rank: int) -> Iterator[Any]:
+    """The host's log, in a file of its own, with what ended the run in it."""
+    from sevenn.logger import Logger
+    from sevenn.util import unique_filepath
+
+    path = unique_filepath(os.path.join(working_dir, args.log))
+    with Logger(path, args.screen, rank).switch_file(path) as log:
+        log.screen = args.screen and rank == 0
+        with _errors_in_log(log, working_dir):
+            yield log
 
 
 def _merge(configs: tuple, process: Any) -> dict[str, Any]:

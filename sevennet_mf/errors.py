@@ -23,7 +23,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f' Did you mean {lowered[close[0]]!r}?' if close else ''
 
 
-def unknown(key: str, name: str, known: Iterable[str], remedy: str = '') -> UserError:
+def unknown(
+    key: str, name: str, known: Iterable[str], remedy: str = ''
+) -> UserError:
     """The error for a `name` under `key` that is none of `known`."""
     known = list(known)
     tail = f' {remedy}' if remedy else ''

@@ -70,7 +70,8 @@ def model(section: Config, fidelity: ModelFidelity, order: list[str]) -> Config:
             )
     config = _init(parse_input.init_model_config, section, 'model')
     config.pop(keys.FIDELITY_MODEL, None)
-    config.update({k: section[k] for k in READOUT_DEFAULTS if k in section})
+    # the same in a process that loaded a model before as in a fresh one
+    config.update({k: section.get(k, v) for k, v in READOUT_DEFAULTS.items()})
     several = len(order) > 1
     for site, switch in keys.SITE_SWITCH.items():
         config[switch] = several and site in fidelity.sites

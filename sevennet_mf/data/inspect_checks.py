@@ -54,7 +54,7 @@ def check_same_labels(
         count = structures(int(same.sum()))
         report('same label', 'problem', (
             f'{count} of {high} with the energy that {low} has for '
-            f' the same atoms: {named}. One of the files is under the wrong '
+            f'the same atoms: {named}. One of the files is under the wrong '
             'fidelity, or holds labels of the other.'
         ))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Final
 
+from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -51,6 +52,7 @@ def table(audit: Audit) -> Group:
 
 def _table(title: str, caption: str | None = None) -> Table:
     return Table(
+        box=box.SIMPLE_HEAD,  # lines between columns would cost what 80 have
         title=title,
         caption=caption,
         title_justify='left',
@@ -99,15 +101,19 @@ def _labels(audit: Audit) -> Table:
         'Labels',
         'stress: components, compression positive; force rms: of components',
     )
-    result.add_column('set', overflow='fold')
-    result.add_column('fidelity', overflow='fold')
-    for name in ('min', 'mean', 'max', 'std'):
-        result.add_column(f'E {name}\neV/atom', justify='right', no_wrap=True)
+    result.add_column('set\nfidelity', overflow='fold', min_width=8)
+    for name in ('E range\neV/atom', 'E std\neV/atom'):
+        result.add_column(name, justify='right', no_wrap=True)
     for name in ('max |F|\neV/Å', 'F rms\neV/Å', 'stress\nkbar'):
         result.add_column(name, justify='right', no_wrap=True)
     for part in audit.sets:
-        numbers = [*_spread(part.energy), *_derived(part)]
-        result.add_row(part.set, part.fidelity, *numbers)
+        energy = part.energy
+        result.add_row(
+            f'{part.set}\n{part.fidelity}',
+            f'{energy.min:.3f} to {energy.max:.3f}',
+            f'{energy.std:.3f}',
+            *_derived(part),
+        )
     return result
 
 

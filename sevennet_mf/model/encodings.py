@@ -1,7 +1,7 @@
 """The richer forms of FidelityLinear, `gain` and `lora`, and how one is chosen."""
 
 import math
-from typing import Any, Optional
+from typing import Any
 
 import torch
 import torch.nn as nn
@@ -46,7 +46,7 @@ class GainLinear(FidelityLinear):
     def effective_theta(self, fidelity: int) -> list[torch.Tensor]:
         return [*super().effective_theta(fidelity), self.gain[fidelity]]
 
-    def folded_weight(self, fidelity: Optional[int]) -> torch.Tensor:
+    def folded_weight(self, fidelity: int | None) -> torch.Tensor:
         flat = super().folded_weight(fidelity)
         if fidelity is None:
             return flat
@@ -166,7 +166,7 @@ class LoraLinear(FidelityLinear):
         ]
         return [*super().effective_theta(fidelity), *products]
 
-    def folded_weight(self, fidelity: Optional[int]) -> torch.Tensor:
+    def folded_weight(self, fidelity: int | None) -> torch.Tensor:
         flat = super().folded_weight(fidelity)
         if fidelity is None:
             return flat

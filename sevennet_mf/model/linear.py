@@ -1,7 +1,7 @@
 """FidelityLinear: the host's IrrepsLinear with weights that a fidelity owns."""
 
 import math
-from typing import Any, Optional
+from typing import Any
 
 import sevenn._keys as KEY
 import torch
@@ -54,7 +54,7 @@ class FidelityLinear(IrrepsLinear):
         irreps_in: Irreps,
         irreps_out: Irreps,
         data_key_in: str,
-        data_key_out: Optional[str] = None,
+        data_key_out: str | None = None,
         data_key_modal_attr: str = KEY.MODAL_ATTR,
         num_modalities: int = 2,
         lazy_layer_instantiate: bool = True,
@@ -102,9 +102,21 @@ class FidelityLinear(IrrepsLinear):
         )
         # zero, so that a pretrained model is reproduced at step 0
         self.bias = self.per_fidelity(n_scalar)
-        self.register_buffer(
-            'to_scalar', scalar_of_component(self.irreps_out), persistent=False
+        to_scalar = scalar_of_component(self.irreps_out)
+        # where each number of a (num_modalities, irreps_out.dim) table of biases
+        # stands in all biases one after another, with one zero at the end
+        rows = torch.arange(self.num_modalities).unsqueeze(1)
+        to_table = torch.where(
+            to_scalar < n_scalar,
+            rows * n_scalar + to_scalar,
+            self.num_modalities * n_scalar,
         )
+        for name, buffer in (
+            ('to_scalar', to_scalar),
+            ('to_table', to_table.reshape(-1)),
+            ('zero', torch.zeros(1)),
+        ):
+            self.register_buffer(name, buffer, persistent=False)
         self._keep_host_units()
         self.instantiate_encoding()
         self.register_state_dict_post_hook(host_weight.write)
@@ -131,10 +143,8 @@ class FidelityLinear(IrrepsLinear):
         shrink = math.sqrt(n_in / n_host)
         parts = [torch.ones(0)]
         for ins in self.linear.instructions:
-            is_scalar = self.irreps_out[ins.i_out].ir.is_scalar()
-            parts.append(
-                torch.full((math.prod(ins.path_shape),), shrink if is_scalar else 1.0)
-            )
+            factor = shrink if self.irreps_out[ins.i_out].ir.is_scalar() else 1.0
+            parts.append(torch.full((math.prod(ins.path_shape),), factor))
         self.register_buffer('weight_scale', torch.cat(parts), persistent=False)
 
     def fidelity_of_atoms(self, data: AtomGraphDataType) -> torch.Tensor:
@@ -146,10 +156,11 @@ class FidelityLinear(IrrepsLinear):
             return one_hot[data[KEY.BATCH]]  # (n_graphs, ) -> (n_atoms, )
         return one_hot.expand(x.shape[0], -1)
 
-    def scalar_rows(self, rows: torch.Tensor) -> torch.Tensor:
-        """(n, n_scalar) -> (n, irreps_out.dim), zero where there is no 0e."""
-        padded = torch.cat([rows, rows.new_zeros(rows.shape[0], 1)], dim=1)
-        return padded.index_select(1, self.to_scalar)
+    def bias_table(self) -> torch.Tensor:
+        """The b_f as stored, (n_fidelities, irreps_out.dim); zero beside 0e."""
+        # few operations on few numbers: in a small model each of them shows
+        flat = torch.cat([b for b in self.bias] + [self.zero])
+        return flat.index_select(0, self.to_table).view(self.num_modalities, -1)
 
     def encode(
         self, x: torch.Tensor, y: torch.Tensor, one_hot: torch.Tensor
@@ -164,10 +175,10 @@ class FidelityLinear(IrrepsLinear):
         if self.use_theta:
             one_hot = self.fidelity_of_atoms(data)
             y = self.encode(x, y, one_hot)
-            rows = torch.stack([b for b in self.bias]) * self.bias_scale
-            y = torch.addmm(y, one_hot, self.scalar_rows(rows))
+            y = torch.addmm(y, one_hot, self.bias_table(), alpha=self.bias_scale)
         if self.common_bias.numel() > 0:
-            y = y + self.scalar_rows(self.common_bias.unsqueeze(0))
+            common = torch.cat([self.common_bias, self.zero])
+            y = y + common.index_select(0, self.to_scalar)
         data[self.key_output] = y
         return data
 
@@ -193,12 +204,12 @@ class FidelityLinear(IrrepsLinear):
         """The square of `effective_theta`, (), differentiable."""
         return torch.cat(self.effective_theta(fidelity)).square().sum()
 
-    def folded_weight(self, fidelity: Optional[int]) -> torch.Tensor:
+    def folded_weight(self, fidelity: int | None) -> torch.Tensor:
         """Flat weights of the plain layer for one fidelity, float64."""
         return self.weight.detach().double() * self.weight_scale.double()
 
     @torch.no_grad()
-    def fold(self, fidelity: Optional[int]) -> IrrepsLinear:
+    def fold(self, fidelity: int | None) -> IrrepsLinear:
         """Return the plain layer, with biases, that this one is for a fidelity.
 
         fidelity: its index, or None for the common potential (theta_T = 0).

@@ -46,7 +46,9 @@ class LearningCurve:
         if not self.active:
             return
         if not os.path.isfile(self.path) or not os.path.getsize(self.path):
-            raise UserError(f'--resume: {self.path} is gone; it holds earlier epochs.')
+            raise UserError(
+                f'--resume: {self.path} is gone; it holds earlier epochs.'
+            )
         with open(self.path, encoding='utf-8') as stream:
             head, *lines = stream.read().splitlines()
         kept = [line for line in lines if self._is_before(line, before_epoch)]

@@ -12,15 +12,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
 
-from sevennet_mf.errors import UserError
+from sevennet_mf.errors import TrainingStopped, UserError
 
+# until all processes are there, and for a step that they do together
+JOIN = timedelta(minutes=30)
 # one process may look for the neighbours of millions of atoms while others wait
 PATIENCE = timedelta(hours=24)
 BACKENDS = ('nccl', 'gloo', 'mpi')
+# what a backend says when the process at the other end is gone
+GONE = ('Connection closed by peer', 'Connection reset by peer', 'Broken pipe')
+
+_waiting_room: Any = None  # the group whose barriers last for PATIENCE
 
 
 @dataclass(frozen=True)
@@ -45,9 +52,9 @@ class Process:
         return torch.device(wanted)
 
     def barrier(self) -> None:
-        """Wait for the others."""
+        """Wait for the others, who may have a day's work to do."""
         if self.distributed:
-            dist.barrier()
+            dist.barrier(group=_waiting_room)
 
 
 @contextmanager
@@ -55,14 +62,15 @@ def process_group(distributed: bool, backend: str = 'nccl') -> Iterator[Process]
     """Join torchrun's processes for as long as the context lasts.
 
     Raises UserError if torchrun did not start this process, or the backend
-    cannot work here.
+    cannot work here, and TrainingStopped if another process ended before its time.
     """
+    global _waiting_room
     if not distributed:
         yield Process()
         return
     if backend not in BACKENDS:
         raise UserError(
-            f'--distributed_backend must be one of {list(BACKENDS)}, got {backend!r}.'
+            f'--distributed_backend must be one of {[*BACKENDS]}, got {backend!r}.'
         )
     if backend == 'nccl' and not torch.cuda.is_available():
         raise UserError(
@@ -79,16 +87,25 @@ def process_group(distributed: bool, backend: str = 'nccl') -> Iterator[Process]
             )
         torch.cuda.set_device(process.local_rank)
     dist.init_process_group(
-        backend, rank=process.rank, world_size=process.world_size, timeout=PATIENCE
+        backend, rank=process.rank, world_size=process.world_size, timeout=JOIN
     )
     try:
+        _waiting_room = dist.new_group(timeout=PATIENCE)
         yield process
+    except RuntimeError as error:
+        if any(words in str(error) for words in GONE):
+            raise TrainingStopped(
+                f'process {process.rank} stops, because another one has ended; that '
+                'one has said why. Checkpoints on disk are whole.'
+            ) from error
+        raise
     finally:
+        _waiting_room = None
         dist.destroy_process_group()
 
 
 def from_environment(backend: str) -> Process:
-    """This process by the variables of torchrun or mpirun; UserError without them."""
+    """This process as torchrun or mpirun has it; UserError if neither is there."""
     names: tuple[str, ...] = ('RANK', 'LOCAL_RANK', 'WORLD_SIZE')
     if backend == 'mpi':
         names = tuple(f'OMPI_COMM_WORLD_{n}' for n in ('RANK', 'LOCAL_RANK', 'SIZE'))

@@ -129,11 +129,12 @@ class Fit:
         self.state.recorder = []
 
     def _joint(self, state: list[tuple[float, int]]) -> list[tuple[float, int]]:
-        """Sums and counts over all processes, for the file that one of them writes."""
+        """Sums and counts over all processes, for the file that one writes."""
         if not self.process.distributed:
             return state
-        numbers = torch.tensor(state, dtype=torch.float64, device=self.trainer.device)
-        return [(s, int(n)) for s, n in sum_over_processes(numbers).tolist()]
+        numbers = torch.tensor(state, dtype=torch.float64)
+        numbers = sum_over_processes(numbers.to(self.trainer.device))
+        return [(total, int(count)) for total, count in numbers.tolist()]
 
     def resume(self, content: dict[str, Any]) -> None:
         """Take up where a checkpoint left off. UserError if the input changed."""

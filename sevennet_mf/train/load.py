@@ -118,7 +118,7 @@ def read_checkpoint(name: str) -> tuple[str, dict[str, Any]]:
 
 
 def check_version(path: str, config: Any) -> None:
-    """Raise UserError if a checkpoint's `config` is of a newer version, or of none."""
+    """Raise UserError if a checkpoint's `config` is of a newer version, or none."""
     if not isinstance(config, dict) or not isinstance(config.get('version'), str):
         raise UserError(
             f'{path} is not a SevenNet checkpoint: its config does not tell the '

@@ -120,11 +120,12 @@ class ThetaPenalty(LossDefinition):
         self, batch_data: dict[str, Any], model: Callable | None = None
     ) -> torch.Tensor:
         assert isinstance(model, torch.nn.Module)
+        layers = fidelity_layers(model)
         terms = [
             term
             for fidelity, is_present in enumerate(batch_data[PRESENT].tolist())
             if is_present
-            for layer in fidelity_layers(model)
+            for layer in layers
             for term in layer.effective_theta(fidelity)
         ]
         if not terms:

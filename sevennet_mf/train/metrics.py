@@ -79,7 +79,7 @@ def make_metrics(
     config: dict[str, Any], losses: Sequence[tuple[LossDefinition, float]]
 ) -> list[ErrorMetric]:
     """The metrics of `train.error_record`, and the size of theta_T's part."""
-    terms = [(term, factor) for term, factor in losses if isinstance(term, FidelityLoss)]
+    terms = [(term, w) for term, w in losses if isinstance(term, FidelityLoss)]
     metrics: list[ErrorMetric] = []
     for kind, metric in config[KEY.ERROR_RECORD]:
         label = kind.split('_')[0].removeprefix('Total').lower()
@@ -204,9 +204,8 @@ def check_best_metric(config: dict[str, Any], metrics: list[ErrorMetric]) -> str
     name = config[KEY.BEST_METRIC]
     known = [metric.name for metric in metrics if metric.name != THETA_ENERGY]
     if name not in known:
-        raise unknown(
-            'train.best_metric', name, known, 'train.error_record lists what is kept.'
-        )
+        remedy = 'train.error_record lists what is kept.'
+        raise unknown('train.best_metric', name, known, remedy)
     return name
 
 

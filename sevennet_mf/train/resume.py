@@ -69,12 +69,15 @@ def must_stay(config: dict[str, Any], process: Process) -> dict[str, Any]:
             block = {f'{BLOCKS[name]}.{k}': v for k, v in (value or {}).items()}
             kept.update({k: v for k, v in block.items() if k not in FREE})
         elif name.startswith('load_') and name.endswith('_path'):
-            entries = [{k: v for k, v in e.items() if k != 'file'} for e in value or ()]
-            kept[f'data.{name}'] = entries
+            kept[f'data.{name}'] = [
+                {k: v for k, v in entry.items() if k != 'file'}
+                for entry in value or ()
+            ]
         elif name not in MAY_CHANGE:
             kept[name] = value
     for file, digest in config[keys.PROVENANCE]['files'].items():
-        kept.setdefault(f'the content of {file.partition(": ")[0]}', []).append(digest)
+        name = file.partition(': ')[0]
+        kept.setdefault(f'the content of {name}', []).append(digest)
     return kept
 
 

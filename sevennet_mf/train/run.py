@@ -179,10 +179,10 @@ def _a_few(dataset: FidelityDataset, n: int = 32) -> FidelityDataset:
 
 def _labelled(train_set: FidelityDataset, n: int) -> dict[str, np.ndarray]:
     """rho_fk: the share of each fidelity's structures that carry each label."""
-    count = np.bincount(train_set.fidelity_index, minlength=n)
+    index = train_set.fidelity_index
+    count = np.maximum(np.bincount(index, minlength=n), 1)
     return {
-        label: np.bincount(train_set.fidelity_index[train_set.has[label]], minlength=n)
-        / np.maximum(count, 1)
+        label: np.bincount(index[train_set.has[label]], minlength=n) / count
         for label, *_ in LABELS
     }
 

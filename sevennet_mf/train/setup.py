@@ -43,8 +43,8 @@ def split_training_set(sets: Sets, ratio: float, seed: int) -> Sets:
     train, valid = random_split(sets[TRAIN], ratio, seed)
     if len(valid) == 0:
         raise UserError(
-            f'data.data_divide_ratio: {ratio} of the training set is no structure at '
-            'all; give load_validset_path.'
+            f'data.data_divide_ratio: {ratio} of the training set is no structure '
+            'at all; give load_validset_path.'
         )
     return {**sets, TRAIN: train, 'validset': valid}
 
@@ -71,7 +71,8 @@ def known_elements(config: Config, sets: Sets) -> list[str]:
     """
     present = present_elements(sets)
     given = config[keys.FIDELITY_DATA]['reference_energies']
-    extra = {s for v in given.values() for s in v} if isinstance(given, dict) else set()
+    numbers = given.values() if isinstance(given, dict) else ()
+    extra = {symbol for own in numbers for symbol in own}
     if len(config[KEY.TYPE_MAP]) < len(chemical_symbols):
         extra |= {chemical_symbols[z] for z in config[KEY.TYPE_MAP]}
     return sorted({chemical_symbols[z] for z in present} | extra)
@@ -107,7 +108,8 @@ def check_determined(config: Config, sets: Sets, references: References) -> None
             message = (
                 f'fidelity {fidelity!r} has no label that contains '
                 f'{", ".join(symbols)}: not determined, energies of such structures '
-                f'may be off by eV at {fidelity!r}. One labelled structure settles it.'
+                f'may be off by eV at {fidelity!r}. One labelled structure settles '
+                'it.'
             )
             log.writeline(f'WARNING: {message}')
             warnings.warn(message, UserWarning, stacklevel=2)
@@ -130,7 +132,9 @@ def check_determined(config: Config, sets: Sets, references: References) -> None
             )
 
 
-def set_statistics(config: Config, train: FidelityDataset, shift: np.ndarray) -> None:
+def set_statistics(
+    config: Config, train: FidelityDataset, shift: np.ndarray
+) -> None:
     """Set shift, scale and convolution denominator of the model.
 
     shift: (n_fidelities, 119) eV. Scale and denominator follow the YAML:

@@ -1,4 +1,4 @@
-"""The benchmark runs and reports every variant; how fast is nobody's promise here."""
+"""The benchmark runs and reports every variant; no test promises how fast."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / 'benchmarks' / 'train_step.py'
@@ -118,7 +119,7 @@ def test_the_table_says_what_was_run(
     ('arguments', 'message'),
     [
         (('--rounds', 0), '--rounds must be 1 or more'),
-        (('--batch', 1), '--batch must be 2 or more: one structure of each fidelity'),
+        (('--batch', 1), '--batch must be 2 or more: one structure of each'),
         (('--models', 'large'), "invalid choice: 'large'"),
     ],
 )
@@ -126,3 +127,11 @@ def test_options_that_cannot_be(arguments: tuple[Any, ...], message: str) -> Non
     done = run(*arguments)
     assert done.returncode == 2
     assert message in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU')
+def test_a_gpu_that_is_not_there() -> None:
+    done = run('--quick', '--device', 'cuda')
+    assert done.returncode == 1
+    assert done.stderr == '--device cuda: torch finds no GPU here\n'

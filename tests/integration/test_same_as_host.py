@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 from commandline import DATA, MODEL, run, snapshot, write_yaml
 
+pytestmark = pytest.mark.slow
+
 # both programs as their console scripts start them
 DETERMINISTIC = (
     'import sys, torch\n'

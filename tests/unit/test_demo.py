@@ -1,0 +1,90 @@
+"""The demo on a thinned copy of the example: small, but nothing left out."""
+
+import csv
+from pathlib import Path
+
+import pytest
+import yaml
+from ase.io import read, write
+
+from sevennet_mf import demo
+from sevennet_mf.errors import TrainingStopped, UserError
+
+EXAMPLE = Path(__file__).parents[2] / 'example_inputs' / 'ingan'
+SMALL = {'channel': 4, 'lmax': 1, 'num_convolution_layer': 1, 'cutoff': 3.5}
+
+
+@pytest.fixture
+def example(tmp_path: Path) -> Path:
+    folder = tmp_path / 'example'
+    folder.mkdir()
+    for file in EXAMPLE.glob('*.extxyz'):
+        write(folder / file.name, read(file, ':')[::5], format='extxyz')
+    for job in demo.JOBS:
+        sections = yaml.safe_load((EXAMPLE / job.yaml).read_text())
+        sections['model'].update(SMALL)
+        sections['train'].update(epoch=2, per_epoch=2)
+        (folder / job.yaml).write_text(yaml.safe_dump(sections))
+    return folder
+
+
+@pytest.mark.slow
+def test_demo_measures_both_models_on_compositions_without_a_label(
+    example: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / 'out'
+    table = demo.run(str(example), str(out))
+    with open(out / 'demo.csv') as stream:
+        rows = list(csv.DictReader(stream))
+    n_test = len(read(example / demo.TEST_FILE, ':'))
+    assert [row['trained on'] for row in rows] == [job.title for job in demo.JOBS]
+    assert {int(row['structures']) for row in rows} == {n_test}
+    errors = [float(row['force MAE (meV/Å)']) for row in rows]
+    assert errors[0] != errors[1]
+    assert min(errors) > 0
+    assert table.row_count == 2
+    for name in ('demo.png', 'inspect.png', 'inspect.json'):
+        assert (out / name).stat().st_size > 1000
+    for job in demo.JOBS:
+        assert (out / job.name / 'learning_curves.png').is_file()
+
+
+def test_the_two_trainings_differ_in_their_data_only() -> None:
+    """Same model, same steps: else the comparison would mean little."""
+    both = [yaml.safe_load((EXAMPLE / job.yaml).read_text()) for job in demo.JOBS]
+    steps = []
+    for sections in both:
+        files = [e['file'] for e in sections['data']['load_trainset_path']]
+        n = sum(len(read(EXAMPLE / file, ':')) for file in files)
+        batches = -(-n // sections['data']['batch_size'])
+        steps.append(batches * sections['train']['epoch'])
+        assert sections['train']['scheduler_param']['total_iters'] == (
+            sections['train']['epoch']
+        )
+        sections['model'].pop('fidelity', None)
+        for name in ('fidelity', 'epoch', 'per_epoch', 'scheduler_param'):
+            del sections['train'][name]
+    assert steps[0] == steps[1]
+    assert both[0]['model'] == both[1]['model']
+    assert both[0]['train'] == both[1]['train']
+
+
+def test_no_test_composition_has_a_target_label_in_training() -> None:
+    tested = read(EXAMPLE / demo.TEST_FILE, ':')
+    assert all(0 < atoms.info['x_In'] < 1 for atoms in tested)
+    for file in EXAMPLE.glob('r2scan_binaries_*.extxyz'):
+        assert {atoms.info['x_In'] for atoms in read(file, ':')} == {0.0, 1.0}
+
+
+def test_no_example_is_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match='run from the project folder'):
+        demo.run(str(tmp_path), str(tmp_path / 'out'))
+
+
+def test_a_failed_training_is_named_with_its_reason(
+    example: Path, tmp_path: Path
+) -> None:
+    yaml_file = example / 'r2scan_only.yaml'
+    yaml_file.write_text(yaml_file.read_text().replace('huber', 'hubr'))
+    with pytest.raises(TrainingStopped, match=r"r2scan_only\.yaml failed.*'hubr'"):
+        demo.run(str(example), str(tmp_path / 'out'))
