@@ -137,7 +137,9 @@ def _publish(folder: Path, target: Path) -> None:
 
 
 def _not_writable(path: Path, error: Exception) -> UserError:
-    reason = error.strerror if isinstance(error, OSError) else str(error)
+    # torch's own words for a full disk say nothing
+    cause = error if isinstance(error, OSError) else error.__context__
+    reason = cause.strerror if isinstance(cause, OSError) else str(error)
     return UserError(
         f'{path} cannot be written: {reason or error}. Free some space, or run in a '
         'folder that can be written.'
