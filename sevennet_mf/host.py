@@ -86,9 +86,13 @@ def _train_v2(original: Callable) -> Callable:
     def train_v2(config: dict[str, Any], working_dir: str) -> None:
         if keys.FIDELITY_DATA not in config:
             return original(config, working_dir)
+        from sevennet_mf.train.distributed import Process
         from sevennet_mf.train.run import train
 
-        return train(config, working_dir)
+        # the host's own program has joined the others already
+        place = ('rank', 'local_rank', 'world_size', 'ddp_backend')
+        process = Process(*(config[key] for key in place))
+        return train(config, working_dir, process)
 
     return train_v2
 

@@ -7,7 +7,6 @@ The host only warns of a key it does not know, casts `is_parity: 'no'` to True a
 from __future__ import annotations
 
 import inspect
-import os
 import re
 from typing import Any
 
@@ -16,9 +15,9 @@ import sevenn._keys as KEY
 from ase.data import chemical_symbols
 from sevenn.nn.edge_embedding import BesselBasis, PolynomialCutoff, XPLORCutoff
 from sevenn.train.optim import loss_dict, optim_dict, scheduler_dict
-from sevenn.util import pretrained_name_to_path
 
 from sevennet_mf.errors import UserError, nearest, unknown
+from sevennet_mf.pretrained import find_checkpoint
 
 Config = dict[str, Any]
 
@@ -39,7 +38,7 @@ POSITIVE = (
     KEY.PER_EPOCH,
     KEY.BATCH_SIZE,
 )
-NOT_NEGATIVE = (KEY.FORCE_WEIGHT, KEY.STRESS_WEIGHT, KEY.LMAX)
+NOT_NEGATIVE = (KEY.FORCE_WEIGHT, KEY.STRESS_WEIGHT, KEY.LMAX, KEY.NUM_WORKERS)
 TYPE_NAMES = {dict: 'a block of keys', list: 'a list', str: 'a text'}
 # the parameters of these are keys of the block that names them
 NAMED_LAYERS = {
@@ -123,7 +122,7 @@ def _nested(key: str, block: Config, defaults: Config, conditions: Config) -> No
 
 
 def continue_from(block: Config) -> None:
-    """Refuse `continue` from nowhere; the host's own message names nothing."""
+    """Put the path of its checkpoint into `continue`; refuse one that is nowhere."""
     if not block:
         return
     checkpoint = block.get(KEY.CHECKPOINT)
@@ -132,14 +131,11 @@ def continue_from(block: Config) -> None:
         raise UserError(
             f'{key} must be a file or a pretrained model, got {checkpoint!r}.'
         )
-    if os.path.isfile(checkpoint):
-        return
     try:
-        pretrained_name_to_path(checkpoint)
-    except ValueError:
-        raise UserError(
-            f'{key}: no such file, nor a pretrained model: {checkpoint}.'
-        ) from None
+        # the path, because the host would download what is not on this machine
+        block[KEY.CHECKPOINT] = find_checkpoint(checkpoint)
+    except UserError as error:
+        raise UserError(f'{key}: {error}') from None
 
 
 def species(given: Any) -> None:

@@ -86,7 +86,9 @@ def train(section: Config, order: list[str]) -> Config:
     defaults = {**const.DEFAULT_TRAINING_CONFIG, KEY.DEVICE: 'auto'}
     host_checks.section('train', section, defaults, const.TRAINING_CONFIG_CONDITION)
     section = dict(section)
-    host_checks.continue_from(section.get(KEY.CONTINUE, {}))
+    if isinstance(section.get(KEY.CONTINUE), dict):
+        section[KEY.CONTINUE] = dict(section[KEY.CONTINUE])
+        host_checks.continue_from(section[KEY.CONTINUE])
     if section.get(KEY.DEVICE) == 'auto':
         section.pop(KEY.DEVICE)
     config = _init(parse_input.init_train_config, section, 'train')

@@ -167,6 +167,8 @@ class Fit:
     given: Bools  # (119,) explicit number
     scatter: dict[str, float]  # eV/atom
     posterior: Posterior
+    # as if labels scattered like any: what they hold, however well they fit
+    support: Posterior
 
 
 def _scatter(
@@ -189,7 +191,8 @@ def fit_alone(sums: NormalEquations, given: Floats) -> Fit:
     energies = solve(sums.gram, sums.moment, given, RIDGE, False, fallback)
     scatter = _scatter(sums, energies, free, TYPICAL_SCATTER)
     posterior = Posterior.of(sums.gram / scatter**2, free, False)
-    return Fit(energies, sums.seen, ~free, {'fit': scatter}, posterior)
+    support = Posterior.of(sums.gram / TYPICAL_SCATTER**2, free, False)
+    return Fit(energies, sums.seen, ~free, {'fit': scatter}, posterior, support)
 
 
 def fit_aligned(
@@ -199,18 +202,21 @@ def fit_aligned(
     free = np.isnan(given)
     known = given - base.energies
     fallback = 0.0 if free.all() else float(known[~free].mean())
-    prior = base.scatter['fit']
-    scatter = dict.fromkeys(KINDS, prior)
+    # how far the base's own fit is off says nothing about paired differences
+    typical = dict.fromkeys(KINDS, TYPICAL_SCATTER)
+    prior = {**typical, 'unpaired': base.scatter['fit']}
+    scatter = dict(prior)
     for _ in range(PASSES):
         gram, moment = _weighted(sums, scatter)
         delta = solve(gram, moment, known, PRIOR_WIDTH**-2, True, fallback)
         for kind, part in sums.items():
-            scatter[kind] = _scatter(part, delta, free, prior)
+            scatter[kind] = _scatter(part, delta, free, prior[kind])
     energies = np.where(free, base.energies + delta, given)
     seen = np.any([part.seen for part in sums.values()], axis=0)
     posterior = Posterior.of(_weighted(sums, scatter)[0], free, True)
+    support = Posterior.of(_weighted(sums, typical)[0], free, True)
     used = {kind: scatter[kind] for kind in KINDS if sums[kind].count}
-    return Fit(energies, seen, ~free, used, posterior)
+    return Fit(energies, seen, ~free, used, posterior, support)
 
 
 def _weighted(

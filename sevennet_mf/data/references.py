@@ -259,7 +259,8 @@ class References:
         holds = composition > 0
         lacking = (holds & ~(fit.seen | fit.given)).any(axis=1)
         vouched = (holds & fit.given).any(axis=1)
-        close = self.std_of(composition, fidelity) <= DETERMINED_BELOW
+        fractions = composition / composition.sum(axis=1, keepdims=True)
+        close = fit.support.std(fractions) <= DETERMINED_BELOW
         return ~lacking & (vouched | close)
 
     def as_dict(self) -> dict[str, dict[str, dict[str, Any]]]:

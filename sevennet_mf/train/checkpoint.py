@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,6 +16,7 @@ from sevennet_mf.errors import UserError
 
 RESUME_FILE = 'checkpoint_resume.pth'
 BEST_FILE = 'checkpoint_best.pth'
+CHECKPOINT_NAME = re.compile(r'checkpoint_(\d+|best|resume)\.pth')
 
 
 def write_whole(path: str, write: Callable[[IO[bytes]], object]) -> None:
@@ -57,6 +59,34 @@ def _umask() -> int:
 def save(path: str, content: dict[str, Any]) -> None:
     """torch.save, whole or not at all; UserError as in `write_whole`."""
     write_whole(path, lambda stream: torch.save(content, stream))
+
+
+def set_aside(folder: str) -> str:
+    """Move an earlier run's checkpoints into a folder of their own.
+
+    Returns that folder, or '' if there was no checkpoint. What a killed process
+    left half written is removed. Raises UserError if they cannot be moved.
+    """
+    try:
+        for name in os.listdir(folder):
+            if name.startswith('.') and name.endswith('.part'):
+                os.remove(os.path.join(folder, name))
+        names = [n for n in os.listdir(folder) if CHECKPOINT_NAME.fullmatch(n)]
+        if not names:
+            return ''
+        number = 1
+        while os.path.exists(os.path.join(folder, f'earlier_{number}')):
+            number += 1
+        place = os.path.join(folder, f'earlier_{number}')
+        os.mkdir(place)
+        for name in names:
+            os.rename(os.path.join(folder, name), os.path.join(place, name))
+    except OSError as error:
+        raise UserError(
+            f'the checkpoints in {folder} cannot be moved aside: {error.strerror}. '
+            'Choose another folder with -w.'
+        ) from None
+    return place
 
 
 def load(path: str) -> dict[str, Any]:

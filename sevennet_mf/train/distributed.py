@@ -49,12 +49,27 @@ class Process:
             return torch.device('cuda', self.local_rank)
         if self.distributed and self.backend == 'gloo':
             return torch.device('cpu')
-        return torch.device(wanted)
+        return usable_device(wanted)
 
     def barrier(self) -> None:
         """Wait for the others, who may have a day's work to do."""
         if self.distributed:
             dist.barrier(group=_waiting_room)
+
+
+def usable_device(name: str | torch.device) -> torch.device:
+    """The device of that name, or of 'auto'; UserError if there is none here."""
+    if name == 'auto':
+        name = 'cuda' if torch.cuda.is_available() else 'cpu'
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0].rstrip('.')
+        raise UserError(
+            f'device {str(name)!r} cannot be used: {reason}. Use cpu.'
+        ) from None
+    return device
 
 
 @contextmanager
@@ -78,6 +93,11 @@ def process_group(distributed: bool, backend: str = 'nccl') -> Iterator[Process]
             '--distributed_backend gloo to train on CPUs.'
         )
     process = from_environment(backend)
+    if backend == 'mpi' and not dist.is_mpi_available():
+        raise UserError(
+            '--distributed_backend mpi needs a torch that was built with MPI. Use '
+            'gloo to train on CPUs.'
+        )
     if backend == 'nccl':
         n_gpus = torch.cuda.device_count()
         if process.local_rank >= n_gpus:
@@ -90,7 +110,8 @@ def process_group(distributed: bool, backend: str = 'nccl') -> Iterator[Process]
         backend, rank=process.rank, world_size=process.world_size, timeout=JOIN
     )
     try:
-        _waiting_room = dist.new_group(timeout=PATIENCE)
+        # nccl would wait no longer than JOIN at the first barrier of the group
+        _waiting_room = dist.new_group(backend='gloo', timeout=PATIENCE)
         yield process
     except RuntimeError as error:
         if any(words in str(error) for words in GONE):
@@ -116,5 +137,9 @@ def from_environment(backend: str) -> Process:
         raise UserError(
             f'-d trains with several processes, but {error.args[0]} is not set. '
             f'Start with: {starter} ... sevennet-mf train input.yaml -d'
+        ) from None
+    except ValueError as error:
+        raise UserError(
+            f'{names} of the environment must be numbers: {error}.'
         ) from None
     return Process(rank, local_rank, world_size, backend)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -229,7 +230,7 @@ class Fit:
             done = (self.state.epoch - 1) * n_steps + self.state.step
             if must_stop or (stop and not self.process.distributed):
                 self._stop(stop)
-            if done % every == 0 and self.state.step < n_steps:
+            if done % every == 0:
                 self.write_resumable(in_epoch=True)
         sampler.start_at(0)
 
@@ -275,6 +276,11 @@ class Fit:
         curve.append(epoch, lr, values)
         self._write_log(epoch, lr, values)
         metric = values[self.validation][self.target][self.best_metric]
+        if math.isnan(metric):
+            self.log.writeline(
+                f'WARNING: {self.best_metric} of {self.target} in {self.validation} '
+                'is NaN: this epoch cannot become the best.'
+            )
         trainer.scheduler_step(metric)
         is_best = metric < state.best
         if is_best:

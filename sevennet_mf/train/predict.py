@@ -17,6 +17,7 @@ from tqdm import tqdm
 from sevennet_mf.data.dataset import FidelityDataset, check_elements
 from sevennet_mf.data.estimator import N_SPECIES, Floats, Ints
 from sevennet_mf.errors import UserError, nearest, unknown
+from sevennet_mf.train.distributed import usable_device
 from sevennet_mf.train.load import UNNAMED, LoadedModel, load_model
 from sevennet_mf.train.predictions import Predictions
 
@@ -148,20 +149,6 @@ def match_fidelities(
     return tuple(names)
 
 
-def _device(name: str | torch.device) -> torch.device:
-    if name == 'auto':
-        name = 'cuda' if torch.cuda.is_available() else 'cpu'
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0].rstrip('.')
-        raise UserError(
-            f'device {str(name)!r} cannot be used: {reason}. Use cpu.'
-        ) from None
-    return device
-
-
 def _run(
     model: AtomGraphSequential,
     dataset: FidelityDataset,
@@ -170,7 +157,7 @@ def _run(
     device: str | torch.device,
     progress: bool,
 ) -> list[dict[str, Any]]:
-    where = _device(device)
+    where = usable_device(device)
     own = fidelities_of(model)
     loader = DataLoader(dataset, batch_size=batch_size, shuffle=False)
     was_training, was_batch = model.training, model.is_batch_data

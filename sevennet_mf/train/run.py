@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,7 @@ def train(
     log = Logger()
     log.timer_start('total')
     check_folder(working_dir)
+    process.device(config[KEY.DEVICE])  # fails before anything is read
     saved = None
     if resume:
         path = os.path.join(working_dir, checkpoint.RESUME_FILE)
@@ -60,6 +62,12 @@ def train(
         fit.resume(saved)
     elif start is not None:
         fit.state.epoch = start.load_into(fit.trainer, config[KEY.EPOCH]) + 1
+    if saved is None and process.rank == 0:
+        moved = checkpoint.set_aside(working_dir)
+        if moved:
+            message = f'checkpoints of an earlier run are now in {moved}'
+            log.writeline(message)
+            warnings.warn(message, UserWarning, stacklevel=2)
     fit.run()
     if process.rank == 0:
         from sevennet_mf.train import finish  # matplotlib, for this process only
@@ -107,7 +115,8 @@ def prepare_data(
         sets, float(config.get(KEY.RATIO) or 0.0), config[KEY.RANDOM_SEED]
     )
     if start is not None:
-        shift, report = start.references(), {}
+        shift, report = start.references(), start.reference_report()
+        setup.warn_of_zeros(config, sets, shift)
     else:
         references = setup.fit(config, sets)
         setup.check_determined(config, sets, references)
@@ -146,12 +155,13 @@ def prepare_fit(
     losses = losses_from(
         config, names, sampler.draw_probability, _labelled(train_set, len(names))
     )
+    on_gpu = process.device(config[KEY.DEVICE]).type == 'cuda'
     trainer = FidelityTrainer(model, losses, config, process)
     workers = int(config.get(KEY.NUM_WORKERS) or 0)
     loaded = {
         setup.TRAIN: DataSet(
             train_set,
-            make_loader(train_set, sampler, workers),
+            make_loader(train_set, sampler, workers, on_gpu),
             fidelities_of(train_set, names),
             probe=eval_loader(_a_few(train_set), config[KEY.BATCH_SIZE]),
         )

@@ -38,8 +38,14 @@ def split_training_set(sets: Sets, ratio: float, seed: int) -> Sets:
 
     This is the host's `data_divide_ratio`, by fidelity.
     """
-    if ratio <= 0 or any(is_validation(name) for name in sets):
+    if ratio <= 0:
         return sets
+    given = [name for name in sets if is_validation(name)]
+    if given:
+        raise UserError(
+            f'data.data_divide_ratio: {ratio} and load_{given[0]}_path both give a '
+            'validation set. Remove one of them.'
+        )
     train, valid = random_split(sets[TRAIN], ratio, seed)
     if len(valid) == 0:
         raise UserError(
@@ -132,6 +138,25 @@ def check_determined(config: Config, sets: Sets, references: References) -> None
             )
 
 
+def warn_of_zeros(config: Config, sets: Sets, shift: np.ndarray) -> None:
+    """Warn of elements of the data that a checkpoint has no energy for.
+
+    shift: (n_fidelities, 119) eV. SevenNet writes 0 for an element that one
+    modality's data lacked, as for Yb at r2SCAN in 7net-MF-0.
+    """
+    names = fidelity_names(config)
+    known = (shift != 0).any(axis=0)
+    for z in present_elements(sets):
+        for name in (n for n, row in zip(names, shift, strict=True) if not row[z]):
+            if known[z]:
+                message = (
+                    f'train.continue: the checkpoint has no reference energy of '
+                    f'{chemical_symbols[z]} at {name!r}: not determined.'
+                )
+                Logger().writeline(f'WARNING: {message}')
+                warnings.warn(message, UserWarning, stacklevel=2)
+
+
 def set_statistics(
     config: Config, train: FidelityDataset, shift: np.ndarray
 ) -> None:
@@ -161,7 +186,10 @@ def set_statistics(
 
 def _scale(train: FidelityDataset, statistic: str, fidelity: int | None) -> float:
     """The energy scale in eV; where there are no forces, the energies' spread."""
-    value = train.force_rms(fidelity) if statistic == 'force_rms' else float('nan')
-    if not value > 0:
-        value = train.residual_energy_std(fidelity)
-    return float(value) if value > 0 else 1.0  # one structure has no spread
+    candidates = [train.residual_energy_std(fidelity)]
+    if statistic == 'force_rms':
+        # a fidelity without forces takes the others' scale: the spread of its
+        # energies is another quantity, and would make it start far from them
+        candidates = [train.force_rms(fidelity), train.force_rms(None), *candidates]
+    # one structure has no spread
+    return next((float(value) for value in candidates if value > 0), 1.0)

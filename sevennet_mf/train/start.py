@@ -47,6 +47,7 @@ class Start:
         # the model's rather than the file's, whose layout may be an old version's
         self.weights = loaded.model.state_dict()
         self._check(config)
+        self._refuse_ignored(config)
         for name in TAKEN_OVER:
             if self.config.get(name) is not None:
                 config[name] = self.config[name]
@@ -107,6 +108,32 @@ class Start:
         for z, column in self.config[KEY.TYPE_MAP].items():
             full[:, z] = shift[:, column]
         return full
+
+    def reference_report(self) -> dict[str, Any]:
+        """What the checkpoint's provenance says of its reference energies."""
+        return dict(
+            (self.config.get(keys.PROVENANCE) or {}).get('reference_energies') or {}
+        )
+
+    def _refuse_ignored(self, config: dict[str, Any]) -> None:
+        """UserError for what the checkpoint brings along and the YAML gives too."""
+        given = {
+            'data.fidelity.reference_energies': isinstance(
+                config[keys.FIDELITY_DATA]['reference_energies'], dict
+            ),
+            'data.scale': not isinstance(config[KEY.SCALE], str),
+            'model.conv_denominator': not isinstance(
+                config[KEY.CONV_DENOMINATOR], str
+            ),
+            'model.chemical_species': config[KEY.TYPE_MAP]
+            not in ('auto', self.config[KEY.TYPE_MAP]),
+        }
+        for name, is_given in given.items():
+            if is_given:
+                raise UserError(
+                    f'{name} comes from {self.path} when training continues from '
+                    'it. Take it out of the YAML.'
+                )
 
     def load_into(self, trainer: FidelityTrainer, last_epoch: int) -> int:
         """Load weights and, as the YAML says, the rest; return the epoch reached.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import sevenn._keys as KEY
@@ -49,6 +50,7 @@ class FidelityTrainer(Trainer):
         process: Process,
     ) -> None:
         optimizer, scheduler = _classes(config)
+        device = process.device(config[KEY.DEVICE])
         try:
             super().__init__(
                 model,
@@ -57,7 +59,7 @@ class FidelityTrainer(Trainer):
                 config.get(KEY.OPTIM_PARAM) or {},
                 scheduler,
                 _scheduler_arguments(config),
-                device=process.device(config[KEY.DEVICE]),
+                device=device,
             )
         except (TypeError, ValueError) as error:
             raise UserError(
@@ -75,7 +77,9 @@ class FidelityTrainer(Trainer):
         if self.distributed:
             on_gpu = self.device.type == 'cuda'
             self.model = DDP(
-                self.module, device_ids=[self.device] if on_gpu else None
+                self.module,
+                device_ids=[self.device] if on_gpu else None,
+                broadcast_buffers=False,  # all of them are constants
             )
 
     def step(self, batch: Any, stop: bool = False) -> tuple[Any, bool]:
@@ -100,9 +104,31 @@ class FidelityTrainer(Trainer):
                 else output[keys.STRUCTURE_INDEX].cpu().tolist()
             )
         loss.backward()
+        gradients = [p.grad for p in self.module.parameters() if p.grad is not None]
+        if not torch.isfinite(torch.nn.utils.get_total_norm(gradients)):
+            raise BadLoss(output[keys.STRUCTURE_INDEX].cpu().tolist())
         drop_absent_gradients(self.module, present.tolist())
-        self.optimizer.step()
+        with self._absent_rows_kept(present):
+            self.optimizer.step()
         return output, stop
+
+    @contextmanager
+    def _absent_rows_kept(self, present: torch.Tensor) -> Iterator[None]:
+        """Leave shift and scale of absent fidelities as they are.
+
+        They are rows of one Parameter, which Adam moves as a whole.
+        """
+        rescale = self.module._modules['rescale_atomic_energy']
+        rows = (~present).nonzero().flatten().to(self.device)
+        kept = [
+            (p, p.detach()[rows].clone())
+            for p in (rescale.shift, rescale.scale)
+            if p.requires_grad and p.dim() == 2 and len(rows)
+        ]
+        yield
+        with torch.no_grad():
+            for parameter, before in kept:
+                parameter[rows] = before
 
     def _present(self, batch: Any) -> torch.Tensor:
         """Which fidelities the processes' joint batch has, (n_fidelities,) bool."""
@@ -123,34 +149,45 @@ class FidelityTrainer(Trainer):
         self.module.eval()
         for batch in loader:
             batch = batch.to(self.device, non_blocking=True)
-            self._record_theta(batch, recorder)
-            recorder.update(self.module(batch))
+            common = self._common_energy(batch)
+            output = self.module(batch)
+            self._record_theta(output, common, recorder)
+            recorder.update(output)
         self.module.train()
 
     def probe_theta(self, loader: Iterable, recorder: SetRecorder) -> None:
         """Record theta_T's part of the energies alone, without forces."""
         self.module.eval()
-        for batch in loader:
-            self._record_theta(batch.to(self.device), recorder)
+        with torch.no_grad():
+            for batch in loader:
+                batch = batch.to(self.device)
+                common = self._common_energy(batch)
+                self._record_theta(self._energy(batch), common, recorder)
         self.module.train()
 
     @torch.no_grad()
-    def _record_theta(self, batch: Any, recorder: SetRecorder) -> None:
+    def _common_energy(self, batch: Any) -> torch.Tensor | None:
+        """Energies of the common potential, (n_graphs,) eV; None for one."""
         if self.n_fidelities < 2:
-            return
-        own = self._energy(batch.clone())
+            return None
         with common_potential(self.module):
-            common = self._energy(batch.clone())
-        recorder.update_theta(batch, (own - common) / batch[KEY.NUM_ATOMS])
+            return self._energy(batch.clone())[KEY.PRED_TOTAL_ENERGY]
 
-    def _energy(self, batch: Any) -> torch.Tensor:
-        """Energies without forces, (n_graphs,) eV."""
+    def _record_theta(
+        self, output: Any, common: torch.Tensor | None, recorder: SetRecorder
+    ) -> None:
+        if common is not None:
+            own = output[KEY.PRED_TOTAL_ENERGY].detach()
+            recorder.update_theta(output, (own - common) / output[KEY.NUM_ATOMS])
+
+    def _energy(self, batch: Any) -> Any:
+        """The model's output but for forces and stress."""
         data = self.module._preprocess(batch)
         for name, layer in self.module.named_children():
             if name == 'force_output':
                 break
             data = layer(data)
-        return data[KEY.PRED_TOTAL_ENERGY]
+        return data
 
     def scheduler_step(self, metric: float | None = None) -> None:
         """As the host's; `metric` is what ReduceLROnPlateau looks at."""

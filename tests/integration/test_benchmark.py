@@ -53,9 +53,10 @@ def test_every_task_of_every_variant_is_timed(
         found.setdefault(row['task'], []).append(row['variant'])
         for clock in ('cpu', 'wall'):
             times = row[clock]
-            assert times['median_ms'] > 0
+            assert len(times['rounds_ms']) == result['rounds']
+            assert min(times['rounds_ms']) <= times['median_ms']
+            assert min(times['rounds_ms']) > 0
             for over in (times['over_host'], times['over_modality']):
-                # two rounds: the interval ends at the two ratios, or is wider
                 assert 0 < over['low'] <= over['ratio'] <= over['high']
     assert found == {
         'training step': HOST + OURS,

@@ -123,7 +123,7 @@ def test_blocks_that_name_a_layer(key: str, block: Any, wanted: str) -> None:
          'continue.checkpoint must be a file or a pretrained model, got None.'),
         ({'checkpoint': False}, 'must be a file or a pretrained model, got False.'),
         ({'checkpoint': 'nowhere.pth'},
-         'no such file, nor a pretrained model: nowhere.pth.'),
+         'no such file: nowhere.pth.'),
         ({'checkpoint': '7net-0', 'reset_epoch': 'no'},
          "continue.reset_epoch must be true or false, got 'no'."),
         # the host's replay training (trap 13)

@@ -21,7 +21,7 @@ def group(monkeypatch: pytest.MonkeyPatch) -> list[tuple]:
         calls.append((backend, rank, world_size))
 
     monkeypatch.setattr(dist, 'init_process_group', start)
-    monkeypatch.setattr(dist, 'new_group', lambda timeout: None)
+    monkeypatch.setattr(dist, 'new_group', lambda timeout, backend: None)
     end = ('end',)
     monkeypatch.setattr(dist, 'destroy_process_group', lambda: calls.append(end))
     for name, value in TORCHRUN.items():
@@ -66,6 +66,12 @@ def test_mpis_own_variables(
 ) -> None:
     for name, value in (('RANK', '3'), ('LOCAL_RANK', '1'), ('SIZE', '4')):
         monkeypatch.setenv(f'OMPI_COMM_WORLD_{name}', value)
+    with (
+        pytest.raises(UserError, match='torch that was built with MPI'),
+        process_group(True, 'mpi'),
+    ):
+        pass
+    monkeypatch.setattr(dist, 'is_mpi_available', lambda: True)
     with process_group(True, 'mpi') as process:
         assert (process.rank, process.local_rank, process.world_size) == (3, 1, 4)
         assert process.device('cpu') == torch.device('cpu')

@@ -1,21 +1,18 @@
 """Checkpoints by path or by name, and what is no checkpoint."""
 
-import os
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sevenn
-import sevenn._const as const
 import sevenn._keys as KEY
 import torch
 from helpers import model_config, save_checkpoint, trained
 
 from sevennet_mf import host, keys
 from sevennet_mf.errors import UserError
-from sevennet_mf.train import load
-from sevennet_mf.train.load import find_checkpoint, load_model, read_checkpoint
+from sevennet_mf.train.load import load_model, read_checkpoint
 
 
 @pytest.fixture(scope='module')
@@ -65,36 +62,6 @@ def test_single_fidelity_is_named_by_its_provenance(tmp_path: Path) -> None:
     config[keys.PROVENANCE] = {'fidelities': ['pbe']}
     path = save_checkpoint(tmp_path / 'c.pth', model, config)
     assert load_model(str(path)).fidelities == ('pbe',)
-
-
-def test_every_pretrained_name_is_the_hosts() -> None:
-    from sevenn.util import get_available_pretrained_models
-
-    assert set(get_available_pretrained_models()) <= set(load.PRETRAINED)
-    for constant in load.PRETRAINED.values():
-        assert isinstance(getattr(const, constant), str)
-
-
-def test_nothing_is_downloaded(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(load, 'CACHE', str(tmp_path))
-    with pytest.raises(UserError, match='7net-omni is not on this machine'):
-        find_checkpoint('7net-omni')
-    there = const.SEVENNET_omni.replace(const._prefix, str(tmp_path))
-    os.makedirs(os.path.dirname(there))
-    Path(there).touch()
-    assert find_checkpoint('7net-omni') == there  # the host's own download
-
-
-def test_unknown_names(tmp_path: Path) -> None:
-    (tmp_path / 'checkpoint_best.pth').touch()
-    with pytest.raises(UserError, match="no such file.*mean 'checkpoint_best"):
-        find_checkpoint(str(tmp_path / 'checkpoint_bset.pth'))
-    with pytest.raises(UserError, match="no such file.*'7net-mf-0'"):
-        find_checkpoint('7net-mf')
-    with pytest.raises(UserError, match='is a folder'):
-        find_checkpoint(str(tmp_path))
 
 
 def bad_files(content: dict[str, Any], folder: Path) -> dict[str, Path]:
