@@ -61,6 +61,13 @@ def _train_as_host(args: argparse.Namespace, sections: dict[str, Any]) -> None:
 
 
 def _train_fidelities(args: argparse.Namespace, sections: dict[str, Any]) -> None:
+    from sevennet_mf.train.interrupt import remembered
+
+    with remembered():
+        _train_here(args, sections)
+
+
+def _train_here(args: argparse.Namespace, sections: dict[str, Any]) -> None:
     import sevenn._keys as KEY
     import torch
 

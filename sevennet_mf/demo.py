@@ -149,7 +149,10 @@ def _raise_failures(running: Running) -> None:
 def _failure(job: Job, errors: IO[str]) -> str:
     errors.seek(0)
     said = errors.read().strip().splitlines() or ['no message']
-    return f'training {job.yaml} failed: {said[-1]}'
+    return (
+        f'training {job.yaml} failed: {said[-1]} (if the example has changed, '
+        'delete the output folder to start anew)'
+    )
 
 
 def _epochs(work: Path) -> int:

@@ -9,11 +9,39 @@ from contextlib import contextmanager
 from typing import Any
 
 
+class Lost:
+    """A Ctrl-C before the first step that a library may have swallowed."""
+
+    name = ''
+
+
+@contextmanager
+def remembered() -> Iterator[None]:
+    """Within, Ctrl-C interrupts as ever, and training will know that it came.
+
+    Libraries catch KeyboardInterrupt in places, as while they are imported.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(number: int, frame: Any) -> None:
+        Lost.name = signal.Signals(number).name
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        yield
+    finally:
+        Lost.name = ''
+        signal.signal(signal.SIGINT, before)
+
+
 class StopRequest:
     """Set by SIGTERM or Ctrl-C; a second Ctrl-C interrupts at once."""
 
     def __init__(self) -> None:
-        self.name = ''
+        self.name = Lost.name
 
     def __bool__(self) -> bool:
         return bool(self.name)

@@ -181,7 +181,7 @@ def test_cached_fidelity_that_is_no_longer_known(
     config[keys.FIDELITY_DATA]['key'] = 'method'
     assert len(build_datasets(config, tmp_path)['trainset']) == 13
     config[KEY.MODAL_MAP] = {'pbe': 0, 'r2SCAN': 1}
-    message = r"valid\.extxyz:0: its fidelity .*'r2SCAN'\], got 'r2scan'\. Correct"
+    message = r"valid\.extxyz:0: its fidelity .*'r2SCAN'\], got 'r2scan'\. Did you"
     with pytest.raises(UserError, match=message):
         build_datasets(config, tmp_path)
 

@@ -529,3 +529,17 @@ def test_wrong_labels_are_explained(
     ]))
     with pytest.raises(UserError, match="structure 0 of .*'r2scan' is paired"):
         fit(nitrides, wrong)
+
+
+def test_one_paired_label_settles_it_beside_isolated_atoms() -> None:
+    """Atoms fit no line with compounds; that says nothing about paired labels."""
+    atoms = compositions('Ga', 'In', 'N', 'GaN', 'InN', 'Ga2N2')
+    energy = np.array([-0.3, -0.3, -3.1, -11.6, -10.1, -23.2])
+    base = Labels(atoms, energy)
+    gan = compositions('GaN')
+    paired = Labels(gan, np.array([-24.0]), pair=np.array([3]))
+    labels = {'pbe': base, 'r2scan': paired}
+    refs = fit_references(labels, 'pbe', ELEMENTS)
+    assert refs.scatter['pbe']['fit'] > 0.5  # the case that matters
+    assert refs.determined(gan, 'r2scan').all()
+    assert not refs.determined(compositions('InN'), 'r2scan').any()

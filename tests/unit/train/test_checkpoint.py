@@ -190,3 +190,19 @@ def test_weights_alone_cannot_be_resumed(tmp_path: Path) -> None:
         checkpoint.load_training_state(path)
     checkpoint.save(path, {**CONTENT, keys.TRAINING_STATE: {'state': {}}})
     assert checkpoint.load_training_state(path)['epoch'] == 3
+
+
+def test_an_earlier_runs_checkpoints_are_moved_not_lost(tmp_path: Path) -> None:
+    names = ('checkpoint_0.pth', 'checkpoint_best.pth', 'checkpoint_resume.pth')
+    for name in names:
+        (tmp_path / name).write_text(name)
+    (tmp_path / 'checkpoint_of_mine.pth').write_text('not of training')
+    (tmp_path / '.abc.part').write_text('half of one')
+    place = Path(checkpoint.set_aside(str(tmp_path)))
+    assert place == tmp_path / 'earlier_1'
+    assert {p.name: p.read_text() for p in place.iterdir()} == {n: n for n in names}
+    left = {p.name for p in tmp_path.iterdir()}
+    assert left == {'checkpoint_of_mine.pth', 'earlier_1'}
+    assert checkpoint.set_aside(str(tmp_path)) == ''
+    (tmp_path / names[1]).write_text('second')
+    assert checkpoint.set_aside(str(tmp_path)).endswith('earlier_2')

@@ -31,6 +31,7 @@ from train_helpers import (
     yaml_of,
 )
 
+from sevennet_mf import keys
 from sevennet_mf.errors import TrainingStopped, UserError
 from sevennet_mf.train import checkpoint, run
 from sevennet_mf.train.distributed import Process
@@ -299,3 +300,28 @@ def test_files_that_cannot_be_continued(tmp_path: Path, ours: Path) -> None:
     torch.save(content, tmp_path / 'new.pth')
     with pytest.raises(UserError, match='newer than the installed'):
         going_on(tmp_path / 'new.pth', tmp_path)
+
+
+@pytest.mark.parametrize(
+    ('kwargs', 'name'),
+    [
+        ({'data': {'scale': 5.0}}, 'data.scale'),
+        ({'model': {'conv_denominator': 20.0}}, 'model.conv_denominator'),
+        ({'model': {'chemical_species': ['Ga', 'In', 'N', 'O']}}, 'species'),
+        (
+            {'fidelity': {'data': {'reference_energies': {'r2scan': {'In': -7.0}}}}},
+            'data.fidelity.reference_energies',
+        ),
+    ],
+)
+def test_what_the_checkpoint_brings_is_not_ignored_in_the_yaml(
+    ours: Path, tmp_path: Path, kwargs: dict[str, Any], name: str
+) -> None:
+    with pytest.raises(UserError, match=f'{name} comes from .*Take it out'):
+        going_on(ours, tmp_path, **kwargs)
+
+
+def test_provenance_of_references_is_kept(ours: Path, tmp_path: Path) -> None:
+    before = load_model(str(ours)).provenance['reference_energies']
+    fit = going_on(ours, tmp_path)
+    assert fit.config[keys.PROVENANCE]['reference_energies'] == before

@@ -148,6 +148,40 @@ def test_adam_leaves_an_absent_fidelity_alone(tmp_path: Path, encoding: str) -> 
     assert not all(torch.equal(a, b) for a, b in zip(own, now, strict=True))
 
 
+def test_adam_leaves_an_absent_fidelitys_shift_and_scale_alone(
+    tmp_path: Path,
+) -> None:
+    """Trap 22 again: they are rows of one Parameter."""
+    sections = yaml_of(
+        model={'train_shift_scale': True},
+        fidelity={'model': {'scale': 'per_fidelity'}},
+    )
+    fit = fit_of(sections, tmp_path)
+    for _ in range(3):
+        step(fit, [0, 1, 6, 7])
+    rescale = fit.trainer.module._modules['rescale_atomic_energy']
+    before = [p.detach().clone() for p in (rescale.shift, rescale.scale)]
+    assert before[0][1].any()  # it has learnt, so that there is momentum
+    step(fit, [0, 1])
+    for old, now in zip(before, (rescale.shift, rescale.scale), strict=True):
+        assert torch.equal(old[1], now[1])
+        assert not torch.equal(old[0], now[0])
+
+
+def test_a_gradient_that_is_not_finite_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit = fit_of(yaml_of(), tmp_path)
+    before = weights(fit)
+    first = next(p for p in fit.trainer.module.parameters() if p.requires_grad)
+    hook = first.register_hook(lambda grad: grad * float('nan'))
+    with pytest.raises(BadLoss) as stopped:
+        step(fit, [0, 6])
+    hook.remove()
+    assert stopped.value.structures == [0, 6]
+    assert same(before, weights(fit))
+
+
 def test_weight_decay_spares_an_absent_fidelity(tmp_path: Path) -> None:
     param = {'optimizer': 'adamw', 'optim_param': {'lr': 0.1, 'weight_decay': 1.0}}
     fit = fit_of(yaml_of(**param), tmp_path)

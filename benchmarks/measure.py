@@ -1,0 +1,171 @@
+"""Times and memory of one step, and ratios of times taken in turn."""
+
+from __future__ import annotations
+
+import gc
+import random
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from variants import Case, Variant
+
+TRAIN, TRAINER, INFERENCE = 'training step', "trainer's step", 'inference'
+TASKS = (TRAIN, TRAINER, INFERENCE)
+CLOCKS: dict[str, Callable[[], float]] = {
+    'cpu': time.process_time,
+    'wall': time.perf_counter,
+}
+# TorchScript, which e3nn compiles, settles within the first calls
+WARM_UP = 3
+RESAMPLED = 2000
+
+
+def _now(device: torch.device) -> np.ndarray:
+    if device.type == 'cuda':
+        torch.cuda.synchronize(device)
+    return np.array([clock() for clock in CLOCKS.values()])
+
+
+def training_step(variant: Variant, case: Case) -> np.ndarray:
+    """Time one turn of the loop in the host's own Trainer, by clock."""
+    took = np.zeros(len(CLOCKS))
+
+    # the loop asks for the next batch as soon as its step is done, so that what
+    # the host does once per epoch does not count
+    def one() -> Iterator[Any]:
+        batch = case.batch()
+        start = _now(case.device)
+        yield batch
+        took[:] = _now(case.device) - start
+
+    variant.trainer.run_one_epoch(one(), is_train=True)
+    return took
+
+
+def trainer_step(variant: Variant, case: Case) -> np.ndarray:
+    """Time FidelityTrainer.step(): what training with sevennet_mf costs."""
+    assert variant.own_trainer is not None
+    variant.model.train()
+    batch = case.batch()
+    start = _now(case.device)
+    variant.own_trainer.step(batch)
+    return _now(case.device) - start
+
+
+def inference(variant: Variant, case: Case) -> np.ndarray:
+    """Time energies, forces and stresses of the batch."""
+    variant.model.eval()
+    batch = case.batch()
+    start = _now(case.device)
+    variant.model(batch)
+    return _now(case.device) - start
+
+
+RUN = {TRAIN: training_step, TRAINER: trainer_step, INFERENCE: inference}
+
+
+@dataclass
+class Times:
+    """The times of one task of one variant, round by round."""
+
+    task: str
+    variant: str
+    seconds: list[np.ndarray] = field(default_factory=list)  # (n_clocks,) each
+
+    def by_clock(self, clock: str) -> np.ndarray:
+        """(n_rounds,) seconds."""
+        return np.array(self.seconds)[:, list(CLOCKS).index(clock)]
+
+
+def take_turns(
+    case: Case, variants: dict[str, Variant], rounds: int, tick: Callable[[], None]
+) -> list[Times]:
+    """Run every task of every variant once per round, each round in another order.
+
+    What else the machine does then falls on all alike. `tick` is called after
+    each round, the first ones not counted.
+    """
+    jobs = [
+        Times(task, name)
+        for task in TASKS
+        for name, variant in variants.items()
+        if task != TRAINER or variant.own_trainer is not None
+    ]
+    order = random.Random(0)
+    collecting = gc.isenabled()
+    try:
+        for number in range(-WARM_UP, rounds):
+            gc.collect()
+            gc.disable()
+            for job in order.sample(jobs, len(jobs)):
+                took = RUN[job.task](variants[job.variant], case)
+                if number >= 0:
+                    job.seconds.append(took)
+            tick()
+    finally:
+        if collecting:
+            gc.enable()
+    return jobs
+
+
+def ratio(above: np.ndarray, below: np.ndarray) -> dict[str, float]:
+    """The ratio of medians and its 95 % interval, by drawing rounds again.
+
+    above, below: (n_rounds,), taken in the same rounds.
+    """
+    draws = np.random.default_rng(0).integers(
+        len(above), size=(RESAMPLED, len(above))
+    )
+    drawn = np.median(above[draws], axis=1) / np.median(below[draws], axis=1)
+    low, high = np.quantile(drawn, (0.025, 0.975))
+    return {
+        'ratio': float(np.median(above) / np.median(below)),
+        'low': float(low),
+        'high': float(high),
+    }
+
+
+def _resident(which: str) -> int:
+    """VmRSS (now) or VmHWM (largest so far) of this process, bytes.
+
+    getrusage() would not do: its maximum survives exec(), so that a child starts
+    with that of its parent.
+    """
+    for line in Path('/proc/self/status').read_text().splitlines():
+        if line.startswith(f'{which}:'):
+            return int(line.split()[1]) * 1024
+    raise OSError(f'/proc/self/status has no {which}')
+
+
+def _peak(architecture: str, name: str, size: int, device: str, threads: int) -> int:
+    torch.set_num_threads(threads)
+    case = Case(architecture, size, device)
+    before = _resident('VmRSS')
+    variant = case.variant(name)
+    step = trainer_step if variant.own_trainer else training_step
+    for _ in range(WARM_UP):
+        step(variant, case)
+    if device.startswith('cuda'):
+        return int(torch.cuda.max_memory_allocated(device))
+    return _resident('VmHWM') - before
+
+
+def peak_memory(
+    architecture: str, name: str, size: int, device: str, threads: int
+) -> int:
+    """Bytes that a model and a few of its training steps take at the most.
+
+    In a process of its own. On a CPU: resident memory beyond that before the model
+    was built; on a GPU: the most that torch had allocated.
+    """
+    context = get_context('forkserver')
+    context.set_forkserver_preload(['sevenn.train.trainer', 'sevennet_mf.train.run'])
+    with ProcessPoolExecutor(1, context) as pool:
+        return pool.submit(_peak, architecture, name, size, device, threads).result()
