@@ -7,6 +7,7 @@ shared.
 from __future__ import annotations
 
 import copy
+import re
 import warnings
 from typing import Any
 
@@ -89,8 +90,13 @@ def train(section: Config, order: list[str]) -> Config:
     if isinstance(section.get(KEY.CONTINUE), dict):
         section[KEY.CONTINUE] = dict(section[KEY.CONTINUE])
         host_checks.continue_from(section[KEY.CONTINUE])
-    if section.get(KEY.DEVICE) == 'auto':
-        section.pop(KEY.DEVICE)
+    device = section.get(KEY.DEVICE, 'auto')
+    if not re.fullmatch(r'auto|cpu|mps|cuda(:\d+)?', str(device)):
+        raise UserError(
+            f'train.device must be auto, cpu, cuda or cuda:<number>, got {device!r}.'
+        )
+    if device == 'auto':
+        section.pop(KEY.DEVICE, None)
     config = _init(parse_input.init_train_config, section, 'train')
     config[KEY.USE_MODALITY] = len(order) > 1
     return config
@@ -116,6 +122,11 @@ def data(
                 f'data.{name} has no meaning beside a `fidelity` block. Remove it; '
                 'an entry of load_trainset_path takes `index` and `format`.'
             )
+    ratio = section.get(KEY.RATIO, 0.0)
+    if not 0 <= float(ratio) < 1:
+        raise UserError(
+            f'data.{KEY.RATIO} must be at least 0 and below 1, got {ratio!r}.'
+        )
     scale = section.get(KEY.SCALE, SCALES[0])
     if isinstance(scale, str) and scale not in SCALES:
         raise UserError(

@@ -53,18 +53,27 @@ def load_yaml(filename: str) -> Config:
         with open(filename, encoding='utf-8') as stream:
             sections = yaml.load(stream, Loader=_Loader)
     except FileNotFoundError:
-        raise UserError(f'no such file: {filename}') from None
+        raise UserError(f'no such file: {filename}.{_near(filename)}') from None
+    except IsADirectoryError:
+        raise UserError(f'{filename} is a folder; give a YAML file in it.') from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f'{filename} cannot be read: {error}') from None
     except yaml.YAMLError as error:
         reason = ' '.join(str(error).split())
         raise UserError(f'{filename} is not valid YAML: {reason}') from None
     if not isinstance(sections, dict):
+        what = 'is empty' if sections is None else 'has none'
         raise UserError(
-            f'{filename} must have the sections model, train and data; it holds '
-            f'{type(sections).__name__}.'
+            f'{filename} must have the sections model, train and data; it {what}.'
         )
     return sections
+
+
+def _near(path: str) -> str:
+    """The hint that names the file beside `path` which was meant, or ''."""
+    folder = os.path.dirname(path) or '.'
+    here = os.listdir(folder) if os.path.isdir(folder) else []
+    return nearest(os.path.basename(path), here)
 
 
 def has_fidelity(sections: Config) -> bool:
@@ -94,6 +103,9 @@ def from_sections(sections: Config) -> tuple[Config, Config, Config]:
     for name in SECTIONS:
         if not isinstance(sections.setdefault(name, {}), dict):
             raise UserError(f'section {name} must be a block of keys.')
+    for name, value in _load_paths(sections['data']).items():
+        if value is None:  # `load_validset_path: null` is none
+            del sections['data'][name]
     _refuse_host_modality(sections)
     blocks: dict[str, Any] = {
         'model': validate(
@@ -174,11 +186,10 @@ def _expand(pattern: str, where: str) -> list[str]:
     for part in parts:
         matches = sorted(glob.glob(part)) if glob.has_magic(part) else [part]
         files = [m for m in matches if os.path.isfile(m)]
+        if not files and os.path.isdir(part):
+            raise UserError(f'{where}: {part!r} is a folder; name files in it.')
         if not files:
-            folder = os.path.dirname(part) or '.'
-            here = os.listdir(folder) if os.path.isdir(folder) else []
-            hint = nearest(os.path.basename(part), here)
-            raise UserError(f'{where}: no such file: {part}.{hint}')
+            raise UserError(f'{where}: no such file: {part}.{_near(part)}')
         found += files
     return found
 

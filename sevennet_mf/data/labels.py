@@ -94,7 +94,10 @@ def check(labels: Labels, n_atoms: int, where: str) -> None:
         remedy = 'Correct it, or leave forces out with `force_key: null`.'
         _check_size(labels.forces, MAX_FORCE, 'force', 'eV/Å', where, remedy)
     if labels.stress is not None:
-        remedy = 'Correct it, or leave stress out with `stress_key: null`.'
+        remedy = (
+            'Files hold eV/Å^3, not kbar or GPa. Correct it, or leave stress out '
+            'with `stress_key: null`.'
+        )
         kbar = labels.stress * KBAR
         _check_size(kbar, MAX_STRESS, 'stress', 'kbar', where, remedy)
 

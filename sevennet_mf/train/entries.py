@@ -91,7 +91,7 @@ def with_fidelity(
     if predict_as is None and len(loaded.fidelities) > 1:
         raise UserError(
             f'{entry["file"][0]}: its fidelity is not named, and {loaded.path} has '
-            f'{list(loaded.fidelities)}. Name the fidelity of the labels.'
+            f'{list(loaded.fidelities)}. Name the fidelity of the labels (-f).'
         )
     return {**entry, 'fidelity': predict_as or loaded.fidelities[0]}
 

@@ -66,6 +66,8 @@ def evaluate(
     at this fidelity of the model. Files: errors.csv, per_structure.csv,
     parity_<fidelity>.png. Raises UserError for whatever cannot be used or written.
     """
+    if batch_size < 1:
+        raise UserError(f'--batch_size must be 1 or more, got {batch_size}.')
     _make_folder(output_dir)  # before the work, not after it
     loaded = load_model(checkpoint)
     names: list[str] = []

@@ -29,23 +29,23 @@ def draw(fit: Fit) -> list[str]:
     best = fit.path(checkpoint.BEST_FILE)
     if os.path.isfile(best):
         loaded = load_model(best)
-        for fidelity, dataset in _shown(fit).items():
+        for fidelity, (name, dataset) in _shown(fit).items():
             predictions = predict(
                 loaded.model, dataset, device=str(fit.trainer.device)
             )
             paths += plots.parity(
-                predictions, loaded.fidelities, fit.path(''), only=fidelity
+                predictions, loaded.fidelities, fit.path(''), fidelity, name
             )
     log.writeline(f'Pictures: {", ".join(os.path.basename(p) for p in paths)}')
     return paths
 
 
-def _shown(fit: Fit) -> dict[str, FidelityDataset]:
-    """For each fidelity the structures its parity plot shows."""
-    chosen: dict[str, FidelityDataset] = {}
+def _shown(fit: Fit) -> dict[str, tuple[str, FidelityDataset]]:
+    """For each fidelity the set its parity plot shows, and the structures."""
+    chosen: dict[str, tuple[str, FidelityDataset]] = {}
     for name in sorted(fit.sets, key=is_validation, reverse=True):
         data = fit.sets[name]
         for fidelity in data.fidelities:
             rows = data.dataset.rows_of(fidelity)
-            chosen.setdefault(fidelity, data.dataset.subset(rows))
+            chosen.setdefault(fidelity, (name, data.dataset.subset(rows)))
     return chosen

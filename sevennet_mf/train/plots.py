@@ -85,10 +85,12 @@ def parity(
     fidelities: Sequence[str],
     path_prefix: str,
     only: str | None = None,
+    where: str = '',
 ) -> list[str]:
     """Draw prediction against label for each fidelity; return the paths.
 
-    fidelities: those to draw, and the order of their colours; only: draw this one.
+    fidelities: those to draw, and the order of their colours; only: draw this one;
+    where: the data set, for the title.
     Writes `<path_prefix>parity_<fidelity>.png` with a panel each for energy
     (eV/atom, less the model's atomic reference energies), force (eV/Å) and stress
     (kbar), as far as there are labels. Raises UserError if a file cannot be written.
@@ -111,7 +113,8 @@ def parity(
             axes = figure.subplots(1, len(panels), squeeze=False)[0]
             for ax, panel in zip(axes, panels, strict=True):
                 _parity_panel(ax, *panel, colour=COLOURS[number % len(COLOURS)])
-            figure.suptitle(f'{title}: {len(rows)} structures', fontsize=11)
+            count = f'{len(rows)} structures' + (f' of {where}' if where else '')
+            figure.suptitle(f'{title}: {count}', fontsize=11)
             paths.append(f'{path_prefix}parity_{name}.png')
             save(figure, paths[-1])
     return paths

@@ -144,7 +144,7 @@ def match_fidelities(
             raise UserError(
                 f'{model} has no fidelity {name!r}, which the data is of; it has '
                 f'{list(known)}.{nearest(name, known)} Correct the name, or choose '
-                'the fidelity to predict as.'
+                'the fidelity to predict as (--predict_as).'
             )
     return tuple(names)
 

@@ -70,7 +70,7 @@ def versions() -> dict[str, str]:
 
 def report(references: References) -> list[str]:
     """Lines for the log: what each element costs at each fidelity."""
-    lines = ['Reference energies (eV), and what is not determined']
+    lines = ['Reference energies (eV)']
     for fidelity, elements in references.as_dict().items():
         cells = [
             f'{symbol} {value["energy"]:.4f}'

@@ -163,3 +163,13 @@ def test_elements_that_are_fine(species: Any) -> None:
     given = sections()
     given['model']['chemical_species'] = species
     assert inputs.from_sections(given)[0]['chemical_species']
+
+
+@pytest.mark.parametrize('ratio', [1.0, 1.5, -0.1])
+def test_a_share_of_the_training_set_is_below_one(ratio: float) -> None:
+    wanted = 'data.data_divide_ratio must be at least 0 and below 1'
+    assert wanted in message('data', data_divide_ratio=ratio)
+
+
+def test_a_device_that_is_none() -> None:
+    assert 'train.device must be auto, cpu, cuda' in message('train', device='gpu')

@@ -210,7 +210,6 @@ def test_what_the_host_refuses_is_one_line() -> None:
         lambda: model(conv_denominator='x'),
         lambda: model(self_connection_type='x'),
         lambda: host_config.train({'error_record': [['Energy', 'X']]}, ORDER),
-        lambda: host_config.train({'device': 'cpux'}, ORDER),
         lambda: data(scale={'pbe': 1.0}),
         lambda: data(mem_ratio=5),
     ):

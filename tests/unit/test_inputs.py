@@ -64,13 +64,21 @@ def test_numbers_as_people_write_them(
     assert yaml.safe_load('1e-4') == '1e-4'  # what the host keeps getting
 
 
+def test_a_file_beside_it_was_meant(tmp_path: Path) -> None:
+    (tmp_path / 'multi_fidelity.yaml').touch()
+    with pytest.raises(UserError, match="no such file.*mean 'multi_fidelity.yaml'"):
+        inputs.load_yaml(str(tmp_path / 'multi_fidelty.yaml'))
+    with pytest.raises(UserError, match='is a folder; give a YAML'):
+        inputs.load_yaml(str(tmp_path))
+
+
 @pytest.mark.parametrize(
     ('content', 'wanted'),
     [
         (b'model: [', 'is not valid YAML'),
         (b'\xff\xfe\x00', 'cannot be read'),
-        (b'- model', 'must have the sections model, train and data; it holds list'),
-        (b'', 'it holds NoneType'),
+        (b'- model', 'must have the sections model, train and data; it has none'),
+        (b'', 'it is empty'),
     ],
 )
 def test_files_that_are_no_yaml(content: bytes, wanted: str, tmp_path: Path) -> None:
@@ -85,11 +93,6 @@ def test_files_that_are_no_yaml(content: bytes, wanted: str, tmp_path: Path) -> 
 def test_no_such_file() -> None:
     with pytest.raises(UserError, match=r'no such file: nowhere\.yaml'):
         inputs.load_yaml('nowhere.yaml')
-
-
-def test_a_folder_is_no_file(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match='cannot be read'):
-        inputs.load_yaml(str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -302,7 +305,7 @@ def test_no_training_data() -> None:
     ('value', 'wanted'),
     [
         ([3], 'data.load_trainset_path[0] must be a block of keys, got 3.'),
-        (None, 'data.load_trainset_path[0].file is missing.'),
+        (None, 'data.load_trainset_path is missing: nothing to train on.'),
         ([entry('pbe'), {'fidelity': 'pbe'}],
          'data.load_trainset_path[1].file is missing.'),
         ([{'fille': 'x', 'fidelity': 'pbe'}], "Did you mean 'file'?"),
@@ -319,7 +322,7 @@ def test_entries_that_are_none(value: Any, wanted: str) -> None:
         (INGAN / 'nothing_*.extxyz', 'no such file: '),
         (INGAN / '{pbe_train,pbe_vlid}.extxyz', "Did you mean 'pbe_valid.extxyz'?"),
         ('nowhere/at/all.extxyz', 'no such file: nowhere/at/all.extxyz.'),
-        (INGAN, 'no such file: '),
+        (INGAN, 'is a folder; name files in it.'),
         (INGAN / '{pbe', 'a brace is not closed in'),
     ],
 )
@@ -328,6 +331,11 @@ def test_no_such_data_file(file: Any, wanted: str) -> None:
     text = message(with_data(load_validset_path=listed))
     assert text.startswith('data.load_validset_path[1]: ')
     assert wanted in text
+
+
+def test_a_set_that_is_null_is_none() -> None:
+    _, _, data = inputs.from_sections(with_data(load_validset_path=None))
+    assert 'load_validset_path' not in data
 
 
 def test_missing_fidelity() -> None:
