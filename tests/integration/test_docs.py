@@ -27,6 +27,9 @@ from helpers import registered
 
 from sevennet_mf import cli, inputs
 
+# pages train in the same folder one after another
+pytestmark = pytest.mark.filterwarnings('ignore:checkpoints of an earlier run')
+
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / 'sevennet_mf'
 PAGES = [

@@ -402,15 +402,16 @@ def test_a_full_folder(tmp_path: Path) -> None:
     yaml['train']['epoch'] = 2
     write_yaml(tmp_path / 'input.yaml', yaml)
     limit = min(map(len, before.values())) // 2
-    for more in ([], ['--resume']):
-        command = [sys.executable, '-c', LIMITED, str(limit)]
+    command = [sys.executable, '-c', LIMITED, str(limit)]
+    for more, folder in ((['--resume'], 'out'), ([], 'out/earlier_1')):
         result = run(*words, *more, command=command)
         assert result.returncode == 2, result.stderr
-        assert result.stderr.count('\n') == 1, result.stderr
-        assert re.search('checkpoint_.*.pth cannot be written', result.stderr)
-        assert 'Earlier files are untouched' in result.stderr
-        assert checkpoints(tmp_path / 'out') == before
-    assert progress_of(tmp_path / 'out') == (2, 0)
+        *warned, error = result.stderr.splitlines()
+        assert len(warned) == (folder != 'out')  # where the earlier ones are now
+        assert re.search('checkpoint_.*.pth cannot be written', error)
+        assert 'Earlier files are untouched' in error
+        assert checkpoints(tmp_path / folder) == before
+    assert progress_of(tmp_path / 'out' / 'earlier_1') == (2, 0)
 
 
 def checkpoints(folder: Path) -> dict[str, bytes]:

@@ -321,6 +321,7 @@ def assert_same_numbers(
 # ---- what is processed, and when
 
 
+@pytest.mark.filterwarnings('ignore:checkpoints of an earlier run')
 def test_a_changed_file_is_noticed_and_an_unchanged_one_kept(tmp_path: Path) -> None:
     """Trap 4: the host trains on what the first run in a folder processed."""
     yaml = plain()
