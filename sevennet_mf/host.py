@@ -90,8 +90,12 @@ def _train_v2(original: Callable) -> Callable:
         from sevennet_mf.train.run import train
 
         # the host's own program has joined the others already
-        place = ('rank', 'local_rank', 'world_size', 'ddp_backend')
-        process = Process(*(config[key] for key in place))
+        process = Process(
+            config.get('rank', 0),
+            config.get('local_rank', 0),
+            config.get('world_size', 1),
+            config.get('ddp_backend', 'nccl'),
+        )
         return train(config, working_dir, process)
 
     return train_v2

@@ -150,7 +150,7 @@ def test_the_traceback_is_for_debug_only(tmp_path: Path) -> None:
     words = ('train', tmp_path / 'no.yaml')
     plain = run(*words)
     assert plain.returncode == 2
-    assert plain.stderr == f'sevennet-mf: no such file: {tmp_path / "no.yaml"}\n'
+    assert plain.stderr == f'sevennet-mf: no such file: {tmp_path / "no.yaml"}.\n'
     debug = run(*words, '--debug')
     assert debug.returncode == 1
     assert 'Traceback (most recent call last)' in debug.stderr

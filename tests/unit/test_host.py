@@ -308,7 +308,7 @@ def test_training_goes_to_us_with_a_fidelity_only(
 
     import sevennet_mf.train.run
 
-    calls: list[tuple[str, Any]] = []
+    calls: list[tuple[Any, ...]] = []
     # the host's parameters: its signature is checked
     monkeypatch.setattr(
         sevenn.scripts.train,
@@ -318,9 +318,14 @@ def test_training_goes_to_us_with_a_fidelity_only(
     monkeypatch.setattr(
         sevennet_mf.train.run,
         'train',
-        lambda config, working_dir: calls.append(('ours', working_dir)),
+        lambda config, working_dir, process: calls.append(
+            ('ours', working_dir, process.rank, process.world_size)
+        ),
     )
+    second_of_four = {'rank': 1, 'local_rank': 1, 'world_size': 4}
     with registered():
         sevenn.scripts.train.train_v2({}, 'a')
         sevenn.scripts.train.train_v2({keys.FIDELITY_DATA: {}}, 'b')
-    assert calls == [('host', 'a'), ('ours', 'b')]
+        config = {keys.FIDELITY_DATA: {}, **second_of_four}
+        sevenn.scripts.train.train_v2(config, 'c')
+    assert calls == [('host', 'a'), ('ours', 'b', 0, 1), ('ours', 'c', 1, 4)]
