@@ -1,5 +1,6 @@
 """Keys of the YAML, of checkpoints and of graphs, with shape, dtype and unit."""
 
+from collections.abc import Mapping
 from typing import Final
 
 # ---- flat keys of the merged configuration (plain builtins, saved in checkpoints)
@@ -31,3 +32,8 @@ SITE_SWITCH: Final[dict[str, str]] = {
 
 # eV/Å^3 -> kbar, the host's factor
 KBAR: Final[float] = 1602.1766208
+
+
+def by_index(modal_map: Mapping[str, int]) -> list[str]:
+    """Names of the fidelities in the order of their indices in the model."""
+    return sorted(modal_map, key=lambda name: int(modal_map[name]))

@@ -67,9 +67,7 @@ def _build(
     listed = [entries] if isinstance(entries, Mapping) else entries
     options = config.get(keys.FIDELITY_DATA) or {}
     modal_map = config.get(KEY.MODAL_MAP)
-    fidelities = options['order']
-    if modal_map:
-        fidelities = sorted(modal_map, key=lambda name: int(modal_map[name]))
+    fidelities = keys.by_index(modal_map) if modal_map else options['order']
     parts = [
         load_or_build(
             entry,

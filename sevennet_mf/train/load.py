@@ -122,8 +122,7 @@ def load_model(name: str) -> LoadedModel:
 
 def _fidelities(config: dict[str, Any]) -> tuple[str, ...]:
     if config.get(KEY.USE_MODALITY):
-        modal_map = config[KEY.MODAL_MAP]
-        return tuple(sorted(modal_map, key=modal_map.__getitem__))
+        return tuple(keys.by_index(config[KEY.MODAL_MAP]))
     named = (config.get(keys.PROVENANCE) or {}).get('fidelities') or []
     return (str(named[0]) if len(named) == 1 else UNNAMED,)
 

@@ -14,6 +14,7 @@ from sevenn.nn.sequential import AtomGraphSequential
 from torch_geometric.loader import DataLoader
 from tqdm import tqdm
 
+from sevennet_mf import keys
 from sevennet_mf.data.dataset import FidelityDataset, check_elements
 from sevennet_mf.data.estimator import N_SPECIES, Floats, Ints
 from sevennet_mf.errors import UserError, nearest, unknown
@@ -34,8 +35,7 @@ FLAT: Final[float] = 1e-3  # Å^3: below it a cell has no volume to refer stress
 
 def fidelities_of(model: AtomGraphSequential) -> tuple[str, ...]:
     """Return the names of a model's fidelities by index; one if it has no names."""
-    modal_map = model.modal_map or {UNNAMED: 0}
-    return tuple(sorted(modal_map, key=modal_map.__getitem__))
+    return tuple(keys.by_index(model.modal_map or {UNNAMED: 0}))
 
 
 def shift_of(model: AtomGraphSequential) -> torch.nn.Parameter:

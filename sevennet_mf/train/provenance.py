@@ -15,7 +15,7 @@ def fidelity_names(config: dict[str, Any]) -> list[str]:
     modal_map = config.get('_modal_map')
     if not modal_map:
         return list(config[keys.FIDELITY_DATA]['order'])
-    return sorted(modal_map, key=modal_map.__getitem__)
+    return keys.by_index(modal_map)
 
 
 def describe(
