@@ -126,45 +126,17 @@ def _merge(configs: tuple, process: Any) -> dict[str, Any]:
 
 
 def _check_accelerators(args: argparse.Namespace, model: dict[str, Any]) -> None:
-    """Refuse an accelerator that would be left out silently, or ends in a traceback.
+    from sevennet_mf.model import accelerators
 
-    model: the host's model configuration, which may ask for one as well.
-    """
-    import sevenn._keys as KEY
-    import sevenn.nn.cue_helper as cue
-    import sevenn.nn.flash_helper as flash
-    import sevenn.nn.oeq_helper as oeq
-
-    cue_block = model.get(KEY.CUEQUIVARIANCE_CONFIG) or {}
-    use_cue = args.enable_cueq or cue_block.get('use')
-    use_flash = args.enable_flash or model.get(KEY.USE_FLASH_TP)
-    use_oeq = args.enable_oeq or model.get(KEY.USE_OEQ)
-    wanted = [
-        (use_cue, 'cuEquivariance', cue.is_cue_available),
-        (use_flash, 'FlashTP', flash.is_flash_available),
-        (use_oeq, 'OpenEquivariance', oeq.is_oeq_available),
-    ]
-    asked = [name for on, name, _ in wanted if on]
-    if len(asked) > 1:
-        raise UserError(f'only one accelerator at a time, got {asked}.')
-    for on, name, is_available in wanted:
-        if on and not is_available():
-            raise UserError(
-                f'{name} is asked for, but it or its GPU is missing here. Install '
-                'it, or train without.'
-            )
+    accelerators.check(args.enable_cueq, args.enable_flash, args.enable_oeq, model)
 
 
 def _set_accelerator(config: dict[str, Any], args: argparse.Namespace) -> None:
-    import sevenn._keys as KEY
+    from sevennet_mf.model import accelerators
 
-    if args.enable_cueq:
-        config[KEY.CUEQUIVARIANCE_CONFIG] = {
-            **config[KEY.CUEQUIVARIANCE_CONFIG],
-            'use': True,
-        }
-    config[KEY.USE_FLASH_TP] = config[KEY.USE_FLASH_TP] or args.enable_flash
-    config[KEY.USE_OEQ] = config[KEY.USE_OEQ] or args.enable_oeq
+    own = accelerators.asked(config)
+    flags = {name: on or getattr(args, name) for name, on in own.items()}
+    accelerators.switch(config, **flags)
 
 
 @contextlib.contextmanager

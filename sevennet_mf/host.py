@@ -55,11 +55,14 @@ def _read_config_yaml(original: Callable) -> Callable:
 def _patch_modules(original: Callable) -> Callable:
     @functools.wraps(original)
     def patch_modules(layers: Any, config: dict[str, Any]) -> Any:
-        if config.get(keys.FIDELITY_MODEL):
-            from sevennet_mf.model.build import patch_fidelity
+        if not config.get(keys.FIDELITY_MODEL):
+            return original(layers, config)
+        from sevennet_mf.model.build import check_kept, patch_fidelity
 
-            layers = patch_fidelity(layers, config)
-        return original(layers, config)
+        ours = patch_fidelity(layers, config)
+        patched = original(ours.copy(), config)
+        check_kept(ours, patched)  # an accelerator might replace linear layers
+        return patched
 
     return patch_modules
 
@@ -69,10 +72,11 @@ def _convert_backend(original: Callable) -> Callable:
     def convert(
         stct_src: dict, stct_dst: dict, src_config: dict, from_cueq: bool
     ) -> dict:
-        if not src_config.get(keys.FIDELITY_MODEL):
-            return original(stct_src, stct_dst, src_config, from_cueq)
-        from sevennet_mf.model.build import carry_theta
+        from sevennet_mf.model.build import carry_theta, is_bias
 
+        biases = any(is_bias(name, value) for name, value in stct_src.items())
+        if not biases and not src_config.get(keys.FIDELITY_MODEL):
+            return original(stct_src, stct_dst, src_config, from_cueq)
         rest, ours = carry_theta(stct_src, stct_dst)
         converted = original(rest, stct_dst, src_config, from_cueq)
         converted.update({name: value.clone() for name, value in ours.items()})

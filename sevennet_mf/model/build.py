@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 import torch.nn as nn
+from e3nn.o3 import Linear
 from sevenn.nn.linear import IrrepsLinear
 
 from sevennet_mf import keys
 from sevennet_mf.errors import HostError
+from sevennet_mf.model.accelerators import CONVOLUTION_CONSTANT
 from sevennet_mf.model.encodings import fidelity_linear
 from sevennet_mf.model.linear import FidelityLinear
 
@@ -53,6 +55,22 @@ def patch_fidelity(layers: OrderedDict, config: dict[str, Any]) -> OrderedDict:
         for name in names:
             patched[name] = _at_site(layers[name], config, fidelity)
     return patched
+
+
+def check_kept(ours: Mapping[str, nn.Module], built: Mapping[str, Any]) -> None:
+    """Raise HostError if a FidelityLinear of `ours` is not in `built` as it was.
+
+    ours: layers as `patch_fidelity` returned them; built: what the host made of
+    them for an accelerator, which SevenNet 0.13 lets replace convolutions only.
+    """
+    for name, layer in ours.items():
+        if isinstance(layer, FidelityLinear) and (
+            built.get(name) is not layer or layer.linear_cls is not Linear
+        ):
+            raise HostError(
+                f'the accelerator replaces {name}, whose weights per fidelity would '
+                'be lost. Do without it.'
+            )
 
 
 def _at_site(
@@ -114,18 +132,27 @@ def carry_theta(
 
     The host asserts on names it does not know and drops `linear.bias` without a
     word; linear layers are the same in every backend, so both carry over as
-    they are. Returns (what the host may see, what to put into its result).
-    Raises HostError if `target` has no place for one of them.
+    they are. The constants of a convolution go nowhere: `target` has its own, and
+    the host knows the names of some versions only. Returns (what the host may see,
+    what to put into its result). Raises HostError if `target` has no place for one.
     """
     marks = ('.gain.', '.lora_a.', '.lora_b.', '.lora_down.', '.lora_up.')
     ours = {
         name: value
         for name, value in source.items()
-        if any(mark in name for mark in marks)
-        or (name.endswith('.linear.bias') and value.numel())
+        if any(mark in name for mark in marks) or is_bias(name, value)
     }
     for name, value in ours.items():
         if name not in target or target[name].shape != value.shape:
             raise HostError(f'the converted model has no place for {name}')
-    rest = {name: value for name, value in source.items() if name not in ours}
+    rest = {
+        name: value
+        for name, value in source.items()
+        if name not in ours and not CONVOLUTION_CONSTANT.match(name)
+    }
     return rest, ours
+
+
+def is_bias(name: str, value: torch.Tensor) -> bool:
+    """Whether an entry of a state dict is what the host's conversion drops."""
+    return name.endswith('.linear.bias') and value.numel() > 0

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import re
 import zipfile
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,6 +17,7 @@ from sevenn.nn.sequential import AtomGraphSequential
 import sevennet_mf
 from sevennet_mf import keys
 from sevennet_mf.errors import HostError, UserError
+from sevennet_mf.model import accelerators
 from sevennet_mf.pretrained import find_checkpoint
 from sevennet_mf.train import checkpoint
 
@@ -51,7 +54,7 @@ def read_checkpoint(name: str) -> tuple[str, dict[str, Any]]:
     no SevenNet checkpoint, truncated, or written by a newer version.
     """
     path = find_checkpoint(name)
-    if _is_deployed(path):
+    if is_deployed(path):
         raise UserError(
             f'{path} is a deployed model (TorchScript), not a checkpoint. Give the '
             'checkpoint it was made from.'
@@ -88,19 +91,33 @@ def check_version(path: str, config: Any) -> None:
             )
 
 
-def load_model(name: str) -> LoadedModel:
+def load_model(
+    name: str,
+    *,
+    enable_cueq: bool = False,
+    enable_flash: bool = False,
+    enable_oeq: bool = False,
+) -> LoadedModel:
     """Return the model of a checkpoint, by path or by pretrained name.
 
-    The plugin is registered on the way. Raises UserError, one line: no such file,
-    not a SevenNet checkpoint, truncated, from a newer version, not to be built.
+    The plugin is registered on the way. With an accelerator (cuEquivariance, FlashTP
+    or OpenEquivariance) the model has it, and every parameter of the file. Raises
+    UserError, one line: no such file, not a SevenNet checkpoint, truncated, from a
+    newer version, not to be built; an accelerator that is missing or loses a
+    parameter.
     """
     path, content = read_checkpoint(name)
+    flags = {
+        'enable_cueq': enable_cueq,
+        'enable_flash': enable_flash,
+        'enable_oeq': enable_oeq,
+    }
+    biases = bool(content['config'].get(KEY.USE_BIAS_IN_LINEAR))
+    accelerators.check(**flags, config={KEY.USE_BIAS_IN_LINEAR: biases})
     sevennet_mf.register()
     try:
-        file = SevenNetCheckpoint(path)
-        config = file.config
-        model = file.build_model()
-    except HostError:
+        config, model = _build(SevenNetCheckpoint(path), flags)
+    except (HostError, UserError):
         raise
     except Exception as error:  # whatever a strange configuration sets off
         reason = ' '.join(str(error).split()) or type(error).__name__
@@ -120,6 +137,25 @@ def load_model(name: str) -> LoadedModel:
     )
 
 
+def _build(
+    file: SevenNetCheckpoint, flags: dict[str, bool]
+) -> tuple[dict[str, Any], AtomGraphSequential]:
+    """The configuration and the model of a file, with the accelerator of `flags`."""
+    config = file.config
+    own = accelerators.asked(config)
+    if own == flags:
+        return config, file.build_model(**flags)  # the host loads it strictly
+    with redirect_stdout(io.StringIO()):  # the host prints that it converts
+        model = file.build_model(**flags)
+    # an e3nn file may be of a version whose weights the host renames and sorts
+    # when it loads them strictly; there were no accelerators then
+    source = file.model_state_dict if any(own.values()) else None
+    source = source or file.build_model().state_dict()
+    accelerators.check_carried(source, model, file.checkpoint_path)
+    accelerators.switch(config, **flags)
+    return config, model
+
+
 def _fidelities(config: dict[str, Any]) -> tuple[str, ...]:
     if config.get(KEY.USE_MODALITY):
         return tuple(keys.by_index(config[KEY.MODAL_MAP]))
@@ -127,7 +163,7 @@ def _fidelities(config: dict[str, Any]) -> tuple[str, ...]:
     return (str(named[0]) if len(named) == 1 else UNNAMED,)
 
 
-def _is_deployed(path: str) -> bool:
+def is_deployed(path: str) -> bool:
     """Whether a file is a TorchScript archive, which torch.load would run."""
     try:
         with zipfile.ZipFile(path) as archive:

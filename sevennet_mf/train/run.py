@@ -16,6 +16,7 @@ from sevennet_mf import keys
 from sevennet_mf.data.dataset import FidelityDataset, build_datasets, check_coverage
 from sevennet_mf.data.sampler import FidelityBatchSampler, eval_loader, make_loader
 from sevennet_mf.errors import UserError
+from sevennet_mf.model import accelerators
 from sevennet_mf.train import checkpoint, setup
 from sevennet_mf.train.distributed import Process
 from sevennet_mf.train.fit import DataSet, Fit
@@ -45,6 +46,7 @@ def train(
     log = Logger()
     log.timer_start('total')
     check_folder(working_dir)
+    accelerators.check(config=config)  # SevenNet would train without it
     process.device(config[KEY.DEVICE])  # fails before anything is read
     saved = None
     if resume:

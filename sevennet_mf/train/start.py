@@ -11,6 +11,7 @@ from sevenn.scripts.processing_continue import check_config_compatible
 
 from sevennet_mf import keys
 from sevennet_mf.errors import UserError
+from sevennet_mf.model import accelerators
 from sevennet_mf.train.load import load_model, read_checkpoint
 from sevennet_mf.train.provenance import fidelity_names
 from sevennet_mf.train.trainer import SHIFT, FidelityTrainer
@@ -42,7 +43,8 @@ class Start:
     def __init__(self, config: dict[str, Any]) -> None:
         self.options = config[KEY.CONTINUE]
         self.path, self.content = read_checkpoint(str(self.options[KEY.CHECKPOINT]))
-        loaded = load_model(self.path)
+        # as the model of this run is built, so that its state dict fits
+        loaded = load_model(self.path, **accelerators.asked(config))
         self.config = loaded.config
         # the model's rather than the file's, whose layout may be an old version's
         self.weights = loaded.model.state_dict()

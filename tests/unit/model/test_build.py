@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import sevenn._keys as KEY
 import sevenn.checkpoint
-import sevenn.nn.flash_helper
 import torch
 from ase import Atoms
 from helpers import (
@@ -34,7 +33,6 @@ from sevenn.nn.sequential import AtomGraphSequential
 
 from sevennet_mf.errors import HostError
 from sevennet_mf.model.build import (
-    carry_theta,
     common_potential,
     drop_absent_gradients,
     fidelity_layers,
@@ -395,74 +393,3 @@ def test_common_potential_comes_back_after_an_error() -> None:
     with pytest.raises(ZeroDivisionError), common_potential(model):
         raise ZeroDivisionError
     assert all(layer.use_theta for layer in fidelity_layers(model))
-
-
-# ---- other backends (trap 19)
-
-
-@pytest.fixture
-def accelerated(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The host believes in FlashTP, whose convolution stays e3nn's; one per call."""
-    calls: list[int] = []
-    helper = sevenn.nn.flash_helper
-    monkeypatch.setattr(helper, 'is_flash_available', lambda: True)
-    monkeypatch.setattr(
-        helper, 'patch_convolution', lambda layer, lammps: calls.append(1) or layer
-    )
-    return calls
-
-
-@pytest.mark.parametrize(
-    ('encoding', 'use_bias'),
-    [('bias', False), ('bias', True), ('gain', True), ('lora', True)],
-)
-def test_conversion_carries_every_parameter(
-    encoding: str, use_bias: bool, accelerated: list[int], tmp_path
-) -> None:
-    options = {**ARCHITECTURES['parity'], 'use_bias_in_linear': use_bias}
-    model, config = trained(encoding, **options)
-    with torch.no_grad():  # the layers that are no site have biases of their own
-        for name, parameter in model.named_parameters():
-            if name.endswith('linear.bias'):
-                parameter.normal_()
-    path = save_checkpoint(tmp_path / 'model.pth', model, config)
-    with registered():
-        checkpoint = sevenn.checkpoint.SevenNetCheckpoint(path)
-        converted = checkpoint.build_model(enable_flash=True).eval()
-    assert accelerated
-    state = converted.state_dict()
-    for name, value in model.state_dict().items():
-        assert torch.equal(state[name], value), name
-    atoms = structures(2)
-    names = ['pbe', 'r2scan']
-    assert_close(evaluate(converted, atoms, names), evaluate(model, atoms, names))
-
-
-def test_conversion_of_the_hosts_models_is_the_hosts(
-    accelerated: list[int], tmp_path
-) -> None:
-    """Off means untouched; it also shows that the host drops biases."""
-    config = host_config(model_config(use_bias_in_linear=True))
-    model = build(config)
-    with torch.no_grad():
-        model.get_parameter('reduce_hidden_to_energy.linear.bias').fill_(3.0)
-    path = save_checkpoint(tmp_path / 'model.pth', model, config)
-    with registered():
-        checkpoint = sevenn.checkpoint.SevenNetCheckpoint(path)
-        converted = checkpoint.build_model(enable_flash=True)
-    bias = converted.get_parameter('reduce_hidden_to_energy.linear.bias')
-    assert not bias.any()
-
-
-@EACH
-def test_conversion_refuses_a_target_without_a_place(encoding: str) -> None:
-    model, config = trained(encoding, use_bias_in_linear=True)
-    source = model.state_dict()
-    lost = [n for n in source if n not in carry_theta(source, source)[0]]
-    assert any(n.endswith('linear.bias') for n in lost)
-    target = {n: v for n, v in source.items() if n != lost[-1]}
-    with registered(), pytest.raises(HostError, match='no place for'):
-        sevenn.checkpoint._convert_e3nn_and_cueq(source, target, config, False)
-    target = {**source, lost[-1]: torch.zeros(1, 2, 3)}
-    with pytest.raises(HostError, match=f'no place for {lost[-1]}'):
-        carry_theta(source, target)

@@ -7,11 +7,21 @@ from typing import Any
 import pytest
 import sevenn
 import sevenn._keys as KEY
+import sevenn.checkpoint
 import torch
-from helpers import model_config, save_checkpoint, trained
+from accelerators import FLAGS, is_accelerated, pretend, pretend_absent
+from helpers import (
+    assert_close,
+    evaluate,
+    model_config,
+    save_checkpoint,
+    structures,
+    trained,
+)
 
 from sevennet_mf import host, keys
 from sevennet_mf.errors import UserError
+from sevennet_mf.model import accelerators
 from sevennet_mf.train.load import load_model, read_checkpoint
 
 
@@ -140,3 +150,76 @@ def test_read_checkpoint_returns_the_file(
     found, read = read_checkpoint(path)
     assert found == path
     assert read['hash'] == content['hash']
+
+
+# ---- with an accelerator
+
+
+@pytest.mark.parametrize('flag', FLAGS)
+def test_with_an_accelerator_and_without_again(
+    flag: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    pretend(monkeypatch)
+    model, config = trained('gain')
+    path = str(save_checkpoint(tmp_path / 'a.pth', model, config))
+    fast = load_model(path, **{flag: True})
+    assert is_accelerated(fast.model)
+    assert [f for f, on in accelerators.asked(fast.config).items() if on] == [flag]
+    trained_with = str(save_checkpoint(tmp_path / 'b.pth', fast.model, fast.config))
+    again = load_model(trained_with, **{flag: True})
+    assert is_accelerated(again.model)
+    pretend_absent(monkeypatch)  # another machine
+    back = load_model(trained_with)
+    assert not is_accelerated(back.model)
+    # who builds from this configuration gets the same model
+    assert accelerators.name_of(back.config) is None
+    atoms, names = structures(2), ['pbe', 'r2scan']
+    wanted = evaluate(model, atoms, names)
+    for loaded in (fast, again, back):
+        assert_close(evaluate(loaded.model, atoms, names), wanted)
+    assert capsys.readouterr().out == ''  # the host tells of its conversion
+
+
+def test_a_file_of_an_old_version_with_an_accelerator(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The host sorts its weights on the way."""
+    pretend(monkeypatch)
+    model = load_model('7net-0', enable_oeq=True).model
+    plain = load_model('7net-0').model
+    wanted = evaluate(plain, structures(1), [None], 5.0)
+    assert_close(evaluate(model, structures(1), [None], 5.0), wanted)
+
+
+def test_an_accelerator_that_is_missing(
+    content: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend_absent(monkeypatch)
+    path = saved(content, tmp_path / 'c.pth')
+    with pytest.raises(UserError, match='FlashTP is asked for, but it or its GPU'):
+        load_model(path, enable_flash=True)
+    # what the file was trained with is not asked for
+    load_model(saved(content, tmp_path / 'd.pth', **{KEY.USE_FLASH_TP: True}))
+
+
+def test_an_accelerator_that_would_lose_a_parameter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend(monkeypatch)
+    model, config = trained(use_bias_in_linear=True)
+    path = str(save_checkpoint(tmp_path / 'c.pth', model, config))
+    load_model(path, enable_flash=True)
+    with pytest.raises(UserError, match='linear layers have biases'):
+        load_model(path, enable_cueq=True)
+    # if the host forgets one
+    convert = sevenn.checkpoint._convert_e3nn_and_cueq
+
+    def forget(*args: Any, **kwargs: Any) -> dict[str, Any]:
+        result = convert(*args, **kwargs)
+        name = '0_self_interaction_1.linear.weight'
+        return {**result, name: torch.zeros_like(result[name])}
+
+    monkeypatch.setattr('sevenn.checkpoint._convert_e3nn_and_cueq', forget)
+    words = r'c\.pth: 0_self_interaction_1\.linear\.weight is lost'
+    with pytest.raises(UserError, match=words):
+        load_model(path, enable_flash=True)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import sevenn._keys as KEY
 import torch
+from accelerators import is_accelerated, pretend, pretend_absent
 from helpers import (
     assert_close,
     evaluate,
@@ -238,6 +239,20 @@ def test_another_optimiser(tmp_path: Path, ours: Path) -> None:
     path = host_checkpoint(tmp_path, ('pbe', 'r2scan'))  # its state is empty
     with pytest.raises(UserError, match='does not fit.*reset_optimizer'):
         going_on(path, tmp_path, reset=False)
+
+
+@pytest.mark.parametrize('switch', ['use_flash_tp', 'use_oeq'])
+def test_going_on_with_an_accelerator(
+    tmp_path: Path, ours: Path, switch: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It changes the constants in the state dict, and no weight."""
+    pretend(monkeypatch)
+    fit = going_on(ours, tmp_path, model={switch: True})
+    assert is_accelerated(fit.trainer.module)
+    fit.write('again.pth', 0)
+    pretend_absent(monkeypatch)
+    again = predictions(tmp_path / 'again.pth')
+    assert_close(again, predictions(ours), atol=1e-9)
 
 
 # ------------------------------------------------------------------------ mismatches
