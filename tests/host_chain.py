@@ -86,7 +86,7 @@ def computed(files: list[str]) -> dict[str, Any]:
         KEY.EDGE_IDX: torch.as_tensor(graph[KEY.EDGE_IDX]),
         KEY.EDGE_VEC: edges.requires_grad_(),
         KEY.NUM_ATOMS: torch.tensor(len(atoms)),
-        KEY.NLOCAL: torch.tensor(len(atoms)),
+        KEY.NLOCAL: torch.tensor([len(atoms)]),
     }
     for model in models:
         data[KEY.NODE_FEATURE_GHOST] = data[KEY.NODE_FEATURE][:0]

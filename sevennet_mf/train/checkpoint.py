@@ -46,7 +46,7 @@ def write_whole(path: str, write: Callable[[IO[bytes]], object]) -> None:
         reason = getattr(cause, 'strerror', None) or str(error).splitlines()[0]
         raise UserError(
             f'{path} cannot be written: {reason}. Earlier files are untouched; '
-            'free space or choose another folder with -w.'
+            'free space or choose another folder.'
         ) from None
 
 

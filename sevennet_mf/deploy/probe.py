@@ -1,0 +1,194 @@
+"""Structures on which an exported model must agree with the one it came from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import sevenn._keys as KEY
+import torch
+from ase import Atoms
+from ase.data import covalent_radii
+from sevenn.atom_graph_data import AtomGraphData
+from sevenn.nn.sequential import AtomGraphSequential
+from sevenn.train.dataload import unlabeled_atoms_to_graph
+from torch_geometric.data import Batch
+
+from sevennet_mf.data.estimator import Floats
+from sevennet_mf.train.predict import shift_of
+
+PER_CELL: Final[int] = 8  # atoms of a probe: 2 x 2 x 2 sites of a simple cubic cell
+AT_ONCE: Final[int] = 8  # probes in one batch, which bounds the memory
+ENERGY_TOLERANCE: Final[float] = 1e-5  # eV/atom
+FORCE_TOLERANCE: Final[float] = 1e-4  # eV/Å
+ULPS: Final[float] = 4.0  # of float32, in an energy
+_SITES: Final = np.indices((2, 2, 2)).reshape(3, -1).T
+
+
+def probes(elements: Sequence[int], cutoff: float) -> list[Atoms]:
+    """Return small structures in which each element has neighbours.
+
+    elements: atomic numbers; cutoff: Å. Every element stands once among elements
+    of its own size and once among others, at distances that chemistry knows, in
+    rattled and sheared periodic cells; a free pair and a lone atom come last.
+    Always the same ones.
+    """
+    by_size = sorted(elements, key=lambda z: (_radius(z), z))
+    n_cells = math.ceil(len(by_size) / PER_CELL)
+    alike = [by_size[i * PER_CELL : (i + 1) * PER_CELL] for i in range(n_cells)]
+    mixed = [by_size[i::n_cells] for i in range(n_cells)]
+    random = np.random.default_rng(7)
+    found = [_cell(own, cutoff, random) for own in (*alike, *mixed)]
+    pair = [by_size[0], by_size[-1]]
+    length = _spacing(pair, cutoff)
+    found.append(Atoms(pair, [[0.0, 0.0, 0.0], [0.0, 0.0, length]]))
+    found.append(Atoms([by_size[len(by_size) // 2]], [[0.0, 0.0, 0.0]]))
+    return found
+
+
+def _radius(z: int) -> float:
+    radius = float(covalent_radii[z]) if z < len(covalent_radii) else 0.0
+    return radius if radius > 0.25 else 1.6  # Å; ASE's mark for "not known" is 0.2
+
+
+def _spacing(elements: Sequence[int], cutoff: float) -> float:
+    """Å between neighbours: that of the two largest atoms, within the cutoff."""
+    largest = sorted(map(_radius, elements))[-2:]
+    return min(max(1.15 * sum(largest) * 2 / len(largest), 1.6), 0.85 * cutoff)
+
+
+def _cell(
+    elements: Sequence[int], cutoff: float, random: np.random.Generator
+) -> Atoms:
+    spacing = _spacing(elements, cutoff)
+    numbers = [elements[i % len(elements)] for i in range(PER_CELL)]
+    cell = 2 * spacing * (np.eye(3) + 0.03 * random.normal(size=(3, 3)))
+    atoms = Atoms(numbers, scaled_positions=_SITES / 2, cell=cell, pbc=True)
+    atoms.positions += 0.04 * spacing * random.normal(size=(PER_CELL, 3))
+    return atoms
+
+
+# ---- what models say about them
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """energy: (n_probes,) eV; forces: (n_atoms of all, 3) eV/Å; float64."""
+
+    energy: Floats
+    forces: Floats
+    n_atoms: Floats
+
+
+def graph_of(atoms: Atoms, cutoff: float) -> AtomGraphData:
+    """The host's graph of a structure; a copy, since the host changes cells."""
+    arrays = unlabeled_atoms_to_graph(atoms.copy(), cutoff)
+    return AtomGraphData.from_numpy_dict(dict(arrays))
+
+
+def ask(
+    model: AtomGraphSequential,
+    structures: Sequence[Atoms],
+    cutoff: float,
+    fidelity: str | None,
+) -> Answers:
+    """Evaluate a model in evaluation mode; fidelity: None for a plain model.
+
+    Reference energies are added in float64, so that those of all-electron data
+    hide nothing. The model is left in batch mode.
+    """
+    shift = shift_of(model)
+    before = shift.detach().clone()
+    shift.detach().zero_()
+    model.set_is_batch_data(True)
+    energies: list[Floats] = []
+    forces: list[Floats] = []
+    try:
+        for start in range(0, len(structures), AT_ONCE):
+            graphs = [
+                graph_of(a, cutoff) for a in structures[start : start + AT_ONCE]
+            ]
+            for energy, force in _batch(model, graphs, fidelity):
+                energies.append(energy)
+                forces.append(force)
+    finally:
+        shift.detach().copy_(before)
+    assert model.type_map is not None
+    row = _row(before, model, fidelity).double().numpy()
+    numbers = [[model.type_map[int(z)] for z in a.numbers] for a in structures]
+    reference = [row[index].sum() for index in numbers]
+    return Answers(
+        energy=np.array([e.sum() for e in energies]) + np.array(reference),
+        forces=np.concatenate(forces),
+        n_atoms=np.array([float(len(a)) for a in structures]),
+    )
+
+
+def _row(
+    shift: torch.Tensor, model: AtomGraphSequential, fidelity: str | None
+) -> torch.Tensor:
+    """(n_species,) reference energies of one fidelity."""
+    assert model.type_map is not None
+    if shift.ndim > 1:
+        assert model.modal_map is not None
+        shift = shift[model.modal_map[fidelity]]
+    return shift.expand(len(model.type_map))
+
+
+def _batch(
+    model: AtomGraphSequential, graphs: list[AtomGraphData], fidelity: str | None
+) -> Iterator[tuple[Floats, Floats]]:
+    """(energies of the atoms, forces) of each graph, without references."""
+    batch = Batch.from_data_list(graphs)
+    if fidelity is not None:
+        batch[KEY.DATA_MODALITY] = [fidelity] * len(graphs)
+    output = model(batch).to_dict()
+    atomic = output[KEY.ATOMIC_ENERGY].detach().double().reshape(-1)
+    # without a single edge the host gives no forces
+    forces = output.get(KEY.PRED_FORCE, atomic.new_zeros(len(atomic), 3))
+    sizes = output[KEY.NUM_ATOMS].reshape(-1).tolist()
+    for energy, force in zip(
+        atomic.split(sizes), forces.detach().double().split(sizes), strict=True
+    ):
+        yield energy.numpy(), force.numpy()
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """How far two models are apart on the probes.
+
+    energy: largest difference in eV/atom; forces: largest in eV/Å; holds: whether
+    both are within the tolerance of DESIGN.md. NaN holds nowhere.
+    """
+
+    energy: float
+    forces: float
+    holds: bool
+
+    def __str__(self) -> str:
+        return f'{self.energy:.1e} eV/atom and {self.forces:.1e} eV/Å'
+
+
+def deviation(found: Answers, wanted: Answers) -> Deviation:
+    """Compare what two models say about the same structures."""
+    energy = np.abs(found.energy - wanted.energy) / wanted.n_atoms
+    forces = np.abs(found.forces - wanted.forces)
+    per_atom = np.abs(wanted.energy / wanted.n_atoms).astype(np.float32)
+    allowed = np.maximum(ENERGY_TOLERANCE, ULPS * np.spacing(per_atom))
+    return Deviation(
+        energy=float(energy.max()),
+        forces=float(forces.max()),
+        holds=bool((energy <= allowed).all() and (forces <= FORCE_TOLERANCE).all()),
+    )
+
+
+def worst(apart: Sequence[Deviation]) -> Deviation:
+    """The largest of several deviations; it holds where all of them do."""
+    return Deviation(
+        energy=float(np.max([one.energy for one in apart])),  # NaN stays NaN
+        forces=float(np.max([one.forces for one in apart])),
+        holds=all(one.holds for one in apart),
+    )

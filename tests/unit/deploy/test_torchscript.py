@@ -1,0 +1,228 @@
+"""`deploy` writes the host's files for LAMMPS, with provenance, whole or not."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sevenn
+import sevenn._keys as KEY
+import torch
+from helpers import NAMES, evaluate, graph, save_checkpoint, structures, trained
+from sevenn.scripts.deploy import deploy as host_deploy
+
+from sevennet_mf import keys
+from sevennet_mf.deploy import torchscript
+from sevennet_mf.deploy.export import export
+from sevennet_mf.deploy.torchscript import deploy, read_deployed
+from sevennet_mf.errors import UserError
+from sevennet_mf.train.load import load_model
+
+
+@pytest.fixture(scope='module')
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Two fidelities of low rank, as training writes them."""
+    model, config = trained('lora')
+    config[keys.PROVENANCE] = {'fidelities': list(NAMES), 'target': 'r2scan'}
+    path = tmp_path_factory.mktemp('trained') / 'checkpoint_best.pth'
+    return str(save_checkpoint(path, model, config))
+
+
+def computed(paths: list[str]) -> torch.Tensor:
+    """Energy of a real cell, segments one after the other."""
+    (atoms,) = structures(1)
+    type_map = {'Ga': 0, 'In': 1, 'N': 2}  # as chemical_symbols_to_index says
+    data = {
+        name: value
+        for name, value in graph(atoms, None).to_dict().items()
+        if isinstance(value, torch.Tensor)
+    }
+    data[KEY.NODE_FEATURE] = torch.tensor([type_map[s] for s in atoms.symbols])
+    data[KEY.NLOCAL] = torch.tensor([len(atoms)])
+    for path in paths:
+        data[KEY.NODE_FEATURE_GHOST] = data[KEY.NODE_FEATURE][:0]
+        data = torch.jit.load(path)(data)
+    return data[KEY.PRED_TOTAL_ENERGY].detach().reshape(())
+
+
+@pytest.mark.parametrize('parallel', [False, True])
+def test_the_files_compute_the_fidelity(
+    parallel: bool, checkpoint: str, tmp_path: Path, capsys: Any
+) -> None:
+    paths, made = deploy(
+        checkpoint, str(tmp_path / 'new' / 'r2scan'), 'r2scan', parallel=parallel
+    )
+    names = [os.path.relpath(path, tmp_path / 'new') for path in paths]
+    if parallel:  # one segment per convolution
+        wanted_names = [f'r2scan/deployed_parallel_{i}.pt' for i in range(2)]
+    else:
+        wanted_names = ['r2scan.pt']
+    assert names == wanted_names
+    model = load_model(checkpoint).model
+    wanted = evaluate(model, structures(1), ['r2scan'])['energy'][0]
+    assert computed(paths) == pytest.approx(float(wanted), abs=1e-4)
+    assert made.deviation.holds
+    assert capsys.readouterr() == ('', '')  # nothing of the host's
+
+    found = read_deployed(str(tmp_path / 'new' / 'r2scan') if parallel else paths[0])
+    assert found['kind'] == ('parallel' if parallel else 'serial')
+    assert found['segments'] == len(paths)
+    assert found['elements'] == ['Ga', 'In', 'N']
+    assert found['cutoff'] == 4.0
+    assert found['num_species'] == 3
+    assert (found['comm_size'] is not None) is parallel
+    assert found['version'] == sevenn.__version__
+    assert found['model_type'] == 'E3_equivariant_model'
+    assert not found['flashTP']
+    assert found['provenance']['fidelities'] == ['r2scan']
+    assert found['provenance']['target'] == 'r2scan'
+    assert found['provenance']['folded']['file'] == 'checkpoint_best.pth'
+
+
+def test_what_the_host_wrote_is_untouched(checkpoint: str, tmp_path: Path) -> None:
+    """And our entry is one of TorchScript's own kind, which C++ reads too."""
+    (path,), _ = deploy(checkpoint, str(tmp_path / 'a.pt'), 'pbe')
+    extra = dict.fromkeys(('version', 'oeq', 'dtype', 'sevennet_mf.json'), '')
+    torch.jit.load(path, _extra_files=extra)
+    assert extra['version'] == sevenn.__version__.encode()
+    assert extra['oeq'] == b'no'
+    assert extra['dtype'] == b'single'
+    assert b'"fidelities": [' in extra['sevennet_mf.json']
+    with zipfile.ZipFile(path) as archive:
+        assert archive.testzip() is None
+        *hosts, last = archive.namelist()
+    assert last.endswith('/extra/sevennet_mf.json')
+    assert not [name for name in hosts if 'sevennet_mf' in name]
+
+
+def test_common_and_what_the_command_says(
+    checkpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    args = argparse.Namespace(
+        checkpoint=checkpoint,
+        fidelity='common',
+        references='pbe',
+        output=None,
+        parallel=True,
+    )
+    said = torchscript.run(args)
+    assert '2 segments for pair_style e3gnn/parallel' in said
+    assert 'fidelity common, reference energies of pbe' in said
+    assert len(list((tmp_path / 'checkpoint_best_common_parallel').iterdir())) == 2
+    args.parallel = False
+    assert 'checkpoint_best_common.pt: a model for pair_style e3gnn\n' in (
+        torchscript.run(args)
+    )
+
+
+def test_the_hosts_own_files_are_read(checkpoint: str, tmp_path: Path) -> None:
+    plain, _ = export(checkpoint, str(tmp_path / 'p.pth'), 'pbe')
+    host_deploy(plain, str(tmp_path / 'host.pt'))
+    found = read_deployed(str(tmp_path / 'host.pt'))
+    assert found['elements'] == ['Ga', 'In', 'N']
+    assert found['provenance'] == {}
+    assert found['hash'] is None
+
+
+# ---- replaced whole, or not at all
+
+
+def test_segments_of_a_bigger_model_go(checkpoint: str, tmp_path: Path) -> None:
+    folder = tmp_path / 'segments'
+    folder.mkdir()
+    for i in range(5):
+        (folder / f'deployed_parallel_{i}.pt').write_text('of a bigger model')
+    deploy(checkpoint, str(folder), 'pbe', parallel=True)
+    names = sorted(path.name for path in folder.iterdir())
+    assert names == ['deployed_parallel_0.pt', 'deployed_parallel_1.pt']
+    assert [path.name for path in tmp_path.iterdir()] == ['segments']
+    assert os.access(folder, os.R_OK | os.X_OK)
+    assert read_deployed(str(folder))['segments'] == 2
+
+
+def test_a_folder_with_other_files_stays(checkpoint: str, tmp_path: Path) -> None:
+    folder = tmp_path / 'work'
+    folder.mkdir()
+    (folder / 'in.lmp').write_text('mine')
+    with pytest.raises(UserError, match=r"holds 'in.lmp'.*Give another folder"):
+        deploy(checkpoint, str(folder), 'pbe', parallel=True)
+    assert [path.name for path in folder.iterdir()] == ['in.lmp']
+    with pytest.raises(UserError, match='is not a folder'):
+        deploy(checkpoint, str(folder / 'in.lmp'), 'pbe', parallel=True)
+    (tmp_path / 'x.pt').mkdir()
+    with pytest.raises(UserError, match='is a folder; give the name of a file'):
+        deploy(checkpoint, str(tmp_path / 'x'), 'pbe')
+
+
+@pytest.mark.parametrize('parallel', [False, True])
+def test_a_failed_write_leaves_what_was_there(
+    parallel: bool, checkpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / 'old.pt'
+    inside = target / 'deployed_parallel_0.pt' if parallel else target
+    inside.parent.mkdir(exist_ok=True)
+    inside.write_text('before')
+    rename = os.rename
+
+    def fail(source: str, place: str) -> None:
+        if place == str(target) and 'new' in source:
+            raise OSError(28, 'No space left on device')
+        rename(source, place)
+
+    def full(source: str, place: str) -> None:
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr(os, 'rename', fail)
+    monkeypatch.setattr(os, 'replace', full)
+    with pytest.raises(UserError, match='cannot be written: No space left'):
+        deploy(checkpoint, str(target), 'pbe', parallel=parallel)
+    assert inside.read_text() == 'before'
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_wrong_deployed_model_is_refused(
+    checkpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(source: str, target: str) -> None:
+        content = torch.load(source, weights_only=True)
+        content['model_state_dict']['rescale_atomic_energy.shift'] += 1e-4
+        torch.save(content, source)
+        host_deploy(source, target)
+
+    monkeypatch.setattr(torchscript, 'host_deploy', wrong)
+    with pytest.raises(UserError, match='deployed model does not agree .* 1.0e-04'):
+        deploy(checkpoint, str(tmp_path / 'a.pt'), 'pbe')
+    assert list(tmp_path.iterdir()) == []
+
+
+# ---- what is no deployed model
+
+
+def test_a_mix_of_two_models_is_refused(checkpoint: str, tmp_path: Path) -> None:
+    first, second = tmp_path / 'a', tmp_path / 'b'
+    for folder, fidelity in ((first, 'pbe'), (second, 'r2scan')):
+        deploy(checkpoint, str(folder), fidelity, parallel=True)
+    last = first / 'deployed_parallel_1.pt'
+    (second / last.name).replace(last)
+    with pytest.raises(UserError, match='are not the 2 segments of one model'):
+        read_deployed(str(first))
+    last.unlink()
+    with pytest.raises(UserError, match='are not the 2 segments of one model'):
+        read_deployed(str(first))
+
+
+def test_anything_else_is_refused(checkpoint: str, tmp_path: Path) -> None:
+    text = tmp_path / 'text.pt'
+    text.write_text('no model')
+    for path in (str(text), checkpoint):
+        with pytest.raises(UserError, match='is not a deployed SevenNet model'):
+            read_deployed(path)
+    with pytest.raises(UserError, match='no such file'):
+        read_deployed(str(tmp_path / 'nothing.pt'))
+    with pytest.raises(UserError, match=r'holds no deployed_parallel_0\.pt'):
+        read_deployed(str(tmp_path))
