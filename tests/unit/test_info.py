@@ -1,7 +1,9 @@
-"""What `info` tells of the host's checkpoints and of ours."""
+"""What `info` tells of every kind of file, the host's and ours."""
 
 import io
 import json
+import shutil
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,12 +12,20 @@ import pytest
 import sevenn
 import sevenn._keys as KEY
 import torch
-from helpers import registered, save_checkpoint, trained
+from accelerators import converted, pretend
+from helpers import host_config, registered, save_checkpoint, trained
 from rich.console import Console
+from sevenn.scripts.deploy import deploy as host_deploy
+from sevenn.scripts.deploy import deploy_parallel as host_deploy_parallel
 
 from sevennet_mf import keys
+from sevennet_mf.deploy.export import export
+from sevennet_mf.deploy.torchscript import deploy
 from sevennet_mf.errors import UserError
 from sevennet_mf.info import info, render
+from sevennet_mf.info.common import nothing_known
+from sevennet_mf.model import accelerators
+from sevennet_mf.pretrained import find_checkpoint
 
 PROVENANCE = {
     'fidelities': ['pbe', 'r2scan'],
@@ -67,6 +77,7 @@ def ours(path: Path, **changes: Any) -> str:
 def test_own_checkpoint(tmp_path: Path) -> None:
     found = info(ours(tmp_path / 'c.pth'))
     json.dumps(found, allow_nan=False)  # plain builtins only
+    assert found['kind'] == 'checkpoint of sevennet_mf'
     assert found['sevenn'] == sevenn.__version__
     assert (found['epoch'], found['when']) == (1, '2026-01-01 00:00')
     assert found['hash'] == '0' * 32
@@ -133,6 +144,7 @@ def test_multi_modal_checkpoint_of_the_host() -> None:
     assert found['sevenn'] == '0.9.4'
     assert found['fidelities'] == ['R2SCAN', 'PBE']
     assert found['order'] is found['when'] is found['hash'] is None
+    assert found['kind'] == 'checkpoint of SevenNet'
     assert found['encoding'] == 'bias'
     sites = ['self_interaction_1', 'self_interaction_2', 'output']
     assert found['sites'] == sites
@@ -175,7 +187,9 @@ def test_untrained_fidelity_biases_and_nan(tmp_path: Path) -> None:
     nan, untrained, biases = found['warnings']
     assert nan.startswith('weights are NaN')
     assert untrained == 'r2scan had no training structure.'
-    assert 'cuEquivariance' in biases
+    assert 'SevenNet alone drops' in biases
+    assert 'export --accelerated' in biases
+    json.dumps(found, allow_nan=False)
     assert found['architecture']['linear_bias'] is True
 
 
@@ -190,3 +204,257 @@ def test_one_number_for_all_elements(tmp_path: Path) -> None:
 def test_no_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(UserError, match='no such file'):
         info(str(tmp_path / 'gone.pth'))
+
+
+def test_a_weight_that_is_no_number_is_shown(tmp_path: Path) -> None:
+    model, config = trained()
+    with torch.no_grad():
+        model.get_parameter('rescale_atomic_energy.shift')[0, 0] = float('nan')
+    found = info(str(save_checkpoint(tmp_path / 'c.pth', model, config)))
+    json.dumps(found, allow_nan=False)
+    assert 'rescale_atomic_energy.shift' in found['warnings'][0]
+    assert 'not a number' in shown(found)
+
+
+def test_trained_with_an_accelerator(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pretend(monkeypatch)
+    model, config = trained('lora')
+    path = save_checkpoint(tmp_path / 'a.pth', model, config)
+    fast = converted(path, 'enable_oeq')
+    accelerators.switch(config, enable_oeq=True)
+    path = save_checkpoint(tmp_path / 'b.pth', fast, config)
+    capsys.readouterr()
+    found = info(str(path))
+    assert capsys.readouterr().out == ''  # the host would spoil the JSON
+    assert found['accelerator'] == 'OpenEquivariance'
+    assert 'OpenEquivariance' in shown(found)
+
+
+# ---- made from a checkpoint
+
+
+@pytest.fixture(scope='module')
+def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Every kind of file there is, from one checkpoint."""
+    folder = tmp_path_factory.mktemp('made')
+    with registered():
+        path = ours(folder / 'c.pth')
+        model, config = trained()
+        theirs = str(
+            save_checkpoint(folder / 'host.pth', model, host_config(config))
+        )
+        host_deploy(theirs, f'{folder}/host.pt', modal='pbe')
+        host_deploy_parallel(theirs, f'{folder}/host', modal='pbe')
+        common = {'fidelity': 'common', 'references': 'pbe'}
+        fast, common_file = f'{folder}/fast.pth', f'{folder}/common.pth'
+        return {
+            'training': path,
+            'modal': theirs,
+            'plain': find_checkpoint('7net-0'),
+            'export': export(path, f'{folder}/r2scan.pth', 'r2scan')[0],
+            'common': export(path, common_file, **common)[0],
+            'accelerated': export(path, fast, 'r2scan', accelerated=True)[0],
+            'deployed': deploy(path, f'{folder}/r2scan.pt', 'r2scan')[0][0],
+            'segment': deploy(path, f'{folder}/par', 'r2scan', parallel=True)[0][1],
+            'folder': f'{folder}/par',
+            "host's deployed": f'{folder}/host.pt',
+            "host's segment": f'{folder}/host/deployed_parallel_1.pt',
+            "host's folder": f'{folder}/host',
+        }
+
+
+KINDS = {
+    'training': 'checkpoint of sevennet_mf',
+    'modal': 'checkpoint of SevenNet',
+    'plain': 'checkpoint of SevenNet',
+    'export': 'export',
+    'common': 'export',
+    'accelerated': 'accelerated export',
+    'deployed': 'deployed',
+    'segment': 'deployed segment',
+    'folder': 'deployed folder',
+    "host's deployed": 'deployed',
+    "host's segment": 'deployed segment',
+    "host's folder": 'deployed folder',
+}
+UNDETERMINED = 'r2scan: not determined for In; no label of this fidelity'
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_every_kind_is_complete(made: dict[str, str], kind: str) -> None:
+    found = info(made[kind])
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert found.keys() == nothing_known('', '').keys()
+    assert found['kind'] == KINDS[kind]
+    assert found['sevenn']
+    assert found['architecture']['cutoff'] in (4.0, 5.0)
+    assert len(found['elements']) in (3, 89)
+    assert (found['deployed'] is None) == ('deployed' not in KINDS[kind])
+    text = shown(found)
+    assert KINDS[kind] in text
+    assert f'{found["architecture"]["cutoff"]:g} Å' in text
+
+
+@pytest.mark.parametrize(
+    'kind', ['export', 'accelerated', 'deployed', 'segment', 'folder']
+)
+def test_where_a_file_comes_from(made: dict[str, str], kind: str) -> None:
+    found = info(made[kind])
+    folded = found['folded_from']
+    assert (folded['file'], folded['encoding']) == ('c.pth', 'lora')
+    assert (folded['fidelity'], folded['references']) == ('r2scan', 'r2scan')
+    assert len(folded['sha256']) == 64
+    assert found['order'] == ['pbe', 'r2scan']
+    assert found['about'] == PROVENANCE['about']
+    assert found['files'] == PROVENANCE['files']
+    assert found['trained_with'] == PROVENANCE['versions']
+    assert found['versions']['sevenn'] == sevenn.__version__
+    assert found['fidelities'][0] == 'r2scan'
+    nitrogen = found['reference_energies']['r2scan']['N']
+    # an accelerated export has one more term in it
+    assert nitrogen['energy'] == -4.0 or kind == 'accelerated'
+    assert nitrogen['std'] == 0.1
+    warned = [line for line in found['warnings'] if 'not determined' in line]
+    assert len(warned) == 1
+    assert warned[0].startswith(UNDETERMINED)
+    text = shown(found)
+    assert 'folded from' in text
+    assert 'sha256' in text
+
+
+def test_the_common_potential(made: dict[str, str]) -> None:
+    found = info(made['common'])
+    assert found['fidelities'] == ['common']
+    assert found['reference_energies']['common']['Ga']['std'] == 0.02
+    assert 'common, reference energies of pbe, lora' in shown(found)
+    (biases,) = found['warnings']
+    assert 'biases' in biases
+
+
+def test_an_accelerated_export_has_no_biases_to_lose(made: dict[str, str]) -> None:
+    assert 'biases' not in ' '.join(info(made['accelerated'])['warnings'])
+    assert 'biases' in ' '.join(info(made['export'])['warnings'])
+
+
+def test_what_the_host_writes_for_lammps(made: dict[str, str]) -> None:
+    found = info(made["host's deployed"])
+    assert found['deployed']['pair_style'] == 'e3gnn'
+    assert found['deployed']['flashTP'] is False
+    assert found['warnings'] == found['fidelities'] == []
+    segment = info(made["host's segment"])['deployed']
+    assert (segment['pair_style'], segment['segment']) == ('e3gnn/parallel', 1)
+    found = info(made["host's folder"])
+    assert found['deployed']['segments'] == 2
+    assert found['deployed']['comm_size'] == segment['comm_size'] > 0
+    assert found['warnings'] == []
+    text = shown(found)
+    for part in ('e3gnn/parallel', 'segments', 'numbers per ghost', 'single'):
+        assert part in text, part
+    assert 'folded from' not in text
+
+
+def test_a_zero_at_one_fidelity_goes_along(tmp_path: Path) -> None:
+    """A single fidelity does not show any more that another one has an energy."""
+    model, config = trained()
+    with torch.no_grad():  # r2scan; In is the second element of the three
+        model.get_parameter('rescale_atomic_energy.shift')[1, 1] = 0.0
+    path = save_checkpoint(tmp_path / 'c.pth', model, config)
+    exported, _ = export(str(path), str(tmp_path / 'r.pth'), 'r2scan')
+    zero, biases = info(exported)['warnings']
+    assert zero.startswith('In: its reference energy is 0 at r2scan but -3.00 eV')
+    assert 'biases' in biases
+
+
+# ---- a parallel folder that is not whole
+
+
+@pytest.fixture(params=["host's folder", 'folder'])
+def parallel(
+    made: dict[str, str], tmp_path: Path, request: pytest.FixtureRequest
+) -> Path:
+    shutil.copytree(made[request.param], tmp_path / 'copy')
+    return tmp_path / 'copy'
+
+
+def test_segments_that_are_missing(parallel: Path) -> None:
+    last = parallel / 'deployed_parallel_1.pt'
+    first = parallel / 'deployed_parallel_0.pt'
+    content = last.read_bytes()
+    last.unlink()
+    assert warned_of(parallel, '_1.pt is missing')
+    last.write_bytes(content)
+    first.unlink()
+    assert warned_of(parallel, '_0.pt is missing')
+    last.unlink()
+    with pytest.raises(UserError, match='is a folder'):
+        info(str(parallel))
+
+
+def warned_of(folder: Path, words: str) -> bool:
+    return any(words in line for line in info(str(folder))['warnings'])
+
+
+def test_segments_that_are_too_many(parallel: Path) -> None:
+    last = parallel / 'deployed_parallel_1.pt'
+    shutil.copy(last, parallel / 'deployed_parallel_2.pt')
+    assert warned_of(parallel, '_2.pt is one too many: the model has 2 segments')
+    (parallel / 'deployed_parallel_2.pt').unlink()
+    (parallel / 'notes.txt').write_text('')
+    assert warned_of(parallel, 'notes.txt is no segment')
+
+
+def test_segments_of_several_models(parallel: Path) -> None:
+    path = parallel / 'deployed_parallel_1.pt'
+    changed(path, path, cutoff='4.5')
+    assert warned_of(parallel, '_1.pt is of another model than deployed_parallel_0')
+    assert warned_of(parallel, 'its cutoff is 4.5, not 4.0. Deploy again')
+
+
+def changed(source: Path | str, path: Path, **entries: str) -> str:
+    """A deployed file with other metadata."""
+    with zipfile.ZipFile(source) as old:
+        content = {name: old.read(name) for name in old.namelist()}
+    with zipfile.ZipFile(path, 'w') as new:
+        for name, data in content.items():
+            entry = entries.get(name.split('/')[-1])
+            new.writestr(name, data if entry is None else entry)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ('key', 'name'), [('flashTP', 'FlashTP'), ('oeq', 'OpenEquivariance')]
+)
+def test_deployed_with_an_accelerator(
+    made: dict[str, str], tmp_path: Path, key: str, name: str
+) -> None:
+    path = changed(made["host's deployed"], tmp_path / 'fast.pt', **{key: 'yes'})
+    found = info(path)
+    assert found['accelerator'] == name
+    (warning,) = found['warnings']
+    assert warning.startswith(f'deployed with {name}: LAMMPS needs a GPU')
+
+
+# ---- what is no model
+
+
+def test_what_is_no_deployed_model(made: dict[str, str], tmp_path: Path) -> None:
+    whole = Path(made['deployed']).read_bytes()
+    half = tmp_path / 'half.pt'
+    half.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=r'half\.pt is not .*or it is truncated'):
+        info(str(half))
+    other = tmp_path / 'other.zip'
+    with zipfile.ZipFile(other, 'w') as archive:
+        archive.writestr('readme.txt', 'hello')
+    with pytest.raises(UserError, match='is not a SevenNet checkpoint'):
+        info(str(other))
+    script = tmp_path / 'script.pt'
+    torch.jit.trace(torch.nn.Linear(2, 2), torch.ones(2)).save(script)
+    with pytest.raises(UserError, match='is not a deployed SevenNet model'):
+        info(str(script))
+    with pytest.raises(UserError, match='is a folder'):
+        info(str(tmp_path))

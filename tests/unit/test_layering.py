@@ -31,7 +31,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     'train': (*LIGHT, 'inputs', 'model', 'data', 'train'),
     'deploy': (*LIGHT, 'inputs', 'model', 'data', 'train', 'deploy'),
     'study': (*LIGHT, 'inputs', 'model', 'data', 'train', 'deploy', 'study'),
-    'info': (*LIGHT, 'inputs', 'model', 'data', 'train'),
+    'info': (*LIGHT, 'inputs', 'model', 'data', 'train', 'deploy', 'info'),
     'demo': (*LIGHT, 'inputs', 'model', 'data', 'train'),
     'commands': (*ALL, 'host_traps', 'info', 'demo'),
     'cli': ('errors', 'commands'),

@@ -1,0 +1,66 @@
+"""What every kind of file is told of, and where its provenance says it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from sevennet_mf.deploy.folded import FOLDED
+
+
+def nothing_known(path: str, kind: str) -> dict[str, Any]:
+    """Every key of `info`, as of a file that says nothing."""
+    architecture = ('channel', 'lmax', 'layers', 'cutoff', 'parity', 'parameters')
+    return {
+        'path': path,
+        'kind': kind,
+        **dict.fromkeys(('sevenn', 'when', 'epoch', 'hash')),
+        'architecture': dict.fromkeys((*architecture, 'linear_bias')),
+        'elements': [],
+        'fidelities': [],
+        **dict.fromkeys(('order', 'base', 'target')),
+        'about': {},
+        **dict.fromkeys(('encoding', 'rank', 'scale')),
+        'sites': [],
+        'reference_energies': {},
+        **{name: {} for name in ('data', 'files', 'versions')},
+        'trained_with': {},
+        'best': None,
+        'folded_from': None,
+        'accelerator': None,
+        'deployed': None,
+        'warnings': [],
+    }
+
+
+def origins(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """What a provenance says of where a model comes from, by key of `info`."""
+    return {
+        **{name: provenance.get(name) for name in ('order', 'base', 'target')},
+        **{
+            name: dict(provenance.get(name) or {})
+            for name in ('about', 'data', 'files', 'versions', 'trained_with')
+        },
+        'folded_from': provenance.get(FOLDED),
+    }
+
+
+def labels_of(name: str, provenance: Mapping[str, Any]) -> str:
+    """The fidelity whose labels and reference energies a model's `name` has.
+
+    Its own, but for the common potential and the equal rows of an accelerated file.
+    """
+    folded = provenance.get(FOLDED) or {}
+    return str(folded.get('references') or name)
+
+
+def provenance_problems(
+    fidelities: Sequence[str], provenance: Mapping[str, Any]
+) -> Iterator[str]:
+    """What is wrong with a model by what is written about its origin."""
+    yield from (provenance.get(FOLDED) or {}).get('warnings') or ()
+    names = list(dict.fromkeys(labels_of(name, provenance) for name in fidelities))
+    trained = (provenance.get('data') or {}).get('trainset') or {}
+    for name in names:
+        if trained and name not in trained:
+            yield f'{name} had no training structure.'

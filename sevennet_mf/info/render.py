@@ -1,0 +1,154 @@
+"""What `info` found, for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+ROWS: Final[int] = 30  # elements in one column of the table of reference energies
+SHOWN_HASH: Final[int] = 12  # digits of a hash in the table; info() has all
+
+
+def render(found: Mapping[str, Any]) -> RenderableType:
+    """Return what `info` found for the terminal: tables, and warnings at the end."""
+    parts: list[RenderableType] = [_summary(found)]
+    if found['data']:
+        parts.append(_data_table(found['data']))
+    if found['reference_energies']:
+        parts.append(_reference_table(found))
+    if found['files']:
+        parts.append(_file_table(found['files']))
+    parts += [Text(f'Warning: {line}', style='bold') for line in found['warnings']]
+    return Group(*parts)
+
+
+def _summary(found: Mapping[str, Any]) -> Table:
+    table = Table(title=found['path'], show_header=False, title_justify='left')
+    table.add_column(style='bold')
+    table.add_column(overflow='fold')
+    for name, value in (*_model(found), *_fidelities(found), *_origin(found)):
+        if value not in (None, '', []):
+            table.add_row(name, str(value))
+    return table
+
+
+def _model(found: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    yield 'kind', found['kind']
+    for name in ('sevenn', 'when', 'epoch', 'hash'):
+        yield name, found[name]
+    a = found['architecture']
+    cutoff = f'cutoff {a["cutoff"]:g} Å'
+    if a['channel'] is None:
+        yield 'architecture', cutoff
+    else:
+        yield (
+            'architecture',
+            f'{a["channel"]} channels, lmax {a["lmax"]}, {a["layers"]} layers, '
+            f'{cutoff}, {"O(3)" if a["parity"] else "SO(3)"}, {a["parameters"]} '
+            'parameters',
+        )
+    yield 'accelerator', found['accelerator']
+    deployed = found['deployed'] or {}
+    yield 'pair style', deployed.get('pair_style')
+    yield 'precision', deployed.get('dtype')
+    yield 'segment', deployed.get('segment')
+    yield 'segments', deployed.get('segments') if deployed.get('comm_size') else None
+    yield 'numbers per ghost', deployed.get('comm_size')
+    elements = found['elements']
+    yield 'elements', f'{len(elements)}: {" ".join(elements)}'
+
+
+def _fidelities(found: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    yield 'fidelities', ', '.join(found['fidelities'])
+    for name in ('order', 'base', 'target'):
+        value = found[name]
+        yield name, ' < '.join(value) if isinstance(value, list) else value
+    if found['encoding']:
+        rank = f' of rank {found["rank"]}' if found['rank'] else ''
+        yield 'encoding', f'{found["encoding"]}{rank}, scale {found["scale"]}'
+        yield 'sites', ', '.join(found['sites'])
+    for fidelity, notes in found['about'].items():
+        yield f'about {fidelity}', ', '.join(f'{k}: {v}' for k, v in notes.items())
+
+
+def _origin(found: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    folded = found['folded_from']
+    while folded:
+        digest = str(folded.get('sha256') or '')[:SHOWN_HASH]
+        name, own = folded.get('fidelity'), folded.get('references')
+        whose = f', reference energies of {own}' if own != name else ''
+        encoding = f', {folded["encoding"]}' if folded.get('encoding') else ''
+        yield (
+            'folded from',
+            f'{folded.get("file")} (sha256 {digest}) on {folded.get("date")}: '
+            f'{name}{whose}{encoding}',
+        )
+        folded = folded.get('earlier')
+    best = found['best'] or {}
+    if best.get('value') is not None:
+        yield 'best', f'{best["metric"]} {best["value"]:g} (epoch {best["epoch"]})'
+    else:
+        yield 'best metric', best.get('metric')
+    for name in ('versions', 'trained_with'):
+        listed = ', '.join(f'{k} {v}' for k, v in found[name].items())
+        yield name.replace('_', ' '), listed
+
+
+def _data_table(data: Mapping[str, Any]) -> Table:
+    columns = list(
+        dict.fromkeys(k for own in data.values() for n in own.values() for k in n)
+    )
+    table = Table(title='Data', title_justify='left')
+    for name in ('set', 'fidelity'):
+        table.add_column(name)
+    for name in columns:
+        table.add_column(name, justify='right')
+    for set_name, own in data.items():
+        for fidelity, numbers in own.items():
+            cells = [str(numbers.get(name, '–')) for name in columns]
+            table.add_row(set_name, fidelity, *cells)
+    return table
+
+
+def _reference_table(found: Mapping[str, Any]) -> Table:
+    references = found['reference_energies']
+    elements = found['elements']
+    blocks = [elements[i : i + ROWS] for i in range(0, len(elements), ROWS)]
+    table = Table(title='Reference energies (eV)', title_justify='left')
+    for _ in blocks:
+        table.add_column('', style='bold')
+        for fidelity in references:
+            table.add_column(fidelity, justify='right')
+    for row in range(len(blocks[0]) if blocks else 0):
+        cells = []
+        for block in blocks:
+            symbol = block[row] if row < len(block) else None
+            cells.append(symbol or '')
+            for own in references.values():
+                cells.append(_energy_cell(own.get(symbol)))
+        table.add_row(*cells)
+    return table
+
+
+def _energy_cell(entry: Mapping[str, Any] | None) -> str:
+    if entry is None:
+        return ''
+    if entry['energy'] is None:
+        return 'not a number'
+    text = f'{entry["energy"]:.3f}'
+    if entry['determined'] is False:
+        return f'{text} not determined'
+    return f'{text} ± {entry["std"]:.2g}' if entry['std'] is not None else text
+
+
+def _file_table(files: Mapping[str, str]) -> Table:
+    table = Table(title='Files', title_justify='left')
+    table.add_column('file', overflow='fold')
+    table.add_column('sha256')
+    for name, digest in files.items():
+        table.add_row(name, digest[:SHOWN_HASH])
+    return table
