@@ -4,9 +4,24 @@ Importing this package is light: neither torch nor sevenn is imported until
 `register()` or one of the sub-packages asks for them.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sevennet_mf.deploy.calculator import FidelityCalculator
+
 __version__ = '0.1.0'
 
-__all__ = ['__version__', 'register', 'unregister']
+__all__ = ['FidelityCalculator', '__version__', 'register', 'unregister']
+
+
+def __getattr__(name: str) -> Any:
+    if name == 'FidelityCalculator':
+        from sevennet_mf.deploy.calculator import FidelityCalculator
+
+        return FidelityCalculator
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
 
 
 def register() -> None:

@@ -55,9 +55,10 @@ def _model(found: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     deployed = found['deployed'] or {}
     yield 'pair style', deployed.get('pair_style')
     yield 'precision', deployed.get('dtype')
-    yield 'segment', deployed.get('segment')
-    yield 'segments', deployed.get('segments') if deployed.get('comm_size') else None
-    yield 'numbers per ghost', deployed.get('comm_size')
+    if deployed.get('comm_size'):  # a serial file is not one of several
+        yield 'segment', deployed.get('segment')
+        yield 'segments', deployed.get('segments')
+        yield 'numbers per ghost', deployed.get('comm_size')
     elements = found['elements']
     yield 'elements', f'{len(elements)}: {" ".join(elements)}'
 
