@@ -55,14 +55,19 @@ def read_deployed(path: str) -> dict[str, Any]:
     return {**first, 'segments': len(found), 'segment': None}
 
 
+def extra_files(archive: zipfile.ZipFile) -> dict[str, str]:
+    """The texts that a TorchScript archive carries beside the model, by name."""
+    return {
+        name.split('/extra/', 1)[1]: archive.read(name).decode()
+        for name in archive.namelist()
+        if '/extra/' in name
+    }
+
+
 def _read_file(path: str) -> dict[str, Any]:
     try:
         with zipfile.ZipFile(path) as archive:
-            extra = {
-                name.split('/extra/', 1)[1]: archive.read(name).decode()
-                for name in archive.namelist()
-                if '/extra/' in name
-            }
+            extra = extra_files(archive)
         ours = json.loads(extra.pop(PROVENANCE_FILE, '{}'))
         return _metadata(extra, ours)
     except FileNotFoundError:

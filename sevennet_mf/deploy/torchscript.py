@@ -21,6 +21,7 @@ from sevennet_mf.data.estimator import Floats
 from sevennet_mf.deploy.deployed import (
     PROVENANCE_FILE,
     SEGMENT,
+    extra_files,
     read_deployed,
     segments_in,
 )
@@ -32,6 +33,7 @@ from sevennet_mf.deploy.folded import (
     refuse_deviation,
 )
 from sevennet_mf.deploy.probe import Answers, deviation, graph_of, probes, worst
+from sevennet_mf.deploy.slices import split_slices
 from sevennet_mf.errors import UserError
 from sevennet_mf.model.plain_config import json_ready
 from sevennet_mf.train import checkpoint as files
@@ -106,12 +108,12 @@ def _write(folded: Folded, folder: str, parallel: bool) -> list[str]:
             host_deploy(source, f'{place}.pt')
             made = [f'{place}.pt']
     for i, path in enumerate(made):
-        _add_provenance(path, folded, {'segment': i, 'segments': len(made)})
+        _finish(path, folded, {'segment': i, 'segments': len(made)})
     return made
 
 
-def _add_provenance(path: str, folded: Folded, position: dict[str, int]) -> None:
-    """Append our entry to the archive; what the host wrote stays byte for byte."""
+def _finish(path: str, folded: Folded, position: dict[str, int]) -> None:
+    """Make the file's gradients cheaper, and write down where it comes from."""
     found = json_ready(
         {
             'provenance': folded.provenance,
@@ -120,10 +122,12 @@ def _add_provenance(path: str, folded: Folded, position: dict[str, int]) -> None
             **position,
         }
     )
-    text = json.dumps(found, indent=1, ensure_ascii=False)
-    with zipfile.ZipFile(path, 'a') as archive:
-        root = archive.namelist()[0].split('/')[0]
-        archive.writestr(f'{root}/extra/{PROVENANCE_FILE}', text)
+    with zipfile.ZipFile(path) as archive:
+        extra = extra_files(archive)
+    module = torch.jit.load(path, map_location='cpu')
+    split_slices(module.graph)
+    extra[PROVENANCE_FILE] = json.dumps(found, indent=1, ensure_ascii=False)
+    torch.jit.save(module, path, _extra_files=extra)
 
 
 def _refuse_other_files(folder: str) -> None:
