@@ -8,6 +8,7 @@ A test fails if the page in the repository is not what this writes.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 
 from sevennet_mf import cli
@@ -37,6 +38,10 @@ MORE = {
     'inspect': 'See [](inspect.md).',
     'evaluate': 'See [](evaluate.md).',
     'info': 'See [](evaluate.md).',
+    'export': 'See [](export.md).',
+    'deploy': 'See [](lammps.md).',
+    'lammps build': 'See [](lammps.md).',
+    'lammps check': 'See [](lammps.md).',
     'demo': 'What `make demo` runs. See [](quickstart.md).',
 }
 
@@ -60,15 +65,21 @@ def meaning(action: argparse.Action) -> str:
     return text.replace('|', '\\|')
 
 
+def commands_of(
+    parser: argparse.ArgumentParser, group: str = ''
+) -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    """Yield the name and the parser of each command, and of each in a group."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, sub in action.choices.items():
+                yield f'{group}{name}', sub
+                yield from commands_of(sub, f'{group}{name} ')
+
+
 def page() -> str:
     """Return the whole page."""
     parts = [HEAD]
-    parser = cli.make_parser()
-    (commands,) = (
-        action.choices
-        for action in parser._actions
-        if isinstance(action, argparse._SubParsersAction)
-    )
+    commands = dict(commands_of(cli.make_parser()))
     for name, (summary, _) in cli.COMMANDS.items():
         lines = [f'## `sevennet-mf {name}`', '']
         lines += [f'{summary[0].upper()}{summary[1:]}. {MORE.get(name, "")}'.strip()]

