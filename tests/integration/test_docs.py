@@ -26,6 +26,7 @@ from commandline import LIMIT, write_yaml
 from helpers import registered
 
 from sevennet_mf import cli, inputs
+from sevennet_mf.deploy.lammps.plugin_path import CACHE_VARIABLE
 
 # pages train in the same folder one after another
 pytestmark = pytest.mark.filterwarnings('ignore:checkpoints of an earlier run')
@@ -50,6 +51,7 @@ SMALL_RUN = {'epoch': 1, 'per_epoch': 1}
 NOT_RUN = {
     '. .venv/bin/activate': 'this environment is active',
     'PIP_CONSTRAINT=constraints.txt python -m pip install': 'make does the same',
+    'pip install': 'make does the same',
     'python -m pytest -p sevennet_mf.testing': "needs SevenNet's own tests",
     'python benchmarks/': 'takes too long; make bench',
 }
@@ -84,7 +86,7 @@ def blocks_of(page: Path) -> Iterator[Block]:
     folder = 'example_inputs/ingan' if page.parent.name == 'docs' else '.'
     if page.parent.parent.name == 'example_inputs':
         folder = page.parent.relative_to(ROOT).as_posix()
-    pattern = r'<!-- folder: (\S+) -->|^```([\w{}-]*)\n(.*?)^```$'
+    pattern = r'<!-- folder: (\S+) -->|^```([\w{}-]*)[^\n]*\n(.*?)^```$'
     text = page.read_text(encoding='utf-8')
     for found in re.finditer(pattern, text, re.MULTILINE | re.DOTALL):
         if found[1]:
@@ -137,8 +139,11 @@ def merged(base: Any, change: Any) -> Any:
 
 
 @pytest.fixture(scope='module', autouse=True)
-def _plugin() -> Iterator[None]:
-    with registered():
+def _plugin(pytestconfig: pytest.Config) -> Iterator[None]:
+    """Registered; and the pair styles are those that tests/lammps compile."""
+    kept = str(pytestconfig.rootpath / '.pytest_cache' / 'plugin')
+    with registered(), pytest.MonkeyPatch.context() as patch:
+        patch.setenv(CACHE_VARIABLE, os.environ.get(CACHE_VARIABLE) or kept)
         yield
 
 
@@ -153,6 +158,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         elif source.suffix == '.yaml':
             target.parent.mkdir(parents=True, exist_ok=True)
             write_yaml(target, shrunk(inputs.load_yaml(str(source))))
+        elif source.is_file():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)
     ingan = folder / 'example_inputs' / 'ingan'
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ingan)
