@@ -24,7 +24,7 @@ def weights_of(
         if len(known) > 1:
             raise UserError(
                 f'the model has the fidelities {list(known)}; choose one, such as '
-                f'fidelity={known[-1]!r}, or weights of several.'
+                f'fidelity={known[0]!r}, or weights of several.'
             )
         return {known[0]: 1.0}
     if isinstance(fidelity, str):

@@ -172,12 +172,17 @@ class Deviation:
         return f'{self.energy:.1e} eV/atom and {self.forces:.1e} eV/Å'
 
 
+def energy_tolerance(per_atom: Floats) -> Floats:
+    """eV/atom: what float32 can hold of such energies, and at least 1e-5."""
+    ulp = np.spacing(np.abs(per_atom).astype(np.float32)).astype(np.float64)
+    return np.maximum(ENERGY_TOLERANCE, ULPS * ulp)
+
+
 def deviation(found: Answers, wanted: Answers) -> Deviation:
     """Compare what two models say about the same structures."""
     energy = np.abs(found.energy - wanted.energy) / wanted.n_atoms
     forces = np.abs(found.forces - wanted.forces)
-    per_atom = np.abs(wanted.energy / wanted.n_atoms).astype(np.float32)
-    allowed = np.maximum(ENERGY_TOLERANCE, ULPS * np.spacing(per_atom))
+    allowed = energy_tolerance(wanted.energy / wanted.n_atoms)
     return Deviation(
         energy=float(energy.max()),
         forces=float(forces.max()),

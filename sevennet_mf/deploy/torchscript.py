@@ -60,6 +60,11 @@ def deploy(
     if parallel and output is not None:
         _refuse_other_files(output)  # before the work is done
     folded = prepare(checkpoint, fidelity, references)
+    return deploy_folded(folded, output, parallel), folded
+
+
+def deploy_folded(folded: Folded, output: str | None, parallel: bool) -> list[str]:
+    """Write a model that is folded already; otherwise as `deploy`."""
     if not parallel and output is not None and not output.endswith('.pt'):
         output = f'{output}.pt'  # as the host does
     target = output_path(
@@ -74,11 +79,11 @@ def deploy(
         if parallel:
             _replace_folder(target, made)
             names = map(os.path.basename, made)
-            return [os.path.join(target, name) for name in names], folded
+            return [os.path.join(target, name) for name in names]
         with open(made[0], 'rb') as stream:
             content = stream.read()
     files.write_whole(target, lambda out: out.write(content))
-    return [target], folded
+    return [target]
 
 
 def run(args: Namespace) -> str:

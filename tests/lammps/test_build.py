@@ -96,6 +96,19 @@ def nothing_half(cache: Path) -> bool:
 # ---- once, and whole
 
 
+def test_other_flags_are_another_build(
+    toy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugin = build(sources=toy)
+    made = plugin.stat().st_ino
+    monkeypatch.setenv('CXXFLAGS', '-DOTHER')
+    assert build(sources=toy).stat().st_ino != made
+    made = plugin.stat().st_ino
+    assert build(sources=toy).stat().st_ino == made
+    monkeypatch.delenv('CXXFLAGS')  # nothing is asked for
+    assert build(sources=toy).stat().st_ino == made
+
+
 def test_lammps_has_what_was_compiled(toy: Path, tmp_path: Path) -> None:
     plugin = build(sources=toy)
     assert read_record(plugin)['styles'] == ['toy']

@@ -15,6 +15,7 @@ from rich.console import Console
 
 import sevennet_mf
 from sevennet_mf import keys
+from sevennet_mf.deploy.folded import Folded, prepare
 from sevennet_mf.deploy.lammps import check as lammps_check
 from sevennet_mf.deploy.lammps.check import check, example
 from sevennet_mf.deploy.lammps.commands import run_check
@@ -75,12 +76,10 @@ def test_the_command_prints_a_table(
 def test_a_difference_is_an_error(
     checkpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    deploy = lammps_check.deploy
+    def wrong(checkpoint: str, *_: object) -> Folded:
+        return prepare(checkpoint, 'pbe', None)
 
-    def wrong(name: str, output: str, fidelity: str, **kwargs: bool) -> None:
-        deploy(name, output, 'pbe', **kwargs)
-
-    monkeypatch.setattr(lammps_check, 'deploy', wrong)
+    monkeypatch.setattr(lammps_check, 'prepare', wrong)
     with pytest.raises(UserError, match=r'e3gnn in LAMMPS and ASE differ .*energy'):
         check(checkpoint, 'r2scan')
 
@@ -95,7 +94,7 @@ def test_a_fidelity_must_be_named(checkpoint: str) -> None:
 def test_what_stops_lammps_is_told(
     checkpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lammps_check, 'deploy', lambda *args: None)
+    monkeypatch.setattr(lammps_check, 'deploy_folded', lambda *a, **k: [])
     monkeypatch.setattr(lammps_check, 'SCRIPT', 'pair_style nosuch\n')
     with pytest.raises(UserError, match=r"stopped \(lmp\): ERROR: .*'nosuch'"):
         check(checkpoint, 'pbe')

@@ -1,7 +1,11 @@
 #include "deployed_file.h"
 
+#include <cerrno>
+#include <cstring>
 #include <filesystem>
+#include <fstream>
 #include <sstream>
+#include <system_error>
 #include <unordered_map>
 
 #include <ATen/Parallel.h>
@@ -93,8 +97,12 @@ std::string short_reason(const std::exception &problem) {
 }
 
 DeployedFile load_deployed(const std::string &file, const std::string &device) {
-  if (!std::filesystem::exists(file)) throw ModelError("no such file '" + file + "'");
-  if (!std::filesystem::is_regular_file(file))
+  if (!std::ifstream(file)) {
+    const int reason = errno;
+    if (reason == ENOENT) throw ModelError("no such file '" + file + "'");
+    throw ModelError("'" + file + "' cannot be read: " + std::strerror(reason));
+  }
+  if (std::error_code ignored; std::filesystem::is_directory(file, ignored))
     throw ModelError("'" + file + "' is not a file");
   Extra extra = no_extra();
   DeployedFile deployed;

@@ -5,6 +5,7 @@
 // the files that run a model pay for compiling them.
 
 #include <memory>
+#include <new>
 #include <stdexcept>
 #include <string>
 #include <tuple>
@@ -18,6 +19,11 @@ namespace sevennet_mf {
 struct ModelError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
+
+// One line for whatever was thrown.
+inline std::string reason_of(const std::exception &problem) {
+  return dynamic_cast<const std::bad_alloc *>(&problem) ? "out of memory" : problem.what();
+}
 
 // What the deployed file says about itself.
 struct Metadata {

@@ -1,4 +1,4 @@
-#include <filesystem>
+#include <algorithm>
 
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros_like.h>

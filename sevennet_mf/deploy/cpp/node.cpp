@@ -38,6 +38,14 @@ int requested_threads() {
   return value ? std::atoi(value) : 0;    // "4,2" reads as 4, nonsense as 0
 }
 
+// What the launcher says of all processes that it started on this computer: with
+// -partition, `world` is a part of them. 0 or -1: it does not say.
+int from_launcher(const char *mpich, const char *open_mpi, int otherwise) {
+  const char *value = std::getenv(mpich);
+  if (!value) value = std::getenv(open_mpi);
+  return value ? std::atoi(value) : otherwise;
+}
+
 }    // namespace
 
 NodeShare share_of_node(MPI_Comm world) {
@@ -49,6 +57,10 @@ NodeShare share_of_node(MPI_Comm world) {
   MPI_Comm_size(node, &n_ranks);
   const int cores = cores_of_node(node);
   MPI_Comm_free(&node);
+  n_ranks = std::max(
+      n_ranks, from_launcher("MPI_LOCALNRANKS", "OMPI_COMM_WORLD_LOCAL_SIZE", 0));
+  const int launched = from_launcher("MPI_LOCALRANKID", "OMPI_COMM_WORLD_LOCAL_RANK", -1);
+  if (launched >= 0) share.rank = launched;
   const int requested = requested_threads();
   share.n_threads = requested > 0 ? requested : std::max(1, cores / n_ranks);
   return share;
@@ -60,7 +72,8 @@ void keep_freed_memory() {
        {"MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES"}) {
     if (std::getenv(name)) return;
   }
-  mallopt(M_MMAP_THRESHOLD, INT_MAX);
+  // before glibc 2.35 or so that is more than it takes
+  if (!mallopt(M_MMAP_THRESHOLD, INT_MAX)) mallopt(M_MMAP_MAX, 0);
   mallopt(M_TRIM_THRESHOLD, INT_MAX);
 #endif
 }

@@ -1,6 +1,7 @@
 #include "pair_base.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "atom.h"
@@ -31,7 +32,8 @@ PairBase::PairBase(LAMMPS *lmp, const std::string &style) : Pair(lmp), style_(st
   manybody_flag = 1;
   // virials come from the edges: positions of ghosts do not enter
   no_virial_fdotr_compute = 1;
-  centroidstressflag = CENTROID_AVAIL;
+  // a message-passing model has no virial of an atom that gives the heat flux
+  centroidstressflag = CENTROID_NOTAVAIL;
 }
 
 PairBase::~PairBase() {
@@ -41,11 +43,11 @@ PairBase::~PairBase() {
 }
 
 void PairBase::fail_all(const std::string &text) {
-  error->all(PLACE, __LINE__, style_ + ": " + text);
+  error->all(PLACE, 0, style_ + ": " + text);
 }
 
 void PairBase::fail_one(const std::string &text) {
-  error->one(PLACE, __LINE__, style_ + ": " + text);
+  error->one(PLACE, 0, style_ + ": " + text);
 }
 
 void PairBase::settings(int narg, char **arg) {
@@ -136,37 +138,35 @@ void PairBase::tally(const Graph &graph) {
       on_neighbour[d] -= gradients[3 * e + d];
     }
   }
-  if (eflag_either) tally_energies(graph);
-  if (vflag_either || cvflag_atom) tally_virials(graph);
+  tally_energies(graph);    // in every step: an energy may be no number in any
+  if (vflag_either) tally_virials(graph);
 }
 
 void PairBase::tally_energies(const Graph &graph) {
+  double sum = 0.0;
   for (int64_t node = 0; node < graph.n_local; ++node) {
     const double energy = prediction_.energies[node];
-    if (eflag_global) eng_vdwl += energy;
     if (eflag_atom) eatom[graph.atoms[node]] += energy;
+    sum += energy;
   }
+  if (!std::isfinite(sum))
+    throw ModelError("the energy is not a number; are two atoms at one place?");
+  if (eflag_global) eng_vdwl += sum;
 }
 
-// Each edge's share goes to the neighbour, as in SevenNet's own per-atom virial:
-// that is the form whose sum with velocities is the heat flux of a many-body
-// potential (Fan et al., Phys. Rev. B 92, 094301 (2015)).
+// Each edge's share goes to the neighbour, as in SevenNet's own per-atom virial. Only
+// the sum has a meaning of its own.
 void PairBase::tally_virials(const Graph &graph) {
   const std::vector<float> &gradients = prediction_.gradients;
   for (size_t e = 0; 3 * e < gradients.size(); ++e) {
     const float *r = &graph.vectors[3 * e];
     const float *g = &gradients[3 * e];
-    double w[3][3];
-    for (int a = 0; a < 3; ++a)
-      for (int b = 0; b < 3; ++b) w[a][b] = -static_cast<double>(r[a]) * g[b];
+    const auto w = [&](int a, int b) { return -static_cast<double>(r[a]) * g[b]; };
     // xx yy zz xy xz yz; xz as SevenNet has it. The sum over edges is symmetric.
-    const double six[6] = {w[0][0], w[1][1], w[2][2], w[0][1], w[2][0], w[1][2]};
-    const double nine[9] = {w[0][0], w[1][1], w[2][2], w[0][1], w[0][2],
-                            w[1][2], w[1][0], w[2][0], w[2][1]};
+    const double six[6] = {w(0, 0), w(1, 1), w(2, 2), w(0, 1), w(2, 0), w(1, 2)};
     const int i = graph.atoms[graph.neighbours[e]];
     for (int k = 0; k < 6 && vflag_global; ++k) virial[k] += six[k];
     for (int k = 0; k < 6 && vflag_atom; ++k) vatom[i][k] += six[k];
-    for (int k = 0; k < 9 && cvflag_atom; ++k) cvatom[i][k] += nine[k];
   }
 }
 

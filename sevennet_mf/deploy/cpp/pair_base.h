@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "exceptions.h"
 #include "pair.h"
 
 #include "graph.h"
@@ -31,16 +32,27 @@ class PairBase : public LAMMPS_NS::Pair {
   [[noreturn]] void fail_one(const std::string &text);
 
   void check_wildcards(int narg, char **arg, const std::string &usage);
-  // Loads with `load`, which throws ModelError; every rank then fails or none.
+  // Loads with `load`, which throws; every rank then fails or none.
   template <typename Load> void load_on_all(Load load) {
     std::string problem;
     try {
       load();
-    } catch (const ModelError &error) {
-      problem = error.what();
+    } catch (const std::exception &error) {
+      problem = reason_of(error);
     }
     problem = agree(problem, world);
     if (!problem.empty()) fail_all(problem);
+  }
+
+  // Whatever is thrown in a step becomes a LAMMPS error.
+  template <typename Step> void in_step(Step step) {
+    try {
+      step();
+    } catch (const LAMMPS_NS::LAMMPSException &) {
+      throw;    // LAMMPS has said it
+    } catch (const std::exception &error) {
+      fail_one(reason_of(error));
+    }
   }
 
   void use_device();    // sets device_ and the number of threads

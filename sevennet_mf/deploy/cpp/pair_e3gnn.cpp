@@ -36,15 +36,14 @@ void PairE3GNN::coeff(int narg, char **arg) {
 
 void PairE3GNN::compute(int eflag, int vflag) {
   ev_init(eflag, vflag);
-  const Graph &graph = build_graph();
-  if (graph.n_local == 0) return;
-  if (graph.n_ghosts() > 0) fail_one("a neighbour is no image of an atom of this rank");
-  try {
+  in_step([&] {
+    const Graph &graph = build_graph();
+    if (graph.n_local == 0) return;
+    if (graph.n_ghosts() > 0)
+      throw ModelError("a neighbour is no image of an atom of this rank");
     model_->evaluate(graph, prediction_);
-  } catch (const ModelError &problem) {
-    fail_one(problem.what());
-  }
-  tally(graph);
+    tally(graph);
+  });
 }
 
 }    // namespace sevennet_mf

@@ -39,13 +39,14 @@ void PairE3GNNParallel::coeff(int narg, char **arg) {
     model_ = std::make_unique<SegmentedModel>(found.files, device_);
   });
   use_model(model_->metadata(), rest[0], {rest.begin() + found.n_arguments, rest.end()});
-  comm_forward = comm_reverse = doubles_for(model_->largest_width());
 }
 
 void PairE3GNNParallel::init_style() {
   if (!force->newton_pair)
     fail_all("forces on ghosts go back to their owners: needs 'newton on'");
   PairBase::init_style();
+  // an exchange sets them to its own width
+  comm_forward = comm_reverse = doubles_for(model_->largest_width());
   // Comm sizes its buffers by the outermost pair style, and hybrid asked its
   // parts before their files were read
   force->pair->comm_forward = std::max(force->pair->comm_forward, comm_forward);
@@ -54,16 +55,12 @@ void PairE3GNNParallel::init_style() {
 
 void PairE3GNNParallel::compute(int eflag, int vflag) {
   ev_init(eflag, vflag);
-  graph_ = &build_graph();
-  prediction_.gradients.clear();
-  const int largest = comm_forward;
-  try {
+  in_step([&] {
+    graph_ = &build_graph();
+    prediction_.gradients.clear();
     model_->evaluate(*graph_, *this, prediction_);
-  } catch (const ModelError &problem) {
-    fail_one(problem.what());
-  }
-  comm_forward = comm_reverse = largest;
-  tally(*graph_);
+    tally(*graph_);
+  });
 }
 
 void PairE3GNNParallel::start_exchange(int width) {

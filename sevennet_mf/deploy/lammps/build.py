@@ -35,6 +35,7 @@ from sevennet_mf.deploy.lammps.tools import (
 )
 from sevennet_mf.errors import UserError
 
+CHOICES: Final = ('CXX', 'CXXFLAGS', 'LDFLAGS')
 LOG_FILE: Final[str] = 'build.log'
 
 
@@ -43,7 +44,8 @@ def build(*, force: bool = False, sources: Path = plugin_path.SOURCES) -> Path:
 
     It is in a cache folder (see plugin_path), whole or not at all: whatever ends a
     build leaves nothing half, and of two at once the second waits and takes what
-    the first made. force: compile in any case. sources: folder of .cpp and .h.
+    the first made. force: compile in any case, as it does with another CXX, CXXFLAGS
+    or LDFLAGS. sources: folder of .cpp and .h.
 
     Raises UserError, one line with the remedy, for whatever is missing, does not
     fit or fails; what the compiler said is then in build.log of that folder.
@@ -51,7 +53,7 @@ def build(*, force: bool = False, sources: Path = plugin_path.SOURCES) -> Path:
     installed = find_packages()
     place = plugin_path.plugin_folder(installed, sources)
     plugin = place / plugin_path.PLUGIN_FILE
-    if plugin.is_file() and not force:
+    if plugin.is_file() and not (force or _asked_otherwise(plugin)):
         return plugin
     if os.pathsep in str(place):
         raise UserError(
@@ -62,9 +64,20 @@ def build(*, force: bool = False, sources: Path = plugin_path.SOURCES) -> Path:
     if not any(path.suffix == '.cpp' for path in plugin_path.source_files(sources)):
         raise UserError(f'there are no sources in {sources}. Reinstall sevennet_mf.')
     with _writable(place), _locked(place):
-        if force or not plugin.is_file():
+        if force or not plugin.is_file() or _asked_otherwise(plugin):
             _build_in(place, installed, sources)
     return plugin
+
+
+def _chosen() -> dict[str, str]:
+    """What the user has chosen for the compiler, by the usual variables."""
+    return {name: os.environ[name] for name in CHOICES if os.environ.get(name)}
+
+
+def _asked_otherwise(plugin: Path) -> bool:
+    """Whether variables are set that the plugin was compiled without."""
+    chosen = _chosen()
+    return bool(chosen) and chosen != read_record(plugin).get('chosen', {})
 
 
 @contextlib.contextmanager
@@ -132,6 +145,7 @@ def _build_in(
             'versions': installed.versions,
             'prefix': sys.prefix,
             'compiler': compiler.name,
+            'chosen': _chosen(),
             'mpi': lammps.mpi,
             'flags': flags,
             'styles': styles,

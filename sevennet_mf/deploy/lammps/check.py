@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+import sevenn._keys as KEY
 from ase import Atoms
 from ase.data import atomic_numbers, covalent_radii
 from tqdm import tqdm
 
 from sevennet_mf.data.estimator import Floats
 from sevennet_mf.deploy.calculator import FidelityCalculator
+from sevennet_mf.deploy.folded import Folded, prepare
 from sevennet_mf.deploy.lammps.plugin_path import PLUGIN_FILE, plugin_folder
 from sevennet_mf.deploy.lammps.run import (
     Result,
@@ -25,10 +27,9 @@ from sevennet_mf.deploy.lammps.run import (
     write_data,
 )
 from sevennet_mf.deploy.lammps.tools import Lammps, find_lammps, find_packages
-from sevennet_mf.deploy.probe import ENERGY_TOLERANCE, FORCE_TOLERANCE, ULPS
-from sevennet_mf.deploy.torchscript import deploy
+from sevennet_mf.deploy.probe import FORCE_TOLERANCE, energy_tolerance
+from sevennet_mf.deploy.torchscript import deploy_folded
 from sevennet_mf.errors import UserError
-from sevennet_mf.train.load import load_model
 
 STRESS_TOLERANCE: Final[float] = 1e-5  # eV/Å^3, 16 bar
 RANKS: Final[int] = 2  # of e3gnn/parallel
@@ -97,8 +98,7 @@ def _apart(a: Floats, b: Floats) -> float:
 
 
 def _allowed(energy: float) -> float:
-    """eV: what float32 can hold of an energy, and at least 1e-5."""
-    return max(ENERGY_TOLERANCE, ULPS * float(np.spacing(np.float32(abs(energy)))))
+    return float(energy_tolerance(np.array(energy)))
 
 
 def check(
@@ -115,9 +115,10 @@ def check(
     1e-4 eV/Å.
     """
     lammps, plugin = find_lammps(), built_plugin()
-    loaded = load_model(checkpoint)
+    folded = prepare(checkpoint, fidelity, None)
     if atoms is None:
-        atoms = example(list(loaded.type_map), loaded.cutoff)
+        elements = [atomic_numbers[symbol] for symbol in folded.elements]
+        atoms = example(elements, float(folded.content['config'][KEY.CUTOFF]))
     symbols = sorted(set(atoms.symbols))
     calculator = FidelityCalculator(checkpoint, fidelity, device='cpu')
     with (
@@ -131,7 +132,7 @@ def check(
         for style in ('e3gnn', 'e3gnn/parallel'):
             script = SCRIPT.format(
                 style=style,
-                model=_deployed(checkpoint, fidelity, folder, style),
+                model=_deployed(folded, folder, style),
                 symbols=' '.join(symbols),
             )
             ranks = RANKS if style == 'e3gnn/parallel' else 1
@@ -177,15 +178,12 @@ def example(elements: Sequence[int], cutoff: float) -> Atoms:
     return atoms
 
 
-def _deployed(
-    checkpoint: str, fidelity: str | None, folder: Path, style: str
-) -> str:
+def _deployed(folded: Folded, folder: Path, style: str) -> str:
     """Deploy, and return what `pair_coeff` names."""
     if style == 'e3gnn':
-        deploy(checkpoint, str(folder / 'serial.pt'), fidelity)
+        deploy_folded(folded, str(folder / 'serial.pt'), parallel=False)
         return 'serial.pt'
-    deploy(checkpoint, str(folder / 'parallel'), fidelity, parallel=True)
-    segments = list((folder / 'parallel').glob('deployed_parallel_*.pt'))
+    segments = deploy_folded(folded, str(folder / 'parallel'), parallel=True)
     return f'{len(segments)} parallel'
 
 
