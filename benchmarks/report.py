@@ -11,7 +11,7 @@ import sevenn
 import torch
 from rich.table import Table
 from tqdm import tqdm
-from variants import AGAIN, HOST, MODALITY, VARIANTS, Case
+from variants import AGAIN, FOLDED, HOST, MODALITY, VARIANTS, Case
 
 import sevennet_mf
 
@@ -58,7 +58,7 @@ def compare(
     memory: dict[str, int] = {}
     if with_memory:
         for name in VARIANTS:
-            if name == AGAIN:
+            if name in (AGAIN, FOLDED):
                 continue
             memory[name] = measure.peak_memory(
                 architecture, name, batch_size, device, threads

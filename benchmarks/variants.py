@@ -1,8 +1,9 @@
 """What is compared: one architecture built by the host and by sevennet_mf.
 
 `host`: the plain single-fidelity model; `modality`: the host's own model of two
-fidelities; `bias`, `gain`, `lora`: ours. All see the same batch: cells of
-In(x)Ga(1-x)N with PBE labels and as many with r2SCAN labels.
+fidelities; `bias`, `gain`, `lora`: ours; `folded`: one fidelity of `bias` as a
+plain model. All see the same batch: cells of In(x)Ga(1-x)N with PBE labels and as
+many with r2SCAN labels.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ from __future__ import annotations
 import copy
 import tempfile
 import warnings
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import sevenn
 import sevenn._keys as KEY
 import torch
 from sevenn._const import (
@@ -21,6 +24,7 @@ from sevenn._const import (
     NUM_UNIV_ELEMENT,
 )
 from sevenn.model_build import build_E3_equivariant_model
+from sevenn.scripts.deploy import deploy as host_deploy
 from sevenn.train.loss import get_loss_functions_from_config
 from sevenn.train.optim import optim_dict
 from sevenn.train.trainer import Trainer
@@ -30,8 +34,12 @@ import sevennet_mf
 from sevennet_mf import inputs, keys
 from sevennet_mf.data.dataset import FidelityDataset, build_datasets
 from sevennet_mf.data.sampler import eval_loader
+from sevennet_mf.deploy.folded import build_alone, quiet
+from sevennet_mf.deploy.torchscript import deploy
+from sevennet_mf.model.fold import chosen, fold
 from sevennet_mf.train import setup
 from sevennet_mf.train.distributed import Process
+from sevennet_mf.train.load import load_model
 from sevennet_mf.train.loss import losses_from
 from sevennet_mf.train.trainer import FidelityTrainer
 
@@ -40,7 +48,9 @@ FILES = {'pbe': 'pbe_train.extxyz', 'r2scan': 'r2scan_binaries_train.extxyz'}
 # the plain host twice: how far from 1 the ratio of two equal models is
 HOST, AGAIN, MODALITY = 'host', 'host, again', 'modality'
 ENCODINGS = ('bias', 'gain', 'lora')
-VARIANTS = (HOST, AGAIN, MODALITY, *ENCODINGS)
+FOLDED = 'folded'
+VARIANTS = (HOST, AGAIN, MODALITY, *ENCODINGS, FOLDED)
+DEPLOYABLE = (HOST, AGAIN, MODALITY, FOLDED)  # those of one fidelity
 # not for a YAML: from older versions, set by the data, or added by the plugin
 NOT_FOR_YAML = (
     KEY.CONV_DENOMINATOR,
@@ -144,53 +154,119 @@ class Case:
         """A fresh copy of the batch: a model writes into what it is given."""
         return self._batch.clone()
 
+    def graph(self) -> dict[str, torch.Tensor]:
+        """The batch as one graph, as a pair style hands it to a deployed model."""
+        batch = self._batch
+        number = {z: i for i, z in enumerate(self.config[KEY.TYPE_MAP])}
+        types = [number[int(z)] for z in batch[KEY.ATOMIC_NUMBERS]]
+        n_atoms = torch.tensor([self.n_atoms])
+        return {
+            KEY.NODE_FEATURE: torch.tensor(types, device=self.device),
+            KEY.EDGE_IDX: batch[KEY.EDGE_IDX],
+            KEY.EDGE_VEC: batch[KEY.EDGE_VEC].detach().clone().requires_grad_(),
+            KEY.NUM_ATOMS: n_atoms.to(self.device),
+            KEY.NLOCAL: n_atoms,
+        }
+
     def variant(self, name: str) -> Variant:
         return Variant(name, self)
 
     def model(self, name: str) -> torch.nn.Module:
-        config = copy.deepcopy(self.config)
+        if name == FOLDED:
+            return build_alone(self.checkpoint(FOLDED))
         torch.manual_seed(0)
-        if name in ENCODINGS:
-            config[keys.FIDELITY_MODEL]['encoding'] = name
-            sevennet_mf.register()
-            return build_E3_equivariant_model(config)
+        return build_E3_equivariant_model(self._model_config(name))
+
+    def checkpoint(self, name: str) -> dict[str, Any]:
+        """What a checkpoint file of one of VARIANTS holds."""
+        if name == FOLDED:
+            config, state = self._fold()
+        else:
+            config, state = self._model_config(name), self.model(name).state_dict()
+        return {
+            'config': {**config, 'version': sevenn.__version__},
+            'model_state_dict': state,
+            'epoch': 0,
+            'hash': name,
+            'time': '',
+        }
+
+    def deployed(self, name: str) -> torch.jit.ScriptModule:
+        """One of DEPLOYABLE as LAMMPS has it, folded by us, else by the host."""
+        with tempfile.TemporaryDirectory() as folder, quiet():
+            path, made = f'{folder}/checkpoint.pth', f'{folder}/deployed.pt'
+            if name == FOLDED:
+                torch.save(self.checkpoint('bias'), path)
+                deploy(path, made, 'pbe')
+            else:
+                torch.save(self.checkpoint(name), path)
+                host_deploy(path, made, modal='pbe' if name == MODALITY else None)
+            return torch.jit.load(made, map_location=self.device)
+
+    def _fold(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+        with tempfile.TemporaryDirectory() as folder, quiet():
+            path = f'{folder}/checkpoint.pth'
+            torch.save(self.checkpoint('bias'), path)
+            loaded = load_model(path)
+        return fold(loaded.model, loaded.config, chosen(loaded.fidelities, 'pbe'))
+
+    def _model_config(self, name: str) -> dict[str, Any]:
+        if name not in ENCODINGS:
+            return self._host_config(name)
+        config = copy.deepcopy(self.config)
+        config[keys.FIDELITY_MODEL]['encoding'] = name
+        sevennet_mf.register()
+        return config
+
+    def _host_config(self, name: str) -> dict[str, Any]:
+        """The configuration of one of the models that the host alone builds."""
+        config = copy.deepcopy(self.config)
         for key in (keys.FIDELITY_MODEL, keys.FIDELITY_TRAIN, keys.FIDELITY_DATA):
             config.pop(key)
         if name != MODALITY:
             config[KEY.USE_MODALITY] = False
+            config.pop(KEY.MODAL_MAP)
             config[KEY.SHIFT] = config[KEY.SHIFT]['pbe']
             for switch in keys.SITE_SWITCH.values():
                 config[switch] = False
-        return build_E3_equivariant_model(config)
+        return config
 
 
 class Variant:
-    """One of VARIANTS, ready to train by the host's Trainer and, ours, by ours."""
+    """One of VARIANTS, ready to train by the host's Trainer and, ours, by ours.
+
+    A folded model is not trained. deployed: what LAMMPS runs, for DEPLOYABLE.
+    """
 
     def __init__(self, name: str, case: Case) -> None:
         self.name = name
+        self.case = case
         self.device = case.device
-        self.model = case.model(name)
+        self.model = case.model(name).to(case.device)
         self.n_parameters = sum(p.numel() for p in self.model.parameters())
-        config = case.config
-        self.trainer = Trainer(
+        self.trainer = None if name == FOLDED else self._host_trainer(case.config)
+        ours = name in ENCODINGS
+        self.own_trainer = self._own_trainer(case.config) if ours else None
+
+    @cached_property  # not made where the memory of training is measured
+    def deployed(self) -> torch.jit.ScriptModule:
+        return self.case.deployed(self.name)
+
+    def _host_trainer(self, config: dict[str, Any]) -> Trainer:
+        return Trainer(
             self.model,
             get_loss_functions_from_config(copy.deepcopy(config)),
             optim_dict[config[KEY.OPTIMIZER]],
             config[KEY.OPTIM_PARAM],
-            device=case.device,
+            device=self.device,
         )
-        self.own_trainer: FidelityTrainer | None = None
-        if name in ENCODINGS:
-            n = len(FILES)
-            labelled = {
-                'energy': np.ones(n),
-                'force': np.ones(n),
-                'stress': np.array([1.0, 0.0]),  # none at r2SCAN
-            }
-            losses = losses_from(
-                config, list(FILES), np.full(n, 1 / n), labelled
-            )
-            self.own_trainer = FidelityTrainer(
-                self.model, losses, config, Process()
-            )
+
+    def _own_trainer(self, config: dict[str, Any]) -> FidelityTrainer:
+        n = len(FILES)
+        labelled = {
+            'energy': np.ones(n),
+            'force': np.ones(n),
+            'stress': np.array([1.0, 0.0]),  # none at r2SCAN
+        }
+        losses = losses_from(config, list(FILES), np.full(n, 1 / n), labelled)
+        return FidelityTrainer(self.model, losses, config, Process())

