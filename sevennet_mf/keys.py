@@ -11,6 +11,8 @@ FIDELITY_TRAIN: Final[str] = 'fidelity_train'
 FIDELITY_DATA: Final[str] = 'fidelity_data'
 # dict | names, order, target, references, data hashes, versions: see provenance.py
 PROVENANCE: Final[str] = 'fidelity_provenance'
+# dict | a key of the provenance: what a file of one fidelity was made of
+FOLDED: Final[str] = 'folded'
 # dict | what `--resume` needs beside the weights; a key of the checkpoint file
 TRAINING_STATE: Final[str] = 'fidelity_training_state'
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from ase.calculators.calculator import (
     all_changes,
 )
 
+from sevennet_mf.deploy.doubts import doubtful
 from sevennet_mf.deploy.evaluator import Evaluator, Properties
 from sevennet_mf.deploy.mixture import mix, weights_of
 from sevennet_mf.errors import UserError
@@ -65,6 +67,7 @@ class FidelityCalculator(Calculator):
             enable_oeq=enable_oeq,
         )
         self._weights = weights_of(fidelity, loaded.fidelities)
+        self._doubtful = {name: doubtful(loaded, name) for name in loaded.fidelities}
         self._evaluator = Evaluator(loaded, device)
         super().__init__()
         # ASE writes them into its databases
@@ -109,6 +112,7 @@ class FidelityCalculator(Calculator):
         """Compute everything that a structure has, whatever is asked for."""
         super().calculate(atoms, properties, system_changes)
         self.results = {}  # those of another structure must not outlive an error
+        self._warn_of(set(self._structure().symbols))
         parts = self._evaluator.evaluate(self._structure(), list(self._weights))
         self.results = mix(parts, self._weights)
         if 'stress' in properties and 'stress' not in self.results:
@@ -116,6 +120,13 @@ class FidelityCalculator(Calculator):
                 'the cell of the structure has no volume to refer a stress to. Give '
                 'it a cell, or do not ask for its stress.'
             )
+
+    def _warn_of(self, symbols: Collection[str]) -> None:
+        """Tell, once, of elements whose reference energy nobody labelled."""
+        for name, weight in self._weights.items():
+            for symbol in [s for s in self._doubtful[name] if s in symbols]:
+                if weight:
+                    warnings.warn(self._doubtful[name].pop(symbol), stacklevel=4)
 
     def all_fidelities(self, atoms: Atoms | None = None) -> dict[str, Properties]:
         """Return energy, free_energy, energies, forces and stress by fidelity.

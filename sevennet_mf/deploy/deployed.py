@@ -12,6 +12,7 @@ from sevennet_mf.errors import UserError
 
 # an entry of the archive beside the host's own; other readers do not ask for it
 PROVENANCE_FILE: Final[str] = 'sevennet_mf.json'
+SEGMENT_FILE: Final[str] = 'sevennet_mf_segment'  # hash of the model, number
 SEGMENT: Final = re.compile(r'deployed_parallel_(\d+)\.pt')
 
 

@@ -6,9 +6,35 @@ from collections.abc import Sequence
 
 from ase.data import chemical_symbols
 
+from sevennet_mf import keys
 from sevennet_mf.data.estimator import Floats
 from sevennet_mf.train.load import LoadedModel
 from sevennet_mf.train.predict import reference_energies
+
+
+def doubtful(loaded: LoadedModel, fidelity: str) -> dict[str, str]:
+    """Return a line of warning by symbol for each element in doubt at a fidelity."""
+    origin = loaded.provenance
+    folded = (origin.get(keys.FOLDED) or {}).get('doubtful') or {}
+    energies = reference_energies(loaded.model)
+    row = loaded.fidelities.index(fidelity)
+    found = dict(folded)
+    known = (origin.get('reference_energies') or {}).get(fidelity) or {}
+    for z in sorted(loaded.type_map):
+        symbol = chemical_symbols[z]
+        line = _zero_here(z, row, energies, loaded.fidelities)
+        if known.get(symbol, {}).get('determined') is False:
+            line = _undetermined(fidelity, [symbol])
+        if line:
+            found[symbol] = line
+    return found
+
+
+def _undetermined(fidelity: str, symbols: Sequence[str]) -> str:
+    return (
+        f'{fidelity}: not determined for {", ".join(symbols)}; no label of this '
+        'fidelity holds them, and energies of such structures may be off by eV.'
+    )
 
 
 def reference_doubts(loaded: LoadedModel) -> dict[str, list[str]]:
@@ -32,11 +58,7 @@ def reference_doubts(loaded: LoadedModel) -> dict[str, list[str]]:
             if known.get('determined') is False
         ]
         if undetermined:
-            lines.append(
-                f'{name}: not determined for {", ".join(undetermined)}; no label of '
-                'this fidelity holds them, and energies of such structures may be '
-                'off by eV.'
-            )
+            lines.append(_undetermined(name, undetermined))
         if any(lines):
             found[name] = [line for line in lines if line]
     return found

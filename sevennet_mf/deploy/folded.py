@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 import torch
 from ase.data import chemical_symbols
@@ -21,7 +21,7 @@ from sevenn.nn.sequential import AtomGraphSequential
 
 from sevennet_mf import keys
 from sevennet_mf.deploy.accelerated import row_names, two_rows
-from sevennet_mf.deploy.doubts import reference_doubts
+from sevennet_mf.deploy.doubts import doubtful, reference_doubts
 from sevennet_mf.deploy.probe import (
     ENERGY_TOLERANCE,
     FORCE_TOLERANCE,
@@ -43,8 +43,6 @@ from sevennet_mf.model.fold import (
 from sevennet_mf.model.plain_config import builtin
 from sevennet_mf.train.load import UNNAMED, LoadedModel, load_model, read_checkpoint
 from sevennet_mf.train.provenance import versions
-
-FOLDED: Final[str] = 'folded'  # key of the provenance: what the file was made of
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +125,7 @@ def prepare(
         wanted=wanted,
         deviation=apart,
         modalities=modalities,
-        warnings=list(config[keys.PROVENANCE][FOLDED]['warnings']),
+        warnings=list(config[keys.PROVENANCE][keys.FOLDED]['warnings']),
     )
 
 
@@ -191,12 +189,14 @@ def _provenance(
     with open(loaded.path, 'rb') as stream:
         digest = hashlib.file_digest(stream, 'sha256').hexdigest()
     known = loaded.provenance
+    earlier = known.get(keys.FOLDED)
     doubts = reference_doubts(loaded).get(choice.references, [])
+    doubts = [*((earlier or {}).get('warnings') or []), *doubts]
     ours = loaded.config.get(keys.FIDELITY_MODEL) or {}
     several = len(loaded.fidelities) > 1
     own = {
         'fidelities': [choice.name],
-        FOLDED: {
+        keys.FOLDED: {
             'file': os.path.basename(loaded.path),
             'sha256': digest,
             'hash': original.get('hash'),
@@ -207,14 +207,15 @@ def _provenance(
             'encoding': ours.get('encoding', 'bias') if several else None,
             'date': datetime.now().strftime('%Y-%m-%d'),
             'warnings': doubts,
+            'doubtful': doubtful(loaded, choice.references),
             # of a file that was folded before
-            'earlier': known.get(FOLDED),
+            'earlier': earlier,
         },
         'versions': versions(),
     }
     if 'versions' in known:
         own['trained_with'] = known['versions']
-    kept = {key: value for key, value in known.items() if key != FOLDED}
+    kept = {key: value for key, value in known.items() if key != keys.FOLDED}
     return dict(builtin({**kept, **own}))
 
 

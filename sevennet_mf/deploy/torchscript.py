@@ -21,6 +21,7 @@ from sevennet_mf.data.estimator import Floats
 from sevennet_mf.deploy.deployed import (
     PROVENANCE_FILE,
     SEGMENT,
+    SEGMENT_FILE,
     extra_files,
     read_deployed,
     segments_in,
@@ -131,6 +132,8 @@ def _finish(path: str, folded: Folded, position: dict[str, int]) -> None:
         extra = extra_files(archive)
     module = torch.jit.load(path, map_location='cpu')
     split_slices(module.graph)
+    # what the pair style compares, so that segments of two models are not mixed
+    extra[SEGMENT_FILE] = f'{folded.content["hash"]} {position["segment"]}'
     extra[PROVENANCE_FILE] = json.dumps(found, indent=1, ensure_ascii=False)
     torch.jit.save(module, path, _extra_files=extra)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from sevennet_mf.deploy.folded import FOLDED
+from sevennet_mf import keys
 
 
 def nothing_known(path: str, kind: str) -> dict[str, Any]:
@@ -41,7 +41,7 @@ def origins(provenance: Mapping[str, Any]) -> dict[str, Any]:
             name: dict(provenance.get(name) or {})
             for name in ('about', 'data', 'files', 'versions', 'trained_with')
         },
-        'folded_from': provenance.get(FOLDED),
+        'folded_from': provenance.get(keys.FOLDED),
     }
 
 
@@ -50,7 +50,7 @@ def labels_of(name: str, provenance: Mapping[str, Any]) -> str:
 
     Its own, but for the common potential and the equal rows of an accelerated file.
     """
-    folded = provenance.get(FOLDED) or {}
+    folded = provenance.get(keys.FOLDED) or {}
     return str(folded.get('references') or name)
 
 
@@ -58,7 +58,7 @@ def provenance_problems(
     fidelities: Sequence[str], provenance: Mapping[str, Any]
 ) -> Iterator[str]:
     """What is wrong with a model by what is written about its origin."""
-    yield from (provenance.get(FOLDED) or {}).get('warnings') or ()
+    yield from (provenance.get(keys.FOLDED) or {}).get('warnings') or ()
     names = list(dict.fromkeys(labels_of(name, provenance) for name in fidelities))
     trained = (provenance.get('data') or {}).get('trainset') or {}
     for name in names:

@@ -12,7 +12,6 @@ from ase.data import chemical_symbols
 
 from sevennet_mf import keys
 from sevennet_mf.deploy.doubts import reference_doubts
-from sevennet_mf.deploy.folded import FOLDED
 from sevennet_mf.info.common import (
     labels_of,
     nothing_known,
@@ -53,7 +52,7 @@ def checkpoint(name: str) -> dict[str, Any]:
 
 
 def _kind(config: Mapping[str, Any], origin: Mapping[str, Any]) -> str:
-    if FOLDED in origin:
+    if keys.FOLDED in origin:
         # modality rows, or no biases at all
         plain = config.get(KEY.USE_BIAS_IN_LINEAR)
         return 'export' if plain else 'accelerated export'

@@ -51,15 +51,15 @@ def chosen(
     if name is None:
         if several:
             raise UserError(
-                f'fidelity is missing: the model has {known}. Name one, or '
-                f'{COMMON!r} with references for the potential all of them share.'
+                f'fidelity is missing: the model has {known}. Name one '
+                f'(--fidelity), or {COMMON!r} with --references for what they share.'
             )
         name = known[0]
     if name == COMMON and several and (references is not None or name not in known):
         if references is None:
             raise UserError(
                 f'fidelity {COMMON!r} has no reference energies of its own: give '
-                f'references, one of {known}.'
+                f'--references, one of {known}.'
             )
         if references not in known:
             raise unknown('references', references, known)

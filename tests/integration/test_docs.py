@@ -53,6 +53,7 @@ NOT_RUN = {
     'PIP_CONSTRAINT=constraints.txt python -m pip install': 'make does the same',
     'pip install': 'make does the same',
     'python -m pytest -p sevennet_mf.testing': "needs SevenNet's own tests",
+    'python -m pytest SevenNet/': "needs SevenNet's own tests",
     'python benchmarks/': 'takes too long; make bench',
 }
 # of these the options of ours are parsed: this machine is one, without GPUs

@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import NAMES, save_checkpoint, trained
 from lammps_helpers import Result, lammps, run_lmp, write_data
 from pair_models import SPECIES, Deployed, bulk, deployed, parity
+
+from sevennet_mf.deploy.torchscript import deploy as our_deploy
 
 TIMEOUT = 60  # seconds; a run that waits for another rank fails by it
 SCRIPT = 'units {units}\nnewton {newton}\n{box}\n{pair}\nrun 0\n'
@@ -171,6 +174,9 @@ def test_a_file_that_only_one_rank_lacks(
     assert "ERROR: pair_style e3gnn/parallel: no such file or folder 'here'" in shown
 
 
+@pytest.mark.skipif(
+    torch.version.cuda is not None, reason='its libraries alone are larger'
+)
 def test_memory_that_only_one_rank_lacks(
     model: Deployed, tmp_path: Path, lmp_env: dict[str, str]
 ) -> None:
@@ -260,3 +266,28 @@ def test_arguments_of_pair_style(
     error = one_error(fail(pair, model, tmp_path, lmp_env, 1))
     assert 'pair_style takes no arguments, got ' in error
     assert 'belong in pair_coeff' in error
+
+
+def test_segments_of_two_models_or_in_another_order(
+    tmp_path: Path, lmp_env: dict[str, str]
+) -> None:
+    """Both would run, and give wrong energies."""
+    model, config = trained('bias', num_convolution_layer=3)
+    source = str(save_checkpoint(tmp_path / 'checkpoint.pth', model, config))
+    ours = {}
+    for name in NAMES:
+        ours[name], _ = our_deploy(source, str(tmp_path / name), name, parallel=True)
+    mixed = [ours['pbe'][0], ours['r2scan'][1], ours['pbe'][2]]
+    swapped = [ours['pbe'][i] for i in (1, 0, 2)]
+    for files, words in (
+        (mixed, 'are of different models'),
+        (swapped, 'is segment 1 of the model, given as segment 0'),
+    ):
+        write_data(bulk((2, 1, 1)), tmp_path / 'data.lmp', SPECIES)
+        pair = f'{PARALLEL} * * 3 {" ".join(files)} In Ga N'
+        text = SCRIPT.format(
+            units='metal', newton='on', box='read_data data.lmp', pair=pair
+        )
+        found = run_lmp(text, tmp_path, lmp_env, 2)
+        assert found.returncode != 0
+        assert words in found.error

@@ -31,7 +31,8 @@ Extra no_extra() {
           {"flashTP", ""},
           {"oeq", ""},
           {"time", ""},
-          {"comm_size", ""}};
+          {"comm_size", ""},
+          {"sevennet_mf_segment", ""}};    // ours: name of the model, number
 }
 
 std::vector<std::string> words(const std::string &text) {
@@ -63,6 +64,7 @@ Metadata metadata_from(const std::string &file, const Extra &extra) {
   metadata.version = extra.at("version");
   metadata.dtype = extra.at("dtype");
   metadata.date = extra.at("time");
+  std::istringstream(extra.at("sevennet_mf_segment")) >> metadata.model >> metadata.segment;
   try {
     metadata.cutoff = std::stod(extra.at("cutoff"));
     if (const auto &size = extra.at("comm_size"); !size.empty())

@@ -31,11 +31,14 @@ struct Metadata {
   double cutoff = 0.0;                  // angstrom
   int comm_size = 0;                    // floats per ghost atom; 0 in a serial file
   std::string version, dtype, date;
+  std::string model;                    // names the model; empty in the host's files
+  int segment = -1;                     // number of a segment; -1 in the host's files
 
   // segments of one model agree in everything
   bool operator!=(const Metadata &other) const {
-    return std::tie(elements, cutoff, comm_size, version, dtype) !=
-        std::tie(other.elements, other.cutoff, other.comm_size, other.version, other.dtype);
+    return std::tie(elements, cutoff, comm_size, version, dtype, model) !=
+        std::tie(other.elements, other.cutoff, other.comm_size, other.version, other.dtype,
+                 other.model);
   }
 };
 

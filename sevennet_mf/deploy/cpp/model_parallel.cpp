@@ -65,6 +65,10 @@ SegmentedModel::SegmentedModel(const std::vector<std::string> &files,
                        "it again with --parallel");
     if (found != metadata())
       throw ModelError("'" + file + "' and '" + files[0] + "' are of different models");
+    const int place = static_cast<int>(impl_->segments.size()) - 1;
+    if (!found.model.empty() && found.segment != place)
+      throw ModelError("'" + file + "' is segment " + std::to_string(found.segment) +
+                       " of the model, given as segment " + std::to_string(place));
   }
   impl_->probe(files);
 }

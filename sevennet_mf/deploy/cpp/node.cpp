@@ -74,7 +74,7 @@ void keep_freed_memory() {
   }
   // before glibc 2.35 or so that is more than it takes
   if (!mallopt(M_MMAP_THRESHOLD, INT_MAX)) mallopt(M_MMAP_MAX, 0);
-  mallopt(M_TRIM_THRESHOLD, INT_MAX);
+  mallopt(M_TRIM_THRESHOLD, -1);    // never; a model of many atoms holds more than 2 GB
 #endif
 }
 

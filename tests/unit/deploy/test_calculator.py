@@ -545,3 +545,20 @@ def test_an_accelerator_that_is_missing(path: Path, flag: str) -> None:
         pytest.skip('it may be there')
     with pytest.raises(UserError, match='asked for, but it or its GPU is missing'):
         FidelityCalculator(path, 'pbe', **{flag: True})
+
+
+@pytest.mark.parametrize('exported', [False, True])
+def test_an_element_that_nobody_labelled_is_told_once(
+    exported: bool, tmp_path: Path
+) -> None:
+    """Yb at r2SCAN in SevenNet's own file, and in what was made of it."""
+    name, fidelity = '7net-mf-0', 'R2SCAN'
+    if exported:
+        name, _ = export(name, str(tmp_path / 'a.pth'), fidelity)
+        name, _ = export(name, str(tmp_path / 'b.pth'))  # and of that
+    atoms = Atoms('Yb2', [[0, 0, 0], [0, 0, 3.8]])
+    atoms.calc = FidelityCalculator(name, fidelity, device='cpu')
+    with pytest.warns(UserWarning, match='Yb: its reference energy is 0 at R2SCAN'):
+        atoms.get_potential_energy()
+    atoms.rattle(0.01)
+    atoms.get_potential_energy()  # a second warning would be an error

@@ -175,7 +175,7 @@ def test_what_the_command_says(
     [
         ({}, r"fidelity is missing: the model has \['pbe', 'r2scan'\]"),
         ({'fidelity': 'R2scan'}, "Did you mean 'r2scan'"),
-        ({'fidelity': 'common'}, 'give references'),
+        ({'fidelity': 'common'}, 'give --references'),
     ],
 )
 def test_a_wrong_name(

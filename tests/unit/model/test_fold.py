@@ -191,7 +191,7 @@ def test_what_a_name_means() -> None:
     [
         (NAMES, (None,), r"missing: the model has \['pbe', 'r2scan'\].*'common'"),
         (NAMES, ('r2scn',), r"got 'r2scn'. Did you mean 'r2scan'\?"),
-        (NAMES, ('common',), r"give references, one of \['pbe', 'r2scan'\]"),
+        (NAMES, ('common',), r"give --references, one of \['pbe', 'r2scan'\]"),
         (NAMES, ('common', 'r2'), r"references must be one of .*'r2'"),
         (NAMES, ('pbe', 'r2scan'), "'pbe' has its own reference energies"),
         (['pbe'], ('common', 'pbe'), r"one of \['pbe'\], got 'common'.*out"),
