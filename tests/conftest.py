@@ -1,6 +1,7 @@
-"""What every test gets: one thread, no display, the paths of the real data."""
+"""What every test gets: one thread, no display, a plain host, the real data."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,17 @@ os.environ['MKL_NUM_THREADS'] = '1'
 os.environ['MPLBACKEND'] = 'Agg'
 
 DATA = Path(__file__).parent / 'data'
+
+
+@pytest.fixture(scope='module', autouse=True)
+def _plain_host() -> Iterator[None]:
+    """Loading a model registers the plugin; the next file must not notice."""
+    from sevennet_mf import host
+
+    before = host.is_registered()
+    yield
+    if host.is_registered() and not before:
+        host.unregister()
 
 
 @pytest.fixture(scope='session')
