@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -112,7 +112,7 @@ class FidelityCalculator(Calculator):
         """Compute everything that a structure has, whatever is asked for."""
         super().calculate(atoms, properties, system_changes)
         self.results = {}  # those of another structure must not outlive an error
-        self._warn_of(set(self._structure().symbols))
+        self._warn_of(self._structure())
         parts = self._evaluator.evaluate(self._structure(), list(self._weights))
         self.results = mix(parts, self._weights)
         if 'stress' in properties and 'stress' not in self.results:
@@ -121,12 +121,13 @@ class FidelityCalculator(Calculator):
                 'it a cell, or do not ask for its stress.'
             )
 
-    def _warn_of(self, symbols: Collection[str]) -> None:
+    def _warn_of(self, atoms: Atoms) -> None:
         """Tell, once, of elements whose reference energy nobody labelled."""
         for name, weight in self._weights.items():
-            for symbol in [s for s in self._doubtful[name] if s in symbols]:
-                if weight:
-                    warnings.warn(self._doubtful[name].pop(symbol), stacklevel=4)
+            untold = self._doubtful[name]
+            if weight and untold:  # most models have none: nothing for each step
+                for symbol in sorted(untold.keys() & set(atoms.symbols)):
+                    warnings.warn(untold.pop(symbol), stacklevel=4)
 
     def all_fidelities(self, atoms: Atoms | None = None) -> dict[str, Properties]:
         """Return energy, free_energy, energies, forces and stress by fidelity.

@@ -14,27 +14,13 @@ from sevennet_mf.train.predict import reference_energies
 
 def doubtful(loaded: LoadedModel, fidelity: str) -> dict[str, str]:
     """Return a line of warning by symbol for each element in doubt at a fidelity."""
-    origin = loaded.provenance
-    folded = (origin.get(keys.FOLDED) or {}).get('doubtful') or {}
-    energies = reference_energies(loaded.model)
-    row = loaded.fidelities.index(fidelity)
-    found = dict(folded)
-    known = (origin.get('reference_energies') or {}).get(fidelity) or {}
-    for z in sorted(loaded.type_map):
-        symbol = chemical_symbols[z]
-        line = _zero_here(z, row, energies, loaded.fidelities)
-        if known.get(symbol, {}).get('determined') is False:
-            line = _undetermined(fidelity, [symbol])
-        if line:
-            found[symbol] = line
-    return found
-
-
-def _undetermined(fidelity: str, symbols: Sequence[str]) -> str:
-    return (
-        f'{fidelity}: not determined for {", ".join(symbols)}; no label of this '
-        'fidelity holds them, and energies of such structures may be off by eV.'
-    )
+    folded = (loaded.provenance.get(keys.FOLDED) or {}).get('doubtful') or {}
+    open_ones = _undetermined(loaded, fidelity)
+    return {
+        **folded,
+        **_zero(loaded, fidelity),
+        **{symbol: _open_line(fidelity, [symbol]) for symbol in open_ones},
+    }
 
 
 def reference_doubts(loaded: LoadedModel) -> dict[str, list[str]]:
@@ -44,24 +30,43 @@ def reference_doubts(loaded: LoadedModel) -> dict[str, list[str]]:
     no label of that fidelity held, as Yb in 7net-mf-0; this package says itself
     which elements are not determined.
     """
-    energies = reference_energies(loaded.model)
-    origin = loaded.provenance.get('reference_energies') or {}
     found: dict[str, list[str]] = {}
-    for row, name in enumerate(loaded.fidelities):
-        lines = [
-            _zero_here(z, row, energies, loaded.fidelities)
-            for z in sorted(loaded.type_map)
-        ]
-        undetermined = [
-            symbol
-            for symbol, known in (origin.get(name) or {}).items()
-            if known.get('determined') is False
-        ]
-        if undetermined:
-            lines.append(_undetermined(name, undetermined))
-        if any(lines):
-            found[name] = [line for line in lines if line]
+    for name in loaded.fidelities:
+        lines = list(_zero(loaded, name).values())
+        open_ones = _undetermined(loaded, name)
+        if open_ones:
+            lines.append(_open_line(name, open_ones))
+        if lines:
+            found[name] = lines
     return found
+
+
+def _undetermined(loaded: LoadedModel, fidelity: str) -> list[str]:
+    """Symbols of the elements that training says it could not determine."""
+    origin = loaded.provenance.get('reference_energies') or {}
+    return [
+        symbol
+        for symbol, known in (origin.get(fidelity) or {}).items()
+        if known.get('determined') is False
+    ]
+
+
+def _open_line(fidelity: str, symbols: Sequence[str]) -> str:
+    return (
+        f'{fidelity}: not determined for {", ".join(symbols)}; no label of this '
+        'fidelity holds them, and energies of such structures may be off by eV.'
+    )
+
+
+def _zero(loaded: LoadedModel, fidelity: str) -> dict[str, str]:
+    """A line by symbol for each element that is 0 at this fidelity only."""
+    energies = reference_energies(loaded.model)
+    row = loaded.fidelities.index(fidelity)
+    lines = {
+        chemical_symbols[z]: _zero_here(z, row, energies, loaded.fidelities)
+        for z in sorted(loaded.type_map)
+    }
+    return {symbol: line for symbol, line in lines.items() if line}
 
 
 def _zero_here(z: int, row: int, energies: Floats, names: Sequence[str]) -> str:

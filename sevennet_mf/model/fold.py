@@ -14,7 +14,7 @@ from sevenn.nn.sequential import AtomGraphSequential
 
 from sevennet_mf.errors import UserError, unknown
 from sevennet_mf.model.build import common_potential
-from sevennet_mf.model.linear import FidelityLinear
+from sevennet_mf.model.linear import FidelityLinear, with_biases
 from sevennet_mf.model.plain_config import plain_config
 
 COMMON: Final[str] = 'common'  # the potential with theta_T = 0
@@ -112,14 +112,7 @@ def plain_linear(layer: IrrepsLinear, fidelity: int | None) -> IrrepsLinear:
     if layer.num_modalities > 1:
         return with_fidelities(layer).fold(fidelity)
     assert layer.linear is not None
-    plain = IrrepsLinear(
-        layer.irreps_in,
-        layer.irreps_out,
-        layer.key_input,
-        layer.key_output,
-        lazy_layer_instantiate=False,
-        **{**layer.linear_kwargs, 'biases': True},
-    ).to(layer.linear.weight)
+    plain = with_biases(layer).to(layer.linear.weight)
     assert plain.linear is not None
     with torch.no_grad():
         plain.linear.weight.copy_(layer.linear.weight)

@@ -31,6 +31,18 @@ def scalar_of_component(irreps: Irreps) -> torch.Tensor:
     return torch.tensor(numbers, dtype=torch.int64)
 
 
+def with_biases(layer: IrrepsLinear) -> IrrepsLinear:
+    """A new plain layer of the same shape that has biases, all of them zero."""
+    return IrrepsLinear(
+        layer.irreps_in,
+        layer.irreps_out,
+        layer.key_input,
+        layer.key_output,
+        lazy_layer_instantiate=False,
+        **{**layer.linear_kwargs, 'biases': True},
+    )
+
+
 @compile_mode('script')
 class FidelityLinear(IrrepsLinear):
     """y = W x + b_f: shared weights W, and a bias b_f that fidelity f owns.
@@ -218,14 +230,7 @@ class FidelityLinear(IrrepsLinear):
         """
         if fidelity is not None and not 0 <= fidelity < self.num_modalities:
             raise IndexError(f'fidelity {fidelity} of {self.num_modalities}')
-        plain = IrrepsLinear(
-            self.irreps_in,
-            self.irreps_out,
-            self.key_input,
-            self.key_output,
-            lazy_layer_instantiate=False,
-            **{**self.linear_kwargs, 'biases': True},
-        ).to(self.weight)
+        plain = with_biases(self).to(self.weight)
         plain._is_batch_data = self._is_batch_data
         assert plain.linear is not None
         plain.linear.weight.copy_(self.folded_weight(fidelity))
