@@ -123,6 +123,13 @@ class TrainFidelity(Block):
         'per epoch. `balanced`: equal shares of each fidelity. Or shares, as in '
         '`{pbe: 3, r2scan: 1}`.',
     )
+    steps_per_epoch: Count | None = Field(
+        None,
+        description='Optimiser steps of an epoch, however many structures there '
+        'are: for runs on different data that are to be compared, or few '
+        'structures that need no validation after each pass. Default: as many as '
+        'it takes to see as many structures as there are.',
+    )
     regularization: NonNegative = Field(
         1.0e-6,
         description='L2 penalty on the effective fidelity-owned weights only '

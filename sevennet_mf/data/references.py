@@ -12,7 +12,7 @@ and leaves only sums over pairs of elements behind.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -324,6 +324,28 @@ def fit_references(
             _require(name, sum(p.count for p in parts.values()), given[name])
             fits[name] = fit_aligned(parts, fits[base], given[name])
     return _collect(names, base, symbols, fits)
+
+
+def fit_to_model(
+    fidelity: str, labels: Labels, energies: Floats, elements: Sequence[str]
+) -> References:
+    """Estimate one fidelity's references where a trained model stands for the base.
+
+    labels: with `model_energy`, the model's predictions; energies: (119,) float64
+    in eV, the model's own reference energies, which those contain; elements:
+    chemical symbols the model must know. The result has the one fidelity. An
+    element without a label keeps the model's energy plus the common offset, and is
+    reported as not determined.
+    Raises UserError if there is no label.
+    """
+    assert labels.model_energy is not None
+    free = np.full(N_SPECIES, np.nan)
+    symbols = [(s, _number(s, 'elements')) for s in elements]
+    model = replace(fit_alone(NormalEquations(), free), energies=energies)
+    parts = _differences(labels, _Base([]), energies, fidelity)
+    _require(fidelity, sum(p.count for p in parts.values()), free)
+    fits = {fidelity: fit_aligned(parts, model, free)}
+    return _collect((fidelity,), fidelity, symbols, fits)
 
 
 def _require(fidelity: str, count: int, given: Floats) -> None:

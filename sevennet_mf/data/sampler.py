@@ -32,9 +32,10 @@ class FidelityBatchSampler(Sampler[list[int]]):
 
     fidelity_index: (n,) int64, fidelity of each structure; batch_size: structures
     per rank and step; sampling: 'proportional', 'balanced' or {fidelity: share}.
-    An epoch is ceil(n / (batch_size * world_size)) steps.
+    An epoch is ceil(n / (batch_size * world_size)) steps, or `steps_per_epoch`.
 
-    'proportional': each structure once per epoch. Otherwise each batch draws the
+    'proportional': each structure once per epoch; with `steps_per_epoch` each once
+    before any repeats, also across epochs. Otherwise each batch draws the
     fidelities by their shares: after t global steps the draws of each differ from
     its share by less than one structure, and all structures of a fidelity appear
     before any repeats, also across epochs. A structure only there so that every
@@ -54,8 +55,10 @@ class FidelityBatchSampler(Sampler[list[int]]):
         shuffle: bool = True,
         rank: int = 0,
         world_size: int = 1,
+        steps_per_epoch: int | None = None,
     ) -> None:
         assert 0 <= rank < world_size, (rank, world_size)
+        assert steps_per_epoch is None or steps_per_epoch > 0, steps_per_epoch
         self.fidelity_index = np.asarray(fidelity_index, np.int64)
         self.members = [
             np.flatnonzero(self.fidelity_index == f) for f in range(n_fidelities)
@@ -65,7 +68,9 @@ class FidelityBatchSampler(Sampler[list[int]]):
         self.batch = batch_size * world_size
         self.seed, self.shuffle = seed % 2**64, shuffle
         self.rank, self.world_size = rank, world_size
-        self.steps_per_epoch = math.ceil(len(self.fidelity_index) / self.batch)
+        whole = math.ceil(len(self.fidelity_index) / self.batch)
+        self.steps_per_epoch = steps_per_epoch or whole
+        self.in_passes = steps_per_epoch is None  # an epoch is a pass over the data
         self.epoch = self.start = 0
         counts = [len(m) for m in self.members]
         if sampling == PROPORTIONAL:
@@ -76,7 +81,7 @@ class FidelityBatchSampler(Sampler[list[int]]):
             self.draw_probability = np.array(parts) / sum(parts)
             self._drawn = _pattern(parts)
         # step after step asks for the same few permutations
-        several = 2 * n_fidelities if self._drawn is not None else 1
+        several = 2 * n_fidelities if self._drawn is not None else 2
         self._permutation = lru_cache(several)(self._permute)
 
     def set_epoch(self, epoch: int) -> None:
@@ -98,10 +103,15 @@ class FidelityBatchSampler(Sampler[list[int]]):
 
     def _draw(self, epoch: int, step: int) -> Ints:
         """The structures of one step over all ranks."""
-        if self._drawn is None:
+        if self._drawn is None and self.in_passes:
             order = self._permutation(-1, epoch)
             return order[step * self.batch : (step + 1) * self.batch]
         before = self.batch * (epoch * self.steps_per_epoch + step)
+        if self._drawn is None:
+            n = len(self.fidelity_index)
+            numbers = range(before, before + self.batch)
+            chosen = [self._permutation(-1, j // n)[j % n] for j in numbers]
+            return np.array(chosen, np.int64)
         first, last = self._count(before), self._count(before + self.batch)
         chosen = [
             self._permutation(f, j // len(members))[j % len(members)]

@@ -116,17 +116,19 @@ def prepare_data(
     sets = setup.split_training_set(
         sets, float(config.get(KEY.RATIO) or 0.0), config[KEY.RANDOM_SEED]
     )
-    if start is not None:
+    if start is not None and not start.fits_references:
         shift, report = start.references(), start.reference_report()
         setup.warn_of_zeros(config, sets, shift)
     else:
-        references = setup.fit(config, sets)
+        references = start.fit(config, sets) if start else setup.fit(config, sets)
         setup.check_determined(config, sets, references)
         shift, report = references.energies, references.as_dict()
     for dataset in sets.values():
         dataset.set_reference(shift)
     if start is None:
         setup.set_statistics(config, sets[setup.TRAIN], shift)
+    elif start.fits_references:
+        setup.set_shift(config, shift)
     config[keys.PROVENANCE] = describe(config, sets, report)
     return sets
 
@@ -153,6 +155,7 @@ def prepare_fit(
         config[KEY.TRAIN_SHUFFLE],
         process.rank,
         process.world_size,
+        config[keys.FIDELITY_TRAIN]['steps_per_epoch'],
     )
     losses = losses_from(
         config, names, sampler.draw_probability, _labelled(train_set, len(names))

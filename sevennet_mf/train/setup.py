@@ -165,10 +165,8 @@ def set_statistics(
     shift: (n_fidelities, 119) eV. Scale and denominator follow the YAML:
     a number, or the name of a statistic of the training set.
     """
+    set_shift(config, shift)
     names = fidelity_names(config)
-    several = len(names) > 1
-    rows = {name: shift[i].tolist() for i, name in enumerate(names)}
-    config[KEY.SHIFT] = rows if several else rows[names[0]]
     statistic = config[KEY.SCALE]
     if isinstance(statistic, str):
         if config[KEY.USE_MODAL_WISE_SCALE]:
@@ -182,6 +180,13 @@ def set_statistics(
         average = train.average_neighbours()
         root = statistic.startswith('sqrt')
         config[KEY.CONV_DENOMINATOR] = average**0.5 if root else average
+
+
+def set_shift(config: Config, shift: np.ndarray) -> None:
+    """Set the reference energies of the model, (n_fidelities, 119) eV."""
+    names = fidelity_names(config)
+    rows = {name: shift[i].tolist() for i, name in enumerate(names)}
+    config[KEY.SHIFT] = rows if len(names) > 1 else rows[names[0]]
 
 
 def _scale(train: FidelityDataset, statistic: str, fidelity: int | None) -> float:

@@ -1,4 +1,9 @@
-"""Starting from another checkpoint's weights: `continue` in the YAML."""
+"""Starting from another checkpoint's weights: `continue` in the YAML.
+
+With `use_statistic_values_of_checkpoint: false` the labels are of another level of
+theory than the checkpoint's (transfer learning): its reference energies do not fit
+them, and are fitted anew to what the labels differ by from its predictions.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +15,14 @@ from sevenn._const import NUM_UNIV_ELEMENT
 from sevenn.scripts.processing_continue import check_config_compatible
 
 from sevennet_mf import keys
+from sevennet_mf.data.dataset import FidelityDataset, check_elements
+from sevennet_mf.data.references import Labels, References, fit_to_model
 from sevennet_mf.errors import UserError
 from sevennet_mf.model import accelerators
 from sevennet_mf.train.load import load_model, read_checkpoint
+from sevennet_mf.train.predict import predict, reference_energies
 from sevennet_mf.train.provenance import fidelity_names
+from sevennet_mf.train.setup import TRAIN, known_elements
 from sevennet_mf.train.trainer import SHIFT, FidelityTrainer
 
 RESCALE = 'rescale_atomic_energy'
@@ -46,6 +55,10 @@ class Start:
         # as the model of this run is built, so that its state dict fits
         loaded = load_model(self.path, **accelerators.asked(config))
         self.config = loaded.config
+        self.fits_references = not self.options[
+            KEY.USE_STATISTIC_VALUES_OF_CHECKPOINT
+        ]
+        self._model = loaded.model if self.fits_references else None
         # the model's rather than the file's, whose layout may be an old version's
         self.weights = loaded.model.state_dict()
         self._check(config)
@@ -65,6 +78,13 @@ class Start:
         ours = set(fidelity_names(config))
         several = self.config.get(KEY.USE_MODALITY, False)
         theirs = set(self.config[KEY.MODAL_MAP]) if several else set()
+        if self.fits_references and (several or len(ours) > 1):
+            raise UserError(
+                'train.continue.use_statistic_values_of_checkpoint: false means to '
+                'train a model of one fidelity on labels of another level of '
+                f'theory; {self.path} has the fidelities {sorted(theirs) or "none"}, the '
+                f'YAML names {sorted(ours)}. Leave it out to continue.'
+            )
         if ours != theirs and (several or len(ours) > 1):
             raise UserError(
                 f'train.continue: {self.path} knows the fidelities '
@@ -110,6 +130,25 @@ class Start:
         for z, column in self.config[KEY.TYPE_MAP].items():
             full[:, z] = shift[:, column]
         return full
+
+    def fit(
+        self, config: dict[str, Any], sets: dict[str, FidelityDataset]
+    ) -> References:
+        """Fit the reference energies to the labels less the checkpoint's energies.
+
+        The network's part stays what it was, so the first step starts from the
+        checkpoint's own forces. Raises UserError for elements it does not know.
+        """
+        assert self._model is not None
+        assert self._model.type_map is not None
+        train = sets[TRAIN]
+        check_elements(train, list(self._model.type_map))
+        found = predict(self._model, train, config[KEY.BATCH_SIZE], progress=False)
+        labels = Labels(train.composition, train.energy, model_energy=found.energy)
+        old = np.nan_to_num(reference_energies(self._model)[0])
+        (name,) = fidelity_names(config)
+        self._model = None  # only its weights are needed from here
+        return fit_to_model(name, labels, old, known_elements(config, sets))
 
     def reference_report(self) -> dict[str, Any]:
         """What the checkpoint's provenance says of its reference energies."""

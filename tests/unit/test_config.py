@@ -44,6 +44,7 @@ def test_defaults(nothing: Any) -> None:
         'target': None,
         'loss_weight': {},
         'sampling': 'proportional',
+        'steps_per_epoch': None,
         'regularization': 1e-6,
         'checkpoint_every': 500,
     }
@@ -72,6 +73,7 @@ def test_everything_given() -> None:
             'pbe': 2.0,
             'r2scan': {'energy': 3.0, 'force': 0.01, 'stress': 1.0},
         },
+        'steps_per_epoch': None,
         'regularization': 1e-6,
     }
     data = {

@@ -54,6 +54,20 @@ def test_each_structure_once_per_epoch() -> None:
     assert own.draw_probability.dtype == np.float64
 
 
+@pytest.mark.parametrize('steps', [3, 12, 40])
+def test_epochs_of_a_given_length(steps: int) -> None:
+    own = sampler(steps_per_epoch=steps)
+    batches = epochs(own, *range(50))
+    assert len(own) == steps
+    assert {len(batch) for batch in batches} == {4}
+    drawn = list(itertools.chain(*batches))
+    for first in range(0, len(drawn) - 49, 50):  # each once before any repeats
+        assert sorted(drawn[first : first + 50]) == list(range(50))
+    own.set_epoch(7)
+    own.start_at(2)
+    assert list(own) == batches[7 * steps + 2 : 8 * steps]
+
+
 @pytest.mark.parametrize('world_size', [2, 3, 7])
 def test_ranks_share_the_epoch(world_size: int) -> None:
     ranks = [

@@ -38,6 +38,7 @@ from sevennet_mf.train import checkpoint, run
 from sevennet_mf.train.distributed import Process
 from sevennet_mf.train.fit import Fit
 from sevennet_mf.train.load import load_model
+from sevennet_mf.train.predict import predict
 from sevennet_mf.train.start import Start
 
 FIDELITIES = ['r2scan', 'pbe', 'r2scan']
@@ -340,3 +341,46 @@ def test_provenance_of_references_is_kept(ours: Path, tmp_path: Path) -> None:
     before = load_model(str(ours)).provenance['reference_energies']
     fit = going_on(ours, tmp_path)
     assert fit.config[keys.PROVENANCE]['reference_energies'] == before
+
+
+# ----------------------------------------------------------- another level of theory
+
+
+def transferred(path: Path, folder: Path, **kwargs: Any) -> Fit:
+    options: dict[str, Any] = {'checkpoint': str(path)}
+    options['use_statistic_values_of_checkpoint'] = False
+    for what in ('optimizer', 'scheduler', 'epoch'):
+        options[f'reset_{what}'] = True
+    return started(yaml_of(**{'continue': options}, **kwargs), folder)
+
+
+@pytest.fixture(scope='module')
+def low(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp('low')
+    fit_of(yaml_of(train=[PBE], valid=[]), folder).run()
+    return folder / 'checkpoint_best.pth'
+
+
+def test_transfer_keeps_forces_and_refits_energies(
+    low: Path, tmp_path: Path
+) -> None:
+    fit = transferred(low, tmp_path, train=[R2SCAN])
+    fit.write('checkpoint_0.pth', 0)
+    before = load_model(str(low)).model
+    after = load_model(str(tmp_path / 'checkpoint_0.pth')).model
+    data = fit.sets['trainset'].dataset
+    old = predict(before, data, progress=False)
+    new = predict(after, data, progress=False)
+    for a, b in zip(old.forces, new.forces, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+    # the two functionals are several eV per atom apart
+    gap = np.abs(old.label_energy - old.energy) / old.n_atoms
+    left = np.abs(new.label_energy - new.energy) / new.n_atoms
+    assert gap.max() > 1.0
+    assert left.max() < 0.1
+
+
+def test_transfer_is_of_one_fidelity(ours: Path, low: Path, tmp_path: Path) -> None:
+    for path, train in ((ours, [R2SCAN]), (low, [PBE, R2SCAN])):
+        with pytest.raises(UserError, match='one fidelity on labels of another'):
+            transferred(path, tmp_path, train=train)
