@@ -130,6 +130,13 @@ class TrainFidelity(Block):
         'structures that need no validation after each pass. Default: as many as '
         'it takes to see as many structures as there are.',
     )
+    paired_weight: NonNegative = Field(
+        0.0,
+        description='Weight of a term of the loss on what the labels of one '
+        'structure at two fidelities differ by, beside 1 for the labels '
+        'themselves. Their structures then come in one batch; `sampling` must be '
+        '`proportional`.',
+    )
     regularization: NonNegative = Field(
         1.0e-6,
         description='L2 penalty on the effective fidelity-owned weights only '
@@ -164,6 +171,12 @@ class DataFidelity(Block):
         'training. `aligned`: fitted to the differences from the base. '
         '`independent`: fitted to each fidelity alone. Or numbers in eV for some '
         'elements, as in `{r2scan: {In: -3.1}}`, the rest being aligned.',
+    )
+    inferred_labels: Literal['auto', 'always', 'never'] = Field(
+        'never',
+        description='Give structures of the base labels of the target: their own '
+        'plus a two-body difference fitted to paired structures. `auto`: if '
+        'paired structures left out of the fit bear it out.',
     )
     key: str | None = Field(
         None,

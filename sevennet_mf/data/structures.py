@@ -17,6 +17,7 @@ from sevennet_mf import keys
 from sevennet_mf.data.cache import Cached
 from sevennet_mf.data.estimator import N_SPECIES, Bools, Floats, Ints
 from sevennet_mf.data.read import require_known
+from sevennet_mf.data.two_body import TwoBody, edges_of
 
 OWN_INDICES: Final = (keys.FIDELITY_INDEX, keys.STRUCTURE_INDEX)
 CHUNK: Final[int] = 65536  # structures whose compositions are float64 at once
@@ -47,7 +48,8 @@ class FidelityDataset(Dataset[FidelityGraph]):
     Over the n structures: fidelity_index (n,) int64; n_atoms (n,) int64; energy (n,)
     float64, eV, total; residual (n,) float64, eV, less the reference energies;
     fingerprint (n,) int64, equal for labels of one structure; has: {'energy',
-    'force', 'stress'}, (n,) bool each.
+    'force', 'stress'}, (n,) bool each; inferred (n,) bool, whether its labels
+    are those of the base plus a two-body difference.
     """
 
     def __init__(self, parts: Sequence[Cached], fidelities: Sequence[str]) -> None:
@@ -68,6 +70,8 @@ class FidelityDataset(Dataset[FidelityGraph]):
         }
         self.fidelity_index: Ints = self._fidelity_index()
         self.residual: Floats = self.energy.copy()
+        self.inferred: Bools = np.zeros(len(self), bool)
+        self._difference: TwoBody | None = None
 
     def _column(self, name: str, dtype: type[np.generic]) -> NDArray[Any]:
         result = np.zeros(len(self), dtype)
@@ -150,6 +154,11 @@ class FidelityDataset(Dataset[FidelityGraph]):
         graph[keys.FIDELITY_INDEX] = torch.tensor(f)
         graph[keys.STRUCTURE_INDEX] = torch.tensor(int(i))
         graph[keys.SAMPLE_WEIGHT] = torch.tensor(1.0)
+        if self.inferred[i]:
+            assert self._difference is not None
+            forces = self._difference.forces(edges_of(graph)).astype(np.float32)
+            graph[KEY.FORCE] = graph[KEY.FORCE] + torch.from_numpy(forces)
+            graph[KEY.STRESS] = torch.full_like(graph[KEY.STRESS], torch.nan)
         return graph
 
     def rows_of(self, fidelity: str) -> Ints:
@@ -167,6 +176,24 @@ class FidelityDataset(Dataset[FidelityGraph]):
         other.fingerprint = self.fingerprint[chosen]
         other.fidelity_index = self.fidelity_index[chosen]
         other.residual = self.residual[chosen]
+        other.inferred = self.inferred[chosen]
+        return other
+
+    def with_inferred(
+        self, rows: Ints, fidelity: str, energy: Floats, difference: TwoBody
+    ) -> FidelityDataset:
+        """Return the data set with some of its structures once more, at `fidelity`.
+
+        energy: (len(rows),) float64, eV, total, of these; their forces are those of
+        `rows` plus the difference's, and they have no stress.
+        """
+        n = len(self)
+        other = self.subset(np.concatenate([np.arange(n), rows]))
+        other.fidelity_index[n:] = self.fidelities.index(fidelity)
+        other.energy[n:] = other.residual[n:] = energy
+        other.has['stress'][n:] = False
+        other.inferred[n:] = True
+        other._difference = difference
         return other
 
     def average_neighbours(self) -> float:

@@ -14,7 +14,12 @@ from sevenn.model_build import build_E3_equivariant_model
 import sevennet_mf
 from sevennet_mf import keys
 from sevennet_mf.data.dataset import FidelityDataset, build_datasets, check_coverage
-from sevennet_mf.data.sampler import FidelityBatchSampler, eval_loader, make_loader
+from sevennet_mf.data.sampler import (
+    PROPORTIONAL,
+    FidelityBatchSampler,
+    eval_loader,
+    make_loader,
+)
 from sevennet_mf.errors import UserError
 from sevennet_mf.model import accelerators
 from sevennet_mf.train import checkpoint, setup
@@ -22,6 +27,7 @@ from sevennet_mf.train.distributed import Process
 from sevennet_mf.train.fit import DataSet, Fit
 from sevennet_mf.train.load import check_version
 from sevennet_mf.train.loss import LABELS, losses_from
+from sevennet_mf.train.paired_loss import paired_losses
 from sevennet_mf.train.provenance import describe, fidelity_names
 from sevennet_mf.train.start import Start
 from sevennet_mf.train.trainer import FidelityTrainer
@@ -116,6 +122,7 @@ def prepare_data(
     sets = setup.split_training_set(
         sets, float(config.get(KEY.RATIO) or 0.0), config[KEY.RANDOM_SEED]
     )
+    sets, inferred = setup.infer(config, sets)
     if start is not None and not start.fits_references:
         shift, report = start.references(), start.reference_report()
         setup.warn_of_zeros(config, sets, shift)
@@ -130,6 +137,8 @@ def prepare_data(
     elif start.fits_references:
         setup.set_shift(config, shift)
     config[keys.PROVENANCE] = describe(config, sets, report)
+    if inferred is not None:
+        config[keys.PROVENANCE]['inferred_labels'] = inferred.as_dict()
     return sets
 
 
@@ -146,6 +155,13 @@ def prepare_fit(
     sampling = config[keys.FIDELITY_TRAIN]['sampling']
     if isinstance(sampling, dict):
         sampling = {names.index(name): share for name, share in sampling.items()}
+    weight = config[keys.FIDELITY_TRAIN]['paired_weight']
+    if weight and sampling != PROPORTIONAL:
+        raise UserError(
+            'train.fidelity.paired_weight needs both labels of a structure in one '
+            f'batch; with train.fidelity.sampling: {sampling!r} they are drawn '
+            'apart. Use sampling: proportional, and loss_weight for the fidelities.'
+        )
     sampler = FidelityBatchSampler(
         train_set.fidelity_index,
         len(names),
@@ -156,10 +172,13 @@ def prepare_fit(
         process.rank,
         process.world_size,
         config[keys.FIDELITY_TRAIN]['steps_per_epoch'],
+        train_set.fingerprint if weight else None,
     )
     losses = losses_from(
         config, names, sampler.draw_probability, _labelled(train_set, len(names))
     )
+    if weight:
+        losses += paired_losses(config, train_set)
     on_gpu = process.device(config[KEY.DEVICE]).type == 'cuda'
     trainer = FidelityTrainer(model, losses, config, process)
     workers = int(config.get(KEY.NUM_WORKERS) or 0)

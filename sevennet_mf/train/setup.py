@@ -18,6 +18,7 @@ from sevennet_mf.data.dataset import (
     pair_index,
     random_split,
 )
+from sevennet_mf.data.inferred import Inferred, infer_labels
 from sevennet_mf.data.references import Labels, References, fit_references
 from sevennet_mf.errors import UserError
 from sevennet_mf.train.provenance import fidelity_names, report
@@ -53,6 +54,18 @@ def split_training_set(sets: Sets, ratio: float, seed: int) -> Sets:
             'at all; give load_validset_path.'
         )
     return {**sets, TRAIN: train, 'validset': valid}
+
+
+def infer(config: Config, sets: Sets) -> tuple[Sets, Inferred | None]:
+    """Add inferred labels of the target to the training set, if asked for."""
+    data, target = config[keys.FIDELITY_DATA], config[keys.FIDELITY_TRAIN]['target']
+    asked = data['inferred_labels']
+    if asked == 'never' or data['base'] == target:
+        return sets, None
+    train, found = infer_labels(sets[TRAIN], data['base'], target, asked == 'always')
+    for line in found.lines():
+        Logger().writeline(line)
+    return {**sets, TRAIN: train}, found
 
 
 def present_elements(sets: Sets) -> np.ndarray:

@@ -82,8 +82,9 @@ class Start:
             raise UserError(
                 'train.continue.use_statistic_values_of_checkpoint: false means to '
                 'train a model of one fidelity on labels of another level of '
-                f'theory; {self.path} has the fidelities {sorted(theirs) or "none"}, the '
-                f'YAML names {sorted(ours)}. Leave it out to continue.'
+                f'theory; {self.path} has the fidelities '
+                f'{sorted(theirs) or "none"}, the YAML names {sorted(ours)}. Leave '
+                'it out to continue.'
             )
         if ours != theirs and (several or len(ours) > 1):
             raise UserError(

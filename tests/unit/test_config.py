@@ -45,6 +45,7 @@ def test_defaults(nothing: Any) -> None:
         'loss_weight': {},
         'sampling': 'proportional',
         'steps_per_epoch': None,
+        'paired_weight': 0.0,
         'regularization': 1e-6,
         'checkpoint_every': 500,
     }
@@ -53,6 +54,7 @@ def test_defaults(nothing: Any) -> None:
         'order': None,
         'base': None,
         'reference_energies': 'aligned',
+        'inferred_labels': 'never',
         'key': None,
         'about': {},
     }
@@ -74,6 +76,7 @@ def test_everything_given() -> None:
             'r2scan': {'energy': 3.0, 'force': 0.01, 'stress': 1.0},
         },
         'steps_per_epoch': None,
+        'paired_weight': 0.0,
         'regularization': 1e-6,
     }
     data = {
@@ -87,6 +90,7 @@ def test_everything_given() -> None:
     assert read == {
         **data,
         'reference_energies': {'r2scan': {'In': -3.1, 'N': -4.0}},
+        'inferred_labels': 'never',
     }
     assert read['about']['pbe']['spin'] is False
 

@@ -1,0 +1,127 @@
+"""What two labels of one structure differ by, as a term of the loss.
+
+    L = w sum_k lambda_k sum_p l(D_p - D_p^label) / (|B| n_pairs / n)
+
+D_p: prediction at one fidelity less that at the base, of the pair p in the batch B.
+The errors that a network has in common at both fidelities, most of all where there
+are few labels, drop out of the difference; what the levels of theory differ by is
+then learnt from clean data. The denominator is a constant of the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import sevenn._keys as KEY
+import torch
+from sevenn.train.loss import LossDefinition
+
+from sevennet_mf import keys
+from sevennet_mf.data.dataset import FidelityDataset, pair_index
+from sevennet_mf.data.estimator import Ints
+from sevennet_mf.train.loss import Criterion, criterion_from
+
+
+def partners(dataset: FidelityDataset, base: str) -> Ints:
+    """Return for each structure its own label at the base, by number; or -1."""
+    found = np.full(len(dataset), -1, np.int64)
+    low = dataset.rows_of(base)
+    for name in dataset.fidelities:
+        if name != base:
+            pair = pair_index(dataset, base, name)
+            rows = dataset.rows_of(name)
+            found[rows[pair >= 0]] = low[pair[pair >= 0]]
+    return found
+
+
+class PairedLoss(LossDefinition):
+    """The term of one label, 'energy' or 'force', without its lambda and w.
+
+    partner: (n,) int64 as `partners` gives it; batch_size: |B|, the structures of a
+    full batch of one process. Energies count per atom (eV/atom), forces in eV/Å.
+    """
+
+    def __init__(
+        self, label: str, criterion: Criterion, partner: Ints, batch_size: int
+    ) -> None:
+        names = {
+            'energy': (KEY.ENERGY, KEY.PRED_TOTAL_ENERGY),
+            'force': (KEY.FORCE, KEY.PRED_FORCE),
+        }
+        ref_key, pred_key = names[label]
+        super().__init__(
+            name=f'Paired{label.capitalize()}',
+            criterion=criterion,
+            ref_key=ref_key,
+            pred_key=pred_key,
+        )
+        self.label = label
+        self.partner = torch.from_numpy(partner)
+        self.divisor = batch_size * max(int((partner >= 0).sum()), 1) / len(partner)
+
+    def get_loss(
+        self, batch_data: dict[str, Any], model: Callable | None = None
+    ) -> torch.Tensor:
+        high, low = self._pairs(batch_data)
+        predicted = batch_data[self.pred_key]
+        if not len(high):
+            return predicted.new_zeros(())
+        values = self._values(batch_data, high, low)
+        weights = batch_data[keys.SAMPLE_WEIGHT]
+        return (values * weights[high] * weights[low]).sum() / self.divisor
+
+    def _pairs(self, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        """Places in the batch of the pairs that are whole in it."""
+        number = batch[keys.STRUCTURE_INDEX]
+        wanted = self.partner.to(number.device)[number]
+        high, low = (wanted[:, None] == number[None, :]).nonzero(as_tuple=True)
+        return high, low
+
+    def _values(
+        self, batch: Any, high: torch.Tensor, low: torch.Tensor
+    ) -> torch.Tensor:
+        """The criterion of each pair, (n_pairs,); zero where a label is missing."""
+        assert self.criterion is not None
+        n_atoms = batch[KEY.NUM_ATOMS]
+        label, predicted = batch[self.ref_key], batch[self.pred_key]
+        if self.label == 'energy':
+            gap = ((label[high] - label[low]) / n_atoms[high]).unsqueeze(1)
+            found = ((predicted[high] - predicted[low]) / n_atoms[high]).unsqueeze(1)
+            owner = torch.arange(len(high), device=gap.device)
+            share = torch.ones_like(gap[:, 0])
+        else:
+            # atoms of both are in the same order
+            sizes = n_atoms[high]
+            starts = n_atoms.cumsum(0) - n_atoms
+            owner = torch.repeat_interleave(
+                torch.arange(len(high), device=sizes.device), sizes
+            )
+            inside = torch.arange(len(owner), device=sizes.device)
+            inside = inside - (sizes.cumsum(0) - sizes)[owner]
+            above, below = starts[high][owner] + inside, starts[low][owner] + inside
+            gap = label[above] - label[below]
+            found = predicted[above] - predicted[below]
+            share = 1.0 / sizes[owner]
+        # as in loss.per_structure: an unknown component compares with itself
+        gap = torch.where(torch.isnan(gap), found.detach(), gap)
+        each = self.criterion(found, gap).mean(dim=1) * share
+        zeros = torch.zeros(len(high), dtype=each.dtype, device=each.device)
+        return zeros.index_add(0, owner, each)
+
+
+def paired_losses(
+    config: dict[str, Any], train: FidelityDataset
+) -> list[tuple[LossDefinition, float]]:
+    """The (loss, factor) pairs of a run; none where no structure has two labels."""
+    partner = partners(train, config[keys.FIDELITY_DATA]['base'])
+    if not (partner >= 0).any():
+        return []
+    weight = config[keys.FIDELITY_TRAIN]['paired_weight']
+    factors = {'energy': 1.0, 'force': float(config[KEY.FORCE_WEIGHT])}
+    criterion = criterion_from(config)
+    return [
+        (PairedLoss(label, criterion, partner, config[KEY.BATCH_SIZE]), weight * f)
+        for label, f in factors.items()
+    ]

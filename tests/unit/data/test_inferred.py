@@ -1,0 +1,130 @@
+"""Labels of the target inferred from those of the base, on real paired labels."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sevenn._keys as KEY
+import torch
+from ase.io import read
+
+from sevennet_mf import keys
+from sevennet_mf.data.dataset import FidelityDataset, build_datasets
+from sevennet_mf.data.inferred import infer_labels
+
+CUTOFF = 4.0
+
+
+def training_set(
+    work: Path, entries: dict[str, str], folder: Path
+) -> FidelityDataset:
+    """entries: fidelity by file, 'name@index'."""
+    listed = []
+    for file, fidelity in entries.items():
+        name, _, index = file.partition('@')
+        path = str(folder / f'{name}.extxyz')
+        listed.append({'file': [path], 'fidelity': fidelity, 'index': index or ':'})
+    names = list(dict.fromkeys(entries.values()))
+    config = {
+        KEY.CUTOFF: CUTOFF,
+        KEY.MODAL_MAP: {name: i for i, name in enumerate(names)},
+        keys.FIDELITY_DATA: {'order': names, 'key': None},
+        'load_trainset_path': listed,
+    }
+    return build_datasets(config, work)['trainset']
+
+
+@pytest.fixture(scope='module')
+def nitrides(
+    tmp_path_factory: pytest.TempPathFactory, ingan: Path
+) -> FidelityDataset:
+    """All PBE labels, and r2SCAN labels of the binaries alone."""
+    work = tmp_path_factory.mktemp('nitrides')
+    files = {'pbe_train': 'pbe', 'pbe_valid': 'pbe', 'r2scan_pool': 'r2scan'}
+    whole = training_set(work, files, ingan)
+    x = [a.info['x_In'] for a in read(ingan / 'r2scan_pool.extxyz', ':')]
+    binary = np.isin(x, (0, 1))
+    high = whole.rows_of('r2scan')
+    return whole.subset(np.concatenate([whole.rows_of('pbe'), high[binary]]))
+
+
+def test_mixed_crystals_from_the_binaries(
+    nitrides: FidelityDataset, tmp_path: Path, ingan: Path
+) -> None:
+    train, report = infer_labels(nitrides, 'pbe', 'r2scan')
+    assert report.paired == 29
+    assert report.inferred == 200 - 29
+    assert train.inferred.sum() == report.inferred
+    files = {'r2scan_pool': 'r2scan', 'r2scan_valid': 'r2scan'}
+    true = training_set(tmp_path, files, ingan)
+    off, off_force, apart = [], [], []
+    for i in np.flatnonzero(train.inferred):
+        at = np.flatnonzero(true.fingerprint == train.fingerprint[i])
+        if not len(at):  # no r2SCAN label to compare with
+            continue
+        same = int(at[0])
+        low = np.flatnonzero(nitrides.fingerprint == train.fingerprint[i])[0]
+        label = true[same][KEY.FORCE].numpy()
+        found, below = (
+            one[KEY.FORCE].numpy() for one in (train[int(i)], nitrides[int(low)])
+        )
+        off.append(abs(train.energy[i] - true.energy[same]) / true.n_atoms[same])
+        off_force.append(np.abs(found - label).mean())
+        apart.append(np.abs(below - label).mean())
+    assert len(off) == 26 + 5  # the mixed ones, and the binaries of the validation
+    # reference energies alone leave 26 meV/atom
+    assert np.mean(off) < 0.008
+    assert np.mean(off_force) < 0.5 * np.mean(apart)
+
+
+def test_what_an_inferred_structure_is(nitrides: FidelityDataset) -> None:
+    train, _ = infer_labels(nitrides, 'pbe', 'r2scan')
+    i = int(np.flatnonzero(train.inferred)[0])
+    graph = train[i]
+    assert train.fidelities[train.fidelity_index[i]] == 'r2scan'
+    assert graph[KEY.DATA_MODALITY] == 'r2scan'
+    assert torch.isnan(graph[KEY.STRESS]).all()  # nothing vouches for it
+    assert not train.has['stress'][i]
+    assert train.has['force'][i]
+    assert not nitrides.inferred.any()
+    assert train.subset([i]).inferred.all()
+    train.set_reference(np.full((2, 119), -1.0))
+    assert train.residual[i] == pytest.approx(train.energy[i] + train.n_atoms[i])
+
+
+def test_molecules_are_told_apart_by_more_than_pairs(
+    tmp_path: Path, molecules: Path
+) -> None:
+    train = training_set(
+        tmp_path, {'pbe_train': 'pbe', 'ccsdt_train': 'ccsdt'}, molecules
+    )
+    same, report = infer_labels(train, 'pbe', 'ccsdt')
+    assert same is train
+    assert 'left out of a two-body fit are off by' in report.reason
+    assert report.lines()[0].startswith('No ccsdt labels inferred from pbe')
+    forced, report = infer_labels(train, 'pbe', 'ccsdt', always=True)
+    assert len(forced) > len(train)
+    assert not report.reason
+
+
+def test_too_few_pairs(tmp_path: Path, ingan: Path) -> None:
+    train = training_set(
+        tmp_path, {'pbe_train': 'pbe', 'r2scan_pool@:3': 'r2scan'}, ingan
+    )
+    same, report = infer_labels(train, 'pbe', 'r2scan', always=True)
+    assert same is train
+    assert '3 structures carry both labels, 4 are needed' in report.reason
+
+
+def test_an_element_without_a_pair_is_left_out(tmp_path: Path, ingan: Path) -> None:
+    x = [a.info['x_In'] for a in read(ingan / 'r2scan_pool.extxyz', ':')]
+    whole = training_set(
+        tmp_path, {'pbe_train': 'pbe', 'r2scan_pool': 'r2scan'}, ingan
+    )
+    gallium = whole.rows_of('r2scan')[np.array(x) == 0]
+    train = whole.subset(np.concatenate([whole.rows_of('pbe'), gallium]))
+    more, report = infer_labels(train, 'pbe', 'r2scan', always=True)
+    indium = more.composition[:, 49] > 0
+    assert report.refused > 0
+    assert not (more.inferred & indium).any()
+    assert (more.inferred & ~indium).any()
