@@ -17,7 +17,8 @@ import numpy as np
 from sevennet_mf.data.estimator import Floats, Ints
 from sevennet_mf.data.structures import FidelityDataset, FidelityGraph, pair_index
 from sevennet_mf.data.two_body import Edges, edges_of
-from sevennet_mf.data.two_body_fit import Difference, Errors, Fit, fit
+from sevennet_mf.data.two_body_fit import Errors, Fit, fit
+from sevennet_mf.data.two_body_system import Difference
 
 FEWEST: Final[int] = 4  # paired structures
 MOST: Final[int] = 2000  # paired structures that are fitted to; more add little

@@ -15,39 +15,15 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve
 
-from sevennet_mf.data.estimator import N_SPECIES, Floats, Ints
-from sevennet_mf.data.two_body import Basis, Edges, TwoBody
+from sevennet_mf.data.estimator import N_SPECIES, Floats
+from sevennet_mf.data.two_body import Edges, TwoBody
+from sevennet_mf.data.two_body_system import Difference, Features, Settings, System
 
 CUTOFFS: Final[tuple[float, ...]] = (3.0, 4.0, 5.0, 6.0)  # Å, as far as edges reach
 SCALES: Final[tuple[float, ...]] = (0.03, 0.1, 0.3, 1.0)  # eV
 ENERGY_NOISE: Final[tuple[float, ...]] = (3e-4, 1e-3, 3e-3, 1e-2)  # eV/atom
 FORCE_NOISE: Final[tuple[float, ...]] = (3e-3, 1e-2, 3e-2)  # eV/Å
-PRIOR_WIDTH: Final[float] = 5.0  # eV, of an element's energy: DESIGN.md's tau
-FOLDS: Final[int] = 5
-MOST_FOLDS: Final[int] = 10
-
-
-@dataclass(frozen=True, eq=False)
-class Difference:
-    """Labels of one structure at two fidelities, the base's subtracted.
-
-    energy: eV, of the whole structure; forces: (n_atoms, 3) eV/Å, or None.
-    """
-
-    edges: Edges
-    energy: float
-    forces: Floats | None
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What the evidence chooses; eV, eV/atom, eV/Å."""
-
-    scale: float
-    energy_noise: float
-    force_noise: float
 
 
 @dataclass(frozen=True)
@@ -81,146 +57,6 @@ class Fit:
         row = self._features.energy_row(edges) * spread
         variance = float(row @ self._covariance @ row)
         return float(np.sqrt(variance + self.settings.energy_noise**2))
-
-
-class Features:
-    """The linear system of one cutoff: energies per atom, then forces.
-
-    The unknowns are the basis' weights, and an energy of each element.
-    """
-
-    def __init__(self, elements: Sequence[int], cutoff: float) -> None:
-        self.basis = Basis(elements, cutoff)
-        self.n_weights = len(self.basis.prior)
-
-    def spread(self, scale: float) -> Floats:
-        """Return (n_unknowns,) the prior spread of each unknown."""
-        n = len(self.basis.elements)
-        return np.concatenate([scale * self.basis.prior, np.full(n, PRIOR_WIDTH)])
-
-    def energy_row(self, edges: Edges) -> Floats:
-        """Return (n_unknowns,) of the energy per atom, offset aside."""
-        n = len(edges.numbers)
-        count = np.bincount(edges.numbers, minlength=N_SPECIES)[self.basis.elements]
-        return np.concatenate([self.basis.energy_features(edges), count]) / n
-
-    def force_rows(self, edges: Edges) -> Floats:
-        """Return (3 n_atoms, n_unknowns)."""
-        rows = self.basis.force_features(edges)
-        return np.hstack([rows, np.zeros((len(rows), len(self.basis.elements)))])
-
-
-@dataclass(eq=False)
-class Sums:
-    """Normal equations of some structures: X^T X, X^T y, y^T y and rows."""
-
-    gram: Floats
-    moment: Floats
-    square: float = 0.0
-    count: int = 0
-
-    @classmethod
-    def empty(cls, n: int) -> Sums:
-        return cls(np.zeros((n, n)), np.zeros(n))
-
-    def add(self, rows: Floats, values: Floats) -> None:
-        self.gram += rows.T @ rows
-        self.moment += rows.T @ values
-        self.square += float(values @ values)
-        self.count += len(values)
-
-    def residual(self, solution: Floats) -> float:
-        """Return the summed square of what a solution leaves."""
-        left = self.square - 2 * self.moment @ solution
-        return max(float(left + solution @ self.gram @ solution), 0.0)
-
-
-def folds(labels: Sequence[Difference]) -> list[int]:
-    """Return which labels are left out together, numbered from 0.
-
-    Those of one stoichiometry, if there are enough: what is to be predicted is
-    usually another one. Else at random.
-    """
-    kinds = [_stoichiometry(label.edges.numbers) for label in labels]
-    known = sorted(set(kinds))
-    if len(known) >= FOLDS:
-        return [known.index(kind) % MOST_FOLDS for kind in kinds]
-    order = np.random.default_rng(0).permutation(len(labels))
-    return [int(place) % FOLDS for place in np.argsort(order)]
-
-
-def _stoichiometry(numbers: Ints) -> tuple[int, ...]:
-    count = np.bincount(numbers, minlength=N_SPECIES)
-    return tuple((count // np.gcd.reduce(count)).tolist())
-
-
-def total(parts: Sequence[Sums]) -> Sums:
-    """Return the sums over all structures of some parts."""
-    whole = Sums.empty(len(parts[0].moment))
-    for part in parts:
-        whole.gram += part.gram
-        whole.moment += part.moment
-        whole.square += part.square
-        whole.count += part.count
-    return whole
-
-
-@dataclass(frozen=True, eq=False)
-class System:
-    """The sums of one cutoff by fold, of energies and of forces."""
-
-    features: Features
-    offset: float  # eV/atom, taken off the energies
-    energy: list[Sums]
-    force: list[Sums]
-
-    @classmethod
-    def of(
-        cls, labels: Sequence[Difference], elements: Sequence[int], cutoff: float
-    ) -> System:
-        features = Features(elements, cutoff)
-        n = features.n_weights + len(features.basis.elements)
-        fold_of = folds(labels)
-        energy = [Sums.empty(n) for _ in range(max(fold_of) + 1)]
-        force = [Sums.empty(n) for _ in energy]
-        per_atom = [d.energy / len(d.edges.numbers) for d in labels]
-        offset = float(np.mean(per_atom))
-        for fold, label, value in zip(fold_of, labels, per_atom, strict=True):
-            row = features.energy_row(label.edges)
-            energy[fold].add(row[None], np.array([value - offset]))
-            if label.forces is not None:
-                rows = features.force_rows(label.edges)
-                force[fold].add(rows, label.forces.ravel())
-        return cls(features, offset, energy, force)
-
-    def knows_elements_of(self, fold: int) -> bool:
-        """Whether other folds hold each element of this one."""
-        start = self.features.n_weights
-        held = [np.diag(part.gram)[start:] > 0 for part in self.energy]
-        others = [h for i, h in enumerate(held) if i != fold]
-        return bool((np.any(others, axis=0) | ~held[fold]).all())
-
-    def solve(
-        self, settings: Settings, without: int | None = None
-    ) -> tuple[Floats, Floats, float]:
-        """Return the unknowns, their scaled covariance, and the log evidence.
-
-        without: a fold that is left out.
-        """
-        kept = [i for i in range(len(self.energy)) if i != without]
-        energy = total([self.energy[i] for i in kept])
-        force = total([self.force[i] for i in kept])
-        spread = self.features.spread(settings.scale)
-        e, f = settings.energy_noise**-2, settings.force_noise**-2
-        gram = (e * energy.gram + f * force.gram) * np.outer(spread, spread)
-        moment = (e * energy.moment + f * force.moment) * spread
-        factor = cho_factor(gram + np.eye(len(gram)), lower=True)
-        found = cho_solve(factor, moment)
-        fit = e * energy.square + f * force.square - moment @ found
-        size = np.log(np.diag(factor[0])).sum()
-        size -= 0.5 * (energy.count * np.log(e) + force.count * np.log(f))
-        evidence = float(-0.5 * fit - size)
-        return spread * found, cho_solve(factor, np.eye(len(gram))), evidence
 
 
 def fit(labels: Sequence[Difference], elements: Sequence[int], reach: float) -> Fit:

@@ -1,0 +1,66 @@
+"""The normal equations of a two-body difference."""
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.neighborlist import neighbor_list
+
+from sevennet_mf.data.two_body import Edges
+from sevennet_mf.data.two_body_system import (
+    Difference,
+    Settings,
+    Sums,
+    System,
+    folds,
+    total,
+)
+
+
+def difference(formula: str, energy: float = 0.0, spread: float = 1.8) -> Difference:
+    atoms = Atoms(formula)
+    atoms.positions[:, 0] = spread * np.arange(len(atoms))
+    i, j, vector = neighbor_list('ijD', atoms, 4.0)
+    edges = Edges(atoms.numbers.astype(np.int64), i, j, vector)
+    return Difference(edges, energy, np.zeros((len(atoms), 3)))
+
+
+def test_whole_stoichiometries_are_left_out_where_there_are_enough() -> None:
+    formulas = ['GaN', 'Ga2N', 'GaN2', 'Ga3N', 'GaN3', 'Ga2N2']
+    kinds = folds([difference(f) for f in formulas])
+    assert kinds[0] == kinds[5]  # one stoichiometry
+    assert len(set(kinds)) == 5
+    few = folds([difference('GaN') for _ in range(10)])
+    assert np.bincount(few).tolist() == [2] * 5
+
+
+def test_sums_give_the_residual() -> None:
+    generator = np.random.default_rng(1)
+    rows, values = generator.normal(size=(7, 3)), generator.normal(size=7)
+    parts = [Sums.empty(3), Sums.empty(3)]
+    parts[0].add(rows[:4], values[:4])
+    parts[1].add(rows[4:], values[4:])
+    whole = total(parts)
+    solution = generator.normal(size=3)
+    left = ((values - rows @ solution) ** 2).sum()
+    assert whole.residual(solution) == pytest.approx(left)
+    assert whole.count == 7
+
+
+def test_a_fold_with_an_element_of_its_own_cannot_be_predicted() -> None:
+    labels = [difference('GaN') for _ in range(4)] + [difference('InN')]
+    system = System.of(labels, [7, 31, 49], 4.0)
+    lone = folds(labels)[4]
+    known = [system.knows_elements_of(fold) for fold in range(5)]
+    assert known == [fold != lone for fold in range(5)]
+
+
+def test_evidence_prefers_the_noise_that_is_there() -> None:
+    generator = np.random.default_rng(2)
+    labels = [
+        difference('GaN', 2 * 0.003 * generator.normal(), 1.6 + 0.02 * k)
+        for k in range(30)
+    ]
+    system = System.of(labels, [7, 31], 4.0)
+    noises = (3e-4, 3e-3, 3e-2)
+    evidence = [system.solve(Settings(0.03, n, 0.01))[2] for n in noises]
+    assert np.argmax(evidence) == 1
