@@ -10,10 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sevennet_mf.deploy.calculator import FidelityCalculator
+    from sevennet_mf.deploy.delta import DeltaCalculator
 
 __version__ = '0.1.0'
 
-__all__ = ['FidelityCalculator', '__version__', 'register', 'unregister']
+__all__ = [
+    'DeltaCalculator',
+    'FidelityCalculator',
+    '__version__',
+    'register',
+    'unregister',
+]
 
 
 def __getattr__(name: str) -> Any:
@@ -21,6 +28,10 @@ def __getattr__(name: str) -> Any:
         from sevennet_mf.deploy.calculator import FidelityCalculator
 
         return FidelityCalculator
+    if name == 'DeltaCalculator':
+        from sevennet_mf.deploy.delta import DeltaCalculator
+
+        return DeltaCalculator
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
 
 
