@@ -1,0 +1,75 @@
+"""What the user asks of a selection."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from sevennet_mf.errors import UserError
+from sevennet_mf.study.select import farthest, features, output
+from sevennet_mf.study.select.cost import NONE
+
+DEFAULT_N: Final[int] = 20
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to choose; see docs/select.md.
+
+    n: structures, by default DEFAULT_N, or as many as the budget allows; fidelity:
+    of the checkpoints, needed if one has several; distance: 'mean' or 'max', see
+    farthest.Coverage; disagreement: further checkpoints, and what they disagree on,
+    'force' or 'energy'; cost: 'none', 'atoms3' or a key of atoms.info; budget: what
+    the costs may sum to; keep: keys of atoms.info that are written again; seed: take
+    the first structure at random.
+    """
+
+    n: int | None = None
+    fidelity: str | None = None
+    distance: str = farthest.MEAN
+    disagreement: Sequence[str] = ()
+    disagreement_of: str = features.FORCE
+    cost: str = NONE
+    budget: float | None = None
+    keep: Sequence[str] = ()
+    seed: int | None = None
+    batch_size: int = 8
+    device: str = 'cpu'
+    progress: bool = True
+
+
+def check(options: Options) -> None:
+    """UserError for an option, or two of them, that make no sense."""
+    least = {'-n': options.n, '--batch_size': options.batch_size}
+    for name, value in least.items():
+        if value is not None and value < 1:
+            raise UserError(f'{name} must be 1 or more, got {value}.')
+    if options.budget is not None and options.cost == NONE:
+        raise UserError(
+            f'--budget {options.budget:g}: of what? Say what a structure costs with '
+            '--cost.'
+        )
+    output.check_keys(options.keep)
+
+
+def number(options: Options, given: int, pool: int) -> int:
+    """Return how many structures to choose at most; UserError if there are fewer.
+
+    given: structures in the files; pool: those that are no copies or labelled.
+    """
+    if pool == 0:
+        raise UserError(
+            f'all {given} structures are labelled already: nothing is left to '
+            'choose.'
+        )
+    if options.n is None and options.budget is not None:
+        return pool
+    n = DEFAULT_N if options.n is None else options.n
+    if n > pool:
+        copies = f' ({given - pool} of {given} are copies or labelled)'
+        raise UserError(
+            f'-n {n}: there are only {pool} structures to choose from'
+            f'{copies if given > pool else ""}. Ask for fewer, or give more files.'
+        )
+    return n
