@@ -42,6 +42,8 @@ MORE = {
     'deploy': 'See [](lammps.md).',
     'lammps build': 'See [](lammps.md).',
     'lammps check': 'See [](lammps.md).',
+    'study': 'See [](study.md).',
+    'select': 'See [](select.md).',
     'demo': 'What `make demo` runs. See [](quickstart.md).',
 }
 

@@ -1,4 +1,4 @@
-"""Write yaml_reference.md from the pydantic models of sevennet_mf/config.py.
+"""Write yaml_reference.md from the pydantic models of the package.
 
     python docs/generate_yaml_reference.py
 
@@ -12,10 +12,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Lt
 from pydantic.fields import FieldInfo
 
 from sevennet_mf import config
+from sevennet_mf.study import config as study
 
 PAGE = Path(__file__).with_name('yaml_reference.md')
 BLOCKS: tuple[tuple[str, type[config.Block]], ...] = (
@@ -24,16 +25,21 @@ BLOCKS: tuple[tuple[str, type[config.Block]], ...] = (
     ('A weight of `train.fidelity.loss_weight`', config.ComponentWeight),
     ('`data.fidelity`', config.DataFidelity),
     ('An entry of `data.load_trainset_path` and the like', config.DataEntry),
+    ('`study`, of a study.yaml', study.Study),
+    ('`study.split`', study.Split),
+    ('An entry of `study.variants`', study.Variant),
+    ('`study.run`', study.RunOptions),
 )
 HEAD = f"""\
 # YAML reference
 
-<!-- written by docs/generate_yaml_reference.py from sevennet_mf/config.py -->
+<!-- written by docs/generate_yaml_reference.py from the models of the package -->
 
 The keys that sevennet_mf adds to a SevenNet YAML. A key that stands neither here nor
 in SevenNet's own documentation is an error. Names of fidelities are yours: letters,
 digits and `_ . + -`. {', '.join(f'`{name}`' for name in config.RESERVED_NAMES)} are
-reserved.
+reserved. At the end stand the keys of a `study.yaml`, a file of its own:
+[](study.md).
 """
 NONE = type(None)
 WORDS: dict[Any, str] = {
@@ -44,8 +50,16 @@ WORDS: dict[Any, str] = {
     NONE: '`null`',
     config.Name: 'a fidelity',
     config.ComponentWeight: 'block of `energy`, `force`, `stress`',
+    study.Split: 'block, below',
+    study.Variant: 'block, below',
+    study.RunOptions: 'block, below',
+    Any: 'any value',
 }
-PLURAL = {config.Name: 'list of fidelities', str: 'list of texts'}
+PLURAL = {
+    config.Name: 'list of fidelities',
+    config.DataEntry: 'list of entries as above',
+    str: 'list of texts',
+}
 # keys of a block, by their type
 KEYS = {config.Name: 'fidelity', str: 'key'}
 
@@ -67,20 +81,24 @@ def words(kind: Any, constraints: Iterable[Any] = ()) -> str:
     if origin in (Union, types.UnionType):
         # a word first: it is the default
         ordered = sorted(args, key=lambda own: get_origin(own) is not Literal)
-        return ', or '.join(words(own) for own in ordered if own is not int)
+        kept = (own for own in ordered if own is not int or float not in args)
+        return ', or '.join(words(own) for own in kept)
     raise TypeError(f'no words for {kind}: add them to {__file__}')
 
 
 def bound(constraints: Iterable[Any]) -> str:
     """Say what a number is limited by."""
+    said = ''
     for constraint in constraints:
         if isinstance(constraint, FieldInfo):
             return bound(constraint.metadata)
         if isinstance(constraint, Gt):
-            return f' above {constraint.gt}'
+            said += f' above {constraint.gt}'
         if isinstance(constraint, Ge):
-            return f', {constraint.ge} or above'
-    return ''
+            said += f', {constraint.ge} or above'
+        if isinstance(constraint, Lt):
+            said += f', below {constraint.lt}'
+    return said
 
 
 def value(field: FieldInfo) -> str:
@@ -97,7 +115,7 @@ def default(field: FieldInfo) -> str:
     if field.is_required():
         return 'required'
     given = field.get_default(call_default_factory=True)
-    if given is None or given == {}:
+    if given is None or given == {} or isinstance(given, config.Block):
         return ''  # the description says
     if isinstance(given, list):
         return f'`[{", ".join(map(str, given))}]`'

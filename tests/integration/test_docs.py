@@ -27,6 +27,7 @@ from helpers import registered
 
 from sevennet_mf import cli, inputs
 from sevennet_mf.deploy.lammps.plugin_path import CACHE_VARIABLE
+from sevennet_mf.study.study_yaml import read_study
 
 # pages train in the same folder one after another
 pytestmark = pytest.mark.filterwarnings('ignore:checkpoints of an earlier run')
@@ -38,7 +39,9 @@ PAGES = [
     *sorted((ROOT / 'docs').glob('*.md')),
     *sorted((ROOT / 'example_inputs').glob('*/README.md')),
 ]
-SHIPPED = sorted((ROOT / 'example_inputs').glob('*/*.yaml'))
+YAMLS = sorted((ROOT / 'example_inputs').glob('*/*.yaml'))
+STUDIES = [path for path in YAMLS if path.parent.name == 'study']
+SHIPPED = [path for path in YAMLS if path not in STUDIES]
 KEPT = 10  # structures of each file, or a few more
 SMALL_MODEL = {
     'channel': 4,
@@ -47,6 +50,7 @@ SMALL_MODEL = {
     'weight_nn_hidden_neurons': [8],
 }
 SMALL_RUN = {'epoch': 1, 'per_epoch': 1}
+SMALL_STUDY = {'methods': ['high_only'], 'labels': [2], 'seeds': [1], 'steps': 2}
 # Lines that a test leaves to others, by how they begin, and why
 NOT_RUN = {
     '. .venv/bin/activate': 'this environment is active',
@@ -120,8 +124,12 @@ def cut(source: Path, target: Path) -> None:
 
 
 def shrunk(sections: dict[str, Any]) -> dict[str, Any]:
-    """The same YAML with a small model and one epoch."""
+    """The same YAML with a small model and one epoch; a study of one run."""
     small = copy.deepcopy(sections)
+    if 'study' in small:
+        small['study'].update(SMALL_STUDY, run={'parallel': 1})
+        small['study'].pop('variants', None)
+        return small
     small['model'].update(SMALL_MODEL)
     small['train'].update(SMALL_RUN)
     return small
@@ -178,8 +186,9 @@ class Page:
 
     bash: each line, or, if it begins with `#!`, the whole as a script. python: in
     this process. yaml: trained on; with all three sections it is `input.yaml` from
-    there on, else a change to the folder's multi_fidelity.yaml. A text after a yaml
-    is the error that it ends with instead; `…` stands for anything.
+    there on, else a change to the folder's multi_fidelity.yaml; a study is planned.
+    A text after a yaml is the error that it ends with instead; `…` stands for
+    anything.
     """
 
     def __init__(
@@ -271,6 +280,14 @@ class Page:
 
     def yaml(self, text: str, error: str | None) -> None:
         shown = yaml.safe_load(text)
+        if set(shown) == {'study'}:
+            read_study(write_yaml(self.folder / 'study.yaml', shown))
+            shown['study']['labels'] = [2]  # of a few
+            write_yaml(self.folder / 'study.yaml', shown)
+            self.trainings += 1
+            output = f'study_{self.trainings}'
+            self.ours(['study', 'study.yaml', '-o', output, '--dry_run'])
+            return
         assert set(shown) <= set(inputs.SECTIONS), f'not of an input: {text}'
         name = 'input.yaml'
         if set(shown) < set(inputs.SECTIONS):
@@ -320,6 +337,12 @@ def test_shipped_yaml_is_valid_and_trains(
     inputs.from_sections(inputs.load_yaml(path.name))  # whole, as it is shipped
     monkeypatch.chdir(project / label(path.parent))
     assert cli.main(['train', path.name, '-w', str(tmp_path)]) == cli.DONE
+
+
+@pytest.mark.parametrize('path', STUDIES, ids=label)
+def test_shipped_study_is_valid(path: Path, tmp_path: Path) -> None:
+    args = ['study', str(path), '-o', str(tmp_path / 'study'), '--dry_run']
+    assert cli.main(args) == cli.DONE
 
 
 @pytest.mark.parametrize('path', PAGES, ids=label)

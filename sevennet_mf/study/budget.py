@@ -1,0 +1,104 @@
+"""The same number of optimiser steps for every method, as epochs of a YAML."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sevennet_mf.errors import UserError
+
+Config = dict[str, Any]
+
+# an epoch count this far from input_yaml's is taken if it makes the steps exact
+NEAR: Final[float] = 1.5
+# of fewer steps an epoch's validation would take longer than its training
+LEAST: Final[int] = 10
+# parameters of schedulers that count epochs, and the least each may be
+EPOCH_COUNTS: Final[dict[str, int]] = {
+    'total_iters': 1,
+    'T_max': 1,
+    'step_size': 1,
+    'first_cycle_steps': 2,
+    'warmup_steps': 0,
+    'patience': 0,
+    'cooldown': 0,
+}
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The length of a training."""
+
+    epochs: int
+    steps_per_epoch: int
+
+    @property
+    def steps(self) -> int:
+        return self.epochs * self.steps_per_epoch
+
+    def split(self, share: float) -> tuple[Budget, Budget]:
+        """Return the budgets of two stages, which add up to this one.
+
+        share: of the first stage. Raises UserError if there are too few steps.
+        """
+        first = round(share * self.steps_per_epoch)
+        if 0 < first < self.steps_per_epoch:
+            rest = self.steps_per_epoch - first
+            return Budget(self.epochs, first), Budget(self.epochs, rest)
+        if self.epochs < 2:
+            raise UserError(
+                f'study.steps: {self.steps} cannot be divided between the two '
+                'stages of transfer and delta. Raise it.'
+            )
+        epochs = min(max(1, round(share * self.epochs)), self.epochs - 1)
+        rest = self.epochs - epochs
+        return (
+            Budget(epochs, self.steps_per_epoch),
+            Budget(rest, self.steps_per_epoch),
+        )
+
+
+def budget_of(steps: int | None, epochs: int, steps_per_epoch: int) -> Budget:
+    """Return the budget for so many `steps`, near the epochs of input_yaml.
+
+    epochs, steps_per_epoch: what input_yaml says, also if `steps` is None. Exactly
+    `steps` where an epoch count near that of the YAML divides them; fewer epochs if
+    there are few steps.
+    """
+    if steps is None:
+        return Budget(epochs, steps_per_epoch)
+    epochs = min(epochs, max(1, steps // LEAST))
+    near = [
+        n
+        for n in range(math.ceil(epochs / NEAR), math.floor(epochs * NEAR) + 1)
+        if steps % n == 0
+    ]
+    if near:
+        chosen = min(near, key=lambda n: abs(math.log(n / epochs)))
+        return Budget(chosen, steps // chosen)
+    return Budget(epochs, round(steps / epochs))
+
+
+def set_epochs(train: Config, epochs: int, given: int) -> None:
+    """Write an epoch count into a section `train`, the scheduler scaled with it.
+
+    given: the epochs that the scheduler of the section is meant for.
+    """
+    train['epoch'] = epochs
+    train['per_epoch'] = epochs  # the last checkpoint, and no other
+    block = train.get('scheduler_param')
+    if not isinstance(block, dict) or epochs == given:
+        return
+    ratio = epochs / given
+    scaled = dict(block)
+    for name, least in EPOCH_COUNTS.items():
+        if isinstance(scaled.get(name), (int, float)):
+            scaled[name] = max(least, round(scaled[name] * ratio))
+    if isinstance(scaled.get('milestones'), list):
+        marks = [max(1, round(mark * ratio)) for mark in scaled['milestones']]
+        scaled['milestones'] = marks
+    name = str(train.get('scheduler', 'exponentiallr')).lower()
+    if name == 'exponentiallr' and isinstance(scaled.get('gamma'), (int, float)):
+        scaled['gamma'] = float(scaled['gamma']) ** (1 / ratio)
+    train['scheduler_param'] = scaled

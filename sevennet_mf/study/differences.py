@@ -1,0 +1,146 @@
+"""What the target's labels have on top of a lower fidelity, as labels of their own.
+
+Where a structure is labelled at both fidelities, the difference of the labels;
+elsewhere the difference to what the low model predicts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from sevennet_mf.data import graphs
+from sevennet_mf.data.build import load_or_build
+from sevennet_mf.data.dataset import FOLDER, FidelityDataset
+from sevennet_mf.data.estimator import Floats
+from sevennet_mf.data.read import Structure, read_entry
+from sevennet_mf.study import extxyz
+from sevennet_mf.train.load import LoadedModel
+from sevennet_mf.train.predict import predict
+from sevennet_mf.train.predictions import Predictions
+
+Entry = Mapping[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Energies:
+    """Energy (eV, total), forces (n_atoms, 3) eV/Å and stress (6,) in eV/Å^3.
+
+    As in read.Structure; a label that is missing is NaN.
+    """
+
+    energy: float
+    forces: Floats
+    stress: Floats
+
+
+def predicted(
+    loaded: LoadedModel, entry: Entry, fidelity: str, out: Path, device: str
+) -> Predictions:
+    """Predict the structures of an entry at one fidelity of a model.
+
+    out: folder of the study, where graphs are kept; the entry names the fidelity of
+    its labels. Raises UserError for elements the model does not know.
+    """
+    names = [entry['fidelity']]
+    cached = load_or_build(entry, None, names, loaded.cutoff, graph_folder(out))
+    dataset = FidelityDataset([cached], names)
+    as_name = fidelity if len(loaded.fidelities) > 1 else None
+    return predict(
+        loaded.model, dataset, device=device, progress=False, predict_as=as_name
+    )
+
+
+def graph_folder(out: Path) -> Path:
+    """Where all runs of a study find processed structures."""
+    return out / 'data' / FOLDER
+
+
+def write(
+    loaded: LoadedModel,
+    entry: Entry,
+    fidelity: str,
+    paired: Mapping[int, Structure],
+    path: Path,
+    device: str = 'cpu',
+) -> dict[str, int]:
+    """Write the structures of an entry with differences for labels.
+
+    loaded: the low model; fidelity: which of its fidelities the difference is to;
+    paired: labels of that fidelity by fingerprint; path: OUT/runs/NAME/.../file.
+    Returns how many structures are 'paired' and how many 'predicted'.
+    """
+    out = _out_of(path)
+    structures = list(read_entry(entry, None, [entry['fidelity']], loaded.cutoff))
+    marks = [graphs.fingerprint(structure) for structure in structures]
+    found = predicted(loaded, entry, fidelity, out, device)
+    assert found.sources == [s.source for s in structures]
+    lower = [_lower(found, i, paired.get(mark)) for i, mark in enumerate(marks)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f'.{path.name}.part')
+    extxyz.write(part, _frames(structures, lower))
+    part.replace(path)
+    n = sum(mark in paired for mark in marks)
+    return {'paired': n, 'predicted': len(marks) - n}
+
+
+def _out_of(path: Path) -> Path:
+    """The folder of the study that a file below OUT/runs is of."""
+    return next(folder for folder in path.parents if folder.name == 'runs').parent
+
+
+def _lower(found: Predictions, i: int, label: Structure | None) -> Energies:
+    """The low side of a difference: each label there is, else the prediction."""
+    own = Energies(float(found.energy[i]), found.forces[i], found.stress[i])
+    if label is None:
+        return own
+    return Energies(
+        label.energy,
+        own.forces if label.forces is None else label.forces,
+        own.stress if label.stress is None else label.stress,
+    )
+
+
+def _frames(
+    structures: Sequence[Structure], lower: Sequence[Energies]
+) -> Iterator[Atoms]:
+    for structure, low in zip(structures, lower, strict=True):
+        forces, stress = structure.forces, structure.stress
+        yield extxyz.with_labels(
+            extxyz.to_atoms(structure),
+            structure.energy - low.energy,
+            None if forces is None else forces - low.forces,
+            None if stress is None else _finite(stress - low.stress),
+        )
+
+
+def _finite(stress: Floats) -> Floats | None:
+    return stress if np.isfinite(stress).all() else None  # of a flat cell
+
+
+def total(low: Predictions, difference: Predictions, target: str) -> Predictions:
+    """Return the sum of two models' predictions for the same structures."""
+    assert low.sources == difference.sources
+    forces = [a + b for a, b in zip(low.forces, difference.forces, strict=True)]
+    return replace(
+        low,
+        predicted_as=(target,) * len(low.fidelities),
+        energy=low.energy + difference.energy,
+        reference=low.reference + difference.reference,
+        forces=forces,
+        stress=low.stress + difference.stress,
+    )
+
+
+def read_paired(path: str, fidelity: str, cutoff: float) -> dict[int, Structure]:
+    """Return the labels in a file by the fingerprint of their structures."""
+    if not Path(path).is_file() or Path(path).stat().st_size == 0:
+        return {}
+    entry = {'file': [path], 'fidelity': fidelity}
+    found = read_entry(entry, None, [fidelity], cutoff)
+    return {graphs.fingerprint(structure): structure for structure in found}

@@ -1,0 +1,93 @@
+"""Labelled structures as extended XYZ, and files that stay what they are."""
+
+from __future__ import annotations
+
+import filecmp
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io.extxyz import write_extxyz
+
+from sevennet_mf.data.estimator import Floats
+from sevennet_mf.data.labels import HOST_ORDER
+from sevennet_mf.data.read import Structure
+from sevennet_mf.errors import UserError
+
+
+def to_atoms(structure: Structure) -> Atoms:
+    """Return a structure with its labels as ASE has them, and where it came from.
+
+    Raises UserError for a graph file, which does not keep the cell.
+    """
+    if structure.cell is None:
+        raise UserError(
+            f'{structure.source}: a study writes its data as extended XYZ, and a '
+            'SevenNet graph file has no cell. Give the structures in a file that '
+            'ASE reads.'
+        )
+    atoms = Atoms(
+        structure.numbers,
+        structure.positions,
+        cell=structure.cell,
+        pbc=structure.pbc,
+        info={'source': structure.source},
+    )
+    return with_labels(atoms, structure.energy, structure.forces, structure.stress)
+
+
+def with_labels(
+    atoms: Atoms, energy: float, forces: Floats | None, stress: Floats | None
+) -> Atoms:
+    """Set the labels of `atoms`; energy: eV, total; forces: (n_atoms, 3) eV/Å.
+
+    stress: (6,) eV/Å^3 in the host's order and sign; what is missing is None.
+    """
+    results: dict[str, float | Floats] = {'energy': energy}
+    if forces is not None:
+        results['forces'] = forces
+    if stress is not None:
+        theirs = np.empty(6)
+        theirs[HOST_ORDER] = -stress  # as labels.py reads it
+        results['stress'] = theirs
+    atoms.calc = SinglePointCalculator(atoms, **results)
+    return atoms
+
+
+def write(path: Path, frames: Iterable[Atoms]) -> int:
+    """Write structures one after another; return how many. UserError if it fails."""
+    count = 0
+    try:
+        with path.open('w', encoding='utf-8') as stream:
+            for atoms in frames:
+                write_one(stream, atoms)
+                count += 1
+    except OSError as error:
+        raise UserError(f'{path} cannot be written: {error.strerror}.') from None
+    return count
+
+
+def write_one(stream: TextIO, atoms: Atoms) -> None:
+    """Append a structure to a file."""
+    write_extxyz(stream, [atoms])
+
+
+def put(new: Path, path: Path, may_change: bool) -> None:
+    """Move a whole new file to `path`, unless the same is there already.
+
+    Raises UserError if another is there and may not change.
+    """
+    if path.is_file() and filecmp.cmp(new, path, shallow=False):
+        new.unlink()
+        return
+    if path.is_file() and not may_change:
+        raise UserError(
+            f'{path} would change: the data, or what study.yaml says of it, are not '
+            'those of the runs that are there. Choose another folder with -o, or '
+            'undo the change.'
+        )
+    os.replace(new, path)

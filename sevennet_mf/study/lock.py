@@ -1,0 +1,92 @@
+"""Who works in a folder: a lock that the kernel lets go of when its holder dies."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+from sevennet_mf.errors import UserError
+
+STUDY_LOCK = 'study.lock'  # in the folder of a study
+RUN_LOCK = 'running.lock'  # in the folder of a run
+PATIENCE = 1.0  # s; somebody may be looking whether the lock is free
+
+
+def take(path: Path, patience: float = PATIENCE) -> IO[str] | None:
+    """Lock `path` for as long as the stream is open; None if another has it.
+
+    A process that inherits the stream's descriptor holds the lock too, until it
+    ends, however it ends: no lock is left behind by `kill -9` or a crash. Where
+    the file system has no locks everybody gets one. Raises UserError if the file
+    cannot be written.
+    """
+    try:
+        stream = path.open('a+', encoding='utf-8')
+    except OSError as error:
+        raise UserError(f'{path} cannot be written: {error.strerror}.') from None
+    end = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                stream.close()
+                return None
+            time.sleep(0.02)
+            continue
+        except OSError:  # a file system without locks
+            pass
+        sign(stream, os.getpid())
+        return stream
+
+
+def sign(stream: IO[str], pid: int) -> None:
+    """Write into a locked file which process holds it, for messages."""
+    with suppress(OSError):  # a full disk: the lock counts, not what it says
+        stream.truncate(0)
+        stream.write(f'process {pid} on {socket.gethostname()}')
+        stream.flush()
+
+
+def holder(path: Path) -> str:
+    """Return who has the lock, as 'process 12 on host'; '' if nobody has."""
+    try:
+        with path.open(encoding='utf-8') as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return stream.read() or 'another process'
+    except OSError:  # no such file, or no locks here
+        pass
+    return ''
+
+
+@contextmanager
+def held(path: Path, told: str) -> Iterator[None]:
+    """Hold a lock; UserError if another has it, with `told` for what to do."""
+    stream = take(path)
+    if stream is None:
+        raise UserError(f'{holder(path) or "another process"} {told}')
+    with stream:
+        yield
+
+
+def wait_for_others(folders: list[Path], patience: float) -> None:
+    """Wait until nobody works in `folders`, as what a killed study left does.
+
+    patience: seconds.  Raises UserError, naming the process, when it is over.
+    """
+    end = time.monotonic() + patience
+    for folder in folders:
+        while who := holder(folder / RUN_LOCK):
+            if time.monotonic() > end:
+                raise UserError(
+                    f'{who} still works on {folder}. Wait for it, or end it.'
+                )
+            time.sleep(0.1)

@@ -1,0 +1,60 @@
+"""`sevennet-mf study`: plan, do, report."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+
+from rich.table import Table
+
+from sevennet_mf.study.config import LOW, Study
+from sevennet_mf.study.plan import plan
+from sevennet_mf.study.runs import Run
+from sevennet_mf.study.status import Status
+from sevennet_mf.study.study_yaml import read_study
+
+
+def run(args: argparse.Namespace) -> tuple[list[Table | str], bool]:
+    """Return what to show at the end, and whether every run has its result.
+
+    args: study_yaml, output, dry_run, report_only. Raises UserError for a study
+    that cannot be, TrainingStopped if it was interrupted: the same call goes on.
+    """
+    if args.dry_run:
+        runs = plan(read_study(args.study_yaml), args.output, dry_run=True)
+        return [planned(runs)], True
+    whole = True
+    if not args.report_only:
+        study = read_study(args.study_yaml)
+        runs = plan(study, args.output)
+        states = _execute(runs, study)
+        whole = all(status.state == 'done' for status in states.values())
+    from sevennet_mf.study import report
+
+    path = report.write(args.output)
+    return [report.table(args.output), f'report: {path}'], whole
+
+
+def _execute(runs: Sequence[Run], study: Study) -> Mapping[str, Status]:
+    from sevennet_mf.study.execute import execute
+    from sevennet_mf.study.live import Display
+
+    with Display(runs) as display:
+        return execute(runs, study.run, on_change=display.update)
+
+
+def planned(runs: Sequence[Run]) -> Table:
+    """Return a table of what would be done."""
+    trained = [run.stages[-1]['steps'] for run in runs]
+    table = Table(
+        title=f'{len(runs)} runs of {sum(trained)} optimiser steps in all',
+        caption='of two numbers the first is of the run it needs',
+        caption_justify='left',
+    )
+    for name in ('run', 'labels', 'steps', 'needs'):
+        table.add_column(name, justify='right' if name == 'labels' else 'left')
+    for one in runs:
+        steps = ' + '.join(map(str, one.steps))
+        labels = '' if one.method == LOW else str(one.labels)
+        table.add_row(one.name, labels, steps, ', '.join(one.needs))
+    return table

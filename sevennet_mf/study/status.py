@@ -1,0 +1,133 @@
+"""How far a run of a study is, read from the files of its folder alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from sevennet_mf.study import lock
+
+RUN_FILE = 'run.json'  # what the run is
+RESULT_FILE = 'result.json'  # written whole at its end
+FAILED_FILE = 'failed.json'  # why its last try failed
+
+State = Literal['waiting', 'running', 'done', 'failed', 'blocked', 'interrupted']
+ENDED: tuple[State, ...] = ('done', 'failed', 'blocked')
+
+
+class Run(Protocol):
+    """What is needed of a run to start it and to show it."""
+
+    @property
+    def name(self) -> str: ...  # as 'delta/n8_seed1'
+    @property
+    def folder(self) -> Path: ...  # OUT/runs/NAME
+    @property
+    def needs(self) -> tuple[str, ...]: ...  # names of runs that must be done
+    @property
+    def row(self) -> str: ...  # its method or variant, as tables call it
+    @property
+    def labels(self) -> int: ...
+    @property
+    def seed(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Status:
+    """State of a run; fraction of its epochs done; errors of its test set.
+
+    energy_mae: meV/atom; force_mae: meV/Å; None where there is none.
+    """
+
+    state: State
+    fraction: float = 0.0
+    message: str = ''
+    energy_mae: float | None = None
+    force_mae: float | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self.state in ENDED
+
+
+def study_folder(run: Run) -> Path:
+    """Return the folder of the study that a run belongs to."""
+    return Path(run.folder).parents[len(Path(run.name).parts)]
+
+
+def read(run: Run) -> Status:
+    """Return how far a run is; whether what it needs failed: `read_all`."""
+    folder = Path(run.folder)
+    result = read_json(folder / RESULT_FILE)
+    if result:
+        maes = {q: e.get('mae') for q, e in result.get('errors', {}).items()}
+        return Status('done', 1.0, '', maes.get('energy'), maes.get('force'))
+    fraction = progress(folder)
+    if lock.holder(folder / lock.RUN_LOCK):
+        return Status('running', fraction)
+    failed = read_json(folder / FAILED_FILE)
+    if failed:
+        return Status('failed', fraction, str(failed.get('message', '')))
+    if fraction or (folder / lock.RUN_LOCK).exists():
+        return Status('interrupted', fraction)
+    return Status('waiting')
+
+
+def read_all(runs: Iterable[Run]) -> dict[str, Status]:
+    """Return the status of each run by name; what needs a failed one is blocked."""
+    runs = list(runs)
+    states = {run.name: read(run) for run in runs}
+    return block({run.name: run for run in runs}, states)
+
+
+def block(runs: Mapping[str, Run], states: dict[str, Status]) -> dict[str, Status]:
+    """Mark in `states`, and return, what needs a run that failed."""
+
+    def culprit(name: str) -> str:
+        if states[name].state == 'failed':
+            return name
+        return next(filter(None, map(culprit, runs[name].needs)), '')
+
+    for name, status in states.items():
+        if status.state in ('waiting', 'interrupted') and (failed := culprit(name)):
+            message = f'needs {failed}, which failed'
+            states[name] = replace(status, state='blocked', message=message)
+    return states
+
+
+def progress(folder: Path) -> float:
+    """Return the fraction of a run's epochs that are done, from its lc.csv files.
+
+    Stages count by their optimiser steps.
+    """
+    described = read_json(folder / RUN_FILE)
+    stages = described.get('stages', [])
+    steps = [stage.get('steps') or 0 for stage in stages]
+    done = [
+        n * min(1.0, _epochs(folder / stage['folder']) / stage['epochs'])
+        for n, stage in zip(steps, stages, strict=True)
+        if n and stage.get('epochs') and stage.get('folder')
+    ]
+    return sum(done) / sum(steps) if done else 0.0
+
+
+def _epochs(folder: Path) -> int:
+    """How many lines a stage's newest learning curve has below its head."""
+    try:
+        curves = [(path.stat().st_mtime, path) for path in folder.glob('lc*.csv')]
+        text = max(curves)[1].read_text(encoding='utf-8') if curves else ''
+    except OSError:  # moved aside at this moment
+        return 0
+    return max(0, text.count('\n') - 1)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return what a JSON file holds; {} if it is not there or is none."""
+    try:
+        content = json.loads(path.read_text(encoding='utf-8'))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

@@ -1,0 +1,404 @@
+"""The folders of a study's runs, and what happens when it changes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ase.io import read
+from commandline import DATA, entry, snapshot
+from study_inputs import input_yaml, write_study
+
+from sevennet_mf import inputs
+from sevennet_mf.errors import UserError
+from sevennet_mf.study import plan as module
+from sevennet_mf.study.config import METHODS
+from sevennet_mf.study.runs import Run, read_run
+from sevennet_mf.study.study_yaml import read_study
+
+POOL, VALID = 'ingan/r2scan_pool.extxyz', 'ingan/r2scan_valid.extxyz'
+
+
+def plan(
+    folder: Path, sections: dict[str, Any] | None = None, **study: Any
+) -> list[Run]:
+    path = write_study(folder, sections, **study)
+    return module.plan(read_study(path), folder / 'study')
+
+
+def yaml_of(run: Run) -> dict[str, Any]:
+    return inputs.load_yaml(str(run.folder / 'train.yaml'))
+
+
+def sources(path: str | Path, index: str = ':') -> list[str]:
+    return [atoms.info['source'] for atoms in read(path, index)]
+
+
+def trained_on(run: Run, fidelity: str = 'r2scan') -> list[str]:
+    """Where the structures of a fidelity in a run's training come from."""
+    return [
+        source
+        for e in yaml_of(run)['data']['load_trainset_path']
+        if e['fidelity'] == fidelity
+        for source in sources(e['file'], e.get('index', ':'))
+    ]
+
+
+def test_all_runs_of_all_methods(tmp_path: Path) -> None:
+    runs = plan(tmp_path, methods=list(METHODS), labels=[4, 'all', 8], seeds=[1, 2])
+    names = {run.name for run in runs}
+    assert names == {
+        *(f'{m}/n{n}_seed{s}' for m in METHODS for n in (4, 8) for s in (1, 2)),
+        'low/seed1',
+        'low/seed2',
+    }
+    seen: set[str] = set()
+    for run in runs:
+        assert set(run.needs) <= seen  # what is needed comes first
+        seen.add(run.name)
+        wanted = (
+            [f'low/seed{run.seed}'] if run.method in ('transfer', 'delta') else []
+        )
+        assert list(run.needs) == wanted
+        assert read_run(run.folder) == run
+        assert run.out == tmp_path / 'study'
+        if run.method != 'host_modality':
+            low = 1 if run.needs or run.method == 'low' else 0
+            assert sum(run.steps) == (1 if run.method == 'low' else 2), low
+
+
+def test_labels_are_nested_and_the_same_for_all_methods(tmp_path: Path) -> None:
+    runs = plan(
+        tmp_path, methods=['high_only', 'multi_fidelity'], labels=[2, 4, 'all']
+    )
+    by_name = {run.name: trained_on(run) for run in runs}
+    two, four, every = (by_name[f'high_only/n{n}_seed1'] for n in (2, 4, 8))
+    assert four[:2] == two
+    assert every[:4] == four
+    assert len(set(every)) == 8
+    assert by_name['multi_fidelity/n4_seed1'] == four
+
+
+def test_what_a_run_is_said_to_be(tmp_path: Path) -> None:
+    runs = plan(tmp_path, methods=['high_only', 'multi_fidelity'])
+    alone, several = (run.content for run in runs)
+    assert (alone['low_labels'], several['low_labels']) == (0, 16)
+    assert (alone['labels'], alone['test_structures']) == (4, 5)
+    told = json.loads((tmp_path / 'study' / 'study.json').read_text())
+    assert told['target'] == 'r2scan'
+    assert told['training'] == {
+        'pool': 8,
+        'pool_low_labelled': 1,
+        'others': {'pbe': 16},
+    }
+    assert told['methods'] == ['high_only', 'multi_fidelity']
+
+
+def test_every_model_knows_all_elements(tmp_path: Path) -> None:
+    sections = input_yaml()
+    sections['data']['load_trainset_path'][1]['index'] = ':3'
+    (run,) = plan(tmp_path, sections, labels=['all'])
+    assert yaml_of(run)['model']['chemical_species'] == ['Ga', 'In', 'N']
+
+
+def test_the_same_again_changes_no_file(tmp_path: Path) -> None:
+    methods = list(METHODS)
+    plan(tmp_path, methods=methods, run={'threads': 1})
+    before = snapshot(tmp_path / 'study')
+    plan(tmp_path, methods=methods, run={'threads': 2, 'parallel': 3})
+    assert snapshot(tmp_path / 'study') == before
+
+
+def test_a_study_may_grow(tmp_path: Path) -> None:
+    plan(tmp_path)
+    before = snapshot(tmp_path / 'study' / 'runs')
+    runs = plan(
+        tmp_path, methods=['high_only', 'delta'], labels=[2, 4], seeds=[1, 7]
+    )
+    assert len(runs) == 4 + 2 + 4
+    after = snapshot(tmp_path / 'study' / 'runs')
+    assert {name: after[name] for name in before} == before
+
+
+@pytest.mark.parametrize(
+    ('change', 'words'),
+    [
+        ({'steps': 4}, r'the run high_only/n4_seed1 is there already, and its'),
+        ({'checkpoint': 'last'}, r'its run.json would change: .*folder with -o'),
+        ({'split': {'by': 'random', 'test': 0.3}}, r'\.extxyz would change'),
+    ],
+)
+def test_another_study_in_its_folder_is_refused(
+    change: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    plan(tmp_path)
+    before = snapshot(tmp_path / 'study')
+    with pytest.raises(UserError, match=words):
+        plan(tmp_path, **change)
+    assert snapshot(tmp_path / 'study') == before
+
+
+def test_another_model_is_refused(tmp_path: Path) -> None:
+    plan(tmp_path)
+    sections = input_yaml()
+    sections['model']['channel'] = 8
+    with pytest.raises(UserError, match='its train.yaml would change'):
+        plan(tmp_path, sections)
+
+
+def test_a_plan_that_failed_leaves_the_folder_free(tmp_path: Path) -> None:
+    variant = {'method': 'multi_fidelity', 'set': {'model': {'chanel': 8}}}
+    with pytest.raises(UserError, match="study.variants.wide: .*mean 'channel'"):
+        plan(tmp_path, variants={'wide': variant})
+    # no run was planned, so the data may still be others
+    assert plan(tmp_path, split={'by': 'random', 'test': 0.3})
+
+
+def test_a_dry_run_leaves_nothing(tmp_path: Path) -> None:
+    study = read_study(write_study(tmp_path))
+    (run,) = module.plan(study, tmp_path / 'study', dry_run=True)
+    assert run.name == 'high_only/n4_seed1'
+    assert not (tmp_path / 'study').exists()
+
+
+# ---- splits
+
+
+def numbers_of(path: Path) -> list[set[str]]:
+    return [set(atoms.symbols) for atoms in read(path, ':')]
+
+
+def test_composition_split(tmp_path: Path) -> None:
+    sections = input_yaml()
+    sections['data']['load_trainset_path'][1] = entry(POOL, 'r2scan', ':')
+    sections['data']['load_validset_path'][1] = entry(VALID, 'r2scan', ':')
+    block = {'by': 'composition', 'train': ['GaN', 'InN']}
+    (run,) = plan(tmp_path, sections, split=block, labels=['all'])
+    data = tmp_path / 'study' / 'data'
+    assert run.labels == 29  # the binaries
+    assert all(len(s) == 3 for s in numbers_of(data / 'test.extxyz'))
+    assert all(len(s) == 2 for s in numbers_of(data / 'valid_r2scan.extxyz'))
+
+
+def test_test_structures_the_low_data_knows_are_counted(tmp_path: Path) -> None:
+    sections = input_yaml()
+    sections['data']['load_trainset_path'] = [
+        entry('ingan/pbe_train.extxyz', 'pbe', ':80'),
+        entry(POOL, 'r2scan', ':'),
+    ]
+    study = {'split': {'by': 'random', 'test': 0.5}, 'labels': [3]}
+    (run,) = plan(tmp_path, sections, methods=['multi_fidelity'], **study)
+    data = tmp_path / 'study' / 'data'
+    # the same number in two files of the data is the same structure
+    pbe = {a.info['sid'] for a in read(DATA / 'ingan/pbe_train.extxyz', ':80')}
+    r2scan = read(DATA / POOL, ':')
+    tested = [int(s.rpartition(':')[2]) for s in sources(data / 'test.extxyz')]
+    both = sum(r2scan[i].info['sid'] in pbe for i in tested)
+    assert 0 < both < len(tested)
+    assert run.content['test_low_labelled'] == both
+
+
+def test_anchors_are_in_the_smallest_training_set(tmp_path: Path) -> None:
+    sections = input_yaml()
+    sections['data']['load_trainset_path'][1] = entry(POOL, 'r2scan', ':')
+    sections['data']['load_validset_path'][1] = entry(VALID, 'r2scan', ':')
+    block = {'by': 'element', 'element': ['In'], 'anchors': 1}
+    runs = plan(tmp_path, sections, split=block, labels=[1], seeds=[1, 2])
+    for run in runs:
+        (e,) = yaml_of(run)['data']['load_trainset_path']
+        (anchor,) = read(e['file'], e['index'])
+        assert 'In' in anchor.symbols
+
+
+def test_a_share_for_validation_is_taken_once(tmp_path: Path) -> None:
+    sections = input_yaml()
+    del sections['data']['load_validset_path']
+    sections['data']['data_divide_ratio'] = 0.25
+    runs = plan(
+        tmp_path, sections, methods=['multi_fidelity'], labels=['all'], seeds=[1, 2]
+    )
+    assert [run.labels for run in runs] == [6, 6]
+    data = tmp_path / 'study' / 'data'
+    valid = sources(data / 'valid_r2scan.extxyz')
+    for run in runs:
+        assert sorted(trained_on(run) + valid) == sorted(
+            f'{DATA / POOL}:{i}' for i in range(8)
+        )
+        assert 'data_divide_ratio' not in yaml_of(run)['data']
+    low = sources(data / 'valid_pbe.extxyz') + sources(data / 'train_pbe.extxyz')
+    assert len(set(low)) == 16
+
+
+def test_structures_may_name_their_fidelity(tmp_path: Path) -> None:
+    from ase.io import write
+
+    frames = []
+    for name, file in (('pbe', 'ingan/pbe_train.extxyz'), ('r2scan', POOL)):
+        for atoms in read(DATA / file, ':6'):
+            atoms.info['level'] = name
+            frames.append(atoms)
+    write(tmp_path / 'both.extxyz', frames)
+    sections = input_yaml()
+    sections['data']['load_trainset_path'] = [{'file': 'both.extxyz'}]
+    sections['data']['fidelity'] = {'order': ['pbe', 'r2scan'], 'key': 'level'}
+    runs = plan(tmp_path, sections, methods=['high_only', 'delta'], labels=[5])
+    assert all(source.startswith(str(tmp_path)) for source in trained_on(runs[0]))
+    assert len(trained_on(runs[1], 'pbe')) == 6
+    assert len(read(tmp_path / 'study' / 'data' / 'test.extxyz', ':')) == 5
+
+
+# ---- three fidelities, and variants
+
+
+def three() -> dict[str, Any]:
+    sections = input_yaml()
+    sections['data']['load_trainset_path'].insert(
+        1, entry('ingan/mixing_pbe.extxyz', 'mid', ':')
+    )
+    sections['data']['fidelity'] = {'order': ['pbe', 'mid', 'r2scan']}
+    return sections
+
+
+def test_low_is_of_all_others_and_folded_for_transfer(tmp_path: Path) -> None:
+    low, transfer, delta = plan(tmp_path, three(), methods=['transfer', 'delta'])
+    assert yaml_of(low)['data']['fidelity']['order'] == ['pbe', 'mid']
+    assert low.content['low_labels'] == 21
+    assert [stage['kind'] for stage in transfer.stages] == ['fold', 'train']
+    sections = yaml_of(transfer)
+    assert sections['model']['use_bias_in_linear'] is True
+    start = Path(sections['train']['continue']['checkpoint'])
+    assert start.parent == transfer.folder
+    assert [stage['kind'] for stage in delta.stages] == ['differences', 'train']
+
+
+def test_variants_are_rows_of_their_own(tmp_path: Path) -> None:
+    variants = {
+        'gain': {
+            'method': 'multi_fidelity',
+            'set': {'model': {'fidelity': {'encoding': 'gain'}}},
+        },
+        'wide': {'method': 'delta', 'set': {'model': {'channel': 8}}},
+        'sites': {
+            'method': 'host_modality',
+            'set': {'model': {'use_modal_node_embedding': True}},
+        },
+    }
+    runs = plan(tmp_path, methods=['delta'], variants=variants)
+    found = {run.name: run for run in runs}
+    assert set(found) == {
+        'low/seed1',
+        'delta/n4_seed1',
+        'gain/n4_seed1',
+        'low_wide/seed1',
+        'wide/n4_seed1',
+        'sites/n4_seed1',
+    }
+    assert yaml_of(found['gain/n4_seed1'])['model']['fidelity']['encoding'] == 'gain'
+    assert found['gain/n4_seed1'].row == 'gain'
+    assert found['gain/n4_seed1'].method == 'multi_fidelity'
+    # its low model is as wide as the model of the difference
+    assert found['wide/n4_seed1'].needs == ('low_wide/seed1',)
+    for name in ('low_wide/seed1', 'wide/n4_seed1'):
+        assert yaml_of(found[name])['model']['channel'] == 8
+    assert yaml_of(found['sites/n4_seed1'])['model']['use_modal_node_embedding']
+
+
+# ---- what cannot be
+
+
+def broken(**data: Any) -> dict[str, Any]:
+    sections = input_yaml()
+    sections['data'].update(data)
+    return sections
+
+
+TRAIN = input_yaml()['data']['load_trainset_path']
+
+
+@pytest.mark.parametrize(
+    ('sections', 'study', 'words'),
+    [
+        (
+            None,
+            {'labels': [9]},
+            "study.labels: 9 is more than the 8 labelled .*'all'",
+        ),
+        (None, {'input_yaml': 'inptu.yaml'}, "no such file: .*mean 'input.yaml'"),
+        (None, {'test': ['nowhere.extxyz']}, r'study.test\[0\]: no such file'),
+        (
+            None,
+            {'test': [entry(POOL, 'pbe', ':')]},
+            r"study.test\[0\].fidelity must be the target 'r2scan', got 'pbe'",
+        ),
+        (
+            None,
+            {'test': [entry(POOL, 'r2scan', '6:12')]},
+            r'study.test: 2 structures are in the training data of the target',
+        ),
+        (
+            None,
+            {'test': [entry(VALID, 'r2scan', '3:')]},
+            r'study.test: 1 structures are in the validation data of the target',
+        ),
+        (
+            broken(load_validset_path=None),
+            {},
+            "no validation data of the target 'r2scan', which .* `checkpoint: last`",
+        ),
+        (broken(data_divide_ratio=0.1), {}, 'data_divide_ratio: 0.1 and load_valid'),
+        (
+            broken(load_trainset_path=TRAIN[1:], load_validset_path=None),
+            {},
+            "input.yaml has the fidelity 'r2scan' alone",
+        ),
+        (
+            {**input_yaml(), 'train': {'continue': {'checkpoint': '7net-0'}}},
+            {},
+            'input.yaml has train.continue, but all methods .* new weights',
+        ),
+        (
+            None,
+            {'split': {'by': 'element', 'element': ['In'], 'anchors': 0}},
+            'no validation data of the target .*that the split leaves',
+        ),
+    ],
+)
+def test_what_cannot_be_is_said_before_any_run(
+    sections: dict[str, Any] | None,
+    study: dict[str, Any],
+    words: str,
+    tmp_path: Path,
+) -> None:
+    if study.get('split'):
+        sections = input_yaml()
+        # of indium alone
+        indium = [
+            i
+            for i, atoms in enumerate(read(DATA / VALID, ':'))
+            if 'In' in atoms.symbols
+        ]
+        sections['data']['load_validset_path'] = [
+            entry(VALID, 'r2scan', str(indium[0]))
+        ]
+    with pytest.raises(UserError, match=words):
+        plan(tmp_path, sections, **study)
+    assert not (tmp_path / 'study' / 'runs').exists()
+
+
+def test_a_plain_yaml_is_no_input(tmp_path: Path) -> None:
+    sections = input_yaml()
+    del sections['model']['fidelity'], sections['train']['fidelity']
+    sections['data']['load_trainset_path'] = ['a.extxyz']
+    del sections['data']['load_validset_path']
+    with pytest.raises(UserError, match='input.yaml names no fidelity'):
+        plan(tmp_path, sections)
+
+
+def test_a_folder_without_a_run(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r'is no run of a study: it has no run.json'):
+        read_run(tmp_path)
+    (tmp_path / 'run.json').write_text('{"name": "x"}')
+    with pytest.raises(UserError, match=r'run.json cannot be used'):
+        read_run(tmp_path)

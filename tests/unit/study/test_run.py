@@ -1,0 +1,104 @@
+"""`sevennet-mf study`: what is planned, done and shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from study_inputs import write_study
+
+from sevennet_mf import cli
+from sevennet_mf.study import execute
+from sevennet_mf.study.runs import Run
+from sevennet_mf.study.status import Status
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the runs that would have been done; delta's fail."""
+    names: list[str] = []
+
+    def pretend(
+        runs: Sequence[Run], options: Any, *, on_change: Callable[..., None]
+    ) -> dict[str, Status]:
+        names.extend(run.name for run in runs)
+        assert options.threads == 2
+        states: dict[str, Status] = {run.name: Status('waiting') for run in runs}
+        on_change(states)
+        for run in runs:
+            is_bad = run.method == 'delta'
+            states[run.name] = Status('failed' if is_bad else 'done', 1.0, 'a pity')
+            file = 'failed.json' if is_bad else 'result.json'
+            text = '{"message": "a pity", "stage": "train"}'
+            if not is_bad:
+                text = '{"errors": {"energy": {"mae": 12.5, "rmse": 20.0, "n": 5}}}'
+            (run.folder / file).write_text(text)
+            on_change(states)
+        return states
+
+    monkeypatch.setattr(execute, 'execute', pretend)
+    return names
+
+
+def test_a_dry_run_shows_runs_and_steps(
+    tmp_path: Path, started: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_study(tmp_path, methods=['high_only', 'transfer'], steps=40)
+    out = str(tmp_path / 'out')
+    assert cli.main(['study', path, '-o', out, '--dry_run']) == cli.DONE
+    said = capsys.readouterr().out
+    assert '3 runs of 80 optimiser steps' in said
+    assert '20 + 20' in said
+    assert 'low/seed1' in said
+    assert started == []
+    assert not Path(out).exists()
+
+
+def test_a_study_ends_with_its_report(
+    tmp_path: Path, started: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_study(tmp_path, run={'threads': 2})
+    out = str(tmp_path / 'out')
+    assert cli.main(['study', path, '-o', out]) == cli.DONE
+    assert started == ['high_only/n4_seed1']
+    said = capsys.readouterr().out
+    assert '12.5' in said
+    assert f'report: {out}/report.html' in said
+    assert (tmp_path / 'out' / 'report.html').is_file()
+    assert (tmp_path / 'out' / 'results.csv').is_file()
+
+
+def test_a_failed_run_is_told_by_the_exit_code(
+    tmp_path: Path, started: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_study(tmp_path, methods=['high_only', 'delta'], run={'threads': 2})
+    out = str(tmp_path / 'out')
+    assert cli.main(['study', path, '-o', out]) == cli.FAILED
+    assert 'delta/n4_seed1: failed: a pity' in capsys.readouterr().out
+    assert (tmp_path / 'out' / 'report.html').is_file()
+
+
+def test_a_report_of_what_is_there(
+    tmp_path: Path, started: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_study(tmp_path, run={'threads': 2})
+    out = str(tmp_path / 'out')
+    assert cli.main(['study', path, '-o', out]) == cli.DONE
+    started.clear()
+    Path(path).unlink()  # the folder says it all
+    (tmp_path / 'out' / 'report.html').unlink()
+    assert cli.main(['study', path, '-o', out, '--report_only']) == cli.DONE
+    assert started == []
+    assert (tmp_path / 'out' / 'report.html').is_file()
+
+
+def test_what_is_wrong_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_study(tmp_path, labels=[99])
+    assert cli.main(['study', path, '-o', str(tmp_path / 'out')]) == cli.BAD_INPUT
+    said = capsys.readouterr().err
+    assert said.startswith('sevennet-mf: study.labels: 99 is more than the 8')
+    assert len(said.splitlines()) == 1
