@@ -25,7 +25,7 @@ RESERVED_NAMES = ('common', 'total', 'all')
 NAME_PATTERN = re.compile(r'[A-Za-z0-9][A-Za-z0-9_.+-]*')
 
 
-def _not_bool(value: Any) -> Any:
+def not_bool(value: Any) -> Any:
     if isinstance(value, bool):  # a bool is an int in Python: `yes` would be 1.0
         raise ValueError('must be a number')
     return value
@@ -43,13 +43,13 @@ def _a_name(value: Any) -> Any:
 
 Name = Annotated[str, BeforeValidator(_a_name)]
 Positive = Annotated[
-    float, BeforeValidator(_not_bool), Field(gt=0, allow_inf_nan=False)
+    float, BeforeValidator(not_bool), Field(gt=0, allow_inf_nan=False)
 ]
 NonNegative = Annotated[
-    float, BeforeValidator(_not_bool), Field(ge=0, allow_inf_nan=False)
+    float, BeforeValidator(not_bool), Field(ge=0, allow_inf_nan=False)
 ]
-Count = Annotated[int, BeforeValidator(_not_bool), Field(ge=1)]
-Energy = Annotated[float, BeforeValidator(_not_bool), Field(allow_inf_nan=False)]
+Count = Annotated[int, BeforeValidator(not_bool), Field(ge=1)]
+Energy = Annotated[float, BeforeValidator(not_bool), Field(allow_inf_nan=False)]
 Site = Literal[
     'self_interaction_1', 'self_interaction_2', 'output', 'node_embedding'
 ]
@@ -128,7 +128,7 @@ class TrainFidelity(Block):
         description='Optimiser steps of an epoch, however many structures there '
         'are: for runs on different data that are to be compared, or few '
         'structures that need no validation after each pass. Default: as many as '
-        'it takes to see as many structures as there are.',
+        'it takes to see as many structures as there are computed labels.',
     )
     paired_weight: NonNegative = Field(
         0.0,
@@ -173,7 +173,7 @@ class DataFidelity(Block):
         'elements, as in `{r2scan: {In: -3.1}}`, the rest being aligned.',
     )
     inferred_labels: Literal['auto', 'always', 'never'] = Field(
-        'never',
+        'auto',
         description='Give structures of the base labels of the target: their own '
         'plus a two-body difference fitted to paired structures. `auto`: if '
         'paired structures left out of the fit bear it out.',

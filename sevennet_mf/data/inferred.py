@@ -61,8 +61,12 @@ class Inferred:
         return said
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain builtins, for provenance."""
-        return asdict(self)
+        """Return plain builtins, for provenance; None for what is not known."""
+        said = asdict(self)
+        if self.errors is not None:
+            errors = asdict(self.errors).items()
+            said['errors'] = {k: None if math.isnan(v) else v for k, v in errors}
+        return said
 
 
 def infer_labels(

@@ -25,6 +25,7 @@ def nothing_known(path: str, kind: str) -> dict[str, Any]:
         'reference_energies': {},
         **{name: {} for name in ('data', 'files', 'versions')},
         'trained_with': {},
+        'inferred_labels': None,
         'best': None,
         'folded_from': None,
         'accelerator': None,
@@ -41,6 +42,7 @@ def origins(provenance: Mapping[str, Any]) -> dict[str, Any]:
             name: dict(provenance.get(name) or {})
             for name in ('about', 'data', 'files', 'versions', 'trained_with')
         },
+        'inferred_labels': provenance.get('inferred_labels'),
         'folded_from': provenance.get(keys.FOLDED),
     }
 

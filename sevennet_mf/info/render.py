@@ -94,9 +94,22 @@ def _origin(found: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         yield 'best', f'{best["metric"]} {best["value"]:g} (epoch {best["epoch"]})'
     else:
         yield 'best metric', best.get('metric')
+    yield 'inferred labels', _inferred(found['inferred_labels'] or {})
     for name in ('versions', 'trained_with'):
         listed = ', '.join(f'{k} {v}' for k, v in found[name].items())
         yield name.replace('_', ' '), listed
+
+
+def _inferred(said: Mapping[str, Any]) -> str | None:
+    """Labels of the target that were not computed."""
+    if not said.get('inferred'):
+        return None
+    energy = said['errors']['energy']
+    off = '' if energy is None else f', off by {1000 * energy:.1f} meV/atom'
+    return (
+        f'{said["inferred"]} of {said["target"]}, from {said["base"]} by '
+        f'{said["paired"]} structures with both{off}'
+    )
 
 
 def _data_table(data: Mapping[str, Any]) -> Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from typing import Any
@@ -171,7 +172,7 @@ def prepare_fit(
         config[KEY.TRAIN_SHUFFLE],
         process.rank,
         process.world_size,
-        config[keys.FIDELITY_TRAIN]['steps_per_epoch'],
+        _steps_per_epoch(config, train_set, process),
         train_set.fingerprint if weight else None,
     )
     losses = losses_from(
@@ -198,6 +199,17 @@ def prepare_fit(
             loaded[name] = DataSet(dataset, loader, fidelities_of(dataset, names))
     chosen = _validation_set(config, loaded)
     return Fit(trainer, config, loaded, chosen, working_dir, process, names)
+
+
+def _steps_per_epoch(
+    config: Config, train_set: FidelityDataset, process: Process
+) -> int | None:
+    """As asked for; else inferred labels do not make an epoch any longer."""
+    asked: int | None = config[keys.FIDELITY_TRAIN]['steps_per_epoch']
+    if asked or not train_set.inferred.any():
+        return asked
+    computed = int((~train_set.inferred).sum())
+    return math.ceil(computed / (config[KEY.BATCH_SIZE] * process.world_size))
 
 
 def fidelities_of(dataset: FidelityDataset, names: list[str]) -> list[str]:

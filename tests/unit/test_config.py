@@ -54,7 +54,7 @@ def test_defaults(nothing: Any) -> None:
         'order': None,
         'base': None,
         'reference_energies': 'aligned',
-        'inferred_labels': 'never',
+        'inferred_labels': 'auto',
         'key': None,
         'about': {},
     }
@@ -90,7 +90,7 @@ def test_everything_given() -> None:
     assert read == {
         **data,
         'reference_energies': {'r2scan': {'In': -3.1, 'N': -4.0}},
-        'inferred_labels': 'never',
+        'inferred_labels': 'auto',
     }
     assert read['about']['pbe']['spin'] is False
 

@@ -124,6 +124,22 @@ def test_what_is_shown(tmp_path: Path) -> None:
         assert part in text, part
 
 
+@pytest.mark.parametrize('energy', [0.0012, None])
+def test_inferred_labels_are_shown(tmp_path: Path, energy: float | None) -> None:
+    said = {
+        'base': 'pbe',
+        'target': 'r2scan',
+        'paired': 24,
+        'inferred': 140,
+        'errors': {'energy': energy},
+    }
+    text = shown(info(ours(tmp_path / 'c.pth', inferred_labels=said)))
+    assert '140 of r2scan, from pbe by 24 structures with both' in text
+    assert ('off by 1.2 meV/atom' in text) == (energy is not None)
+    nothing = shown(info(ours(tmp_path / 'd.pth', inferred_labels={'inferred': 0})))
+    assert 'inferred labels' not in nothing
+
+
 @pytest.mark.parametrize(
     ('source', 'key'), [('provenance', 'value'), ('state', 'best')]
 )

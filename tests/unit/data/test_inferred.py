@@ -1,5 +1,6 @@
 """Labels of the target inferred from those of the base, on real paired labels."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -128,3 +129,11 @@ def test_an_element_without_a_pair_is_left_out(tmp_path: Path, ingan: Path) -> N
     assert report.refused > 0
     assert not (more.inferred & indium).any()
     assert (more.inferred & ~indium).any()
+
+
+def test_what_is_kept_of_it(nitrides: FidelityDataset) -> None:
+    _, report = infer_labels(nitrides, 'pbe', 'r2scan')
+    said = json.loads(json.dumps(report.as_dict(), allow_nan=False))
+    assert said['inferred'] == report.inferred
+    assert said['errors']['energy'] < said['errors']['base_energy']
+    assert report.lines()[0].startswith('171 r2scan labels inferred from pbe, 0 ')

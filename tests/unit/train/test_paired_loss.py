@@ -21,7 +21,10 @@ CRITERION = torch.nn.L1Loss(reduction='none')
 
 
 def fit(folder: Path, weight: float = 2.0, **more: Any) -> Fit:
-    block = {'train': {'paired_weight': weight, **more}}
+    block = {
+        'train': {'paired_weight': weight, **more},
+        'data': {'inferred_labels': 'never'},
+    }
     return fit_of(yaml_of(train=[ALL_PBE, POOL], fidelity=block), folder)
 
 

@@ -21,6 +21,7 @@ from train_helpers import (
     yaml_of,
 )
 
+from sevennet_mf import keys
 from sevennet_mf.errors import UserError
 from sevennet_mf.train import setup
 
@@ -339,3 +340,39 @@ def test_the_convolutions_divide_by_what_the_host_divides(tmp_path: Path) -> Non
     ):
         config, _ = data_of(yaml_of(model={'conv_denominator': name}), tmp_path)
         np.testing.assert_allclose(config[KEY.CONV_DENOMINATOR], wanted, rtol=1e-6)
+
+
+# ---------------------------------------------------------------- inferred labels
+
+
+ALL_PBE = entry('pbe_train', 'pbe')
+POOL = entry('r2scan_pool', 'r2scan')
+
+
+def test_labels_are_inferred_without_asking(tmp_path: Path) -> None:
+    fit = fit_of(yaml_of(train=[ALL_PBE, POOL]), tmp_path)
+    data = fit.sets['trainset']
+    assert len(data.dataset) == 2 * 164  # every structure at both fidelities
+    assert data.dataset.inferred.sum() == 164 - 47
+    # and an epoch is no longer than before, 211 computed labels in batches of 4
+    assert len(data.loader) == 53
+    said = fit.config[keys.PROVENANCE]['inferred_labels']
+    assert (said['base'], said['target']) == ('pbe', 'r2scan')
+    assert (said['paired'], said['inferred']) == (47, 117)
+    # residuals of inferred labels are as small as those of computed ones
+    left = data.dataset.residual / data.dataset.n_atoms
+    own = left[data.dataset.inferred]
+    assert np.abs(own).mean() < 1.5 * np.abs(left).mean()
+
+
+def test_labels_are_not_inferred_where_told_not_to(tmp_path: Path) -> None:
+    block = {'data': {'inferred_labels': 'never'}}
+    fit = fit_of(yaml_of(train=[ALL_PBE, POOL], fidelity=block), tmp_path)
+    assert len(fit.sets['trainset'].dataset) == 164 + 47
+    assert 'inferred_labels' not in fit.config[keys.PROVENANCE]
+
+
+def test_steps_per_epoch_count_whatever_is_inferred(tmp_path: Path) -> None:
+    block = {'train': {'steps_per_epoch': 7}}
+    fit = fit_of(yaml_of(train=[ALL_PBE, POOL], fidelity=block), tmp_path)
+    assert len(fit.sets['trainset'].loader) == 7
