@@ -8,28 +8,36 @@ for a structure too unlike the paired ones, nothing is added.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 import numpy as np
+import sevenn._keys as KEY
+from tqdm import tqdm
 
 from sevennet_mf.data.estimator import Floats, Ints
 from sevennet_mf.data.structures import FidelityDataset, FidelityGraph, pair_index
-from sevennet_mf.data.two_body import Edges, edges_of
+from sevennet_mf.data.two_body import TwoBody, edges_of
 from sevennet_mf.data.two_body_fit import Errors, Fit, fit
 from sevennet_mf.data.two_body_system import Difference
 
 FEWEST: Final[int] = 4  # paired structures
-MOST: Final[int] = 2000  # paired structures that are fitted to; more add little
+MOST: Final[int] = 1000  # paired structures that are fitted to; more add little
 # of the error that reference energies alone leave: a label that is off by more
 # teaches less than it spoils
 WORTHWHILE: Final[float] = 0.5
+# eV/atom: networks that were trained on few labels are off by about as much
+CEILING: Final[float] = 0.02
 
 
 @dataclass(frozen=True)
-class Inferred:
-    """What came of it. paired, inferred, refused: structures; errors: left out."""
+class Report:
+    """What came of it. paired, inferred, refused: structures; errors: left out.
+
+    digest: of the inferred energies, so that a resumed run can tell others.
+    """
 
     base: str
     target: str
@@ -39,21 +47,24 @@ class Inferred:
     cutoff: float | None = None
     errors: Errors | None = None
     reason: str = ''
+    digest: str = ''
 
     def lines(self) -> list[str]:
         """Return what a log says of it."""
         name = f'{self.target} labels inferred from {self.base}'
         if self.reason:
             return [f'No {name}: {self.reason}.']
-        assert self.errors is not None
-        e = self.errors
         said = [
             f'{self.inferred} {name}, {self.refused} structures left out as too '
-            f'unlike the {self.paired} paired ones.',
-            f'Left out of the fit, energies are off by {1000 * e.energy:.1f} '
-            f'meV/atom (reference energies alone: {1000 * e.base_energy:.1f}).',
+            f'unlike the {self.paired} paired ones.'
         ]
-        if not math.isnan(e.force):
+        e = self.errors
+        if e is not None and not math.isnan(e.energy):
+            said.append(
+                f'Left out of the fit, energies are off by {1000 * e.energy:.1f} '
+                f'meV/atom (reference energies alone: {1000 * e.base_energy:.1f}).'
+            )
+        if e is not None and not math.isnan(e.force):
             said.append(
                 f'Forces: {1000 * e.force:.1f} meV/Å (no difference: '
                 f'{1000 * e.base_force:.1f}).'
@@ -69,75 +80,114 @@ class Inferred:
         return said
 
 
-def infer_labels(
-    train: FidelityDataset, base: str, target: str, always: bool = False
-) -> tuple[FidelityDataset, Inferred]:
-    """Return the training set with inferred labels of the target, and a report.
+@dataclass(frozen=True, eq=False)
+class Inferred:
+    """The labels: rows of the base, their energies at the target in eV, total.
 
-    Each structure of the base without a label of the target gets one, if the
-    difference fitted to the paired structures predicts those that are left out of
-    the fit well enough, and it is not too unlike them. always: whatever the former
-    says. The set is returned as it is where nothing comes of it.
+    has_forces: whether labels said what forces differ by.
+    """
+
+    report: Report
+    rows: Ints
+    energy: Floats
+    model: TwoBody | None = None
+    has_forces: bool = False
+
+    def added_to(self, train: FidelityDataset) -> FidelityDataset:
+        """Return a training set with these labels."""
+        if self.model is None or not len(self.rows):
+            return train
+        return train.with_inferred(
+            self.rows, self.report.target, self.energy, self.model, self.has_forces
+        )
+
+
+def infer_labels(
+    train: FidelityDataset,
+    base: str,
+    target: str,
+    cutoff: float,
+    always: bool = False,
+) -> Inferred:
+    """Return labels of the target for structures of the base that have none.
+
+    cutoff: Å, of the graphs. There are none unless the difference fitted to the
+    paired structures predicts those that are left out of the fit well enough, and
+    for a structure too unlike them. always: whatever the former says.
     """
     high, low = train.rows_of(target), train.rows_of(base)
-    pair = pair_index(train, base, target)
-    known = pair >= 0
-    paired = int(known.sum())
-    if paired < FEWEST:
-        reason = f'{paired} structures carry both labels, {FEWEST} are needed'
-        return train, Inferred(base, target, paired, reason=reason)
-    found = _fit(train, high[known], low[pair[known]])
-    report = Inferred(
-        base, target, paired, cutoff=found.model.basis.cutoff, errors=found.errors
-    )
-    if not always and not _worthwhile(found.errors):
-        return train, replace(report, reason=_why_not(found.errors))
     rest = low[~np.isin(train.fingerprint[low], train.fingerprint[high])]
+    pair = pair_index(train, base, target)
+    _, first = np.unique(train.fingerprint[high], return_index=True)
+    known = [i for i in first if pair[i] >= 0]  # the same structure twice is one
+    report = Report(base, target, len(known))
+    if not len(rest):
+        return _nothing(report, f'every structure of {base} has one')
+    if len(known) < FEWEST:
+        reason = f'{len(known)} structures carry both labels, {FEWEST} are needed'
+        return _nothing(report, reason)
+    found = fit(_differences(train, high[known], low[pair[known]]), cutoff)
+    report = replace(report, cutoff=found.model.basis.cutoff, errors=found.errors)
+    if not always and not _worthwhile(found.errors):
+        return _nothing(report, _why_not(found.errors))
     rows, gap = _predicted(train, rest, found)
-    report = replace(report, inferred=len(rows), refused=len(rest) - len(rows))
-    if not len(rows):
-        return train, report
     energy = train.energy[rows] + gap
-    return train.with_inferred(rows, target, energy, found.model), report
+    digest = hashlib.sha256(np.rint(gap * 1e6).astype(np.int64).tobytes())
+    digest.update(rows.tobytes())
+    report = replace(
+        report,
+        inferred=len(rows),
+        refused=len(rest) - len(rows),
+        digest=digest.hexdigest(),
+    )
+    has_forces = not math.isnan(found.errors.force)
+    return Inferred(report, rows, energy, found.model, has_forces)
 
 
-def _fit(train: FidelityDataset, high: Ints, low: Ints) -> Fit:
+def _nothing(report: Report, reason: str) -> Inferred:
+    rows = np.zeros(0, np.int64)
+    return Inferred(replace(report, reason=reason), rows, np.zeros(0))
+
+
+def _differences(train: FidelityDataset, high: Ints, low: Ints) -> list[Difference]:
     if len(high) > MOST:
         chosen = np.random.default_rng(0).choice(len(high), MOST, replace=False)
         high, low = high[chosen], low[chosen]
-    labels, reach = [], 0.0
+    labels = []
     for h, b in zip(high, low, strict=True):
-        above, below = train[int(h)], train[int(b)]
-        edges = edges_of(below)
+        below = train[int(b)]
         forces = None
         if train.has['force'][h] and train.has['force'][b]:
-            forces = _forces(above) - _forces(below)
+            forces = _forces(train[int(h)]) - _forces(below)
         gap = float(train.energy[h] - train.energy[b])
-        labels.append(Difference(edges, gap, forces))
-        reach = max(reach, np.linalg.norm(edges.vector, axis=1).max(initial=0.0))
-    elements = np.flatnonzero(train.composition.sum(axis=0))
-    return fit(labels, elements.tolist(), math.ceil(10 * reach) / 10)
+        labels.append(Difference(edges_of(below), gap, forces))
+    return labels
 
 
 def _forces(graph: FidelityGraph) -> Floats:
-    import sevenn._keys as KEY
-
     forces: Floats = graph[KEY.FORCE].numpy().astype(np.float64)
     return forces
 
 
 def _worthwhile(errors: Errors) -> bool:
-    good = errors.energy <= WORTHWHILE * errors.base_energy  # NaN: not known to be
+    limit = min(WORTHWHILE * errors.base_energy, CEILING)
+    good = errors.energy <= limit  # NaN: not known to be
     return good and not errors.force > errors.base_force
 
 
 def _why_not(errors: Errors) -> str:
     if math.isnan(errors.energy):
         return 'too few structures carry both labels to leave one out and predict it'
-    return (
+    said = (
         'structures left out of a two-body fit are off by '
         f'{1000 * errors.energy:.1f} meV/atom, with reference energies alone by '
         f'{1000 * errors.base_energy:.1f}'
+    )
+    if math.isnan(errors.force):
+        return said
+    return (
+        f'{said}, and their forces by {1000 * errors.force:.1f} meV/Å, without any '
+        f'difference by {1000 * errors.base_force:.1f}'
     )
 
 
@@ -145,11 +195,17 @@ def _predicted(
     train: FidelityDataset, rows: Ints, found: Fit
 ) -> tuple[Ints, Floats]:
     """The rows that are near enough to paired ones, and their differences in eV."""
-    limit = max(WORTHWHILE * found.errors.base_energy, found.errors.energy)
+    errors = found.errors  # NaN where nothing could be left out
+    limit = np.fmin(WORTHWHILE * errors.base_energy, CEILING)
+    limit = np.fmax(limit, errors.energy)
     kept, gaps = [], []
-    for row in rows:
-        edges: Edges = edges_of(train[int(row)])
-        if found.std(edges) <= limit:
+    # none for the thousand that take a second
+    for row in tqdm(rows, 'infer labels', disable=None, leave=False, delay=5):
+        edges = edges_of(train[int(row)])
+        if not found.knows(edges.numbers):
+            continue
+        gap, std = found.predict(edges)
+        if std <= limit:
             kept.append(row)
-            gaps.append(found.model.energy(edges))
+            gaps.append(gap)
     return np.array(kept, np.int64), np.array(gaps, np.float64)

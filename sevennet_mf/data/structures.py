@@ -155,11 +155,19 @@ class FidelityDataset(Dataset[FidelityGraph]):
         graph[keys.STRUCTURE_INDEX] = torch.tensor(int(i))
         graph[keys.SAMPLE_WEIGHT] = torch.tensor(1.0)
         if self.inferred[i]:
-            assert self._difference is not None
-            forces = self._difference.forces(edges_of(graph)).astype(np.float32)
-            graph[KEY.FORCE] = graph[KEY.FORCE] + torch.from_numpy(forces)
-            graph[KEY.STRESS] = torch.full_like(graph[KEY.STRESS], torch.nan)
+            self._infer(graph, bool(self.has['force'][i]))
         return graph
+
+    def _infer(self, graph: FidelityGraph, has_forces: bool) -> None:
+        """Turn labels of the base into inferred ones."""
+        assert self._difference is not None
+        more = np.full(graph[KEY.FORCE].shape, np.nan)
+        if has_forces:
+            more = self._difference.forces(edges_of(graph))
+        graph[KEY.FORCE] = graph[KEY.FORCE] + torch.from_numpy(
+            more.astype(np.float32)
+        )
+        graph[KEY.STRESS] = torch.full_like(graph[KEY.STRESS], torch.nan)
 
     def rows_of(self, fidelity: str) -> Ints:
         """Return the structures of a fidelity."""
@@ -180,18 +188,24 @@ class FidelityDataset(Dataset[FidelityGraph]):
         return other
 
     def with_inferred(
-        self, rows: Ints, fidelity: str, energy: Floats, difference: TwoBody
+        self,
+        rows: Ints,
+        fidelity: str,
+        energy: Floats,
+        difference: TwoBody,
+        has_forces: bool,
     ) -> FidelityDataset:
         """Return the data set with some of its structures once more, at `fidelity`.
 
-        energy: (len(rows),) float64, eV, total, of these; their forces are those of
-        `rows` plus the difference's, and they have no stress.
+        energy: (len(rows),) float64, eV, total, of these; their forces, if they are
+        to have any, are those of `rows` plus the difference's; they have no stress.
         """
         n = len(self)
         other = self.subset(np.concatenate([np.arange(n), rows]))
         other.fidelity_index[n:] = self.fidelities.index(fidelity)
         other.energy[n:] = other.residual[n:] = energy
         other.has['stress'][n:] = False
+        other.has['force'][n:] &= has_forces
         other.inferred[n:] = True
         other._difference = difference
         return other

@@ -1,6 +1,6 @@
 """The difference of two fidelities as a two-body potential.
 
-    E_f - E_base = N c + sum_A n_A u_A + sum_{i<j} phi_AB(r_ij)
+    E_f - E_base = sum_A n_A u_A + sum_{i<j} phi_AB(r_ij)
     phi_AB(r) = sum_k (w0_k + wA_k + wB_k + wAB_k) g_k(r)
 
 g_k: Gaussians times a cosine cutoff. What two methods of electronic structure differ
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -110,28 +111,31 @@ class Basis:
         flat: Floats = shared.reshape(3 * n, -1)
         return flat
 
-    def table(self, weights: Floats) -> Floats:
-        """Return (n_slots, size), the weights of each pair of elements."""
-        pairs: Floats = self.sharing @ weights.reshape(-1, self.size)
-        return pairs
-
 
 @dataclass(frozen=True, eq=False)
 class TwoBody:
     """A fitted difference E_f - E_base.
 
-    weights: (n_weights,) eV; offset: eV/atom; elements: (119,) eV per atom.
+    weights: (n_weights,) eV; elements: (119,) eV per atom.
     """
 
     basis: Basis
     weights: Floats
-    offset: float
     elements: Floats
+
+    @cached_property
+    def table(self) -> Floats:
+        """(n_slots, size) eV, the weights of each pair of elements."""
+        weights = self.weights.reshape(-1, self.basis.size)
+        pairs: Floats = self.basis.sharing @ weights
+        return pairs
 
     def energy(self, edges: Edges) -> float:
         """Return the difference of total energies, eV."""
-        atoms = self.offset * len(edges.numbers) + self.elements[edges.numbers].sum()
-        return float(atoms + self.basis.energy_features(edges) @ self.weights)
+        return float(
+            self.elements[edges.numbers].sum()
+            + self.basis.energy_features(edges) @ self.weights
+        )
 
     def forces(self, edges: Edges) -> Floats:
         """Return the difference of forces, (n_atoms, 3) eV/Å."""
@@ -139,7 +143,7 @@ class TwoBody:
         near = distance < self.basis.cutoff
         _, dg = self.basis.radial(distance[near])
         slots = self.basis.slots(edges)[near]
-        slope = np.einsum('ek,ek->e', dg, self.basis.table(self.weights)[slots])
+        slope = np.einsum('ek,ek->e', dg, self.table[slots])
         pull = edges.vector[near] * (slope / distance[near])[:, None]
         forces = np.zeros((len(edges.numbers), 3))
         np.add.at(forces, edges.centre[near], pull)

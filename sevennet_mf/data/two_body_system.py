@@ -15,6 +15,7 @@ from sevennet_mf.data.two_body import Basis, Edges
 PRIOR_WIDTH: Final[float] = 5.0  # eV, of an element's energy: DESIGN.md's tau
 FOLDS: Final[int] = 5
 MOST_FOLDS: Final[int] = 10
+LEAST_SINGULAR: Final[float] = 1e-6  # of compositions; below it nothing is known
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +55,7 @@ class Features:
         return np.concatenate([scale * self.basis.prior, np.full(n, PRIOR_WIDTH)])
 
     def energy_row(self, edges: Edges) -> Floats:
-        """Return (n_unknowns,) of the energy per atom, offset aside."""
+        """Return (n_unknowns,) of the energy per atom."""
         n = len(edges.numbers)
         count = np.bincount(edges.numbers, minlength=N_SPECIES)[self.basis.elements]
         return np.concatenate([self.basis.energy_features(edges), count]) / n
@@ -97,9 +98,9 @@ def folds(labels: Sequence[Difference]) -> list[int]:
     usually another one. Else at random.
     """
     kinds = [_stoichiometry(label.edges.numbers) for label in labels]
-    known = sorted(set(kinds))
-    if len(known) >= FOLDS:
-        return [known.index(kind) % MOST_FOLDS for kind in kinds]
+    number = {kind: k for k, kind in enumerate(sorted(set(kinds)))}
+    if len(number) >= FOLDS:
+        return [number[kind] % MOST_FOLDS for kind in kinds]
     order = np.random.default_rng(0).permutation(len(labels))
     return [int(place) % FOLDS for place in np.argsort(order)]
 
@@ -120,12 +121,31 @@ def total(parts: Sequence[Sums]) -> Sums:
     return whole
 
 
+def element_energies(
+    labels: Sequence[Difference], elements: Sequence[int]
+) -> Floats:
+    """Return (n_elements,) eV: what the differences are without any pairs.
+
+    Two codes may be 1000 eV per atom apart; the rest is a matter of eV.
+    """
+    counts = np.array(
+        [np.bincount(d.edges.numbers, minlength=N_SPECIES) for d in labels]
+    )[:, list(elements)]
+    n_atoms = np.array([len(d.edges.numbers) for d in labels])
+    energy = np.array([d.energy for d in labels])
+    found = np.linalg.lstsq(
+        counts / n_atoms[:, None], energy / n_atoms, rcond=LEAST_SINGULAR
+    )
+    energies: Floats = found[0]
+    return energies
+
+
 @dataclass(frozen=True, eq=False)
 class System:
     """The sums of one cutoff by fold, of energies and of forces."""
 
     features: Features
-    offset: float  # eV/atom, taken off the energies
+    offset: Floats  # (n_elements,) eV, taken off the energies
     energy: list[Sums]
     force: list[Sums]
 
@@ -138,14 +158,17 @@ class System:
         fold_of = folds(labels)
         energy = [Sums.empty(n) for _ in range(max(fold_of) + 1)]
         force = [Sums.empty(n) for _ in energy]
-        per_atom = [d.energy / len(d.edges.numbers) for d in labels]
-        offset = float(np.mean(per_atom))
-        for fold, label, value in zip(fold_of, labels, per_atom, strict=True):
-            row = features.energy_row(label.edges)
-            energy[fold].add(row[None], np.array([value - offset]))
+        offset = element_energies(labels, features.basis.elements)
+        rows = np.array([features.energy_row(d.edges) for d in labels])
+        per_atom = np.array([d.energy / len(d.edges.numbers) for d in labels])
+        values = per_atom - rows[:, features.n_weights :] @ offset
+        for fold in range(len(energy)):
+            chosen = np.array(fold_of) == fold
+            energy[fold].add(rows[chosen], values[chosen])
+        for fold, label in zip(fold_of, labels, strict=True):
             if label.forces is not None:
-                rows = features.force_rows(label.edges)
-                force[fold].add(rows, label.forces.ravel())
+                pulls = features.force_rows(label.edges)
+                force[fold].add(pulls, label.forces.ravel())
         return cls(features, offset, energy, force)
 
     def knows_elements_of(self, fold: int) -> bool:
@@ -155,16 +178,15 @@ class System:
         others = [h for i, h in enumerate(held) if i != fold]
         return bool((np.any(others, axis=0) | ~held[fold]).all())
 
-    def solve(
-        self, settings: Settings, without: int | None = None
-    ) -> tuple[Floats, Floats, float]:
-        """Return the unknowns, their scaled covariance, and the log evidence.
-
-        without: a fold that is left out.
-        """
+    def sums(self, without: int | None = None) -> tuple[Sums, Sums]:
+        """Return the sums of energies and of forces, of all folds but one."""
         kept = [i for i in range(len(self.energy)) if i != without]
-        energy = total([self.energy[i] for i in kept])
-        force = total([self.force[i] for i in kept])
+        parts = [total([one[i] for i in kept]) for one in (self.energy, self.force)]
+        return parts[0], parts[1]
+
+    def solve(self, settings: Settings, sums: tuple[Sums, Sums]) -> Solution:
+        """Return what some of the sums, as `sums` gives them, say."""
+        energy, force = sums
         spread = self.features.spread(settings.scale)
         e, f = settings.energy_noise**-2, settings.force_noise**-2
         gram = (e * energy.gram + f * force.gram) * np.outer(spread, spread)
@@ -174,5 +196,18 @@ class System:
         fit = e * energy.square + f * force.square - moment @ found
         size = np.log(np.diag(factor[0])).sum()
         size -= 0.5 * (energy.count * np.log(e) + force.count * np.log(f))
-        evidence = float(-0.5 * fit - size)
-        return spread * found, cho_solve(factor, np.eye(len(gram))), evidence
+        return Solution(spread * found, float(-0.5 * fit - size), factor)
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """unknowns: (n,); evidence: its logarithm, up to a constant of the labels."""
+
+    unknowns: Floats
+    evidence: float
+    factor: tuple[Floats, bool]
+
+    def covariance(self) -> Floats:
+        """Return (n, n), of the unknowns over their prior spreads."""
+        inverse: Floats = cho_solve(self.factor, np.eye(len(self.unknowns)))
+        return inverse

@@ -8,11 +8,11 @@ they are meant: the global rank writes files, the local one picks the device.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -23,6 +23,7 @@ from sevennet_mf.errors import TrainingStopped, UserError
 JOIN = timedelta(minutes=30)
 # one process may look for the neighbours of millions of atoms while others wait
 PATIENCE = timedelta(hours=24)
+T = TypeVar('T')
 BACKENDS = ('nccl', 'gloo', 'mpi')
 # what a backend says when the process at the other end is gone
 GONE = ('Connection closed by peer', 'Connection reset by peer', 'Broken pipe')
@@ -55,6 +56,25 @@ class Process:
         """Wait for the others, who may have a day's work to do."""
         if self.distributed:
             dist.barrier(group=_waiting_room)
+
+
+    def share(self, make: Callable[[], T]) -> T:
+        """Return what the first process makes, on all of them.
+
+        An error that it raises while making is raised on all.
+        """
+        if not self.distributed:
+            return make()
+        made: list[Any] = [None]
+        if self.rank == 0:
+            try:
+                made = [make()]
+            except Exception as error:  # the others would wait for ever
+                made = [error]
+        dist.broadcast_object_list(made, src=0, group=_waiting_room)
+        if isinstance(made[0], Exception):
+            raise made[0]
+        return cast(T, made[0])
 
 
 def usable_device(name: str | torch.device) -> torch.device:

@@ -21,6 +21,8 @@ from sevenn.train.loss import LossDefinition
 from sevennet_mf import keys
 from sevennet_mf.data.dataset import FidelityDataset, pair_index
 from sevennet_mf.data.estimator import Ints
+from sevennet_mf.data.sampler import PROPORTIONAL
+from sevennet_mf.errors import UserError
 from sevennet_mf.train.loss import Criterion, criterion_from
 
 
@@ -39,8 +41,9 @@ def partners(dataset: FidelityDataset, base: str) -> Ints:
 class PairedLoss(LossDefinition):
     """The term of one label, 'energy' or 'force', without its lambda and w.
 
-    partner: (n,) int64 as `partners` gives it; batch_size: |B|, the structures of a
-    full batch of one process. Energies count per atom (eV/atom), forces in eV/Å.
+    partner: (n,) int64 as `partners` gives it, of pairs with both labels;
+    batch_size: |B|, the structures of a full batch of one process. Energies count
+    per atom (eV/atom), forces in eV/Å.
     """
 
     def __init__(
@@ -111,6 +114,20 @@ class PairedLoss(LossDefinition):
         return zeros.index_add(0, owner, each)
 
 
+def check_batches(config: dict[str, Any]) -> None:
+    """UserError if the two labels of a structure cannot meet in one batch."""
+    sampling = config[keys.FIDELITY_TRAIN]['sampling']
+    needs = 'train.fidelity.paired_weight needs both labels of a structure in one'
+    if sampling != PROPORTIONAL:
+        raise UserError(
+            f'{needs} batch; with train.fidelity.sampling: {sampling!r} they are '
+            'drawn apart. Use sampling: proportional, and loss_weight for the '
+            'fidelities.'
+        )
+    if config[KEY.BATCH_SIZE] < 2:
+        raise UserError(f'{needs} batch; set data.batch_size to 2 or more.')
+
+
 def paired_losses(
     config: dict[str, Any], train: FidelityDataset
 ) -> list[tuple[LossDefinition, float]]:
@@ -121,7 +138,11 @@ def paired_losses(
     weight = config[keys.FIDELITY_TRAIN]['paired_weight']
     factors = {'energy': 1.0, 'force': float(config[KEY.FORCE_WEIGHT])}
     criterion = criterion_from(config)
-    return [
-        (PairedLoss(label, criterion, partner, config[KEY.BATCH_SIZE]), weight * f)
-        for label, f in factors.items()
-    ]
+    losses: list[tuple[LossDefinition, float]] = []
+    for label, factor in factors.items():
+        both = train.has[label] & train.has[label][partner]  # -1: any, and no pair
+        own = np.where(both, partner, -1)
+        if (own >= 0).any():
+            loss = PairedLoss(label, criterion, own, config[KEY.BATCH_SIZE])
+            losses.append((loss, weight * factor))
+    return losses

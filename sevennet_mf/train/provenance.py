@@ -54,10 +54,13 @@ def describe(
 
 def _counts(dataset: Any, index: int) -> dict[str, int]:
     chosen = dataset.fidelity_index == index
+    count = int((dataset.inferred & chosen).sum())
+    inferred = {'inferred': count} if count else {}
     return {
         'structures': int(chosen.sum()),
         'atoms': int(dataset.n_atoms[chosen].sum()),
         **{label: int((has & chosen).sum()) for label, has in dataset.has.items()},
+        **inferred,
     }
 
 

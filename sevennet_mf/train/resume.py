@@ -75,6 +75,9 @@ def must_stay(config: dict[str, Any], process: Process) -> dict[str, Any]:
             ]
         elif name not in MAY_CHANGE:
             kept[name] = value
+    inferred = config[keys.PROVENANCE].get('inferred_labels')
+    if inferred:
+        kept['the inferred labels'] = inferred['digest']
     for file, digest in config[keys.PROVENANCE]['files'].items():
         name = file.partition(': ')[0]
         kept.setdefault(f'the content of {name}', []).append(digest)

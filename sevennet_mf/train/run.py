@@ -15,12 +15,7 @@ from sevenn.model_build import build_E3_equivariant_model
 import sevennet_mf
 from sevennet_mf import keys
 from sevennet_mf.data.dataset import FidelityDataset, build_datasets, check_coverage
-from sevennet_mf.data.sampler import (
-    PROPORTIONAL,
-    FidelityBatchSampler,
-    eval_loader,
-    make_loader,
-)
+from sevennet_mf.data.sampler import FidelityBatchSampler, eval_loader, make_loader
 from sevennet_mf.errors import UserError
 from sevennet_mf.model import accelerators
 from sevennet_mf.train import checkpoint, setup
@@ -28,7 +23,7 @@ from sevennet_mf.train.distributed import Process
 from sevennet_mf.train.fit import DataSet, Fit
 from sevennet_mf.train.load import check_version
 from sevennet_mf.train.loss import LABELS, losses_from
-from sevennet_mf.train.paired_loss import paired_losses
+from sevennet_mf.train.paired_loss import check_batches, paired_losses
 from sevennet_mf.train.provenance import describe, fidelity_names
 from sevennet_mf.train.start import Start
 from sevennet_mf.train.trainer import FidelityTrainer
@@ -123,7 +118,7 @@ def prepare_data(
     sets = setup.split_training_set(
         sets, float(config.get(KEY.RATIO) or 0.0), config[KEY.RANDOM_SEED]
     )
-    sets, inferred = setup.infer(config, sets)
+    sets, inferred = setup.infer(config, sets, process)
     if start is not None and not start.fits_references:
         shift, report = start.references(), start.reference_report()
         setup.warn_of_zeros(config, sets, shift)
@@ -157,12 +152,8 @@ def prepare_fit(
     if isinstance(sampling, dict):
         sampling = {names.index(name): share for name, share in sampling.items()}
     weight = config[keys.FIDELITY_TRAIN]['paired_weight']
-    if weight and sampling != PROPORTIONAL:
-        raise UserError(
-            'train.fidelity.paired_weight needs both labels of a structure in one '
-            f'batch; with train.fidelity.sampling: {sampling!r} they are drawn '
-            'apart. Use sampling: proportional, and loss_weight for the fidelities.'
-        )
+    if weight:
+        check_batches(config)
     sampler = FidelityBatchSampler(
         train_set.fidelity_index,
         len(names),

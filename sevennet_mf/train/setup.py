@@ -18,9 +18,10 @@ from sevennet_mf.data.dataset import (
     pair_index,
     random_split,
 )
-from sevennet_mf.data.inferred import Inferred, infer_labels
+from sevennet_mf.data.inferred import Report, infer_labels
 from sevennet_mf.data.references import Labels, References, fit_references
 from sevennet_mf.errors import UserError
+from sevennet_mf.train.distributed import Process
 from sevennet_mf.train.provenance import fidelity_names, report
 
 Config = dict[str, Any]
@@ -56,16 +57,24 @@ def split_training_set(sets: Sets, ratio: float, seed: int) -> Sets:
     return {**sets, TRAIN: train, 'validset': valid}
 
 
-def infer(config: Config, sets: Sets) -> tuple[Sets, Inferred | None]:
-    """Add inferred labels of the target to the training set, if asked for."""
+def infer(
+    config: Config, sets: Sets, process: Process
+) -> tuple[Sets, Report | None]:
+    """Add inferred labels of the target to the training set, if asked for.
+
+    The first process infers them for all: others might round differently.
+    """
     data, target = config[keys.FIDELITY_DATA], config[keys.FIDELITY_TRAIN]['target']
-    asked = data['inferred_labels']
-    if asked == 'never' or data['base'] == target:
+    asked, base, train = data['inferred_labels'], data['base'], sets[TRAIN]
+    if asked == 'never' or base == target:
         return sets, None
-    train, found = infer_labels(sets[TRAIN], data['base'], target, asked == 'always')
-    for line in found.lines():
+    cutoff, always = float(config[KEY.CUTOFF]), asked == 'always'
+    found = process.share(
+        lambda: infer_labels(train, base, target, cutoff, always)
+    )
+    for line in found.report.lines():
         Logger().writeline(line)
-    return {**sets, TRAIN: train}, found
+    return {**sets, TRAIN: found.added_to(train)}, found.report
 
 
 def present_elements(sets: Sets) -> np.ndarray:

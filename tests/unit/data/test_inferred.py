@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 import sevenn._keys as KEY
 import torch
-from ase.io import read
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import read, write
 
 from sevennet_mf import keys
 from sevennet_mf.data.dataset import FidelityDataset, build_datasets
-from sevennet_mf.data.inferred import infer_labels
+from sevennet_mf.data.inferred import Report
+from sevennet_mf.data.inferred import infer_labels as infer_them
 
 CUTOFF = 4.0
 
@@ -33,6 +36,13 @@ def training_set(
         'load_trainset_path': listed,
     }
     return build_datasets(config, work)['trainset']
+
+
+def infer_labels(
+    train: FidelityDataset, base: str, target: str, always: bool = False
+) -> tuple[FidelityDataset, Report]:
+    found = infer_them(train, base, target, CUTOFF, always)
+    return found.added_to(train), found.report
 
 
 @pytest.fixture(scope='module')
@@ -104,8 +114,61 @@ def test_molecules_are_told_apart_by_more_than_pairs(
     assert 'left out of a two-body fit are off by' in report.reason
     assert report.lines()[0].startswith('No ccsdt labels inferred from pbe')
     forced, report = infer_labels(train, 'pbe', 'ccsdt', always=True)
-    assert len(forced) > len(train)
     assert not report.reason
+    assert report.inferred == len(forced) - len(train)
+    assert report.inferred > 0
+
+
+def test_forces_are_inferred_from_forces_alone(
+    tmp_path: Path, ingan: Path, nitrides: FidelityDataset
+) -> None:
+    """A fit to energies says nothing dependable of its own slope."""
+    train = nitrides.subset(range(len(nitrides)))
+    train.has['force'] = train.has['force'] & (train.fidelity_index == 0)
+    more, report = infer_labels(train, 'pbe', 'r2scan')
+    assert report.errors is not None
+    assert np.isnan(report.errors.force)
+    i = int(np.flatnonzero(more.inferred)[0])
+    assert not more.has['force'][i]
+    assert torch.isnan(more[i][KEY.FORCE]).all()
+    assert len(report.lines()) == 2  # nothing of forces
+
+
+def test_nothing_is_left_to_infer(tmp_path: Path, ingan: Path) -> None:
+    train = training_set(
+        tmp_path, {'r2scan_pool@:9': 'r2scan', 'pbe_train': 'pbe'}, ingan
+    )
+    high = train.rows_of('r2scan')
+    low = [
+        i
+        for i in train.rows_of('pbe')
+        if train.fingerprint[i] in train.fingerprint[high]
+    ]
+    _, report = infer_labels(train.subset([*high, *low]), 'pbe', 'r2scan')
+    assert report.reason == 'every structure of pbe has one'
+
+
+def test_the_same_structure_twice_is_one(tmp_path: Path, ingan: Path) -> None:
+    files = {'pbe_train': 'pbe', 'r2scan_pool@:3': 'r2scan'}
+    train = training_set(tmp_path, files, ingan)
+    twice = train.subset([*range(len(train)), *train.rows_of('r2scan')])
+    assert infer_labels(twice, 'pbe', 'r2scan')[1].paired == 3
+
+
+def test_atoms_without_neighbours(tmp_path: Path, ingan: Path) -> None:
+    symbols = ('N', 'Ga', 'In', 'H')
+    atoms = [Atoms(symbol, positions=[(0, 0, 0)]) for symbol in symbols]
+    for name, offset in (('low', 0.0), ('high', 5.0)):
+        for k, one in enumerate(atoms):
+            forces = np.zeros((1, 3))
+            one.calc = SinglePointCalculator(one, energy=offset + k, forces=forces)
+        write(tmp_path / f'{name}.extxyz', atoms)
+    (tmp_path / 'pbe.extxyz').write_bytes((ingan / 'pbe_train.extxyz').read_bytes())
+    files = {'pbe': 'pbe', 'low': 'pbe', 'high': 'r2scan'}
+    train = training_set(tmp_path, files, tmp_path)
+    same, report = infer_labels(train, 'pbe', 'r2scan')
+    assert same is train
+    assert 'too few structures' in report.reason  # an element is in one of them only
 
 
 def test_too_few_pairs(tmp_path: Path, ingan: Path) -> None:

@@ -19,7 +19,7 @@ def random_model(elements: list[int], cutoff: float) -> TwoBody:
     basis = Basis(elements, cutoff)
     generator = np.random.default_rng(3)
     weights = generator.normal(size=len(basis.prior))
-    return TwoBody(basis, weights, 0.3, generator.normal(size=N_SPECIES))
+    return TwoBody(basis, weights, generator.normal(size=N_SPECIES))
 
 
 @pytest.fixture
@@ -77,4 +77,5 @@ def test_an_unseen_pair_takes_over_what_pairs_share() -> None:
     basis = Basis([7, 31, 49], 4.0)
     weights = np.zeros(len(basis.prior))
     weights[: basis.size] = 1.0  # what all pairs have in common
-    assert (basis.table(weights) == 1.0).all()  # Ga-In among them
+    model = TwoBody(basis, weights, np.zeros(N_SPECIES))
+    assert (model.table == 1.0).all()  # Ga-In among them

@@ -62,5 +62,6 @@ def test_evidence_prefers_the_noise_that_is_there() -> None:
     ]
     system = System.of(labels, [7, 31], 4.0)
     noises = (3e-4, 3e-3, 3e-2)
-    evidence = [system.solve(Settings(0.03, n, 0.01))[2] for n in noises]
+    sums = system.sums()
+    evidence = [system.solve(Settings(0.03, n, 0.01), sums).evidence for n in noises]
     assert np.argmax(evidence) == 1

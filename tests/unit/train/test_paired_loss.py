@@ -147,3 +147,13 @@ def test_the_term_trains(run: Fit, tmp_path: Path) -> None:
 def test_it_needs_both_labels_in_a_batch(tmp_path: Path) -> None:
     with pytest.raises(UserError, match='paired_weight needs both labels.*balanced'):
         fit(tmp_path, sampling='balanced')
+
+
+def test_a_batch_of_one_has_no_pair(tmp_path: Path) -> None:
+    sections = yaml_of(
+        train=[ALL_PBE, POOL],
+        fidelity={'train': {'paired_weight': 1.0}},
+        data={'batch_size': 1},
+    )
+    with pytest.raises(UserError, match='set data.batch_size to 2 or more'):
+        fit_of(sections, tmp_path)
