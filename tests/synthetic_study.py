@@ -23,9 +23,7 @@ STUDY: dict[str, Any] = {
     'target': 'r2scan',
     'low': 'pbe',
     'order': ['pbe', 'r2scan'],
-    'rows': {
-        row: {'method': row, 'steps': 3000, 'set': {}} for row in POWER_LAWS
-    },
+    'rows': {row: {'method': row, 'set': {}} for row in POWER_LAWS},
     'labels': list(LABELS),
     'seeds': list(SEEDS),
     'steps': 3000,
@@ -40,6 +38,7 @@ STUDY: dict[str, Any] = {
     'validation': {'r2scan': 13, 'pbe': 36},
     'elements': ['Ga', 'In', 'N'],
     'batch_size': 4,
+    'command': 'sevennet-mf study full_study.yaml -o study',
     'versions': {'sevennet_mf': '0.1.0', 'sevenn': '0.13.0'},
 }
 
@@ -76,7 +75,7 @@ def run(
     described = {
         'name': f'{row}/n{labels}_seed{seed}',
         'row': row,
-        'method': row,
+        'method': row if row in (*POWER_LAWS, 'low') else 'multi_fidelity',
         'labels': labels,
         'seed': seed,
         'steps': [1500, 1500] if row in ('transfer', 'delta') else [3000],

@@ -25,7 +25,8 @@ class Base:
 
     sections: as it is written, files absolute; order: fidelities, low to high;
     low: what the target is compared with (the base, or the lowest other one);
-    key: data.fidelity.key; train, valid: entries as read.read_entry takes them;
+    key: data.fidelity.key; train: entries as read.read_entry takes them; valid:
+    entries of every validation set by its name;
     ratio: data_divide_ratio, 0 without; seed: random_seed; epochs, batch_size,
     steps_per_epoch (None: a pass over the data), cutoff (Å): defaults filled in.
     """
@@ -36,7 +37,7 @@ class Base:
     low: str
     key: str | None
     train: list[Config]
-    valid: list[Config]
+    valid: dict[str, list[Config]]
     ratio: float
     seed: int
     epochs: int
@@ -54,6 +55,19 @@ class Base:
             for structure in read_entry(entry, self.key, self.order, self.cutoff):
                 if structure.fidelity in wanted:
                     yield structure
+
+    def validation(self, fidelity: str) -> Iterator[Structure]:
+        """Yield the structures that choose the best checkpoint of a fidelity.
+
+        Of several validation sets one does, as in `sevennet-mf train`: `validset`
+        if it has some, else the first that has.
+        """
+        for name in sorted(self.valid, key=lambda name: name != 'validset'):
+            found = self.structures(self.valid[name], [fidelity])
+            if (first := next(found, None)) is not None:
+                yield first
+                yield from found
+                return
 
 
 def read_base(path: str) -> Base:
@@ -91,13 +105,15 @@ def read_base(path: str) -> Base:
         low=base if base != target else others[0],
         key=data[keys.FIDELITY_DATA]['key'],
         train=data[TRAIN],
-        valid=[
-            entry
-            for name, entries in data.items()
-            if name.startswith('load_') and name.endswith('_path')
-            if is_validation('_'.join(name.split('_')[1:-1])) and entries
-            for entry in entries
-        ],
+        valid={
+            name: entries
+            for name, entries in (
+                (load[len('load_') : -len('_path')], entries)
+                for load, entries in data.items()
+                if load.startswith('load_') and load.endswith('_path')
+            )
+            if is_validation(name) and entries
+        },
         ratio=float(data.get(KEY.RATIO) or 0.0),
         seed=int(train[KEY.RANDOM_SEED]),
         epochs=int(train[KEY.EPOCH]),
@@ -110,9 +126,16 @@ def read_base(path: str) -> Base:
 def configs(sections: Config, where: str) -> tuple[Config, Config, Config]:
     """inputs.from_sections, with `where` before the message of its UserError."""
     try:
-        return inputs.from_sections(sections)
+        found = inputs.from_sections(sections)
     except UserError as error:
         raise UserError(f'{where}: {error}') from None
+    device = str((sections.get('train') or {}).get(KEY.DEVICE, 'auto'))
+    if device.startswith('cuda:'):
+        raise UserError(
+            f'{where}: train.device: {device} cannot be, as a study gives each run '
+            'a GPU of its own. Write cuda, and choose with CUDA_VISIBLE_DEVICES.'
+        )
+    return found
 
 
 def _with_paths(sections: Config, folder: str) -> Config:

@@ -1,7 +1,7 @@
 """What the target's labels have on top of a lower fidelity, as labels of their own.
 
-Where a structure is labelled at both fidelities, the difference of the labels;
-elsewhere the difference to what the low model predicts.
+For training, where a structure is labelled at both fidelities, the difference of the
+labels; elsewhere, and for validation, the difference to what the low model predicts.
 """
 
 from __future__ import annotations

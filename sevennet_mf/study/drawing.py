@@ -101,6 +101,20 @@ def plain_ticks(axis: Axis, ticks: Sequence[float]) -> None:
     axis.set_major_formatter(FuncFormatter(lambda value, _: f'{value:.6g}'))
 
 
+def hollow_point(text: str) -> Line2D:
+    """Return what a legend says of hollow points."""
+    return Line2D(
+        [],
+        [],
+        color='#444444',
+        marker='o',
+        markerfacecolor='white',
+        linestyle='none',
+        markersize=6,
+        label=text,
+    )
+
+
 def legend(
     figure: Figure,
     tables: Iterable[Iterable[tuple[str, int]]],

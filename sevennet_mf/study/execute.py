@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
 
 from sevennet_mf.study import local, lock, slurm
 from sevennet_mf.study.local import RunOptions
@@ -31,13 +33,28 @@ def execute(
     """
     if not runs:
         return {}
-    folder = study_folder(runs[0])
+    with locked(study_folder(runs[0])):
+        return work(runs, options, on_change=on_change, command=command)
+
+
+def locked(folder: Path) -> AbstractContextManager[None]:
+    """Keep other calls out of the folder of a study; UserError if one is there."""
     told = f'runs a study in {folder}: wait for it, or choose another folder with -o'
-    with lock.held(folder / lock.STUDY_LOCK, told):
-        if options.slurm is None:
-            lock.wait_for_others([run.folder for run in runs], PATIENCE)
-        schedule = Schedule(runs, on_change)
-        if not schedule.over:
-            how = local.work if options.slurm is None else slurm.work
-            how(schedule, options, command)
+    return lock.held(folder / lock.STUDY_LOCK, told)
+
+
+def work(
+    runs: Sequence[Run],
+    options: RunOptions,
+    *,
+    on_change: OnChange | None = None,
+    command: Sequence[str] = COMMAND,
+) -> dict[str, Status]:
+    """`execute` for who holds the lock."""
+    if options.slurm is None:
+        lock.wait_for_others([run.folder for run in runs], PATIENCE)
+    schedule = Schedule(runs, on_change)
+    if not schedule.over:
+        how = local.work if options.slurm is None else slurm.work
+        how(schedule, options, command)
     return schedule.states

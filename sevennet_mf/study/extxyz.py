@@ -85,9 +85,21 @@ def put(new: Path, path: Path, may_change: bool) -> None:
         new.unlink()
         return
     if path.is_file() and not may_change:
-        raise UserError(
-            f'{path} would change: the data, or what study.yaml says of it, are not '
-            'those of the runs that are there. Choose another folder with -o, or '
-            'undo the change.'
-        )
+        raise _changed(path)
     os.replace(new, path)
+
+
+def refuse_other(new: Path, folder: Path) -> None:
+    """Raise UserError if a file in `new` differs from its namesake in `folder`."""
+    for path in sorted(new.iterdir()):
+        there = folder / path.name
+        if there.is_file() and not filecmp.cmp(path, there, shallow=False):
+            raise _changed(there)
+
+
+def _changed(path: Path) -> UserError:
+    return UserError(
+        f'{path} would change: the data, or what study.yaml says of it, are not '
+        'those of the runs that are there. Choose another folder with -o, or '
+        'undo the change.'
+    )

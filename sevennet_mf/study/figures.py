@@ -10,28 +10,27 @@ from typing import Final
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
 
 from sevennet_mf.study.drawing import (
     Look,
     count_axis,
     dodge,
     error_axis,
+    hollow_point,
     legend,
     panels,
     plain_ticks,
     save_both,
 )
 from sevennet_mf.study.labels_saved import REFERENCE, Needed
-from sevennet_mf.study.results import UNITS, Table, labels_of
+from sevennet_mf.study.results import UNITS
+from sevennet_mf.study.seeds import Table, labels_of, most_seeds
 from sevennet_mf.train.plots import RC
 
 TITLES: Final[dict[str, str]] = {
     'energy': 'Energy',
     'force': 'Force component',
-    'stress': 'Stress component',
 }
-
 
 
 # ---- learning curves
@@ -43,21 +42,25 @@ def learning_curves(
     """Draw error against labels, a panel per quantity, as `path`.svg and .png.
 
     tables: by quantity; metric: what they hold, for the axes. Line: mean over seeds;
-    bars: standard deviation; faint: each seed. Raises UserError if it cannot write.
+    bars: standard deviation; faint: each seed; hollow: the mean of fewer seeds than
+    others have. Raises UserError if it cannot write.
     """
     with rc_context(RC):
         figure, axes = panels(len(tables))
         for ax, (quantity, table) in zip(axes, tables.items(), strict=True):
-            for row, look in shown.items():
-                _one_curve(ax, table, row, look, dodge(row, shown))
-            count_axis(ax.xaxis, labels_of(table))
+            # before there are points: limits of their own they may not have
             low, high = _limits(table)
             ax.set_ylim(low, high)
+            count_axis(ax.xaxis, labels_of(table))
             error_axis(ax.yaxis, low, high)
+            for row, look in shown.items():
+                _one_curve(ax, table, row, look, dodge(row, shown))
             ax.set_title(TITLES[quantity])
             ax.set_xlabel('structures with target labels in training')
             ax.set_ylabel(f'test {metric.upper()} ({UNITS[quantity]})')
-        legend(figure, tables.values(), shown)
+        fewer = any(s.n < most_seeds(t) for t in tables.values() for s in t.values())
+        hollow = [hollow_point('fewer seeds')] if fewer else []
+        legend(figure, tables.values(), shown, *hollow)
         save_both(figure, path)
 
 
@@ -89,6 +92,8 @@ def _one_curve(
         zorder=3,
     )
     for place, spread in zip(x, spreads, strict=True):
+        if spread.n < most_seeds(table):
+            _fewer(ax, place, spread.mean, look)
         ax.plot(
             [place] * spread.n,
             spread.values,
@@ -100,6 +105,20 @@ def _one_curve(
             alpha=0.35,
             zorder=2,
         )
+
+
+def _fewer(ax: Axes, place: float, mean: float, look: Look) -> None:
+    """Mark the mean of fewer seeds."""
+    ax.plot(
+        place,
+        mean,
+        color=look.colour,
+        marker=look.marker,
+        linestyle='none',
+        markersize=5,
+        markerfacecolor='white',
+        zorder=4,
+    )
 
 
 def _limits(table: Table) -> tuple[float, float]:
@@ -126,16 +145,7 @@ def labels_needed(
         for ax, (quantity, needed) in zip(axes, answers.items(), strict=True):
             _needed_panel(ax, needed, rows)
             ax.set_title(f'{TITLES[quantity]} (line: no labels saved)')
-        hollow = Line2D(
-            [],
-            [],
-            color='#444444',
-            marker='o',
-            markerfacecolor='white',
-            linestyle='none',
-            markersize=6,
-            label='beyond the measured range',
-        )
+        hollow = hollow_point('beyond the measured range')
         there = [{(n.row, n.labels): n for n in found} for found in answers.values()]
         legend(figure, there, rows, hollow)
         save_both(figure, path)

@@ -8,10 +8,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
-from sevennet_mf.study import results, status
+from sevennet_mf.study import results
 from sevennet_mf.study.drawing import Look, looks
 from sevennet_mf.study.labels_saved import Needed, labels_saved
-from sevennet_mf.study.results import UNITS, Result, Table
+from sevennet_mf.study.results import UNITS, Result
+from sevennet_mf.study.seeds import Table, aggregate
 
 METRIC: Final[str] = 'mae'
 CURVES: Final[tuple[str, ...]] = ('energy', 'force')  # what labels are counted for
@@ -28,8 +29,7 @@ class Findings:
     @classmethod
     def of(cls, out: str) -> Findings:
         """Read the folder of a study; UserError if it is none."""
-        study = status.read_json(results.study_file(out))
-        return cls(Path(out), study, results.collect(out))
+        return cls(Path(out), results.read_study(out), results.collect(out))
 
     @cached_property
     def rows(self) -> list[str]:
@@ -56,7 +56,7 @@ class Findings:
 
     def errors(self, metric: str) -> dict[str, Table]:
         """Return the errors over seeds, of the quantities that have any."""
-        found = {q: results.aggregate(self.runs, q, metric) for q in UNITS}
+        found = {q: aggregate(self.runs, q, metric) for q in UNITS}
         return {quantity: table for quantity, table in found.items() if table}
 
 

@@ -17,6 +17,10 @@ SITES: Final[tuple[str, ...]] = (
     'output',
 )
 LABELS: Final[tuple[str, ...]] = ('energy', 'force', 'stress')
+# how far its steps may be from those of the other methods
+MOST_OFF: Final[float] = 0.1
+# numbers that SevenNet takes as floats alone, by section
+FLOATS: Final[dict[str, str]] = {'model': 'conv_denominator', 'data': 'scale'}
 
 
 def budget_for(steps: int, structures: int, batch_size: int) -> Budget:
@@ -26,6 +30,18 @@ def budget_for(steps: int, structures: int, batch_size: int) -> Budget:
     """
     per_epoch = math.ceil(structures / batch_size)
     return Budget(max(1, round(steps / per_epoch)), per_epoch)
+
+
+def too_far(budget: Budget, steps: int) -> str:
+    """Return why a run of `budget` cannot be compared with one of `steps`, or ''."""
+    if abs(budget.steps - steps) <= MOST_OFF * steps:
+        return ''
+    return (
+        f"SevenNet's own training takes whole passes over the data, here of "
+        f'{budget.steps_per_epoch} steps each: {budget.steps} steps come nearest to '
+        f'the {steps} of the other methods, which is too far for a comparison. '
+        'Raise study.steps.'
+    )
 
 
 def host_modality(
@@ -66,7 +82,18 @@ def host_modality(
         sections['data']['load_validset_path'] = [only]
     for name, block in change.items():
         sections[name].update(block)
+    _as_it_reads(sections)
     return sections
+
+
+def _as_it_reads(sections: Config) -> None:
+    """Rewrite what only `sevennet-mf train` takes: `device: auto`, `scale: 1`."""
+    if sections['train'].get('device') == 'auto':
+        del sections['train']['device']  # its default is the same
+    for section, name in FLOATS.items():
+        value = sections[section].get(name)
+        if isinstance(value, int) and not isinstance(value, bool):
+            sections[section][name] = float(value)
 
 
 _ONE: Final[dict[str, float]] = dict.fromkeys(LABELS, 1.0)

@@ -34,7 +34,7 @@ from scipy.optimize import isotonic_regression
 from scipy.stats import norm, t
 
 from sevennet_mf.data.estimator import Floats
-from sevennet_mf.study.results import Spread, Table, labels_of
+from sevennet_mf.study.seeds import Spread, Table, labels_of
 
 REFERENCE: Final[str] = 'high_only'
 DRAWS: Final[int] = 2000

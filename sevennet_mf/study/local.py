@@ -39,7 +39,8 @@ def work(
     they have written what the same command goes on from; a second Ctrl-C kills
     them.  Raises TrainingStopped after that.
     """
-    pool = Pool(schedule, places(options), command)
+    found = places(options, uses_gpus(schedule))
+    pool = Pool(schedule, found, command)
     with StopRequest().listening() as stop:
         try:
             while not schedule.over and not stop:
@@ -56,13 +57,22 @@ def work(
         )
 
 
-def places(options: RunOptions) -> list[dict[str, str]]:
+def uses_gpus(schedule: Schedule) -> bool:
+    """Whether a run may train on a GPU, as far as its `train.device` says."""
+    told = (
+        status.read_json(r.folder / status.RUN_FILE) for r in schedule.runs.values()
+    )
+    return any(run.get('device', 'auto') != 'cpu' for run in told)
+
+
+def places(options: RunOptions, on_gpus: bool = True) -> list[dict[str, str]]:
     """Return the environment of each worker that may run at the same time.
 
     With GPUs each has one for itself, unless more are asked for than there are.
+    on_gpus: whether runs want them.
     """
     common = threads(options.threads)
-    devices = gpus()
+    devices = gpus() if on_gpus else []
     if options.parallel == 'auto':
         cores = len(os.sched_getaffinity(0))
         number = len(devices) or max(1, cores // options.threads)
@@ -131,7 +141,7 @@ class Pool:
 
     def _conclude(self, name: str, worker: Worker, stopping: bool) -> None:
         fraction = status.progress(worker.folder)
-        if (worker.folder / status.RESULT_FILE).is_file():
+        if status.read_json(worker.folder / status.RESULT_FILE):
             self.schedule.set(name, status.read(self.schedule.runs[name]))
         elif stopping:
             # that it was stopped is no failure, whatever it says

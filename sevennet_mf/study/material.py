@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TextIO
@@ -13,14 +14,15 @@ from sevennet_mf.data import graphs
 from sevennet_mf.data.read import Structure
 from sevennet_mf.errors import UserError
 from sevennet_mf.study import extxyz
-from sevennet_mf.study import split as splits
 from sevennet_mf.study.base import Base
 from sevennet_mf.study.config import Study
+from sevennet_mf.study.label_order import label_order
+from sevennet_mf.study.labels import Labels, chance
 from sevennet_mf.study.methods import Config, entry
-from sevennet_mf.study.split import Labels
 from sevennet_mf.study.target import Parts, split_target
 
-# labels of `low` for structures of the target, from which differences are made
+FOLDER: Final[str] = 'data'  # in the folder of a study
+# training labels of `low` for the pool, from which differences are made
 PAIRED: Final[str] = 'paired.extxyz'
 TEST: Final[str] = 'test.extxyz'
 
@@ -83,7 +85,7 @@ def gather(study: Study, base: Base, out: Path, may_change: bool) -> Material:
     empty, more labels wanted than there are, and for data that are not those of an
     earlier call unless they `may_change`.
     """
-    folder = out / 'data'
+    folder = out / FOLDER
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -124,7 +126,7 @@ def _write_target(study: Study, base: Base, parts: Parts, new: Path) -> None:
     if len(parts.valid):
         files[f'valid_{base.target}.extxyz'] = parts.valid
     for seed in study.seeds:
-        order = splits.label_order(parts.pool, seed, parts.first)
+        order = label_order(parts.pool, seed, parts.first)
         files[label_file(base.target, seed)] = parts.pool.at(order)
     for name, labels in files.items():
         extxyz.write(new / name, map(extxyz.to_atoms, labels.structures))
@@ -145,11 +147,8 @@ class _Others:
         others = [name for name in self.base.order if name != self.base.target]
         streams: dict[str, TextIO] = {}
         with contextlib.ExitStack() as stack:
-            for side, entries in (
-                ('train', self.base.train),
-                ('valid', self.base.valid),
-            ):
-                for structure in self.base.structures(entries, others):
+            for side in ('train', 'valid'):
+                for structure in self._given(side, others):
                     name = (
                         f'{self._note(structure, side)}_{structure.fidelity}.extxyz'
                     )
@@ -165,12 +164,19 @@ class _Others:
         extxyz.write(new / PAIRED, map(extxyz.to_atoms, self.paired.values()))
         self._conclude()
 
+    def _given(self, side: str, others: list[str]) -> Iterator[Structure]:
+        if side == 'train':
+            yield from self.base.structures(self.base.train, others)
+        else:
+            for name in others:
+                yield from self.base.validation(name)
+
     def _note(self, structure: Structure, side: str) -> str:
         """Count a structure; return 'train' or 'valid', where it belongs."""
         mark, name = graphs.fingerprint(structure), structure.fidelity
         if side == 'train' and self.base.ratio:
             # no structure is trained on at one fidelity and validated on at another
-            by_chance = splits.chance(mark, self.base.seed) <= self.base.ratio
+            by_chance = chance(mark, self.base.seed) <= self.base.ratio
             if mark in self.valid or (by_chance and mark not in self.pool):
                 side = 'valid'
         material = self.material
@@ -178,8 +184,9 @@ class _Others:
         self.elements |= Labels([structure], [mark]).elements
         if side == 'train':
             self.trained.add(mark)
-        if name == self.base.low and (mark in self.pool or mark in self.valid):
-            self.paired.setdefault(mark, structure)
+            # a label that is for validation is none to learn a difference from
+            if name == self.base.low and mark in self.pool:
+                self.paired.setdefault(mark, structure)
         return side
 
     def _conclude(self) -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
+from sevennet_mf import keys
 from sevennet_mf.errors import UserError
 from sevennet_mf.study import differences
 from sevennet_mf.study.config import LOW
-from sevennet_mf.study.rows import TRAINING, checkpoint_name
+from sevennet_mf.study.planned import TRAINING, checkpoint_name
 from sevennet_mf.study.runs import Run, as_json
 from sevennet_mf.study.status import RESULT_FILE, read_json
 from sevennet_mf.train import checkpoint, evaluate
@@ -81,10 +84,13 @@ def write_result(
             progress=False,
         )
         errors = write_test(run, found)
+    _check_finite(errors)
+    saved = checkpoint.load(str(path))
     result = {name: run.content[name] for name in TOLD}
     result.update(
+        **inferred_labels(saved, run),
         parameters=parameters,
-        best_epoch=int(checkpoint.load(str(path)).get('epoch') or 0),
+        best_epoch=int(saved.get('epoch') or 0),
         seconds=round(seconds, 1),
         errors=errors,
         folder=str(run.folder),
@@ -93,6 +99,29 @@ def write_result(
     text = as_json(result).encode()
     write_whole(str(run.folder / RESULT_FILE), lambda stream: stream.write(text))
     return result
+
+
+def _check_finite(errors: Mapping[str, Mapping[str, float]]) -> None:
+    for quantity, metrics in errors.items():
+        for metric in ('mae', 'rmse'):
+            if not math.isfinite(metrics[metric]):
+                raise UserError(
+                    f'the {quantity} {metric.upper()} on the test set is not a '
+                    'finite number: training diverged. Lower the learning rate.'
+                )
+
+
+def inferred_labels(saved: Mapping[str, Any], run: Run) -> dict[str, int]:
+    """Return how many labels of the target were inferred for training.
+
+    saved: the checkpoint. inferred_test: how many test structures may have got one,
+    those with a label of another fidelity in training.
+    """
+    # SevenNet's own training notes nothing
+    noted = saved['config'].get(keys.PROVENANCE) or {}
+    count = int((noted.get('inferred_labels') or {}).get('inferred') or 0)
+    tested = int(run.content['test_low_labelled']) if count else 0
+    return {'inferred': count, 'inferred_test': tested}
 
 
 def count_parameters(loaded: LoadedModel) -> int:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sevennet_mf.study import results, words
+from sevennet_mf.study import words
 from sevennet_mf.study.findings import CURVES, METRIC, Findings, typical
+from sevennet_mf.study.headline import headline
 from sevennet_mf.study.labels_saved import REFERENCE
 from sevennet_mf.study.results import UNITS, Result
+from sevennet_mf.study.seeds import labels_of, most_seeds
 
 
 def content(found: Findings) -> dict[str, Any]:
@@ -25,7 +27,7 @@ def content(found: Findings) -> dict[str, Any]:
         'reference': REFERENCE,
         'metric': METRIC.upper(),
         'headlines': {
-            q: words.headline(q, found.tables[q], found.needed.get(q, []), target)
+            q: headline(q, found.tables[q], found.needed.get(q, []), target)
             for q in CURVES
             if q in found.tables
         },
@@ -33,10 +35,11 @@ def content(found: Findings) -> dict[str, Any]:
         'budgets': [_budget(row, done, study) for row in found.rows],
         'same_budget': words.same_budget(done),
         'caveat': words.caveat(done),
+        'inferred': words.inferred(done),
         'errors': [_errors(found, quantity) for quantity in found.tables],
         'needed': [_needed(found, quantity) for quantity in found.needed],
         'typical': typical(found),
-        'failed': [r for r in runs if r.state in ('failed', 'blocked')],
+        'failed': [r for r in runs if r.went_wrong],
         'open': [
             r for r in runs if r.state in ('waiting', 'running', 'interrupted')
         ],
@@ -54,10 +57,11 @@ def _command(found: Findings) -> str:
 def _facts(found: Findings) -> dict[str, str]:
     """What was compared, as far as it is known."""
     study, done = found.study, [r for r in found.runs if r.state == 'done']
-    counts = study.get('labels') or sorted({r.labels for r in found.runs} - {0})
-    seeds = study.get('seeds') or sorted({r.seed for r in found.runs})
+    # of the runs: a study may have grown since study.json was written
+    counts = sorted({r.labels for r in found.runs} - {0})
+    seeds = sorted({r.seed for r in found.runs})
     tested = max((r.test_structures or 0 for r in done), default=0)
-    tested = tested or int(study.get('test_structures') or 0)
+    tested = tested or int((study.get('test') or {}).get('structures') or 0)
     training = study.get('training') or {}
     others = training.get('others') or {}
     facts = {
@@ -82,18 +86,18 @@ def _budget(
     row: str, done: Sequence[Result], study: Mapping[str, Any]
 ) -> dict[str, Any]:
     own = [r for r in done if r.row == row]
-    about = study.get('rows')
-    about = about.get(row, {}) if isinstance(about, Mapping) else {}
+    about = (study.get('rows') or {}).get(row) or {}
     parameters = sorted({r.parameters for r in own if r.parameters})
     low = sorted({r.low_labels for r in own if r.low_labels is not None})
     seconds = [r.seconds for r in own if r.seconds is not None]
     return {
         'row': row,
-        'method': about.get('method', ''),
+        'method': own[0].method if own else about.get('method', ''),
         'set': about.get('set') or {},
         'steps': words.steps(own),
         'parameters': ' or '.join(f'{n:,}' for n in parameters),
         'low_labels': ' or '.join(f'{n:,}' for n in low),
+        'inferred': words.span(r.inferred for r in own if r.inferred is not None),
         'runs': len(own),
         'minutes': words.number(sum(seconds) / len(seconds) / 60) if seconds else '',
     }
@@ -103,8 +107,8 @@ def _errors(found: Findings, quantity: str) -> dict[str, Any]:
     """One table of errors: a line per row, a column per number of labels."""
     mean = found.tables[quantity]
     rmse = found.errors('rmse').get(quantity, {})
-    counts = results.labels_of(mean)
-    seeds = max(s.n for s in mean.values())
+    counts = labels_of(mean)
+    seeds = most_seeds(mean)
     best = {n: min(s.mean for (_, m), s in mean.items() if m == n) for n in counts}
     lines = []
     for row in found.rows:
@@ -112,10 +116,9 @@ def _errors(found: Findings, quantity: str) -> dict[str, Any]:
             None
             if (row, n) not in mean
             else {
-                'text': words.spread(mean[row, n]),
+                'text': words.cell(mean[row, n], seeds),
                 'rmse': words.spread(rmse[row, n]) if (row, n) in rmse else '',
                 'best': mean[row, n].mean == best[n],
-                'few': mean[row, n].n if mean[row, n].n < seeds else 0,
             }
             for n in counts
         ]

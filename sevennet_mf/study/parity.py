@@ -23,16 +23,12 @@ from sevennet_mf.train.predictions import QUANTITIES
 TITLES: Final[dict[str, str]] = {
     'energy': '(E − Σ atomic references) / N',
     'force': 'Force component',
-    'stress': 'Stress component',
 }
 Pair = tuple[Floats, Floats]  # label, prediction
 
 
 def parity(
-    runs: Mapping[str, Path],
-    quantities: Sequence[str],
-    shown: Mapping[str, Look],
-    folder: Path,
+    runs: Mapping[str, Path], shown: Mapping[str, Look], folder: Path
 ) -> dict[str, str]:
     """Draw prediction against label of one run per row; return the files by row.
 
@@ -42,7 +38,7 @@ def parity(
     data = {row: pairs for row, path in runs.items() if (pairs := _pairs(path))}
     limits = {
         q: _same([p[q] for p in data.values() if q in p])
-        for q in quantities
+        for q in TITLES
         if any(q in p for p in data.values())
     }
     found = {}

@@ -2,69 +2,95 @@
 
 from __future__ import annotations
 
-import shutil
+import json
+import os
+import tempfile
 from collections.abc import Iterable
-from functools import partial
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any
 
-import sevenn
 import yaml
 
-import sevennet_mf
 from sevennet_mf.errors import UserError
+from sevennet_mf.study import about, extxyz
 from sevennet_mf.study.base import read_base
 from sevennet_mf.study.config import Study
-from sevennet_mf.study.material import Material, gather
-from sevennet_mf.study.rows import Planned, Row
+from sevennet_mf.study.material import FOLDER, gather
+from sevennet_mf.study.methods import Config
+from sevennet_mf.study.planned import Planned
 from sevennet_mf.study.runs import Run, as_json
-from sevennet_mf.study.status import RUN_FILE
+from sevennet_mf.study.status import RUN_FILE, STUDY_FILE
 from sevennet_mf.study.variants import rows_of
 from sevennet_mf.train.checkpoint import write_whole
 
-__all__ = ['STUDY_FILE', 'Run', 'plan']
-
-STUDY_FILE: Final[str] = 'study.json'
+__all__ = ['Run', 'plan']
 
 
-def plan(study: Study, out: str | Path, dry_run: bool = False) -> list[Run]:
+def plan(
+    study: Study, out: str | Path, dry_run: bool = False, command: str = ''
+) -> list[Run]:
     """Write the folders of a study's runs, and return the runs, needed ones first.
 
     What is there and the same is left alone, so that an interrupted study goes on
-    and new rows, labels or seeds are added. dry_run: write nothing that was not
-    there. Raises UserError for a study that cannot be, and one that names the run
-    and the file if a run that is there would have to be another.
+    and new rows, labels or seeds are added. dry_run: write nothing; command: what
+    was called, for study.json. Raises UserError for a study that cannot be, and
+    one that names the file or the key if a run that is there would have to be
+    another.
     """
     folder = Path(out).absolute()
-    was_there = folder.exists()
-    try:
-        runs = _plan(study, folder, write=not dry_run)
-    finally:
-        if dry_run and not was_there:
-            shutil.rmtree(folder, ignore_errors=True)
-    return runs
+    is_new = next((folder / 'runs').glob(f'*/*/{RUN_FILE}'), None) is None
+    if dry_run:
+        with tempfile.TemporaryDirectory(prefix='sevennet_mf_') as temporary:
+            at = Path(temporary)
+            planned, said = _planned(study, at, may_change=True)
+            if not is_new:
+                extxyz.refuse_other(at / FOLDER, folder / FOLDER)
+        planned = [_moved(run, at, folder) for run in planned]
+    else:
+        planned, said = _planned(study, folder, may_change=is_new)
+    texts = {run.name: dict(_texts(run)) for run in planned}
+    for name, files in texts.items():
+        _refuse_change(name, folder / 'runs' / name, files)
+    if not is_new:
+        said = about.joined(folder, said)
+    if not dry_run:
+        for name, files in texts.items():
+            _write(folder / 'runs' / name, files)
+        said = {**said, 'command': command} if command else said
+        _put(folder / STUDY_FILE, as_json(said))
+    return [Run.of(run.content, folder / 'runs' / run.name) for run in planned]
 
 
-def _plan(study: Study, out: Path, write: bool) -> list[Run]:
+def _planned(
+    study: Study, out: Path, may_change: bool
+) -> tuple[list[Planned], Config]:
+    """Write OUT/data; return the runs and what study.json says."""
     base = read_base(study.input_yaml)
-    is_new = next((out / 'runs').glob(f'*/*/{RUN_FILE}'), None) is None
-    material = gather(study, base, out, may_change=is_new)
+    material = gather(study, base, out, may_change)
     counts = sorted({material.pool if n == 'all' else n for n in study.labels})
     rows = rows_of(study, base, material, out)
     planned: dict[str, Planned] = {}
     for row in rows:
         for run in row.runs(counts):
             planned.setdefault(run.name, run)  # the low model is needed twice
-    folders = {name: out / 'runs' / name for name in planned}
-    texts = {name: dict(_texts(run)) for name, run in planned.items()}
-    for name, files in texts.items():
-        _refuse_change(name, folders[name], files)
-    if write:
-        for name, files in texts.items():
-            _write(folders[name], files)
-        about = as_json(_resolved(study, base.order, material, rows, counts))
-        write_whole(str(out / STUDY_FILE), partial(_put, about))
-    return [Run.of(run.content, folders[n]) for n, run in planned.items()]
+    said = about.describe(study, base, material, rows, counts)
+    # as it will be read from the file, to be compared
+    return list(planned.values()), json.loads(as_json(said))
+
+
+def _moved(run: Planned, at: Path, to: Path) -> Planned:
+    """The same run in another folder."""
+
+    def moved(value: Any) -> Any:
+        if isinstance(value, str) and value.startswith(f'{at}{os.sep}'):
+            return f'{to}{value[len(str(at)) :]}'
+        if isinstance(value, list):
+            return [moved(part) for part in value]
+        if isinstance(value, dict):
+            return {name: moved(part) for name, part in value.items()}
+        return value
+
+    return Planned(moved(run.content), moved(run.yamls))
 
 
 def _texts(run: Planned) -> Iterable[tuple[str, str]]:
@@ -86,12 +112,21 @@ def _refuse_change(name: str, folder: Path, files: dict[str, str]) -> None:
         return
     for file, text in files.items():
         path = folder / file
-        if not path.is_file() or path.read_text(encoding='utf-8') != text:
+        was = path.read_text(encoding='utf-8') if path.is_file() else ''
+        if was == text:
+            continue
+        own = str(folder.parents[len(Path(name).parts)])
+        if was and own not in was and own in text:
             raise UserError(
-                f'the run {name} is there already, and its {file} would change: '
-                'study.yaml, input_yaml or the data are not what they were. Choose '
-                'another folder with -o, or undo the change.'
+                f'the run {name} is there already, and its {file} names files of '
+                'another folder: the study was moved. Move it back, or choose '
+                'another folder with -o; --report_only works where it is.'
             )
+        raise UserError(
+            f'the run {name} is there already, and its {file} would change: '
+            'study.yaml, input_yaml or the data are not what they were. Choose '
+            'another folder with -o, or undo the change.'
+        )
 
 
 def _write(folder: Path, files: dict[str, str]) -> None:
@@ -102,48 +137,8 @@ def _write(folder: Path, files: dict[str, str]) -> None:
     except OSError as error:
         raise UserError(f'{folder} cannot be made: {error.strerror}.') from None
     for file, text in files.items():
-        write_whole(str(folder / file), partial(_put, text))
+        _put(folder / file, text)
 
 
-def _put(text: str, stream: IO[bytes]) -> None:
-    stream.write(text.encode())
-
-
-def _resolved(
-    study: Study,
-    order: tuple[str, ...],
-    material: Material,
-    rows: list[Row],
-    counts: list[int],
-) -> dict[str, Any]:
-    """What study.json says: the study as it is done."""
-    split = study.split and study.split.model_dump(exclude_none=True)
-    return {
-        'input_yaml': study.input_yaml,
-        'target': material.target,
-        'low': rows[0].recipe.low,
-        'order': list(order),
-        'methods': study.methods,
-        'variants': {name: v.model_dump() for name, v in study.variants.items()},
-        'labels': counts,
-        'seeds': study.seeds,
-        'steps': rows[0].budget.steps,
-        'low_share': study.low_share,
-        'checkpoint': study.checkpoint,
-        'test': {
-            'from': 'files' if split is None else split,
-            'structures': material.test,
-            'low_labelled': material.test_low_labelled,
-        },
-        'training': {
-            'pool': material.pool,
-            'pool_low_labelled': material.paired,
-            'others': dict(material.low_train),
-        },
-        'validation': {material.target: material.valid, **material.low_valid},
-        'elements': list(material.elements),
-        'versions': {
-            'sevennet_mf': sevennet_mf.__version__,
-            'sevenn': sevenn.__version__,
-        },
-    }
+def _put(path: Path, text: str) -> None:
+    write_whole(str(path), lambda stream: stream.write(text.encode()))

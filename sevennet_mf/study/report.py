@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import base64
-from functools import partial
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from rich.table import Table as Terminal
@@ -14,6 +13,7 @@ from sevennet_mf.errors import UserError
 from sevennet_mf.study import figures, page, parity, results, words
 from sevennet_mf.study.findings import CURVES, METRIC, Findings, typical
 from sevennet_mf.study.results import UNITS
+from sevennet_mf.study.seeds import labels_of, most_seeds
 from sevennet_mf.train.checkpoint import write_whole
 
 TYPES: Final[dict[str, str]] = {'.svg': 'image/svg+xml', '.png': 'image/png'}
@@ -38,7 +38,7 @@ def write(out: str) -> str:
         has_parity=any(name.startswith(PARITY) for name in pictures),
     )
     path = str(found.out / 'report.html')
-    write_whole(path, partial(_put, html))
+    write_whole(path, lambda stream: stream.write(html.encode()))
     return path
 
 
@@ -56,13 +56,14 @@ def table(out: str) -> Terminal:
     terminal = Terminal(title=title, caption=caption)
     terminal.add_column('method')
     terminal.add_column('error')
-    counts = sorted({n for t in shown.values() for n in results.labels_of(t)})
+    counts = sorted({n for t in shown.values() for n in labels_of(t)})
     for n in counts:
         terminal.add_column(f'{n} label{"s" * (n > 1)}', justify='right')
     for row in found.rows:
         for i, (quantity, t) in enumerate(shown.items()):
             found_here = [t.get((row, n)) for n in counts]
-            cells = ['–' if s is None else words.spread(s) for s in found_here]
+            seeds = most_seeds(t)
+            cells = ['–' if s is None else words.cell(s, seeds) for s in found_here]
             name, last = '' if i else row, i == len(shown) - 1
             terminal.add_row(name, quantity, *cells, end_section=last)
     return terminal
@@ -88,9 +89,11 @@ def _draw(found: Findings) -> dict[str, Path]:
         path = folder / 'labels_saved'
         figures.labels_needed(found.needed, found.looks, str(path))
         drawn['labels_saved'] = path.with_suffix('.svg')
-    files = {row: found.out / 'runs' / r.folder for row, r in typical(found).items()}
-    files = {row: path / 'test' / 'predictions.npz' for row, path in files.items()}
-    pictures = parity.parity(files, list(UNITS), found.looks, folder)
+    files = {
+        row: run.folder / 'test' / 'predictions.npz'
+        for row, run in typical(found).items()
+    }
+    pictures = parity.parity(files, found.looks, folder)
     return drawn | {PARITY + row: Path(path) for row, path in pictures.items()}
 
 
@@ -111,7 +114,3 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-
-
-def _put(text: str, stream: IO[bytes]) -> None:
-    stream.write(text.encode())

@@ -1,4 +1,4 @@
-"""What the runs of a study gave: a line each, and mean and spread over seeds."""
+"""What the runs of a study gave, and results.csv with a line each."""
 
 from __future__ import annotations
 
@@ -9,42 +9,54 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-
 from sevennet_mf.errors import UserError
 from sevennet_mf.study import status
 from sevennet_mf.study.config import METHODS
-from sevennet_mf.study.status import FAILED_FILE, RESULT_FILE, RUN_FILE, State
+from sevennet_mf.study.status import (
+    ENDED,
+    FAILED_FILE,
+    RESULT_FILE,
+    RUN_FILE,
+    STUDY_FILE,
+    State,
+)
 from sevennet_mf.train.predictions import QUANTITIES
 from sevennet_mf.train.tables import write_csv
 
 METRICS: Final[tuple[str, ...]] = ('mae', 'rmse')
 UNITS: Final[dict[str, str]] = {name: unit for name, _, unit, _ in QUANTITIES}
 Errors = Mapping[str, Mapping[str, float]]
-Key = tuple[str, int]  # row, labels
 
 
 @dataclass(frozen=True)
 class Result:
     """One run: what it is, and what it gave if it is done.
 
-    folder: below OUT/runs. steps: optimiser steps by stage. errors: by quantity and
-    metric, meV/atom, meV/Å and kbar; a quantity without test labels is absent. What
-    is not known is None. needs: names of the runs that this one builds on.
+    name: also its folder below OUT/runs. method: '' if that is not known. steps:
+    optimiser steps by stage. low_labels: structures of other fidelities in training;
+    inferred: labels of the target in training that were inferred from those;
+    test_low_labelled: test structures that have a low label in training;
+    inferred_test: how many of them may have an inferred one as well. errors: by
+    quantity and metric, meV/atom, meV/Å and kbar, and `n`, the structures with the
+    label; a quantity without test labels is absent. What is not known is None.
+    needs: names of the runs that this one builds on.
     """
 
     name: str
+    folder: Path
     row: str
+    method: str
     labels: int
     seed: int
     state: State
-    message: str
-    folder: str
+    message: str = ''
     steps: tuple[int, ...] = ()
     parameters: int | None = None
     low_labels: int | None = None
+    inferred: int | None = None
     test_structures: int | None = None
     test_low_labelled: int | None = None
+    inferred_test: int | None = None
     best_epoch: int | None = None
     seconds: float | None = None
     errors: Errors = field(default_factory=dict)
@@ -54,31 +66,10 @@ class Result:
         """Return an error in the unit of `UNITS`, None if there is none."""
         return self.errors.get(quantity, {}).get(metric)
 
-
-@dataclass(frozen=True)
-class Spread:
-    """Mean, standard deviation (of a sample: n - 1) and number of seeds.
-
-    values: one for each of `seeds`, ascending; deviation: NaN of a single one.
-    """
-
-    seeds: tuple[int, ...]
-    values: tuple[float, ...]
-
     @property
-    def n(self) -> int:
-        return len(self.values)
-
-    @property
-    def mean(self) -> float:
-        return float(np.mean(self.values))
-
-    @property
-    def deviation(self) -> float:
-        return float(np.std(self.values, ddof=1)) if self.n > 1 else math.nan
-
-
-Table = dict[Key, Spread]
+    def went_wrong(self) -> bool:
+        """Whether it ended without errors that count; `message` says why."""
+        return self.state in ENDED and bool(self.state != 'done' or self.message)
 
 
 # ---- collecting
@@ -87,8 +78,8 @@ Table = dict[Key, Spread]
 def collect(out: str) -> list[Result]:
     """Return every run of a study, done or not, in the order of its tables.
 
-    A run that cannot be read, or whose error is not a finite number, counts as
-    failed and says so. Raises UserError if there is no run in `out`.
+    States are those of `status`. A done run with an error that is not a finite
+    number has no errors and says so. Raises UserError if there is no run in `out`.
     """
     runs = Path(out) / 'runs'
     names = (RUN_FILE, RESULT_FILE, FAILED_FILE)
@@ -101,26 +92,26 @@ def collect(out: str) -> list[Result]:
             'the folder that the study was started with (-o).'
         )
     found = [_read(folder, folder.relative_to(runs).as_posix()) for folder in own]
-    order = row_order((r.row for r in found), status.read_json(study_file(out)))
-    found = _with_states(found, runs)
+    order = row_order((r.row for r in found), read_study(out))
+    found = _with_states(found)
     return sorted(found, key=lambda r: (order.index(r.row), r.labels, r.seed))
 
 
-def study_file(out: str) -> Path:
-    """Return where a study says what it is."""
-    return Path(out) / 'study.json'
+def read_study(out: str | Path) -> dict[str, Any]:
+    """Return what a study says it is; {} if it does not."""
+    return status.read_json(Path(out) / STUDY_FILE)
 
 
 def row_order(rows: Iterable[str], study: Mapping[str, Any]) -> list[str]:
-    """Return the rows of tables: as study.json has them, then the rest."""
+    """Return the rows of tables: as study.json has them, methods, then the rest."""
     there = set(rows)
-    wanted = dict.fromkeys(study.get('rows') or study.get('methods') or METHODS)
+    wanted = dict.fromkeys([*(study.get('rows') or ()), *METHODS])
     known = [row for row in wanted if row in there]
     return known + sorted(row for row in there if row not in wanted)
 
 
 def _read(folder: Path, name: str) -> Result:
-    """One run; its state is what its own result says, not what it waits for."""
+    """One run as its files describe it; how far it is: `_with_states`."""
     described = status.read_json(folder / RUN_FILE)
     result = status.read_json(folder / RESULT_FILE)
     told = {**described, **result}
@@ -128,27 +119,28 @@ def _read(folder: Path, name: str) -> Result:
     labels = re.search(r'n(\d+)', name.split('/')[-1])
     seed = re.search(r'seed(\d+)', name)
     errors = result.get('errors') or {}
-    state: State = 'done' if result else 'waiting'
     message = _not_finite(errors)
-    if (folder / RESULT_FILE).exists() and not result:
-        message = f'{RESULT_FILE} cannot be read'
     steps = told.get('steps') or ()
+    row = str(told.get('row') or name.split('/')[0])
     return Result(
         name=name,
-        row=str(told.get('row') or name.split('/')[0]),
+        folder=folder,
+        row=row,
+        method=str(told.get('method') or (row if row in METHODS else '')),
         labels=int(told.get('labels') or (labels[1] if labels else 0)),
         seed=int(told.get('seed') or (seed[1] if seed else 0)),
-        state='failed' if message else state,
+        state='waiting',
         message=message,
-        folder=name,
         steps=tuple(steps) if isinstance(steps, Sequence) else (int(steps),),
         **{
             key: result.get(key)
             for key in (
                 'parameters',
                 'low_labels',
+                'inferred',
                 'test_structures',
                 'test_low_labelled',
+                'inferred_test',
                 'best_epoch',
                 'seconds',
             )
@@ -166,38 +158,18 @@ def _not_finite(errors: Errors) -> str:
     return ''
 
 
-@dataclass(frozen=True)
-class _Known:
-    """A run as `status` asks for it."""
-
-    name: str
-    folder: Path
-    needs: tuple[str, ...]
-    row: str
-    labels: int
-    seed: int
-
-
-def _with_states(found: Sequence[Result], runs: Path) -> list[Result]:
-    """What has no result waits, runs, failed or is blocked: `status` knows."""
+def _with_states(found: Sequence[Result]) -> list[Result]:
+    """What waits, runs, is done, failed or is blocked: `status` knows."""
     there = {r.name for r in found}
     known = [
-        _Known(
-            name=r.name,
-            folder=runs / r.folder,
-            needs=tuple(name for name in r.needs if name in there),
-            row=r.row,
-            labels=r.labels,
-            seed=r.seed,
-        )
+        replace(r, needs=tuple(name for name in r.needs if name in there))
         for r in found
     ]
     states = status.read_all(known)
+    told = ((r, states[r.name]) for r in found)
     return [
-        replace(r, state=states[r.name].state, message=states[r.name].message)
-        if r.state == 'waiting'
-        else r
-        for r in found
+        replace(r, state=now.state, message=now.message or r.message)
+        for r, now in told
     ]
 
 
@@ -206,47 +178,39 @@ def _with_states(found: Sequence[Result], runs: Path) -> list[Result]:
 
 def write(results: Sequence[Result], path: str) -> None:
     """Write results.csv, a line per run, whole; UserError if it cannot be."""
-    head = ['row', 'labels', 'seed', 'steps', 'parameters', 'low_labels']
-    head += ['test_structures']
-    pairs = [(quantity, metric) for quantity in UNITS for metric in METRICS]
-    head += [f'{q}_{metric.upper()} ({UNITS[q]})' for q, metric in pairs]
-    head += ['best_epoch', 'seconds', 'state', 'message', 'folder']
-    table: list[list[Any]] = [head]
-    for r in results:
-        errors = [r.error(*pair) for pair in pairs]
-        line: list[Any] = [r.row, r.labels, r.seed, sum(r.steps) or None]
-        line += [r.parameters, r.low_labels, r.test_structures]
-        line += [None if e is None else f'{e:.6g}' for e in errors]
-        line += [r.best_epoch, None if r.seconds is None else round(r.seconds, 1)]
-        line += [r.state, r.message, f'runs/{r.folder}']
-        table.append(['' if cell is None else cell for cell in line])
+    lines = [_line(r) for r in results]
+    table: list[list[Any]] = [list(lines[0])] if lines else []
+    for line in lines:
+        table.append(['' if cell is None else cell for cell in line.values()])
     write_csv(path, table)
 
 
-# ---- over seeds
-
-
-def aggregate(results: Iterable[Result], quantity: str, metric: str) -> Table:
-    """Return the errors of all done runs by (row, labels), over their seeds.
-
-    A run without labels of the target, or without this error, is left out.
-    """
-    kept: dict[Key, dict[int, float]] = {}
-    for r in results:
-        value = r.error(quantity, metric)
-        if r.state == 'done' and r.labels > 0 and value is not None:
-            kept.setdefault((r.row, r.labels), {})[r.seed] = value
-    return {
-        key: Spread(tuple(sorted(by)), tuple(by[seed] for seed in sorted(by)))
-        for key, by in kept.items()
+def _line(r: Result) -> dict[str, Any]:
+    """What stands in the table of a run, by the heads of the columns."""
+    line: dict[str, Any] = {
+        'row': r.row,
+        'method': r.method,
+        'labels': r.labels,
+        'seed': r.seed,
+        'steps': sum(r.steps) or None,
+        'steps_by_stage': ' + '.join(map(str, r.steps)),
+        'parameters': r.parameters,
+        'low_labels': r.low_labels,
+        'inferred': r.inferred,
+        'test_structures': r.test_structures,
+        'test_low_labelled': r.test_low_labelled,
+        'inferred_test': r.inferred_test,
     }
-
-
-def rows_of(table: Table) -> list[str]:
-    """Return the rows of a table, in its order."""
-    return list(dict.fromkeys(row for row, _ in table))
-
-
-def labels_of(table: Table, row: str | None = None) -> list[int]:
-    """Return the numbers of labels in a table (of one row), ascending."""
-    return sorted({n for name, n in table if row in (None, name)})
+    for quantity, unit in UNITS.items():
+        for metric in METRICS:
+            error = r.error(quantity, metric)
+            text = None if error is None else f'{error:.6g}'
+            line[f'{quantity}_{metric.upper()} ({unit})'] = text
+        line[f'{quantity}_n'] = r.errors.get(quantity, {}).get('n')
+    line['best_epoch'] = r.best_epoch
+    line['seconds'] = None if r.seconds is None else round(r.seconds, 1)
+    return line | {
+        'state': r.state,
+        'message': r.message,
+        'folder': f'runs/{r.name}',
+    }

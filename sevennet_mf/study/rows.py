@@ -2,38 +2,23 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from sevennet_mf.study import host_modality, methods
-from sevennet_mf.study.base import configs
 from sevennet_mf.study.budget import Budget
 from sevennet_mf.study.config import LOW, TWO_STAGES, Study
 from sevennet_mf.study.material import PAIRED, Material
 from sevennet_mf.study.methods import Config, Recipe
-
-TRAINING: Final[str] = 'train'  # folder of a run's training, and name of its YAML
-# of transfer and delta: what is made from the low model before the training
-FOLDED: Final[str] = 'low_folded.pth'
-DIFFERENCES: Final[tuple[str, str]] = (
-    'differences/train.extxyz',
-    'differences/valid.extxyz',
+from sevennet_mf.study.planned import (
+    DIFFERENCES,
+    FOLDED,
+    TRAINING,
+    Planned,
+    check,
+    checkpoint_name,
 )
-
-
-@dataclass
-class Planned:
-    """A run before it is written; yamls: sections by file name in its folder."""
-
-    content: Config
-    yamls: dict[str, Config] = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        return str(self.content['name'])
 
 
 @dataclass(frozen=True)
@@ -97,6 +82,8 @@ class Row:
             self.recipe, self._all(count, seed), counts, budget, seed, self.host_only
         )
         planned = self._of(count, seed, [budget])
+        if reason := host_modality.too_far(budget, self.budget.steps):
+            planned.content['cannot'] = reason
         return self._with_training(planned, sections, budget, host=True)
 
     def _transfer(self, count: int, seed: int) -> Planned:
@@ -167,6 +154,9 @@ class Row:
             'test_low_labelled': material.test_low_labelled,
             'checkpoint': self.study.checkpoint,
         }
+        device = self.recipe.sections.get('train', {}).get('device', 'auto')
+        if device != 'auto':
+            content['device'] = device
         return Planned(content)
 
     def _with_training(
@@ -204,19 +194,3 @@ class Row:
     def _all(self, count: int, seed: int) -> dict[str, list[Config]]:
         every = {**self._others(), **self._target(count, seed)}
         return {name: every[name] for name in self.recipe.order}
-
-
-def checkpoint_name(which: str, epochs: int) -> str:
-    """The file of the best or last checkpoint of a training."""
-    return f'checkpoint_{"best" if which == "best" else epochs}.pth'
-
-
-def check(sections: Config, where: str) -> None:
-    """Raise UserError if a YAML that a study made cannot be trained on."""
-    sections = copy.deepcopy(sections)
-    sections['train'].pop('continue', None)  # it is there when its turn comes
-    for value in sections['data'].values():
-        for entry in value if isinstance(value, list) else ():
-            if isinstance(entry, dict) and '/differences/' in str(entry.get('file')):
-                return  # and so are these
-    configs(sections, where)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from rich.table import Table
 
-from sevennet_mf.study.config import LOW, Study
+from sevennet_mf.errors import UserError
+from sevennet_mf.study.config import LOW
 from sevennet_mf.study.plan import plan
 from sevennet_mf.study.runs import Run
 from sevennet_mf.study.status import Status
@@ -25,9 +28,7 @@ def run(args: argparse.Namespace) -> tuple[list[Table | str], bool]:
         return [planned(runs)], True
     whole = True
     if not args.report_only:
-        study = read_study(args.study_yaml)
-        runs = plan(study, args.output)
-        states = _execute(runs, study)
+        states = _plan_and_do(args)
         whole = all(status.state == 'done' for status in states.values())
     from sevennet_mf.study import report
 
@@ -35,20 +36,38 @@ def run(args: argparse.Namespace) -> tuple[list[Table | str], bool]:
     return [report.table(args.output), f'report: {path}'], whole
 
 
-def _execute(runs: Sequence[Run], study: Study) -> Mapping[str, Status]:
-    from sevennet_mf.study.execute import execute
+def _plan_and_do(args: argparse.Namespace) -> Mapping[str, Status]:
+    from sevennet_mf.study import execute
     from sevennet_mf.study.live import Display
 
-    with Display(runs) as display:
-        return execute(runs, study.run, on_change=display.update)
+    study = read_study(args.study_yaml)
+    folder = Path(args.output).absolute()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f'{folder} cannot be made: {error.strerror}. Choose another folder '
+            'with -o.'
+        ) from None
+    given = [args.study_yaml, '-o', args.output]
+    command = f'sevennet-mf study {shlex.join(map(str, given))}'
+    # a second call would add runs that nobody does
+    with execute.locked(folder):
+        runs = plan(study, folder, command=command)
+        with Display(runs) as display:
+            return execute.work(runs, study.run, on_change=display.update)
 
 
 def planned(runs: Sequence[Run]) -> Table:
     """Return a table of what would be done."""
     trained = [run.stages[-1]['steps'] for run in runs]
+    notes = ['of two numbers the first is of the run it needs']
+    for one in runs:
+        if reason := one.content.get('cannot'):
+            notes.append(f'{one.name} will fail: {reason}')
     table = Table(
         title=f'{len(runs)} runs of {sum(trained)} optimiser steps in all',
-        caption='of two numbers the first is of the run it needs',
+        caption='\n'.join(notes),
         caption_justify='left',
     )
     for name in ('run', 'labels', 'steps', 'needs'):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sevennet_mf.errors import UserError, unknown
 from sevennet_mf.study import status
-from sevennet_mf.study.worker_process import Worker, threads
+from sevennet_mf.study.worker_process import Worker, threads, write_failure
 
 if TYPE_CHECKING:
     import submitit
@@ -22,6 +22,10 @@ SHARED = ('timeout_min', 'mem_gb', 'cpus_per_task', 'gpus_per_node')
 OURS = ('nodes', 'ntasks_per_node', 'dependency', 'map_count', 'array_parallelism')
 # each time the time limit ends a job it goes on from its checkpoint
 REQUEUES = 100
+NOT_RESUMED = (
+    "the job was ended before the run: SevenNet's own training cannot go on from a "
+    'checkpoint. Raise run.slurm.timeout_min.'
+)
 # s that what an earlier job or study left has for writing its checkpoint
 PATIENCE = 60.0
 
@@ -54,14 +58,25 @@ class Job:
             return
         raise RuntimeError('it was stopped' if self.stopped else message)
 
-    def checkpoint(self) -> submitit.helpers.DelayedSubmission:
-        """Called by submitit within a signal handler before the time is up."""
+    def checkpoint(self) -> submitit.helpers.DelayedSubmission | None:
+        """Called by submitit within a signal handler before the time is up.
+
+        None, and the run has failed, for SevenNet's own training: it would start
+        anew, and come no further.
+        """
         from submitit.helpers import DelayedSubmission
 
         self._stop()
         self.worker.wait_for_end()
+        if self._starts_anew():
+            write_failure(Path(self.folder), NOT_RESUMED)
+            return None
         again = Job(self.folder, self.threads, self.command)
         return DelayedSubmission(again)
+
+    def _starts_anew(self) -> bool:
+        run = status.read_json(Path(self.folder) / status.RUN_FILE)
+        return any(stage.get('host') for stage in run.get('stages', []))
 
     def _stop(self) -> None:
         self.stopped = True

@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol
 
 from sevennet_mf.study import lock
 
+STUDY_FILE = 'study.json'  # in the folder of a study: what it is
 RUN_FILE = 'run.json'  # what the run is
 RESULT_FILE = 'result.json'  # written whole at its end
 FAILED_FILE = 'failed.json'  # why its last try failed

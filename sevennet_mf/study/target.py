@@ -11,7 +11,7 @@ from sevennet_mf.errors import UserError
 from sevennet_mf.study import split as splits
 from sevennet_mf.study.base import Base
 from sevennet_mf.study.config import Study
-from sevennet_mf.study.split import Labels
+from sevennet_mf.study.labels import Labels, chances, lowest
 from sevennet_mf.train.entries import checked
 
 
@@ -37,7 +37,7 @@ def split_target(study: Study, base: Base) -> Parts:
     and for a validation set that is missing.
     """
     labels = Labels.of(base.structures(base.train, [base.target]))
-    valid = Labels.of(base.structures(base.valid, [base.target]))
+    valid = Labels.of(base.validation(base.target))
     if base.ratio and base.valid:
         raise UserError(
             f'study.input_yaml: data_divide_ratio: {base.ratio} and '
@@ -71,7 +71,7 @@ def _divided(base: Base, labels: Labels) -> tuple[Labels, Labels]:
 
     All labels of a structure go to the same side: they have the same chance.
     """
-    chosen = splits.lowest(splits.chances(labels, base.seed), base.ratio)
+    chosen = lowest(chances(labels, base.seed), base.ratio)
     if not chosen.any():
         raise UserError(
             f'study.input_yaml: data_divide_ratio: {base.ratio} of {len(labels)} '

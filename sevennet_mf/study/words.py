@@ -1,23 +1,14 @@
-"""What a study found, in plain sentences and in the cells of tables."""
+"""The cells of a report's tables, and what was compared, in plain sentences."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
-import numpy as np
-
-from sevennet_mf.study.labels_saved import FEWER, MORE, REFERENCE, Needed
-from sevennet_mf.study.results import (
-    UNITS,
-    Result,
-    Spread,
-    Table,
-    labels_of,
-    rows_of,
-)
+from sevennet_mf.study.labels_saved import REFERENCE
+from sevennet_mf.study.results import Result
+from sevennet_mf.study.seeds import Spread
 
 
 def number(value: float, like: float | None = None) -> str:
@@ -36,108 +27,23 @@ def spread(found: Spread) -> str:
     return f'{mean} ± {number(found.deviation, found.mean)}'
 
 
+def cell(found: Spread, seeds: int) -> str:
+    """Return the same, and how many seeds if there are fewer than `seeds`."""
+    fewer = f' (n = {found.n})' if found.n < seeds else ''
+    return f'{spread(found)}{fewer}'
+
+
+def span(values: Iterable[int]) -> str:
+    """Return '118 to 120', '120', or '' of none."""
+    there = sorted(set(values))
+    ends = there if len(there) < 2 else [there[0], there[-1]]
+    return ' to '.join(f'{n:,}' for n in ends)
+
+
 def listed(words: Iterable[Any]) -> str:
     """Return 'a, b and c'."""
     *head, last = [str(word) for word in words] or ['']
     return f'{", ".join(head)} and {last}' if head else last
-
-
-# ---- the headline
-
-
-def headline(
-    quantity: str, table: Table, needed: Sequence[Needed], target: str = ''
-) -> list[str]:
-    """Return what a study says about one quantity, the main thing first.
-
-    needed: of `labels_saved`; target: the fidelity whose labels are counted.
-    """
-    rows = rows_of(table)
-    if not rows:
-        return []
-    best = _leading(table, rows)
-    found = []
-    if REFERENCE not in rows:
-        found.append(
-            f'How many labels a method saves is not known: {REFERENCE} has no '
-            'finished run.'
-        )
-    elif best == REFERENCE:
-        text = f'No method has a lower {quantity} error than {REFERENCE}.'
-        found.append(text if len(rows) > 1 else '')
-    others = [row for row in rows if row != REFERENCE]
-    if needed and others:
-        leader = best if best != REFERENCE else _leading(table, others)
-        found += _worth(quantity, [n for n in needed if n.row == leader], target)
-    found.append(_lowest(quantity, table, rows))
-    return [text for text in found if text]
-
-
-def _leading(table: Table, rows: Sequence[str]) -> str:
-    """The row whose mean error is the lowest, over the labels that all rows have."""
-    shared = set.intersection(*(set(labels_of(table, row)) for row in rows))
-
-    def level(row: str) -> float:
-        counts = shared or labels_of(table, row)
-        errors = [table[row, n].mean for n in counts]
-        return float(np.mean(np.log(np.maximum(errors, 1e-12))))
-
-    return min(rows, key=level)
-
-
-def _worth(quantity: str, needed: Sequence[Needed], target: str) -> list[str]:
-    say = partial(sentence, quantity, target=target)
-    inside = [n for n in needed if n.measured]
-    above = [n for n in needed if n.value == MORE]
-    below = [n for n in needed if n.value == FEWER]
-    found = [say(min(inside, key=_labels))] if inside else []
-    if above:
-        found.append(say(min(above, key=_labels)))
-    if below and not found:
-        found.append(say(max(below, key=_labels)))
-    return found
-
-
-def _labels(needed: Needed) -> int:
-    return needed.labels
-
-
-def sentence(quantity: str, n: Needed, target: str = '') -> str:
-    """Return what the labels of a row are worth, as a sentence."""
-    who = f'{n.row} with {n.labels} {target}'.rstrip() + ' labels'
-    if n.value == MORE:
-        text = f'{who} has a lower {quantity} error than {REFERENCE} with '
-        text += f'{n.largest}, the most that was measured'
-        # the interval reaches into what was measured
-        if n.interval and n.low != MORE:
-            text += f' (95 % interval: {n.interval})'
-        return f'{text}.'
-    if n.value == FEWER:
-        return (
-            f'{who} has a higher {quantity} error than {REFERENCE} with '
-            f'{n.smallest}, the fewest that were measured.'
-        )
-    needs = n.words(n.value)
-    if n.interval not in ('', needs):
-        needs += f' ({n.interval})'
-    tail = f'; {n.note}' if n.note else ''
-    return (
-        f'{who} reaches the {quantity} error that {REFERENCE} needs {needs} '
-        f'for{tail}.'
-    )
-
-
-def _lowest(quantity: str, table: Table, rows: Sequence[str]) -> str:
-    """The lowest error with the most labels, beside that of high_only."""
-    largest = max(labels_of(table))
-    there = [row for row in rows if (row, largest) in table]
-    best = min(there, key=lambda row: table[row, largest].mean)
-    unit = UNITS[quantity]
-    text = f'With {largest} labels the lowest {quantity} error is that of {best}, '
-    text += f'{spread(table[best, largest])} {unit}'
-    if best != REFERENCE and (REFERENCE, largest) in table:
-        text += f'; {REFERENCE} has {spread(table[REFERENCE, largest])}'
-    return f'{text}.'
 
 
 # ---- what was compared
@@ -182,7 +88,47 @@ def caveat(results: Iterable[Result]) -> str:
         'label in training. The methods that train on it know these structures, '
         f'which {REFERENCE} does not: their errors are those of completing a data '
         'set, and may be larger on structures without any label.'
+        f'{_inferred_test(told)}'
     )
+
+
+def _inferred_test(results: Iterable[Result]) -> str:
+    """How many of those test structures may have an inferred label in training."""
+    inferring = [r for r in results if r.inferred and r.inferred_test != 0]
+    if not inferring:
+        return ''
+    counts = [r.inferred_test for r in inferring if r.inferred_test]
+    who = f'Up to {max(counts)} of them' if counts else 'Some of them'
+    return (
+        f' {who} may have been in training with an inferred label of the target '
+        '(from the low-fidelity one and what structures with both differ by); no '
+        'true label of a test structure was.'
+    )
+
+
+def inferred(results: Iterable[Result]) -> list[str]:
+    """Return which rows trained on inferred labels, by the number of labels."""
+    found: dict[str, dict[int, list[int]]] = {}
+    for r in sorted(results, key=lambda r: r.labels):
+        if r.inferred is not None and r.labels:
+            by_labels = found.setdefault(r.row, {})
+            by_labels.setdefault(r.labels, []).append(r.inferred)
+    return [
+        _inferred(row, by_labels)
+        for row, by_labels in found.items()
+        if any(map(any, by_labels.values()))
+    ]
+
+
+def _inferred(row: str, by_labels: Mapping[int, Sequence[int]]) -> str:
+    parts = [
+        f'{span(counts) if any(counts) else "none"} with {n}'
+        for n, counts in by_labels.items()
+    ]
+    parts[0] += ' labels'
+    text = f'{row} trained on inferred labels of the target, too: {listed(parts)}.'
+    begins = not all(map(any, by_labels.values()))
+    return f'{text} Its error may jump where that begins.' if begins else text
 
 
 def steps(results: Sequence[Result]) -> str:

@@ -18,8 +18,8 @@ from pathlib import Path
 from sevennet_mf.errors import HostError, TrainingStopped, UserError
 from sevennet_mf.study import stages
 from sevennet_mf.study.runs import Run, read_run
-from sevennet_mf.study.stages import Interrupted, Signals, StageFailed
-from sevennet_mf.study.status import FAILED_FILE, RESULT_FILE
+from sevennet_mf.study.status import FAILED_FILE, RESULT_FILE, read_json
+from sevennet_mf.study.training import Interrupted, Signals, StageFailed
 from sevennet_mf.train.checkpoint import write_whole
 
 
@@ -31,8 +31,10 @@ def work(folder: str) -> None:
     """
     run = read_run(folder)
     (run.folder / FAILED_FILE).unlink(missing_ok=True)
-    if (run.folder / RESULT_FILE).is_file():
+    if read_json(run.folder / RESULT_FILE):
         return
+    if reason := run.content.get('cannot'):
+        raise StageFailed('plan', reason)
     with Signals() as signals:
         for stage in run.stages:
             with _named(stage['kind']), _timed(run, stage['kind']):

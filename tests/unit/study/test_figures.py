@@ -10,7 +10,7 @@ from matplotlib.image import imread
 from sevennet_mf.study import drawing, figures
 from sevennet_mf.study.drawing import looks
 from sevennet_mf.study.labels_saved import labels_saved
-from sevennet_mf.study.results import Spread, Table
+from sevennet_mf.study.seeds import Spread, Table
 
 ROWS = ('high_only', 'delta', 'multi_fidelity')
 LOOKS = looks(ROWS)
@@ -97,6 +97,34 @@ def test_one_seed_and_one_number_of_labels(
     figures.learning_curves({'energy': one}, 'mae', LOOKS, str(tmp_path / 'one'))
     assert ticks(drawn[0], 'xaxis') == [['8']]
     assert len(ticks(drawn[0], 'yaxis')[0]) >= 3
+
+
+def test_means_over_fewer_seeds_are_hollow(
+    tmp_path: Path, drawn: list[Figure]
+) -> None:
+    fewer = {**table(), ('delta', 8): Spread((1, 3), (40.0, 60.0))}
+    for name, points in (('fewer', fewer), ('all', table())):
+        path = str(tmp_path / name)
+        figures.learning_curves({'energy': points}, 'mae', LOOKS, path)
+    lines = [figure.axes[0].lines for figure in drawn]
+    hollow = [
+        [line for line in own if line.get_markerfacecolor() == 'white']
+        for own in lines
+    ]
+    assert [len(own) for own in hollow] == [1, 0]
+    assert np.asarray(hollow[0][0].get_ydata()).tolist() == [50.0]
+    said = [
+        'fewer seeds' in {t.get_text() for t in figure.legends[0].get_texts()}
+        for figure in drawn
+    ]
+    assert said == [True, False]
+
+
+def test_errors_that_are_all_alike(tmp_path: Path, drawn: list[Figure]) -> None:
+    alike = {(row, 8): Spread((1,), (10.0,)) for row in ROWS}
+    figures.learning_curves({'energy': alike}, 'mae', LOOKS, str(tmp_path / 'one'))
+    low, high = drawn[0].axes[0].get_ylim()
+    assert low < 10.0 < high
 
 
 def test_spread_as_large_as_the_mean(tmp_path: Path, drawn: list[Figure]) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from sevennet_mf.study import labels_saved as module
 from sevennet_mf.study.labels_saved import FEWER, MORE, Needed, labels_saved
-from sevennet_mf.study.results import Spread, Table
+from sevennet_mf.study.seeds import Spread, Table
 
 COUNTS = (4, 8, 16, 32)
 

@@ -120,6 +120,25 @@ def test_the_cores_are_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(local.places(Options(5, 4))) == 5
 
 
+@pytest.mark.parametrize(('device', 'number'), [('cpu', 1), ('cuda', 2), (None, 2)])
+def test_runs_on_cores_need_no_gpu(
+    study: Study,
+    monkeypatch: pytest.MonkeyPatch,
+    device: str | None,
+    number: int,
+) -> None:
+    monkeypatch.setattr(local, 'gpus', lambda: ['0', '1'])
+    monkeypatch.setattr(os, 'sched_getaffinity', lambda pid: {0})
+    run = study.add('a/seed1')
+    if device:
+        described = json.loads((run.folder / 'run.json').read_text())
+        described['device'] = device
+        (run.folder / 'run.json').write_text(json.dumps(described))
+    found = local.places(Options('auto'), local.uses_gpus(Schedule(study.runs)))
+    assert len(found) == number
+    assert ('CUDA_VISIBLE_DEVICES' in found[0]) == (device != 'cpu')
+
+
 @pytest.mark.parametrize(
     ('chosen', 'names'),
     [('', ['0', '1']), ('3,5', ['3', '5']), ('GPU-a,GPU-b', ['GPU-a', 'GPU-b'])],

@@ -261,6 +261,19 @@ def test_host_modality_reads_with_the_host() -> None:
     init_data_config(copy.deepcopy(sections['data']))
 
 
+def test_the_host_gets_what_it_can_read() -> None:
+    recipe = recipe_of()
+    recipe.sections['train']['device'] = 'auto'  # torch knows no such device
+    recipe.sections['model']['conv_denominator'] = 4
+    recipe.sections['data']['scale'] = 1
+    sections = host(recipe)
+    assert 'device' not in sections['train']
+    for value in (sections['model']['conv_denominator'], sections['data']['scale']):
+        assert isinstance(value, float)
+    recipe.sections['train']['device'] = 'cpu'
+    assert host(recipe)['train']['device'] == 'cpu'
+
+
 def test_weights_of_host_modality() -> None:
     recipe = recipe_of('pbe', 'mid', 'r2scan')
     block = recipe.sections['train']['fidelity']

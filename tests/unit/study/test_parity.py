@@ -13,7 +13,6 @@ from sevennet_mf.study.drawing import looks
 from sevennet_mf.study.parity import parity
 
 LOOKS = looks(['high_only', 'delta'])
-QUANTITIES = ('energy', 'force', 'stress')
 
 
 @pytest.fixture
@@ -49,10 +48,10 @@ def test_all_rows_have_the_same_axes(tmp_path: Path, drawn: list[Figure]) -> Non
         'high_only': predictions(tmp_path / 'a.npz', 0.5),
         'delta': predictions(tmp_path / 'b.npz', 0.02),
     }
-    found = parity(runs, QUANTITIES, LOOKS, tmp_path)
+    found = parity(runs, LOOKS, tmp_path)
     assert found == {row: f'{tmp_path}/parity_{row}.png' for row in runs}
     assert imread(found['delta']).std() > 0.02
-    assert [len(figure.axes) for figure in drawn] == [2, 2]  # stress has no labels
+    assert [len(figure.axes) for figure in drawn] == [2, 2]  # energy and force
     for one, other in zip(drawn[0].axes, drawn[1].axes, strict=True):
         assert one.get_xlim() == other.get_ylim()
     energy, force = drawn[1].axes
@@ -68,7 +67,7 @@ def test_a_model_that_went_wrong_leaves_the_others_readable(
         'high_only': predictions(tmp_path / 'a.npz', 1e6),
         'delta': predictions(tmp_path / 'b.npz'),
     }
-    parity(runs, QUANTITIES, LOOKS, tmp_path)
+    parity(runs, LOOKS, tmp_path)
     wrong, right = (figure.axes[0] for figure in drawn)
     assert right.get_xlim()[1] < 10.0
     assert '18 of 18 outside' in wrong.texts[0].get_text()
@@ -82,7 +81,7 @@ def test_what_cannot_be_drawn_is_left_out(tmp_path: Path) -> None:
         'high_only': tmp_path / 'missing.npz',
         'delta': tmp_path / 'broken.npz',
     }
-    assert parity(runs, QUANTITIES, LOOKS, tmp_path) == {}
+    assert parity(runs, LOOKS, tmp_path) == {}
     empty = predictions(
         tmp_path / 'empty.npz',
         **{f'{q}_{k}': nothing for q in ('energy', 'force') for k in (
@@ -90,7 +89,7 @@ def test_what_cannot_be_drawn_is_left_out(tmp_path: Path) -> None:
             'predicted',
         )},
     )
-    assert parity({'delta': empty}, QUANTITIES, LOOKS, tmp_path) == {}
+    assert parity({'delta': empty}, LOOKS, tmp_path) == {}
 
 
 def test_energies_alone(tmp_path: Path, drawn: list[Figure]) -> None:
@@ -98,7 +97,7 @@ def test_energies_alone(tmp_path: Path, drawn: list[Figure]) -> None:
     path = predictions(
         tmp_path / 'a.npz', force_label=nothing, force_predicted=nothing
     )
-    assert list(parity({'delta': path}, QUANTITIES, LOOKS, tmp_path)) == ['delta']
+    assert list(parity({'delta': path}, LOOKS, tmp_path)) == ['delta']
     assert [ax.get_title() for ax in drawn[0].axes] == [
         '(E − Σ atomic references) / N'
     ]

@@ -15,6 +15,7 @@ from sevennet_mf import inputs
 from sevennet_mf.errors import UserError
 from sevennet_mf.study import plan as module
 from sevennet_mf.study.config import METHODS
+from sevennet_mf.study.planned import check
 from sevennet_mf.study.runs import Run, read_run
 from sevennet_mf.study.study_yaml import read_study
 
@@ -94,6 +95,9 @@ def test_what_a_run_is_said_to_be(tmp_path: Path) -> None:
         'others': {'pbe': 16},
     }
     assert told['methods'] == ['high_only', 'multi_fidelity']
+    assert list(told['rows']) == ['high_only', 'multi_fidelity']
+    assert told['batch_size'] == 4
+    assert 'cannot' not in several
 
 
 def test_every_model_knows_all_elements(tmp_path: Path) -> None:
@@ -125,6 +129,14 @@ def test_a_study_may_grow(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ('change', 'words'),
     [
+        (
+            {'methods': ['multi_fidelity'], 'steps': 4},
+            r'the runs in .*study were made with steps: 2, and now it is 4\. .* -o',
+        ),
+        (
+            {'methods': ['multi_fidelity'], 'checkpoint': 'last'},
+            r'were made with checkpoint: best, and now it is last',
+        ),
         ({'steps': 4}, r'the run high_only/n4_seed1 is there already, and its'),
         ({'checkpoint': 'last'}, r'its run.json would change: .*folder with -o'),
         ({'split': {'by': 'random', 'test': 0.3}}, r'\.extxyz would change'),
@@ -148,6 +160,62 @@ def test_another_model_is_refused(tmp_path: Path) -> None:
         plan(tmp_path, sections)
 
 
+@pytest.mark.parametrize('dry_run', [True, False])
+def test_another_training_for_other_rows_is_refused(
+    dry_run: bool, tmp_path: Path
+) -> None:
+    plan(tmp_path)
+    before = snapshot(tmp_path / 'study')
+    sections = input_yaml()
+    sections['train']['optim_param']['lr'] = 0.5
+    study = read_study(write_study(tmp_path, sections, methods=['delta']))
+    match = r'with input_yaml\.train\.optim_param\.lr: 0.01, and now it is 0.5'
+    with pytest.raises(UserError, match=match):
+        module.plan(study, tmp_path / 'study', dry_run)
+    assert snapshot(tmp_path / 'study') == before
+
+
+def test_a_variant_stays_what_it_was(tmp_path: Path) -> None:
+    def slow(rate: float) -> dict[str, Any]:
+        change = {'train': {'optim_param': {'lr': rate}}}
+        return {'slow': {'method': 'high_only', 'set': change}}
+
+    plan(tmp_path, variants=slow(0.001))
+    words = r'with variants.slow.set.train.optim_param.lr: 0.001, and now it is 0.1'
+    with pytest.raises(UserError, match=words):
+        plan(tmp_path, variants=slow(0.1), labels=[2])
+
+
+def test_rows_of_an_earlier_call_are_still_told(tmp_path: Path) -> None:
+    variants = {'wide': {'method': 'delta', 'set': {'model': {'channel': 8}}}}
+    plan(tmp_path, variants=variants)
+    plan(tmp_path, methods=['multi_fidelity'])
+    rows = json.loads((tmp_path / 'study' / 'study.json').read_text())['rows']
+    assert list(rows) == ['multi_fidelity', 'high_only', 'wide']
+    assert rows['wide'] == variants['wide']
+    assert rows['high_only'] == {'method': 'high_only', 'set': {}}
+
+
+def test_a_moved_study_is_told(tmp_path: Path) -> None:
+    plan(tmp_path)
+    study = read_study(str(tmp_path / 'study.yaml'))
+    (tmp_path / 'study').rename(tmp_path / 'moved')
+    with pytest.raises(UserError, match='the study was moved. Move it back'):
+        module.plan(study, tmp_path / 'moved')
+
+
+def test_the_folder_may_have_any_name(tmp_path: Path) -> None:
+    (run,) = plan(tmp_path)
+    sections = yaml_of(run)
+    (first,) = sections['data']['load_trainset_path']
+    # what a run will make itself may lack; data below a folder of that name not
+    first['file'] = '/differences/study/data/train.extxyz'
+    with pytest.raises(UserError, match='x/train.yaml: .*no such file'):
+        check(sections, 'x/train.yaml')
+    first['file'] = '/study/runs/delta/n4_seed1/differences/train.extxyz'
+    check(sections, 'x/train.yaml')
+
+
 def test_a_plan_that_failed_leaves_the_folder_free(tmp_path: Path) -> None:
     variant = {'method': 'multi_fidelity', 'set': {'model': {'chanel': 8}}}
     with pytest.raises(UserError, match="study.variants.wide: .*mean 'channel'"):
@@ -161,6 +229,71 @@ def test_a_dry_run_leaves_nothing(tmp_path: Path) -> None:
     (run,) = module.plan(study, tmp_path / 'study', dry_run=True)
     assert run.name == 'high_only/n4_seed1'
     assert not (tmp_path / 'study').exists()
+
+
+def test_a_dry_run_of_a_larger_study_writes_nothing(tmp_path: Path) -> None:
+    plan(tmp_path)
+    before = snapshot(tmp_path / 'study')
+    path = write_study(tmp_path, methods=['high_only', 'delta'], seeds=[1, 2])
+    runs = module.plan(read_study(path), tmp_path / 'study', dry_run=True)
+    assert len(runs) == 6
+    assert {run.out for run in runs} == {tmp_path / 'study'}
+    assert snapshot(tmp_path / 'study') == before
+
+
+def test_a_dry_run_tells_of_other_data(tmp_path: Path) -> None:
+    plan(tmp_path)
+    path = write_study(tmp_path, split={'by': 'random', 'test': 0.3})
+    with pytest.raises(UserError, match=r'study/data/.*\.extxyz would change'):
+        module.plan(read_study(path), tmp_path / 'study', dry_run=True)
+
+
+def test_steps_of_the_host_too_far_from_the_others(tmp_path: Path) -> None:
+    methods = ['high_only', 'host_modality']
+    near = {
+        r.name: r.content for r in plan(tmp_path / 'a', methods=methods, steps=5)
+    }
+    assert 'cannot' not in near['host_modality/n4_seed1']
+    far = {r.name: r.content for r in plan(tmp_path / 'b', methods=methods, steps=2)}
+    assert 'cannot' not in far['high_only/n4_seed1']
+    words = 'of 5 steps each: 5 steps come nearest to the 2 of the other methods'
+    assert words in far['host_modality/n4_seed1']['cannot']
+
+
+# ---- validation
+
+
+def test_one_validation_set_chooses_as_in_training(tmp_path: Path) -> None:
+    sections = input_yaml()
+    given = sections['data'].pop('load_validset_path')
+    more = entry(POOL, 'r2scan', '20:26')
+    sections['data']['load_other_path'] = [more, given[0]]
+    sections['data']['load_validset_path'] = [given[1]]
+    plan(tmp_path, sections)
+    data = tmp_path / 'study' / 'data'
+    assert sources(data / 'valid_r2scan.extxyz') == [
+        f'{DATA / VALID}:{i}' for i in range(4)
+    ]
+    # of PBE it has none: the first that has some
+    assert len(sources(data / 'valid_pbe.extxyz')) == 4
+
+
+def test_low_labels_for_validation_are_no_part_of_differences(
+    tmp_path: Path,
+) -> None:
+    sections = input_yaml()
+    # the mixed cells at both levels, PBE's for validation alone
+    sections['data']['load_trainset_path'][1] = entry(
+        'ingan/mixing_r2scan.extxyz', 'r2scan', ':'
+    )
+    sections['data']['load_validset_path'][0] = entry(
+        'ingan/mixing_pbe.extxyz', 'pbe', ':'
+    )
+    test = [entry(POOL, 'r2scan', ':3')]
+    plan(tmp_path, sections, methods=['delta'], test=test)
+    assert (tmp_path / 'study' / 'data' / 'paired.extxyz').read_text() == ''
+    told = json.loads((tmp_path / 'study' / 'study.json').read_text())
+    assert told['training']['pool_low_labelled'] == 0
 
 
 # ---- splits
@@ -346,6 +479,14 @@ TRAIN = input_yaml()['data']['load_trainset_path']
             broken(load_validset_path=None),
             {},
             "no validation data of the target 'r2scan', which .* `checkpoint: last`",
+        ),
+        (
+            {
+                **input_yaml(),
+                'train': {**input_yaml()['train'], 'device': 'cuda:1'},
+            },
+            {},
+            'train.device: cuda:1 cannot be, .* Write cuda, .*CUDA_VISIBLE_DEVICES',
         ),
         (broken(data_divide_ratio=0.1), {}, 'data_divide_ratio: 0.1 and load_valid'),
         (

@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 import synthetic_study as synthetic
 from rich.console import Console
+from study_inputs import write_study
 
 from sevennet_mf.errors import UserError
 from sevennet_mf.study import report
+from sevennet_mf.study.plan import plan
+from sevennet_mf.study.study_yaml import read_study
 
 
 class Page(HTMLParser):
@@ -118,7 +121,8 @@ def test_what_was_compared(page: Page) -> None:
         '82,416',
         '6 of the 18 test structures have a low-fidelity label in training.',
         'sevennet_mf 0.1.0, sevenn 0.13.0',
-        'sevennet-mf study study.yaml -o study',
+        'Batch size 4',
+        'sevennet-mf study full_study.yaml -o study',
     ):
         assert text in page.text
 
@@ -134,6 +138,11 @@ def test_tables(page: Page) -> None:
 def test_failed_runs(page: Page) -> None:
     assert 'transfer/n8_seed2' in page.text
     assert 'train.batch_size 4 needs more memory' in page.text
+
+
+def test_fewer_seeds_are_marked_in_the_terminal(out: Path, page: Page) -> None:
+    assert re.search(r'52\.3 ± 12\.3 \(n = 2\)', terminal(out))
+    assert terminal(out).count('(n = ') == 2  # energy and force
 
 
 def test_terminal_table(out: Path, page: Page) -> None:
@@ -198,12 +207,59 @@ def test_stress_has_a_table(tmp_path: Path) -> None:
 
 def test_a_variant_is_explained(tmp_path: Path) -> None:
     change = {'model': {'fidelity': {'encoding': 'gain'}}}
-    about = {'method': 'multi_fidelity', 'steps': 3000, 'set': change}
+    about = {'method': 'multi_fidelity', 'set': change}
     synthetic.run(tmp_path, 'gain', 8, 1)
     synthetic.dump(tmp_path / 'study.json', {'rows': {'gain': about}})
     text = written(tmp_path).text
     assert 'gain is multi_fidelity with' in text
     assert "{'encoding': 'gain'}" in text
+
+
+def test_a_study_as_it_is_planned(tmp_path: Path) -> None:
+    change = {'model': {'channel': 8}}
+    variants = {'wide': {'method': 'high_only', 'set': change}}
+    path = write_study(tmp_path, methods=['high_only'], variants=variants)
+    command = 'sevennet-mf study my.yaml -o study'
+    runs = plan(read_study(path), tmp_path / 'study', command=command)
+    for run in runs:
+        errors = {'energy': {'mae': 10.0, 'rmse': 12.0, 'n': 5}}
+        synthetic.dump(run.folder / 'result.json', {**run.content, 'errors': errors})
+    text = written(tmp_path / 'study').text
+    assert "wide is high_only with {'model': {'channel': 8}}" in text
+    assert 'Batch size' in text
+    assert re.search(r'Test set \d+ structures', text)
+    assert command in text
+
+
+def test_labels_and_seeds_are_those_of_the_runs(tmp_path: Path) -> None:
+    """A study that grew: study.json may know of its latest plan alone."""
+    for labels, seed in ((4, 1), (8, 1), (8, 2)):
+        synthetic.run(tmp_path, 'high_only', labels, seed)
+    synthetic.dump(tmp_path / 'study.json', {'labels': [8], 'seeds': [2]})
+    text = written(tmp_path).text
+    assert 'Target labels in training 4, 8 ' in text
+    assert 'Seeds 1, 2 ' in text
+
+
+def test_inferred_labels_are_told(tmp_path: Path) -> None:
+    told = {2: (0, 0), 8: (120, 5)}
+    for labels, (inferred, tested) in told.items():
+        more = {'inferred': inferred, 'inferred_test': tested}
+        synthetic.run(tmp_path, 'multi_fidelity', labels, 1, **more)
+        synthetic.run(tmp_path, 'high_only', labels, 1, inferred=0, inferred_test=0)
+    synthetic.run(tmp_path, 'delta', 8, 1)  # an older result does not say
+    page = written(tmp_path)
+    assert 'inferred labels' in page.text
+    assert '0 to 120' in page.text
+    assert 'none with 2 labels and 120 with 8. Its error may jump' in page.text
+    assert 'Up to 5 of them may have been in training with an inf' in page.text
+
+
+def test_a_result_without_a_number_is_told(tmp_path: Path) -> None:
+    nan = {'energy': {'mae': float('nan'), 'rmse': 1.0, 'n': 5}}
+    synthetic.run(tmp_path, 'high_only', 8, 1, errors=nan)
+    page = written(tmp_path)
+    assert 'the energy MAE is not a finite number' in page.text
 
 
 def test_not_a_study(tmp_path: Path) -> None:

@@ -1,16 +1,21 @@
-"""Runs of a study, collected: what is there, in which order, and over seeds."""
+"""Runs of a study, collected: what is there, in which order, and results.csv."""
 
 import csv
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import synthetic_study as synthetic
+from study_inputs import write_study
 
 from sevennet_mf.errors import UserError
-from sevennet_mf.study import results
-from sevennet_mf.study.results import Result, aggregate, collect
+from sevennet_mf.study import lock, results, status
+from sevennet_mf.study.plan import plan
+from sevennet_mf.study.results import Result, collect
+from sevennet_mf.study.seeds import aggregate
+from sevennet_mf.study.study_yaml import read_study
 
 
 @pytest.fixture
@@ -82,21 +87,40 @@ def test_a_run_that_waits(out: Path) -> None:
     assert aggregate(collect(str(out)), 'force', 'mae')['delta', 8].n == 2
 
 
-def test_a_broken_result_is_a_failure(out: Path) -> None:
+def test_a_broken_result_is_none(out: Path) -> None:
     path = out / 'runs/delta/n8_seed2/result.json'
     path.write_text(path.read_text()[:50])
     run = one(out, 'delta/n8_seed2')
-    assert (run.state, run.message) == ('failed', 'result.json cannot be read')
+    assert run.state == 'waiting'  # the study's command does it again
     assert run.labels == 8
 
 
-def test_an_error_that_is_no_number_is_a_failure(tmp_path: Path) -> None:
-    bad = {'energy': {'mae': math.nan, 'rmse': math.nan, 'n': 18}}
+def test_an_error_that_is_no_number_counts_nowhere(tmp_path: Path) -> None:
+    bad = {
+        'energy': {'mae': math.nan, 'rmse': math.nan, 'n': 18},
+        'force': {'mae': 20.0, 'rmse': 30.0, 'n': 18},
+    }
     synthetic.run(tmp_path, 'delta', 8, 1, errors=bad)
     (run,) = collect(str(tmp_path))
-    assert run.state == 'failed'
+    assert (run.state, run.went_wrong) == ('done', True)
     assert run.message == 'the energy MAE is not a finite number'
-    assert aggregate([run], 'energy', 'mae') == {}
+    for quantity in ('energy', 'force'):
+        assert aggregate([run], quantity, 'mae') == {}
+
+
+def test_states_are_those_that_the_study_shows(out: Path) -> None:
+    runs = out / 'runs'
+    (runs / 'delta/n4_seed1/result.json').write_text('{')
+    (runs / 'delta/n8_seed1/result.json').unlink()
+    nan = {'energy': {'mae': math.nan, 'rmse': 1.0, 'n': 18}}
+    synthetic.run(out, 'delta', 16, 1, errors=nan)
+    interrupted = runs / 'high_only/n4_seed1'
+    (interrupted / 'result.json').unlink()
+    (interrupted / lock.RUN_LOCK).touch()
+    found = collect(str(out))
+    shown = status.read_all(replace(r, needs=()) for r in found)
+    assert {r.name: r.state for r in found} == {n: s.state for n, s in shown.items()}
+    assert len({r.state for r in found}) > 2
 
 
 def test_the_low_model_is_no_row_of_its_own(tmp_path: Path) -> None:
@@ -111,10 +135,41 @@ def test_the_low_model_is_no_row_of_its_own(tmp_path: Path) -> None:
 def test_variants_stand_where_the_study_has_them(tmp_path: Path) -> None:
     for row in ('a_variant', 'multi_fidelity', 'high_only', 'not_named'):
         synthetic.run(tmp_path, row, 8, 1)
-    rows = {'multi_fidelity': {}, 'high_only': {}, 'a_variant': {}}
+    planned = ('multi_fidelity', 'high_only', 'a_variant')
+    rows = {row: {'method': 'high_only', 'set': {}} for row in planned}
     synthetic.dump(tmp_path / 'study.json', {'rows': rows})
     found = [r.row for r in collect(str(tmp_path))]
     assert found == ['multi_fidelity', 'high_only', 'a_variant', 'not_named']
+
+
+def test_rows_that_are_not_planned_now_come_after(tmp_path: Path) -> None:
+    for row in ('delta', 'high_only', 'multi_fidelity', 'transfer', 'a_variant'):
+        synthetic.run(tmp_path, row, 8, 1)
+    rows = {'multi_fidelity': {'method': 'multi_fidelity', 'set': {}}}
+    synthetic.dump(tmp_path / 'study.json', {'rows': rows})
+    assert [r.row for r in collect(str(tmp_path))] == [
+        'multi_fidelity',
+        'high_only',
+        'transfer',
+        'delta',
+        'a_variant',
+    ]
+
+
+def test_rows_of_a_study_as_it_is_planned(tmp_path: Path) -> None:
+    changes = {
+        'wide': {'model': {'channel': 8}},
+        'slow': {'train': {'optim_param': {'lr': 0.003}}},
+    }
+    variants = {
+        name: {'method': 'high_only', 'set': change}
+        for name, change in changes.items()
+    }
+    path = write_study(tmp_path, methods=['high_only'], variants=variants)
+    plan(read_study(path), tmp_path / 'study')
+    found = collect(str(tmp_path / 'study'))
+    assert [r.row for r in found] == ['high_only', 'wide', 'slow']
+    assert {r.method for r in found} == {'high_only'}
 
 
 def test_no_study(tmp_path: Path) -> None:
@@ -131,8 +186,12 @@ def test_csv(out: Path) -> None:
     assert len(lines) == 60
     named = {line['folder']: line for line in lines}
     done = named['runs/delta/n8_seed1']
-    assert (done['row'], done['labels'], done['seed']) == ('delta', '8', '1')
-    assert (done['steps'], done['parameters']) == ('3000', '82416')
+    assert (done['row'], done['method'], done['labels']) == ('delta', 'delta', '8')
+    assert (done['seed'], done['parameters']) == ('1', '82416')
+    assert (done['steps'], done['steps_by_stage']) == ('3000', '1500 + 1500')
+    assert (done['test_structures'], done['test_low_labelled']) == ('18', '6')
+    assert (done['energy_n'], done['force_n'], done['stress_n']) == ('18', '18', '')
+    assert (done['inferred'], done['inferred_test']) == ('', '')  # not told
     mae = one(out, 'delta/n8_seed1').error('energy', 'mae')
     assert float(done['energy_MAE (meV/atom)']) == pytest.approx(mae, rel=1e-5)
     assert done['stress_RMSE (kbar)'] == ''
@@ -142,18 +201,9 @@ def test_csv(out: Path) -> None:
     assert failed['force_MAE (meV/Å)'] == ''
 
 
-def test_mean_and_spread_over_seeds(tmp_path: Path) -> None:
-    for seed, mae in ((3, 14.0), (1, 10.0), (2, 12.0)):
-        errors = {'energy': {'mae': mae, 'rmse': 2 * mae, 'n': 5}}
-        synthetic.run(tmp_path, 'delta', 8, seed, errors=errors)
-    synthetic.run(tmp_path, 'delta', 16, 1, errors=errors)
-    found = collect(str(tmp_path))
-    table = aggregate(found, 'energy', 'mae')
-    assert table['delta', 8].values == (10.0, 12.0, 14.0)
-    assert table['delta', 8].mean == 12.0
-    assert table['delta', 8].deviation == 2.0  # of a sample: n - 1
-    assert math.isnan(table['delta', 16].deviation)
-    assert aggregate(found, 'energy', 'rmse')['delta', 8].mean == 24.0
-    assert aggregate(found, 'force', 'mae') == {}
-    assert results.labels_of(table) == [8, 16]
-    assert results.rows_of(table) == ['delta']
+def test_inferred_labels_are_in_the_csv(tmp_path: Path) -> None:
+    synthetic.run(tmp_path, 'multi_fidelity', 8, 1, inferred=120, inferred_test=6)
+    results.write(collect(str(tmp_path)), str(tmp_path / 'results.csv'))
+    with open(tmp_path / 'results.csv', encoding='utf-8', newline='') as stream:
+        (line,) = csv.DictReader(stream)
+    assert (line['inferred'], line['inferred_test']) == ('120', '6')

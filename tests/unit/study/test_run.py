@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from commandline import snapshot
 from study_inputs import write_study
 
 from sevennet_mf import cli
@@ -38,7 +40,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             on_change(states)
         return states
 
-    monkeypatch.setattr(execute, 'execute', pretend)
+    monkeypatch.setattr(execute, 'work', pretend)
     return names
 
 
@@ -92,6 +94,32 @@ def test_a_report_of_what_is_there(
     assert cli.main(['study', path, '-o', out, '--report_only']) == cli.DONE
     assert started == []
     assert (tmp_path / 'out' / 'report.html').is_file()
+
+
+def test_the_report_says_how_to_repeat_it(
+    tmp_path: Path, started: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = Path(write_study(tmp_path, run={'threads': 2}))
+    mine = path.rename(path.with_name('mine.yaml'))
+    out = tmp_path / 'out'
+    assert cli.main(['study', str(mine), '-o', str(out)]) == cli.DONE
+    told = json.loads((out / 'study.json').read_text())
+    assert told['command'] == f'sevennet-mf study {mine} -o {out}'
+
+
+def test_a_second_call_changes_nothing_before_it_is_refused(
+    tmp_path: Path, started: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / 'out'
+    path = write_study(tmp_path, run={'threads': 2})
+    assert cli.main(['study', path, '-o', str(out)]) == cli.DONE
+    capsys.readouterr()
+    other = write_study(tmp_path, run={'threads': 2}, labels=[2, 4])
+    with execute.locked(out):
+        before = snapshot(out)
+        assert cli.main(['study', other, '-o', str(out)]) == cli.BAD_INPUT
+        assert snapshot(out) == before
+    assert 'runs a study in' in capsys.readouterr().err
 
 
 def test_what_is_wrong_is_one_line(

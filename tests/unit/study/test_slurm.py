@@ -1,5 +1,6 @@
 """Runs as jobs: a small Slurm of the tests' own, and submitit's local executor."""
 
+import json
 import os
 import signal
 import sys
@@ -14,7 +15,7 @@ import pytest
 from study_helpers import Options, Study
 
 from sevennet_mf.errors import TrainingStopped, UserError
-from sevennet_mf.study import slurm, slurm_job
+from sevennet_mf.study import slurm, slurm_job, status
 from sevennet_mf.study.execute import execute
 from sevennet_mf.study.status import Status
 
@@ -201,6 +202,40 @@ def test_the_same_without_a_cluster(
     assert not submitted(cluster)
     events = study.events()
     assert events.index('ended low/seed1') < events.index('began delta/n8_seed1')
+
+
+def test_what_cannot_be_resumed_is_not_put_into_the_queue_again(
+    study: Study,
+) -> None:
+    host = study.add('host_modality/seed1', 'waits')
+    described = json.loads((host.folder / 'run.json').read_text())
+    described['stages'][0]['host'] = True
+    (host.folder / 'run.json').write_text(json.dumps(described))
+    job = slurm_job.Job(str(host.folder), 1, study.command)
+
+    class Ended(Exception):
+        """As submitit raises for what has nothing to put into the queue."""
+
+    def out_of_time(number: int, frame: Any) -> None:
+        assert job.checkpoint() is None
+        raise Ended
+
+    before = {n: signal.getsignal(n) for n in (signal.SIGUSR2, signal.SIGTERM)}
+    signal.signal(signal.SIGUSR2, out_of_time)
+    thread = once(
+        lambda: study.events('began host_modality/seed1'),
+        lambda: os.kill(os.getpid(), signal.SIGUSR2),
+    )
+    try:
+        with pytest.raises(Ended):
+            job()
+        thread.join()
+        job.worker.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    message = status.read(host).message
+    assert message.endswith('Raise run.slurm.timeout_min.')
 
 
 def test_a_job_out_of_time_is_put_into_the_queue_again(study: Study) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pytest
 from helpers import INGAN
 
@@ -12,7 +11,8 @@ from sevennet_mf.data.read import read_entry
 from sevennet_mf.errors import UserError
 from sevennet_mf.study import split as module
 from sevennet_mf.study.config import Split
-from sevennet_mf.study.split import Labels
+from sevennet_mf.study.label_order import label_order
+from sevennet_mf.study.labels import Labels
 
 
 def labels_in(name: str, index: str = ':') -> Labels:
@@ -104,7 +104,7 @@ def test_element_keeps_anchors_first_of_all_labels(
     assert parts.test.has_any(['In']).all()
     assert parts.pool.has_any(['In']).sum() == 2
     for seed in range(3):
-        order = module.label_order(parts.pool, seed, parts.first)
+        order = label_order(parts.pool, seed, parts.first)
         assert parts.pool.at(order[:2]).has_any(['In']).all()
         assert not parts.pool.at(order[2:]).has_any(['In']).any()
     assert not valid.where(parts.kept).has_any(['In']).any()
@@ -114,19 +114,6 @@ def test_element_without_anchors_never_sees_it(pool: Labels, valid: Labels) -> N
     parts = split(pool, valid, by='element', element=['In'], anchors=0)
     assert not parts.pool.has_any(['In']).any()
     assert parts.first == []
-
-
-def test_order_is_nested_random_and_soon_complete(pool: Labels) -> None:
-    orders = [module.label_order(pool, seed) for seed in range(5)]
-    for order in orders:
-        assert sorted(order) == list(range(len(pool)))
-        # cells of In, Ga and N have two directions besides their size
-        first = pool.at(order[:2])
-        assert first.elements == pool.elements
-        counts = [np.bincount(s.numbers, minlength=119) for s in first.structures]
-        assert np.linalg.matrix_rank(np.stack(counts)) == 2
-    assert len({tuple(order) for order in orders}) == 5
-    assert orders[0] == module.label_order(pool, 0)
 
 
 @pytest.mark.parametrize(

@@ -1,34 +1,18 @@
-"""The sentences and cells of a report."""
+"""The cells of a report, and its sentences on what was compared."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sevennet_mf.study import words
-from sevennet_mf.study.labels_saved import MORE, Needed, labels_saved
-from sevennet_mf.study.results import Result, Spread, Table
+from sevennet_mf.study.results import Result
+from sevennet_mf.study.seeds import Spread
 
 
 def spread(*values: float) -> Spread:
     return Spread(tuple(range(1, len(values) + 1)), values)
-
-
-def study(**errors: dict[int, float]) -> Table:
-    """Three seeds that agree, by row and number of labels."""
-    return {
-        (row, n): spread(e, e, e)
-        for row, points in errors.items()
-        for n, e in points.items()
-    }
-
-
-HIGH = {4: 100.0, 16: 50.0}
-
-
-def said(**rows: dict[int, float]) -> list[str]:
-    table = study(**rows)
-    return words.headline('energy', table, labels_saved(table), 'r2scan')
 
 
 @pytest.mark.parametrize(
@@ -44,86 +28,6 @@ def test_a_spread_has_the_decimals_of_its_mean() -> None:
     assert words.spread(spread(300.0, 400.0)) == '350 ± 71'
     assert words.spread(spread(30.0)) == '30.0'
     assert words.number(math.nan) == 'nan'
-
-
-def test_the_headline_says_what_the_labels_are_worth() -> None:
-    text = said(high_only=HIGH, multi_fidelity={4: 70.0, 16: 40.0})
-    assert text[0] == (
-        'multi_fidelity with 4 r2scan labels reaches the energy error that '
-        'high_only needs 8 for.'
-    )
-    assert text[1] == (
-        'multi_fidelity with 16 r2scan labels has a lower energy error than '
-        'high_only with 16, the most that was measured.'
-    )
-    assert text[2] == (
-        'With 16 labels the lowest energy error is that of multi_fidelity, '
-        '40.0 ± 0.0 meV/atom; high_only has 50.0 ± 0.0.'
-    )
-
-
-def test_the_best_method_leads() -> None:
-    rows = {'transfer': {4: 90.0, 16: 49.0}, 'delta': {4: 70.0, 16: 45.0}}
-    assert said(high_only=HIGH, **rows)[0].startswith('delta with 4')
-
-
-def test_methods_that_do_not_pay() -> None:
-    text = said(high_only=HIGH, transfer={4: 120.0, 16: 60.0})
-    assert text[0] == 'No method has a lower energy error than high_only.'
-    # 60 is reached by 11 labels, where transfer had 16
-    assert 'transfer with 16 r2scan labels reaches' in text[1]
-    assert 'needs 11' in text[1]
-    text = said(high_only=HIGH, transfer={4: 120.0})
-    assert text[1] == (
-        'transfer with 4 r2scan labels has a higher energy error than high_only '
-        'with 4, the fewest that were measured.'
-    )
-
-
-def test_without_high_only() -> None:
-    text = said(transfer={4: 90.0}, delta={4: 80.0})
-    assert 'is not known: high_only has no finished run' in text[0]
-    assert text[1].startswith('With 4 labels the lowest energy error is that of d')
-
-
-def test_nothing_to_say() -> None:
-    assert words.headline('energy', {}, []) == []
-
-
-def test_high_only_alone() -> None:
-    (text,) = said(high_only=HIGH)
-    assert text == (
-        'With 16 labels the lowest energy error is that of high_only, '
-        '50.0 ± 0.0 meV/atom.'
-    )
-
-
-def needed(**changes: Any) -> Needed:
-    about: dict[str, Any] = {
-        'row': 'multi_fidelity',
-        'labels': 8,
-        'error': 20.0,
-        'value': 31.2,
-        'low': 24.3,
-        'high': 40.4,
-        'smallest': 4,
-        'largest': 47,
-    }
-    return Needed(**{**about, **changes})
-
-
-def test_the_interval_is_said() -> None:
-    text = words.sentence('force', needed(), 'r2scan')
-    assert text == (
-        'multi_fidelity with 8 r2scan labels reaches the force error that '
-        'high_only needs 31 (24 to 40) for.'
-    )
-    text = words.sentence('force', needed(value=MORE, high=MORE))
-    assert text.endswith('measured (95 % interval: 24 to more than 47).')
-    lone = needed(low=None, high=None, note='no interval: one seed of delta')
-    assert words.sentence('force', lone).endswith(
-        'needs 31 for; no interval: one seed of delta.'
-    )
 
 
 @pytest.mark.parametrize(
@@ -143,7 +47,16 @@ def test_split(told: Any, text: str) -> None:
 
 
 def run(**about: Any) -> Result:
-    return Result('delta/n8_seed1', 'delta', 8, 1, 'done', '', '', **about)
+    told: dict[str, Any] = {
+        'name': 'delta/n8_seed1',
+        'folder': Path('delta/n8_seed1'),
+        'row': 'delta',
+        'method': 'delta',
+        'labels': 8,
+        'seed': 1,
+        'state': 'done',
+    }
+    return Result(**{**told, **about})
 
 
 def test_caveat() -> None:
@@ -156,6 +69,50 @@ def test_caveat() -> None:
     )
     assert words.caveat(runs[:1]).startswith('No test structure has a low-fidelity')
     assert words.caveat([run()]) == ''
+
+
+def inferring(labels: int, inferred: int | None, **about: Any) -> Result:
+    found = {'test_structures': 18, 'test_low_labelled': 6, **about}
+    row = {'row': 'multi_fidelity', 'method': 'multi_fidelity'}
+    return run(**row, labels=labels, inferred=inferred, **found)
+
+
+def test_caveat_says_that_labels_of_test_structures_were_inferred() -> None:
+    told = [inferring(8, 120, inferred_test=5), inferring(8, 118, inferred_test=6)]
+    text = words.caveat(told)
+    assert text.startswith('6 of the 18 test structures have a low-fidelity label')
+    assert 'Up to 6 of them may have been in training with an inferred label' in text
+    assert 'no true label' in text
+    # how many is not told
+    text = words.caveat([inferring(8, 120)])
+    assert 'Some of them may have been in training with an inferred label' in text
+    assert 'inferred' not in words.caveat([inferring(8, 120, inferred_test=0)])
+    assert 'inferred' not in words.caveat([inferring(8, 0)])
+    assert 'inferred' not in words.caveat([inferring(8, None)])
+
+
+def test_inferred_labels_are_told_by_number_of_labels() -> None:
+    runs = [
+        inferring(2, 0),
+        inferring(4, 120),
+        inferring(4, 118, seed=2),
+        inferring(16, 101),
+        run(inferred=0),
+    ]
+    assert words.inferred(runs) == [
+        'multi_fidelity trained on inferred labels of the target, too: none with 2 '
+        'labels, 118 to 120 with 4 and 101 with 16. Its error may jump where that '
+        'begins.'
+    ]
+    assert words.inferred([inferring(2, 0), run()]) == []
+    (always,) = words.inferred([inferring(4, 120)])
+    assert always.endswith('of the target, too: 120 with 4 labels.')
+
+
+def test_fewer_seeds_are_marked() -> None:
+    assert words.cell(spread(30.0, 40.0), 3) == '35.0 ± 7.1 (n = 2)'
+    assert words.cell(spread(30.0), 3) == '30.0 (n = 1)'
+    assert words.cell(spread(30.0, 40.0), 2) == '35.0 ± 7.1'
 
 
 def test_budget() -> None:

@@ -1,0 +1,130 @@
+"""study.json: what a study does, and what all its runs have in common."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import sevenn
+
+import sevennet_mf
+from sevennet_mf.errors import UserError
+from sevennet_mf.study.base import Base
+from sevennet_mf.study.config import Study
+from sevennet_mf.study.material import Material
+from sevennet_mf.study.methods import Config
+from sevennet_mf.study.rows import Row
+from sevennet_mf.study.status import STUDY_FILE, read_json
+
+# keys of study.json that runs of one study cannot differ in
+SHARED = 'shared'
+ROWS = 'rows'
+
+
+def describe(
+    study: Study,
+    base: Base,
+    material: Material,
+    rows: Sequence[Row],
+    counts: Sequence[int],
+) -> Config:
+    """Return what study.json says: the study as it is done.
+
+    rows: method and changes of each by name, in the order of tables.
+    """
+    split = study.split and study.split.model_dump(exclude_none=True)
+    return {
+        'input_yaml': study.input_yaml,
+        'target': material.target,
+        'low': base.low,
+        'order': list(base.order),
+        'methods': study.methods,
+        ROWS: _rows(study),
+        'labels': list(counts),
+        'seeds': study.seeds,
+        'steps': rows[0].budget.steps,
+        'batch_size': base.batch_size,
+        'low_share': study.low_share,
+        'checkpoint': study.checkpoint,
+        'test_structures': material.test,
+        'test': {
+            'from': 'files' if split is None else split,
+            'structures': material.test,
+            'low_labelled': material.test_low_labelled,
+        },
+        'training': {
+            'pool': material.pool,
+            'pool_low_labelled': material.paired,
+            'others': dict(material.low_train),
+        },
+        'validation': {material.target: material.valid, **material.low_valid},
+        'elements': list(material.elements),
+        'versions': {
+            'sevennet_mf': sevennet_mf.__version__,
+            'sevenn': sevenn.__version__,
+        },
+        SHARED: _shared(study, base, rows[0]),
+    }
+
+
+def _rows(study: Study) -> dict[str, Config]:
+    methods = {name: {'method': name, 'set': {}} for name in study.methods}
+    return {**methods, **{n: v.model_dump() for n, v in study.variants.items()}}
+
+
+def _shared(study: Study, base: Base, row: Row) -> Config:
+    """Data are left out: OUT/data holds them, and is compared by itself."""
+    sections = {
+        name: {k: v for k, v in block.items() if not str(k).startswith('load_')}
+        for name, block in base.sections.items()
+        if isinstance(block, Mapping)
+    }
+    return {
+        'steps': row.budget.steps,
+        'low_share': study.low_share,
+        'checkpoint': study.checkpoint,
+        'input_yaml': sections,
+    }
+
+
+def joined(out: Path, about: Config) -> Config:
+    """Return `about` with the rows that an earlier call has runs of as well.
+
+    Raises UserError, naming the key and both values, if those runs were made with
+    other settings than `about` has: they could not be compared.
+    """
+    before = read_json(out / STUDY_FILE)
+    there = {path.parent.name for path in (out / 'runs').glob('*/*/')}
+    rows = {n: r for n, r in (before.get(ROWS) or {}).items() if n in there}
+    _refuse(out, before.get(SHARED), about[SHARED])
+    for name, row in rows.items():
+        if name in about[ROWS]:
+            _refuse(out, row, about[ROWS][name], f'variants.{name}.')
+    return {**about, ROWS: {**about[ROWS], **_after(rows, about[ROWS])}}
+
+
+def _after(rows: Config, now: Iterable[str]) -> Config:
+    return {name: row for name, row in rows.items() if name not in set(now)}
+
+
+def _refuse(out: Path, was: Any, now: Any, above: str = '') -> None:
+    if was is None:
+        return
+    for path, old, new in _differing(was, now, above):
+        raise UserError(
+            f'the runs in {os.path.relpath(out)} were made with {path}: {old}, and '
+            f'now it is {new}. They could not be compared: choose another folder '
+            'with -o, or undo the change.'
+        )
+
+
+def _differing(was: Any, now: Any, path: str) -> Iterable[tuple[str, str, str]]:
+    """(path, old value, new value) of every difference of two blocks."""
+    if isinstance(was, Mapping) and isinstance(now, Mapping):
+        for name in dict.fromkeys([*was, *now]):
+            yield from _differing(was.get(name), now.get(name), f'{path}{name}.')
+    elif was != now:
+        said = ['not given' if value is None else str(value) for value in (was, now)]
+        yield path.removesuffix('.'), said[0], said[1]
