@@ -15,9 +15,10 @@ from ase.calculators.mixing import SumCalculator
 from ase.data import chemical_symbols
 
 from sevennet_mf import keys
+from sevennet_mf.checkpoint_file import read_checkpoint
 from sevennet_mf.deploy.calculator import FidelityCalculator
 from sevennet_mf.errors import UserError
-from sevennet_mf.train.load import UNNAMED, read_checkpoint
+from sevennet_mf.train.load import UNNAMED
 
 # what `about` of a model of a difference may tell: the lower of the two fidelities
 DIFFERENCE_TO: Final[str] = 'difference_to'

@@ -20,6 +20,7 @@ from sevenn.checkpoint import SevenNetCheckpoint
 from sevenn.nn.sequential import AtomGraphSequential
 
 from sevennet_mf import keys
+from sevennet_mf.checkpoint_file import read_checkpoint
 from sevennet_mf.deploy.accelerated import row_names, two_rows
 from sevennet_mf.deploy.doubts import doubtful, reference_doubts
 from sevennet_mf.deploy.probe import (
@@ -41,7 +42,7 @@ from sevennet_mf.model.fold import (
     without_theta,
 )
 from sevennet_mf.model.plain_config import builtin
-from sevennet_mf.train.load import UNNAMED, LoadedModel, load_model, read_checkpoint
+from sevennet_mf.train.load import UNNAMED, LoadedModel, load_model
 from sevennet_mf.train.provenance import versions
 
 

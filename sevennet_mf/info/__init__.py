@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from sevennet_mf.checkpoint_file import is_deployed
 from sevennet_mf.deploy.deployed import segments_in
 from sevennet_mf.info import of_checkpoint, of_deployed
 from sevennet_mf.info.render import render
 from sevennet_mf.model.plain_config import json_ready
-from sevennet_mf.train.load import is_deployed
 
 __all__ = ['info', 'render']
 

@@ -11,6 +11,7 @@ import torch
 from ase.data import chemical_symbols
 
 from sevennet_mf import keys
+from sevennet_mf.checkpoint_file import read_checkpoint
 from sevennet_mf.deploy.doubts import reference_doubts
 from sevennet_mf.info.common import (
     labels_of,
@@ -19,7 +20,7 @@ from sevennet_mf.info.common import (
     provenance_problems,
 )
 from sevennet_mf.model import accelerators
-from sevennet_mf.train.load import LoadedModel, load_model, read_checkpoint
+from sevennet_mf.train.load import LoadedModel, load_model
 from sevennet_mf.train.predict import reference_energies
 
 

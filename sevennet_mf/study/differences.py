@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from sevennet_mf.data import graphs
+from sevennet_mf.data import extxyz, graphs
 from sevennet_mf.data.build import load_or_build
 from sevennet_mf.data.dataset import FOLDER, FidelityDataset
 from sevennet_mf.data.estimator import Floats
 from sevennet_mf.data.read import Structure, read_entry
-from sevennet_mf.study import extxyz
 from sevennet_mf.train.load import LoadedModel
 from sevennet_mf.train.predict import predict
 from sevennet_mf.train.predictions import Predictions

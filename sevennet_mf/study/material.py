@@ -10,10 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TextIO
 
-from sevennet_mf.data import graphs
+from sevennet_mf.data import extxyz, graphs
 from sevennet_mf.data.read import Structure
 from sevennet_mf.errors import UserError
-from sevennet_mf.study import extxyz
 from sevennet_mf.study.base import Base
 from sevennet_mf.study.config import Study
 from sevennet_mf.study.label_order import label_order

@@ -11,13 +11,14 @@ from typing import Any, Final
 import numpy as np
 
 from sevennet_mf import keys
+from sevennet_mf.checkpoint_file import load
 from sevennet_mf.errors import UserError
 from sevennet_mf.study import differences
 from sevennet_mf.study.config import LOW
 from sevennet_mf.study.planned import TRAINING, checkpoint_name
 from sevennet_mf.study.runs import Run, as_json
 from sevennet_mf.study.status import RESULT_FILE, read_json
-from sevennet_mf.train import checkpoint, evaluate
+from sevennet_mf.train import evaluate
 from sevennet_mf.train.checkpoint import write_whole
 from sevennet_mf.train.evaluate import Evaluation
 from sevennet_mf.train.load import LoadedModel, load_model
@@ -85,7 +86,7 @@ def write_result(
         )
         errors = write_test(run, found)
     _check_finite(errors)
-    saved = checkpoint.load(str(path))
+    saved = load(str(path))
     result = {name: run.content[name] for name in TOLD}
     result.update(
         **inferred_labels(saved, run),

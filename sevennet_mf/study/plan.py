@@ -11,8 +11,9 @@ from typing import Any
 
 import yaml
 
+from sevennet_mf.data import extxyz
 from sevennet_mf.errors import UserError
-from sevennet_mf.study import about, extxyz
+from sevennet_mf.study import about
 from sevennet_mf.study.base import read_base
 from sevennet_mf.study.config import Study
 from sevennet_mf.study.material import FOLDER, gather

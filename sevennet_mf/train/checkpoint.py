@@ -12,6 +12,7 @@ from typing import IO, Any
 import torch
 
 from sevennet_mf import keys
+from sevennet_mf.checkpoint_file import load
 from sevennet_mf.errors import UserError
 
 RESUME_FILE = 'checkpoint_resume.pth'
@@ -87,33 +88,6 @@ def set_aside(folder: str) -> str:
             'Choose another folder with -w.'
         ) from None
     return place
-
-
-def load(path: str) -> dict[str, Any]:
-    """Return the dictionary of a SevenNet checkpoint file.
-
-    Raises UserError, one line, if there is no such file, or it is truncated or
-    something else.
-    """
-    if not os.path.isfile(path):
-        raise UserError(f'no such file: {path}')
-    try:
-        # SevenNet checkpoints hold a pickled configuration beside the weights
-        content = torch.load(path, map_location='cpu', weights_only=False)
-    except Exception:  # random bytes may set off anything in a pickle
-        raise UserError(
-            f'{path} is not a SevenNet checkpoint, or it is truncated.'
-        ) from None
-    if (
-        not isinstance(content, dict)
-        or not content.get('config')
-        or not content.get('model_state_dict')
-    ):
-        raise UserError(
-            f'{path} is not a SevenNet checkpoint: it lacks config or '
-            'model_state_dict.'
-        )
-    return content
 
 
 def load_training_state(path: str) -> dict[str, Any]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
-import zipfile
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from typing import Any, Final
@@ -16,10 +14,9 @@ from sevenn.nn.sequential import AtomGraphSequential
 
 import sevennet_mf
 from sevennet_mf import keys
+from sevennet_mf.checkpoint_file import read_checkpoint
 from sevennet_mf.errors import HostError, UserError
 from sevennet_mf.model import accelerators
-from sevennet_mf.pretrained import find_checkpoint
-from sevennet_mf.train import checkpoint
 
 # what a model without a name for its fidelity is called
 UNNAMED: Final[str] = 'model'
@@ -45,50 +42,6 @@ class LoadedModel:
     def provenance(self) -> dict[str, Any]:
         """What training wrote about itself; empty for the host's files."""
         return dict(self.config.get(keys.PROVENANCE) or {})
-
-
-def read_checkpoint(name: str) -> tuple[str, dict[str, Any]]:
-    """Return (path, content of the file) of a checkpoint that can be used here.
-
-    name: a path, or the name of a pretrained model. Raises UserError for what is
-    no SevenNet checkpoint, truncated, or written by a newer version.
-    """
-    path = find_checkpoint(name)
-    if is_deployed(path):
-        raise UserError(
-            f'{path} is a deployed model (TorchScript), not a checkpoint. Give the '
-            'checkpoint it was made from.'
-        )
-    try:
-        content = checkpoint.load(path)
-    except UserError:
-        raise
-    except Exception as error:  # random bytes may set off anything in a pickle
-        raise UserError(
-            f'{path} is not a SevenNet checkpoint, or it is truncated.'
-        ) from error
-    check_version(path, content['config'])
-    return path, content
-
-
-def check_version(path: str, config: Any) -> None:
-    """Raise UserError if a checkpoint's `config` is of a newer version, or none."""
-    if not isinstance(config, dict) or not isinstance(config.get('version'), str):
-        raise UserError(
-            f'{path} is not a SevenNet checkpoint: its config does not tell the '
-            'version that wrote it.'
-        )
-    written = {'sevenn': config['version']}
-    versions = (config.get(keys.PROVENANCE) or {}).get('versions') or {}
-    if 'sevennet_mf' in versions:
-        written['sevennet_mf'] = versions['sevennet_mf']
-    here = {'sevenn': sevenn.__version__, 'sevennet_mf': sevennet_mf.__version__}
-    for package, version in written.items():
-        if _numbers(version) > _numbers(here[package]):
-            raise UserError(
-                f'{path} was written by {package} {version}, newer than the '
-                f'installed {here[package]}. Install {package} {version} to read it.'
-            )
 
 
 def load_model(
@@ -161,17 +114,3 @@ def _fidelities(config: dict[str, Any]) -> tuple[str, ...]:
         return tuple(keys.by_index(config[KEY.MODAL_MAP]))
     named = (config.get(keys.PROVENANCE) or {}).get('fidelities') or []
     return (str(named[0]) if len(named) == 1 else UNNAMED,)
-
-
-def is_deployed(path: str) -> bool:
-    """Whether a file is a TorchScript archive, which torch.load would run."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return any(n.endswith('/constants.pkl') for n in archive.namelist())
-    except (OSError, zipfile.BadZipFile):
-        return False
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    """'0.13.0.dev1' -> (0, 13, 0)."""
-    return tuple(int(part) for part in re.findall(r'\d+', version)[:3])

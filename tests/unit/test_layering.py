@@ -11,7 +11,8 @@ import pytest
 PACKAGE = 'sevennet_mf'
 ROOT = Path(__file__).parents[2] / PACKAGE
 SOURCES = sorted(ROOT.rglob('*.py'))
-LIGHT = ('keys', 'errors', 'config', 'pretrained', 'host_checks', 'host_config')
+LIGHT: tuple[str, ...] = ('keys', 'errors', 'config', 'pretrained')
+LIGHT = (*LIGHT, 'checkpoint_file', 'host_checks', 'host_config')
 
 ALL = (*LIGHT, 'inputs', 'model', 'data', 'train', 'deploy', 'study', 'host')
 # layer -> the layers it may import, from low to high: imports point upwards in
@@ -22,10 +23,12 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     'config': ('keys', 'errors'),
     'host_traps': (),
     'pretrained': ('errors',),
+    'checkpoint_file': ('keys', 'errors', 'pretrained'),
     'host_checks': ('keys', 'errors', 'pretrained'),
     'testing': (),
     'host_config': ('keys', 'errors', 'config', 'host_checks'),
-    'inputs': LIGHT,
+    'inherit': ('keys', 'errors', 'config', 'checkpoint_file'),
+    'inputs': (*LIGHT, 'inherit'),
     'model': (*LIGHT, 'model'),
     'data': (*LIGHT, 'inputs', 'data'),
     'train': (*LIGHT, 'inputs', 'model', 'data', 'train'),

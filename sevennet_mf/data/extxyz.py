@@ -26,7 +26,7 @@ def to_atoms(structure: Structure) -> Atoms:
     """
     if structure.cell is None:
         raise UserError(
-            f'{structure.source}: a study writes its data as extended XYZ, and a '
+            f'{structure.source}: it is to be written as extended XYZ, and a '
             'SevenNet graph file has no cell. Give the structures in a file that '
             'ASE reads.'
         )

@@ -10,10 +10,9 @@ from helpers import INGAN
 from sevenn.train.graph_dataset import SevenNetGraphDataset
 from train_helpers import MOLECULES
 
-from sevennet_mf.data import graphs
+from sevennet_mf.data import extxyz, graphs
 from sevennet_mf.data.read import read_entry
 from sevennet_mf.errors import UserError
-from sevennet_mf.study import extxyz
 
 FILES = {
     'periodic, with stress': INGAN / 'pbe_valid.extxyz',
