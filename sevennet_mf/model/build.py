@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -45,7 +45,7 @@ def patch_fidelity(layers: OrderedDict, config: dict[str, Any]) -> OrderedDict:
         names = [
             name
             for name, layer in layers.items()
-            if name.endswith(SITE_LAYER[site]) and isinstance(layer, IrrepsLinear)
+            if site_of(name) == site and isinstance(layer, IrrepsLinear)
         ]
         if not names and all(name in layers for name in WHOLE_MODEL):
             raise HostError(
@@ -55,6 +55,12 @@ def patch_fidelity(layers: OrderedDict, config: dict[str, Any]) -> OrderedDict:
         for name in names:
             patched[name] = _at_site(layers[name], config, fidelity)
     return patched
+
+
+def site_of(name: str) -> str | None:
+    """The site that the host's layer of that name is at, or None."""
+    found = [s for s, ending in SITE_LAYER.items() if name.endswith(ending)]
+    return found[0] if found else None
 
 
 def check_kept(ours: Mapping[str, nn.Module], built: Mapping[str, Any]) -> None:
@@ -97,6 +103,15 @@ def fidelity_layers(model: nn.Module) -> list[FidelityLinear]:
 def theta_of(model: nn.Module, fidelity: int) -> list[nn.Parameter]:
     """Every Parameter that a fidelity owns: its theta_T."""
     return [p for layer in fidelity_layers(model) for p in layer.theta(fidelity)]
+
+
+def train_only(model: nn.Module, fidelities: Iterable[int]) -> None:
+    """Freeze every weight but those that these fidelities own."""
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    for fidelity in fidelities:
+        for parameter in theta_of(model, fidelity):
+            parameter.requires_grad_(True)
 
 
 def drop_absent_gradients(model: nn.Module, present: list[bool]) -> None:

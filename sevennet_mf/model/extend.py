@@ -1,0 +1,203 @@
+"""Add fidelities to any SevenNet model: those it has predict what they did.
+
+A new fidelity starts as a copy of one that is there, weight by weight; for a model
+of one fidelity, as the model itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import sevenn
+import sevenn._keys as KEY
+import torch
+from sevenn.nn.linear import IrrepsLinear
+from sevenn.nn.sequential import AtomGraphSequential
+
+from sevennet_mf import keys
+from sevennet_mf.errors import UserError
+from sevennet_mf.model.build import site_of
+from sevennet_mf.model.encodings import LoraLinear, fidelity_linear
+from sevennet_mf.model.fold import with_fidelities
+from sevennet_mf.model.linear import FidelityLinear
+from sevennet_mf.model.plain_config import RESCALE
+
+State = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a model becomes.
+
+    old: names of its fidelities, by their index in it; added: the new ones; source:
+    the old one that they start from; fidelity: as `model.fidelity` of the YAML,
+    with encoding, rank, sites and scale.
+    """
+
+    old: tuple[str, ...]
+    added: tuple[str, ...]
+    source: str
+    fidelity: dict[str, Any]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All names by their index in the model that comes of it."""
+        return (*self.old, *self.added)
+
+    @property
+    def origin(self) -> list[int]:
+        """For each of `names` the index of the old fidelity it starts from."""
+        start = self.old.index(self.source)
+        return [*range(len(self.old)), *[start] * len(self.added)]
+
+
+def extended_config(config: dict[str, Any], plan: Plan) -> dict[str, Any]:
+    """The host's configuration of the extended model, but for shift and scale.
+
+    config: of the model as the host's loader gives it, defaults filled in.
+    Raises UserError if the model cannot have what the plan says.
+    """
+    check(config, plan)
+    own_scale = plan.fidelity['scale'] == 'per_fidelity'
+    return {
+        **config,
+        **{
+            switch: site in plan.fidelity['sites']
+            for site, switch in keys.SITE_SWITCH.items()
+        },
+        KEY.USE_MODALITY: True,
+        KEY.NUM_MODALITIES: len(plan.names),
+        KEY.MODAL_MAP: {name: i for i, name in enumerate(plan.names)},
+        KEY.USE_MODAL_WISE_SHIFT: True,
+        KEY.USE_MODAL_WISE_SCALE: own_scale,
+        keys.FIDELITY_MODEL: dict(plan.fidelity),
+        # the weights below are in the order of this version
+        'version': sevenn.__version__,
+    }
+
+
+def check(config: dict[str, Any], plan: Plan) -> None:
+    """Raise UserError for a plan that would lose weights the model has.
+
+    config: the host's, of the model that is to be extended.
+    """
+    sites = plan.fidelity['sites']
+    if config.get(KEY.READOUT_AS_FCN) and 'output' in sites:
+        raise UserError(
+            "model.fidelity.sites: 'output' needs the linear readout, and this "
+            'model has readout_as_fcn. Take it out of the sites.'
+        )
+    if not config.get(KEY.USE_MODALITY):
+        return
+    has = [s for s, switch in keys.SITE_SWITCH.items() if config.get(switch)]
+    lost = [site for site in has if site not in sites]
+    if lost:
+        raise UserError(
+            f'model.fidelity.sites lacks {lost}, where {list(plan.old)} have '
+            f'weights of their own. Add them, or leave sites out to have {has}.'
+        )
+    theirs = (config.get(keys.FIDELITY_MODEL) or {}).get('encoding', 'bias')
+    ours = plan.fidelity['encoding']
+    if theirs not in ('bias', ours):
+        raise UserError(
+            f'model.fidelity.encoding: {ours!r} cannot hold the weights of '
+            f'{list(plan.old)}, which are {theirs!r}. Leave it out.'
+        )
+    rank = (config.get(keys.FIDELITY_MODEL) or {}).get('rank')
+    if ours == theirs == 'lora' and rank != plan.fidelity['rank']:
+        raise UserError(
+            f'model.fidelity.rank: {plan.fidelity["rank"]}, but {list(plan.old)} '
+            f'have rank {rank}. Leave it out.'
+        )
+    if config.get(KEY.USE_MODAL_WISE_SCALE) and plan.fidelity['scale'] == 'shared':
+        raise UserError(
+            "model.fidelity.scale: 'shared', but each of "
+            f'{list(plan.old)} has its own. Leave it out.'
+        )
+
+
+@torch.no_grad()
+def extend(model: AtomGraphSequential, plan: Plan) -> State:
+    """Return the state dict of the extended model; `model` stays as it was.
+
+    model: built by the host's loader, plain, multi-modal or ours, on the CPU, that
+    `check` allows. Old fidelities predict what they did but for rounding: products
+    are formed in float64 and rounded once. The new ones predict what their source
+    does, reference energies included.
+    """
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    for name, layer in model.named_children():
+        site = site_of(name) if isinstance(layer, IrrepsLinear) else None
+        if site in plan.fidelity['sites']:
+            own = extended_layer(layer, plan).state_dict()
+            state = {k: v for k, v in state.items() if not k.startswith(f'{name}.')}
+            state.update({f'{name}.{k}': v.clone() for k, v in own.items()})
+    n_species = len(model.type_map or ())
+    shift = by_fidelity(state[f'{RESCALE}.shift'], n_species, len(plan.old))
+    state[f'{RESCALE}.shift'] = shift[plan.origin].clone()
+    scale = state[f'{RESCALE}.scale']
+    if plan.fidelity['scale'] == 'per_fidelity':
+        scale = by_fidelity(scale, n_species, len(plan.old))[plan.origin]
+    elif scale.numel() == 1:  # the host has one for each element here
+        scale = scale.expand(n_species)
+    state[f'{RESCALE}.scale'] = scale.clone()
+    return state
+
+
+def by_fidelity(values: torch.Tensor, n_species: int, n: int) -> torch.Tensor:
+    """Shift or scale, of whatever shape the host has it, as (n, n_species)."""
+    return values.expand(n, n_species)
+
+
+def extended_layer(layer: IrrepsLinear, plan: Plan) -> FidelityLinear:
+    """The layer of one site with weights for all fidelities of the plan."""
+    old = layer
+    if not isinstance(layer, FidelityLinear) and layer.num_modalities > 1:
+        old = with_fidelities(layer)
+    new = fidelity_linear(
+        plan.fidelity['encoding'],
+        plan.fidelity['rank'],
+        irreps_in=old.irreps_in,
+        irreps_out=old.irreps_out,
+        data_key_in=old.key_input,
+        data_key_out=old.key_output,
+        data_key_modal_attr=old.key_modal_attr,
+        num_modalities=len(plan.names),
+        lazy_layer_instantiate=False,
+        **old.linear_kwargs,
+    )
+    _set_shared(new, old)
+    if isinstance(old, FidelityLinear):
+        for index, source in enumerate(plan.origin):
+            _set_theta(new, index, old, source)
+    return new
+
+
+def _set_shared(new: FidelityLinear, old: IrrepsLinear) -> None:
+    """W and a common bias. W stands beside a factor that knows the number of
+    fidelities, because the host's does (model/linear.py)."""
+    if isinstance(old, FidelityLinear):
+        weight, bias = old.folded_weight(None), old.common_bias
+    else:
+        assert old.linear is not None
+        weight, bias = old.linear.weight.double(), old.linear.bias
+    # without a 0e input the factor is 0, and so is the weight's size there
+    scale = new.weight_scale.double()
+    new.weight.copy_(torch.where(scale > 0, weight / scale, weight))
+    new.common_bias.copy_(bias)
+
+
+def _set_theta(
+    new: FidelityLinear, index: int, old: FidelityLinear, source: int
+) -> None:
+    """theta_T of fidelity `index` becomes that of `source` in the old layer."""
+    bias = old.bias[source].double() * old.bias_scale
+    new.bias[index].copy_(bias / new.bias_scale)
+    if new.encoding == old.encoding:  # from `bias` the rest starts as it is: at zero
+        own, theirs = new.theta(index)[1:], old.theta(source)[1:]
+        for to, value in zip(own, theirs, strict=True):
+            to.copy_(value)
+        if isinstance(new, LoraLinear):
+            assert isinstance(old, LoraLinear)
+            assert old.rank == new.rank
