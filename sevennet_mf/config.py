@@ -15,6 +15,7 @@ from pydantic import (
     Field,
     ValidationError,
     field_validator,
+    model_validator,
 )
 from pydantic_core import ErrorDetails
 
@@ -100,6 +101,124 @@ class ComponentWeight(Block):
     stress: Positive = Field(1.0, description='Weight of its stresses.')
 
 
+Share = Annotated[
+    float, BeforeValidator(not_bool), Field(gt=0, lt=1, allow_inf_nan=False)
+]
+Files = str | Annotated[list[str], Field(min_length=1)]
+
+
+class Dynamics(Block):
+    """Copies drawn from a molecular dynamics run."""
+
+    temperature: Positive = Field(description='Temperature (K).')
+    steps: Count = Field(
+        50, description='Steps of 1 fs between two structures that are kept.'
+    )
+
+
+class SelfLabel(Block):
+    """Structures that the pretrained model labels itself."""
+
+    structures: Files | None = Field(
+        None,
+        description='Files with structures; labels in them are not read. Default: '
+        'those of the trained fidelities in `load_trainset_path`.',
+    )
+    per_structure: Annotated[int, BeforeValidator(not_bool), Field(ge=0)] = Field(
+        20, description='Changed copies of each structure, beside itself.'
+    )
+    rattle: NonNegative = Field(
+        0.05,
+        description='Standard deviation of the random displacement of each '
+        'coordinate (Å).',
+    )
+    strain: Annotated[NonNegative, Field(lt=0.5)] = Field(
+        0.03,
+        description='Largest component of the random symmetric strain; none '
+        'without a cell.',
+    )
+    md: Dynamics | None = Field(
+        None,
+        description='Draw the copies from Langevin dynamics with the pretrained '
+        'model instead; `rattle` and `strain` then set where it starts.',
+    )
+
+
+class MaxDrift(Block):
+    """How much worse an old fidelity may become, on the held-out part."""
+
+    energy: Positive | None = Field(
+        None, description='Growth of the mean absolute error, meV/atom.'
+    )
+    force: Positive | None = Field(
+        None, description='Growth of the mean absolute error, meV/Å.'
+    )
+
+
+class DataEntry(Block):
+    """One entry of a `load_*_path` list."""
+
+    file: Files = Field(
+        description='A file that ASE reads, a SevenNet graph file (`.pt`), a '
+        '`structure_list`, a pattern with `*` or `{a,b}`, or a list of these.'
+    )
+    fidelity: Name | None = Field(
+        None, description='Fidelity of all its structures; else `key` tells.'
+    )
+    energy_key: str | None = Field(
+        None,
+        description='Key of `atoms.info` that holds the total energy (eV). '
+        'Default: what ASE reads as energy, the free energy where there is one.',
+    )
+    force_key: str | None = Field(
+        None,
+        description='Key of `atoms.arrays` that holds the forces (eV/Å); `null`: '
+        'these structures have none. Default: what ASE reads as forces.',
+    )
+    stress_key: str | None = Field(
+        None,
+        description='Key of `atoms.info` that holds the stress (eV/Å^3, ASE sign '
+        'and order); `null`: none. Default: what ASE reads as stress.',
+    )
+    index: str = Field(':', description='Which frames of each file, as ASE has it.')
+    format: str | None = Field(
+        None, description='File format by its ASE name, if the file name lies.'
+    )
+
+    @field_validator('index', mode='before')
+    @classmethod
+    def _as_text(cls, index: Any) -> Any:
+        is_number = isinstance(index, int) and not isinstance(index, bool)
+        return str(index) if is_number else index
+
+
+class Replay(DataEntry):
+    """Data of the old fidelities; as an entry of `load_trainset_path`, or self
+    labels."""
+
+    file: Files | None = Field(  # type: ignore[assignment]
+        None, description='Labelled structures, as in `load_trainset_path`.'
+    )
+    fidelity: Name | None = Field(
+        None,
+        description='The old fidelity that they are of. Default: `start_from` for a '
+        'file, each of them for self labels.',
+    )
+    self_label: SelfLabel | None = Field(
+        None, description='Instead of a file: the checkpoint labels structures.'
+    )
+    held_out: Share = Field(
+        0.1,
+        description='Share that is not trained on: the drift is measured on it.',
+    )
+
+    @model_validator(mode='after')
+    def _one_of_both(self) -> Replay:
+        if (self.file is None) == (self.self_label is None):
+            raise ValueError('needs either `file` or `self_label`')
+        return self
+
+
 class TrainFidelity(Block):
     """`train.fidelity`: what the fidelities count for in training."""
 
@@ -141,6 +260,34 @@ class TrainFidelity(Block):
         1.0e-6,
         description='L2 penalty on the effective fidelity-owned weights only '
         '(lambda_R).',
+    )
+    known_as: Name | None = Field(
+        None,
+        description='With `continue` from a checkpoint of one fidelity: what that '
+        'is called from now on. Names in the data that the checkpoint lacks are '
+        'added to it.',
+    )
+    start_from: Name | None = Field(
+        None,
+        description='The fidelity of the checkpoint that added ones start from. '
+        'Default: the base.',
+    )
+    update: Literal['all', 'fidelity_only'] = Field(
+        'all',
+        description='Which weights train: `all`, or only those that the added '
+        'fidelities own (without any: the target). `fidelity_only` leaves the '
+        'others exactly as they were.',
+    )
+    replay: Replay | None = Field(
+        None,
+        description='Data of the fidelities of the checkpoint to train on as well, '
+        'so that it does not forget them: a file, or labels that the checkpoint '
+        'itself gives.',
+    )
+    max_drift: MaxDrift | None = Field(
+        None,
+        description='The best checkpoint must not have made an old fidelity worse '
+        'than this, on the held-out part of the replay.',
     )
     checkpoint_every: Count = Field(
         500,
@@ -197,43 +344,6 @@ class DataFidelity(Block):
         return order
 
 
-class DataEntry(Block):
-    """One entry of a `load_*_path` list."""
-
-    file: str | Annotated[list[str], Field(min_length=1)] = Field(
-        description='A file that ASE reads, a SevenNet graph file (`.pt`), a '
-        '`structure_list`, a pattern with `*` or `{a,b}`, or a list of these.'
-    )
-    fidelity: Name | None = Field(
-        None, description='Fidelity of all its structures; else `key` tells.'
-    )
-    energy_key: str | None = Field(
-        None,
-        description='Key of `atoms.info` that holds the total energy (eV). '
-        'Default: what ASE reads as energy, the free energy where there is one.',
-    )
-    force_key: str | None = Field(
-        None,
-        description='Key of `atoms.arrays` that holds the forces (eV/Å); `null`: '
-        'these structures have none. Default: what ASE reads as forces.',
-    )
-    stress_key: str | None = Field(
-        None,
-        description='Key of `atoms.info` that holds the stress (eV/Å^3, ASE sign '
-        'and order); `null`: none. Default: what ASE reads as stress.',
-    )
-    index: str = Field(':', description='Which frames of each file, as ASE has it.')
-    format: str | None = Field(
-        None, description='File format by its ASE name, if the file name lies.'
-    )
-
-    @field_validator('index', mode='before')
-    @classmethod
-    def _as_text(cls, index: Any) -> Any:
-        is_number = isinstance(index, int) and not isinstance(index, bool)
-        return str(index) if is_number else index
-
-
 AnyBlock = TypeVar('AnyBlock', bound=Block)
 
 # pydantic's words, and those of somebody who writes YAML
@@ -243,7 +353,6 @@ PLAIN_WORDS = {
     ', unable to parse string as an integer': '',
     ', got a number with a fractional part': '',
     'List should have at least 1 item after validation, not 0': 'must not be empty',
-    ' or instance of ComponentWeight': '',
     'a valid dictionary': 'a block of keys',
     'a valid integer': 'a whole number',
     'a valid list': 'a list',
@@ -273,8 +382,7 @@ def _one_line(error: ValidationError, block: type[Block], where: str) -> str:
     path = [str(p) for p in first['loc'] if isinstance(p, int) or _is_typed(p)]
     key = '.'.join([where, *path])
     if first['type'] == 'extra_forbidden':
-        inner = ComponentWeight if 'ComponentWeight' in first['loc'] else block
-        known = list(inner.model_fields)
+        known = list(_block_at(block, first['loc'][:-1]).model_fields)
         return (
             f'{key} is not a known key.{nearest(path[-1], known)} '
             f'Known: {", ".join(known)}.'
@@ -282,12 +390,28 @@ def _one_line(error: ValidationError, block: type[Block], where: str) -> str:
     if first['type'] == 'missing':
         return f'{key} is missing.'
     message = first['msg'].removeprefix('Value error, ')
+    message = re.sub(r' or instance of \w+', '', message)
     for theirs, ours in PLAIN_WORDS.items():
         message = message.replace(theirs, ours)
     given = first['input']
     words = re.findall(r"'(\w+)'", message) if 'literal' in first['type'] else []
     hint = nearest(str(given), words) if isinstance(given, str) else ''
     return f'{key}: {message}, got {given!r}.{hint}'
+
+
+def _block_at(block: type[Block], path: tuple[int | str, ...]) -> type[Block]:
+    """The block that `path` leads to from `block`."""
+    for part in path:
+        field = block.model_fields.get(str(part))
+        inside = re.findall(r'\w+', str(field.annotation) if field else str(part))
+        block = next((b for b in _kinds(Block) if b.__name__ in inside), block)
+    return block
+
+
+def _kinds(block: type[Block]) -> list[type[Block]]:
+    """Every class below `block`."""
+    direct = block.__subclasses__()
+    return [*direct, *(kind for b in direct for kind in _kinds(b))]
 
 
 def _most_telling(error: ValidationError) -> ErrorDetails:

@@ -124,8 +124,41 @@ def from_sections(sections: Config) -> tuple[Config, Config, Config]:
     }
     if not entries.get('load_trainset_path'):
         raise UserError('data.load_trainset_path is missing: nothing to train on.')
-    _complete(blocks['model'], blocks['train'], blocks['data'], entries)
+    _inherit(sections, blocks, entries)
+    _complete(blocks['train'], blocks['data'], entries)
     return _host_configs(sections, blocks, entries)
+
+
+def _inherit(
+    sections: Config, blocks: dict[str, Any], entries: dict[str, list[Config]]
+) -> None:
+    """Take over what a checkpoint to continue from has; files of a replay."""
+    from sevennet_mf import inherit
+
+    found = inherit.read(sections['train'], blocks['train'])
+    blocks['old'] = list(found.names) if found else []
+    if found is None:
+        return
+    train, data = blocks['train'], blocks['data']
+    sections['model'] = inherit.fill_model(sections['model'], found)
+    blocks['model'] = inherit.fill_fidelity(blocks['model'], found)
+    named = [e['fidelity'] for e in entries['load_trainset_path'] if 'fidelity' in e]
+    order = inherit.order_of(found, train, data, named)
+    if order is not None:
+        data.order = order
+        for reset in ('reset_optimizer', 'reset_scheduler', 'reset_epoch'):
+            sections['train']['continue'][reset] = True  # of other weights
+    if len(found.names) > 1 or order is not None:
+        inherit.check_old(found, train, data)
+    replay = train.replay
+    if replay is not None:
+        where = 'train.fidelity.replay'
+        if replay.file is not None:
+            replay.file = _files(replay.file, f'{where}.file')
+        elif replay.self_label.structures is not None:
+            replay.self_label.structures = _files(
+                replay.self_label.structures, f'{where}.self_label.structures'
+            )
 
 
 def _load_paths(data: Any) -> Config:
@@ -168,11 +201,15 @@ def _entries(name: str, value: Any) -> list[Config]:
         if isinstance(entry, str):
             entry = {'file': entry}
         plain = validate(DataEntry, entry, where).model_dump(exclude_unset=True)
-        given = plain['file']
-        patterns = given if isinstance(given, list) else [given]
-        plain['file'] = [path for p in patterns for path in _expand(p, where)]
+        plain['file'] = _files(plain['file'], where)
         result.append(plain)
     return result
+
+
+def _files(given: str | list[str], where: str) -> list[str]:
+    """The files that names and patterns mean; `where` names the key in errors."""
+    patterns = given if isinstance(given, list) else [given]
+    return [path for pattern in patterns for path in _expand(pattern, where)]
 
 
 def _expand(pattern: str, where: str) -> list[str]:
@@ -195,7 +232,6 @@ def _expand(pattern: str, where: str) -> list[str]:
 
 
 def _complete(
-    model: ModelFidelity,
     train: TrainFidelity,
     data: DataFidelity,
     entries: dict[str, list[Config]],
@@ -243,8 +279,9 @@ def _complete(
                 'Correct it, or add it to data.fidelity.order.',
             )
     if isinstance(train.sampling, dict):
+        # one of a checkpoint to continue from may be without data
         lacking = [name for name in data.order if name not in train.sampling]
-        if lacking:
+        if lacking and train.start_from is None:
             raise UserError(
                 f'train.fidelity.sampling has no share for {lacking}; give each '
                 'fidelity one.'
@@ -267,5 +304,14 @@ def _host_configs(
     data = host_config.data(sections['data'], blocks['model'], order, entries)
     model[keys.FIDELITY_MODEL] = blocks['model'].model_dump()
     train[keys.FIDELITY_TRAIN] = blocks['train'].model_dump()
+    replay = blocks['train'].replay
+    if replay is not None:  # an entry has the keys that were given, and no others
+        train[keys.FIDELITY_TRAIN]['replay'] = {
+            'entry': replay.model_dump(
+                exclude_unset=True, include=set(DataEntry.model_fields)
+            ),
+            **replay.model_dump(exclude=set(DataEntry.model_fields) - {'fidelity'}),
+        }
+    train[keys.OLD_FIDELITIES] = blocks['old']
     data[keys.FIDELITY_DATA] = blocks['data'].model_dump()
     return model, train, data

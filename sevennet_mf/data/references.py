@@ -327,7 +327,11 @@ def fit_references(
 
 
 def fit_to_model(
-    fidelity: str, labels: Labels, energies: Floats, elements: Sequence[str]
+    fidelity: str,
+    labels: Labels,
+    energies: Floats,
+    elements: Sequence[str],
+    numbers: Mapping[str, float] | None = None,
 ) -> References:
     """Estimate one fidelity's references where a trained model stands for the base.
 
@@ -335,16 +339,17 @@ def fit_to_model(
     in eV, the model's own reference energies, which those contain; elements:
     chemical symbols the model must know. The result has the one fidelity. An
     element without a label keeps the model's energy plus the common offset, and is
-    reported as not determined.
-    Raises UserError if there is no label.
+    reported as not determined. numbers: explicit energies in eV, kept as they are.
+    Raises UserError if there is neither a label nor a number.
     """
     assert labels.model_energy is not None
-    free = np.full(N_SPECIES, np.nan)
+    given = _given({fidelity: numbers or {}}, (fidelity,))[fidelity]
     symbols = [(s, _number(s, 'elements')) for s in elements]
+    free = np.full(N_SPECIES, np.nan)
     model = replace(fit_alone(NormalEquations(), free), energies=energies)
     parts = _differences(labels, _Base([]), energies, fidelity)
-    _require(fidelity, sum(p.count for p in parts.values()), free)
-    fits = {fidelity: fit_aligned(parts, model, free)}
+    _require(fidelity, sum(p.count for p in parts.values()), given)
+    fits = {fidelity: fit_aligned(parts, model, given)}
     return _collect((fidelity,), fidelity, symbols, fits)
 
 

@@ -174,6 +174,19 @@ class FidelityDataset(Dataset[FidelityGraph]):
         number = self.fidelities.index(fidelity)
         return np.flatnonzero(self.fidelity_index == number)
 
+    def of_entries(self, first: int) -> Bools:
+        """Return (n,) which structures are of the entries from number `first` on."""
+        late: Bools = self._where[:, 0] >= first
+        return late
+
+    def add_energies(self, rows: Ints, energies: Floats) -> None:
+        """Add energies of the elements, (119,) eV, to the labels of some structures.
+
+        Before references are subtracted; what is inferred from labels comes later.
+        """
+        self.energy[rows] += self.composition[rows] @ energies
+        self.residual = self.energy.copy()
+
     def subset(self, indices: Sequence[int] | Ints) -> FidelityDataset:
         """Return the structures at `indices`, with references as they are now."""
         chosen = np.asarray(indices, np.int64)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import os
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ from sevennet_mf.errors import TrainingStopped, UserError
 from sevennet_mf.train import checkpoint
 from sevennet_mf.train.curve import LearningCurve
 from sevennet_mf.train.distributed import Process
+from sevennet_mf.train.drift import Drift
 from sevennet_mf.train.interrupt import StopRequest
 from sevennet_mf.train.metrics import (
     SetRecorder,
@@ -33,6 +35,7 @@ from sevennet_mf.train.resume import (
     refuse_changes,
     set_random_state,
 )
+from sevennet_mf.train.setup import DRIFT
 from sevennet_mf.train.trainer import BadLoss, FidelityTrainer
 
 
@@ -51,8 +54,8 @@ class Fit:
     """A run of training, from its first or any later step to its last epoch.
 
     sets: by name, 'trainset' among them; validation: the name of the set that
-    picks the best checkpoint; resume: what `checkpoint.load_training_state`
-    returned, or None.
+    picks the best checkpoint; drift: of the old fidelities of a checkpoint that the
+    run starts from, on the set `drift`.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class Fit:
         working_dir: str,
         process: Process,
         names: list[str],
+        drift: Drift | None = None,
     ) -> None:
         self.trainer = trainer
         self.config = config
@@ -82,6 +86,7 @@ class Fit:
             own = {f: copy.deepcopy(metrics) for f in data.fidelities}
             data.recorder = SetRecorder(own, indices)
         self.state = State()
+        self.drift = drift
 
     def _check_labels(self) -> None:
         """UserError if the validation set lacks what the best metric measures."""
@@ -157,9 +162,9 @@ class Fit:
         self.state = State(**saved['state'])
         if self.process.rank != 0:
             self.state.recorder = []  # the first process holds everyone's
-        best = content['config'][keys.PROVENANCE].get('best')
-        if best:
-            self.config[keys.PROVENANCE]['best'] = best
+        known = content['config'][keys.PROVENANCE]
+        kept = {key: known[key] for key in ('best', 'drift') if known.get(key)}
+        self.config[keys.PROVENANCE].update(kept)
         set_random_state(saved['random'])
 
     # ---- the run
@@ -191,6 +196,10 @@ class Fit:
                     self._stop(stop)
                 self._train_epoch(stop, bar)
                 self._finish_epoch(curve)
+        if self.drift is not None and self.state.best_epoch is None:
+            message = self.drift.advice()
+            self.log.writeline(f'WARNING: {message}')
+            warnings.warn(message, UserWarning, stacklevel=2)
 
     def _open_curve(self) -> LearningCurve:
         curve = LearningCurve(
@@ -282,7 +291,8 @@ class Fit:
                 'is NaN: this epoch cannot become the best.'
             )
         trainer.scheduler_step(metric)
-        is_best = metric < state.best
+        holds = self._holds_drift(values, epoch)
+        is_best = metric < state.best and holds
         if is_best:
             state.best, state.best_epoch = metric, epoch
             self.config[keys.PROVENANCE]['best'] = {
@@ -300,6 +310,17 @@ class Fit:
             self.write(f'checkpoint_{epoch}.pth', epoch)
         self.write_resumable(in_epoch=False)
         self.log.timer_end('epoch', message=f'Epoch {epoch} elapsed')
+
+    def _holds_drift(self, values: dict[str, Any], epoch: int) -> bool:
+        if self.drift is None:
+            return True
+        holds = self.drift.update(values[DRIFT], epoch)
+        self.config[keys.PROVENANCE]['drift'] = self.drift.as_dict()
+        if not holds:
+            self.log.writeline(
+                'max_drift is exceeded: this epoch cannot become the best.'
+            )
+        return holds
 
     def _write_log(self, epoch: int, lr: float, values: dict[str, Any]) -> None:
         self.log.bar()

@@ -66,7 +66,7 @@ def reference_energies(model: AtomGraphSequential) -> Floats:
 
 
 @contextmanager
-def _without_shift(model: AtomGraphSequential) -> Iterator[None]:
+def without_shift(model: AtomGraphSequential) -> Iterator[None]:
     """Within, the model predicts residuals: its reference energies are zero."""
     shift = shift_of(model)
     before = shift.detach().clone()
@@ -168,7 +168,7 @@ def _run(
     start = 0
     try:
         with (
-            _without_shift(model),
+            without_shift(model),
             tqdm(
                 desc='predict',
                 total=len(dataset),

@@ -14,17 +14,22 @@ from sevenn.model_build import build_E3_equivariant_model
 
 import sevennet_mf
 from sevennet_mf import keys
+from sevennet_mf.checkpoint_file import check_version
 from sevennet_mf.data.dataset import FidelityDataset, build_datasets, check_coverage
 from sevennet_mf.data.sampler import FidelityBatchSampler, eval_loader, make_loader
 from sevennet_mf.errors import UserError
 from sevennet_mf.model import accelerators
+from sevennet_mf.model.build import train_only
 from sevennet_mf.train import checkpoint, setup
 from sevennet_mf.train.distributed import Process
+from sevennet_mf.train.drift import Drift, of_checkpoint, with_metrics
+from sevennet_mf.train.extension import make_start
 from sevennet_mf.train.fit import DataSet, Fit
-from sevennet_mf.train.load import check_version
 from sevennet_mf.train.loss import LABELS, losses_from
 from sevennet_mf.train.paired_loss import check_batches, paired_losses
 from sevennet_mf.train.provenance import describe, fidelity_names
+from sevennet_mf.train.replay import Replay, is_wanted, only_trained
+from sevennet_mf.train.setup import DRIFT
 from sevennet_mf.train.start import Start
 from sevennet_mf.train.trainer import FidelityTrainer
 
@@ -55,13 +60,17 @@ def train(
         path = os.path.join(working_dir, checkpoint.RESUME_FILE)
         saved = checkpoint.load_training_state(path)
         check_version(path, saved['config'])
-    start = Start(config) if config[KEY.CONTINUE][KEY.CHECKPOINT] else None
+    start = make_start(config)
     sets = prepare_data(config, working_dir, process, start)
+    drift = None
+    if start is not None and DRIFT in sets:
+        with_metrics(config)
+        drift = process.share(lambda: of_checkpoint(config, start, sets[DRIFT]))
     _log_sets(log, config, sets)
     log.write('\nModel building...\n')
     model = build_E3_equivariant_model(config)
     log.print_model_info(model, config)
-    fit = prepare_fit(config, model, sets, working_dir, process)
+    fit = prepare_fit(config, model, sets, working_dir, process, start, drift)
     if saved is not None:
         fit.resume(saved)
     elif start is not None:
@@ -76,7 +85,7 @@ def train(
     if process.rank == 0:
         from sevennet_mf.train import finish  # matplotlib, for this process only
 
-        finish.draw(fit)
+        finish.draw(fit, start)
     log.timer_end('total', message='Total wall time')
 
 
@@ -100,6 +109,10 @@ def prepare_data(
 ) -> dict[str, FidelityDataset]:
     """Read or load every data set, subtract references, complete `config`."""
     data, train_block = config[keys.FIDELITY_DATA], config[keys.FIDELITY_TRAIN]
+    replay = None
+    if start is not None and is_wanted(config, start):
+        replay = Replay(config, start, working_dir, process)
+        config.update(replay.config)
     sets = build_datasets(config, working_dir, process.rank, process.barrier)
     lacking = check_coverage(
         sets[setup.TRAIN],
@@ -118,20 +131,23 @@ def prepare_data(
     sets = setup.split_training_set(
         sets, float(config.get(KEY.RATIO) or 0.0), config[KEY.RANDOM_SEED]
     )
+    if start is not None:
+        start.align(config, sets, process)
+    if replay is not None:
+        sets = replay.divide(sets)
     sets, inferred = setup.infer(config, sets, process)
-    if start is not None and not start.fits_references:
-        shift, report = start.references(), start.reference_report()
-        setup.warn_of_zeros(config, sets, shift)
+    if start is not None and train_block['update'] == 'fidelity_only':
+        sets = only_trained(sets, start)
+    if start is not None:
+        shift, report = start.settle(config, sets, process)
     else:
-        references = start.fit(config, sets) if start else setup.fit(config, sets)
+        references = setup.fit(config, sets)
         setup.check_determined(config, sets, references)
         shift, report = references.energies, references.as_dict()
     for dataset in sets.values():
         dataset.set_reference(shift)
     if start is None:
         setup.set_statistics(config, sets[setup.TRAIN], shift)
-    elif start.fits_references:
-        setup.set_shift(config, shift)
     config[keys.PROVENANCE] = describe(config, sets, report)
     if inferred is not None:
         config[keys.PROVENANCE]['inferred_labels'] = inferred.as_dict()
@@ -144,9 +160,13 @@ def prepare_fit(
     sets: dict[str, FidelityDataset],
     working_dir: str,
     process: Process,
+    start: Start | None = None,
+    drift: Drift | None = None,
 ) -> Fit:
     """Put model, losses, batches and metrics together."""
     names = fidelity_names(config)
+    if start and config[keys.FIDELITY_TRAIN]['update'] == 'fidelity_only':
+        train_only(model, [names.index(name) for name in start.trained])
     train_set = sets[setup.TRAIN]
     sampling = config[keys.FIDELITY_TRAIN]['sampling']
     if isinstance(sampling, dict):
@@ -189,7 +209,7 @@ def prepare_fit(
             )
             loaded[name] = DataSet(dataset, loader, fidelities_of(dataset, names))
     chosen = _validation_set(config, loaded)
-    return Fit(trainer, config, loaded, chosen, working_dir, process, names)
+    return Fit(trainer, config, loaded, chosen, working_dir, process, names, drift)
 
 
 def _steps_per_epoch(

@@ -27,12 +27,14 @@ from sevennet_mf.train.provenance import fidelity_names, report
 Config = dict[str, Any]
 Sets = dict[str, FidelityDataset]
 TRAIN = 'trainset'
+DRIFT = 'drift'  # what old fidelities are watched on
 
 
 def is_validation(name: str) -> bool:
     """Whether a set may pick the best checkpoint."""
     words = name.split('_')
-    return name != TRAIN and not any(word.startswith('test') for word in words)
+    no = name in (TRAIN, DRIFT) or any(word.startswith('test') for word in words)
+    return not no
 
 
 def split_training_set(sets: Sets, ratio: float, seed: int) -> Sets:
@@ -95,14 +97,21 @@ def choose_species(config: Config, sets: Sets) -> None:
 def known_elements(config: Config, sets: Sets) -> list[str]:
     """Symbols of the elements the references are needed for.
 
-    Those of the data; a universal model's other 100 elements would only be noise.
+    Those of the data, and of a model that is made for some; a universal model's
+    other 100 elements would only be noise.
     """
+    extra = set()
+    if len(config[KEY.TYPE_MAP]) < len(chemical_symbols):
+        extra = {chemical_symbols[z] for z in config[KEY.TYPE_MAP]}
+    return sorted({*named_elements(config, sets)} | extra)
+
+
+def named_elements(config: Config, sets: Sets) -> list[str]:
+    """Symbols of the elements in the data and in given reference energies."""
     present = present_elements(sets)
     given = config[keys.FIDELITY_DATA]['reference_energies']
     numbers = given.values() if isinstance(given, dict) else ()
     extra = {symbol for own in numbers for symbol in own}
-    if len(config[KEY.TYPE_MAP]) < len(chemical_symbols):
-        extra |= {chemical_symbols[z] for z in config[KEY.TYPE_MAP]}
     return sorted({chemical_symbols[z] for z in present} | extra)
 
 
@@ -143,7 +152,7 @@ def check_determined(config: Config, sets: Sets, references: References) -> None
             warnings.warn(message, UserWarning, stacklevel=2)
     target = config[keys.FIDELITY_TRAIN]['target']
     for name, dataset in sets.items():
-        if not is_validation(name):
+        if not is_validation(name) or target not in references.fidelities:
             continue
         rows = dataset.rows_of(target)
         unknown = ~references.determined(dataset.composition[rows], target)

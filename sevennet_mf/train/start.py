@@ -15,14 +15,23 @@ from sevenn._const import NUM_UNIV_ELEMENT
 from sevenn.scripts.processing_continue import check_config_compatible
 
 from sevennet_mf import keys
+from sevennet_mf.checkpoint_file import read_checkpoint
 from sevennet_mf.data.dataset import FidelityDataset, check_elements
 from sevennet_mf.data.references import Labels, References, fit_to_model
 from sevennet_mf.errors import UserError
 from sevennet_mf.model import accelerators
-from sevennet_mf.train.load import load_model, read_checkpoint
+from sevennet_mf.train.distributed import Process
+from sevennet_mf.train.load import load_model
 from sevennet_mf.train.predict import predict, reference_energies
+from sevennet_mf.train.predictions import Predictions
 from sevennet_mf.train.provenance import fidelity_names
-from sevennet_mf.train.setup import TRAIN, known_elements
+from sevennet_mf.train.setup import (
+    TRAIN,
+    check_determined,
+    known_elements,
+    set_shift,
+    warn_of_zeros,
+)
 from sevennet_mf.train.trainer import SHIFT, FidelityTrainer
 
 RESCALE = 'rescale_atomic_energy'
@@ -45,22 +54,30 @@ TAKEN_OVER = (
 class Start:
     """The checkpoint that `train.continue` names; its fidelities must be ours.
 
-    Completes `config` with what the model takes over. Raises UserError for a
-    file that cannot be read and a model that is not the YAML's.
+    loaded: its model, as it was; weights: what training starts from; old: its
+    fidelities by their index, as this run calls them; trained: those that this run
+    is for, whose weights alone train with `update: fidelity_only`. Completes
+    `config` with what the model takes over. Raises UserError for a file that cannot
+    be read and a model that is not the YAML's.
     """
+
+    must_be_same = True  # extension.py adds fidelities
 
     def __init__(self, config: dict[str, Any]) -> None:
         self.options = config[KEY.CONTINUE]
         self.path, self.content = read_checkpoint(str(self.options[KEY.CHECKPOINT]))
         # as the model of this run is built, so that its state dict fits
-        loaded = load_model(self.path, **accelerators.asked(config))
-        self.config = loaded.config
+        self.loaded = load_model(self.path, **accelerators.asked(config))
+        self.config = self.loaded.config
         self.fits_references = not self.options[
             KEY.USE_STATISTIC_VALUES_OF_CHECKPOINT
         ]
-        self._model = loaded.model if self.fits_references else None
         # the model's rather than the file's, whose layout may be an old version's
-        self.weights = loaded.model.state_dict()
+        self.weights = self.loaded.model.state_dict()
+        self.old: tuple[str, ...] = tuple(fidelity_names(self.config)) if (
+            self.config.get(KEY.USE_MODALITY)
+        ) else tuple(fidelity_names(config))
+        self.trained: tuple[str, ...] = (config[keys.FIDELITY_TRAIN]['target'],)
         self._check(config)
         self._refuse_ignored(config)
         for name in TAKEN_OVER:
@@ -86,7 +103,7 @@ class Start:
                 f'{sorted(theirs) or "none"}, the YAML names {sorted(ours)}. Leave '
                 'it out to continue.'
             )
-        if ours != theirs and (several or len(ours) > 1):
+        if self.must_be_same and ours != theirs and (several or len(ours) > 1):
             raise UserError(
                 f'train.continue: {self.path} knows the fidelities '
                 f'{sorted(theirs) or "none"}, the YAML names {sorted(ours)}. They '
@@ -132,24 +149,86 @@ class Start:
             full[:, z] = shift[:, column]
         return full
 
+    def settle(
+        self,
+        config: dict[str, Any],
+        sets: dict[str, FidelityDataset],
+        process: Process,
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Return the run's reference energies, (n_fidelities, 119) eV, and a report.
+
+        They are the checkpoint's, or, if the labels are of another level of theory,
+        fitted anew. Raises UserError if the target is not determined.
+        """
+        if not self.fits_references:
+            shift = self.references()
+            warn_of_zeros(config, sets, shift)
+            return shift, self.reference_report()
+        (name,) = fidelity_names(config)
+        old = np.nan_to_num(reference_energies(self.loaded.model)[0])
+        elements = known_elements(config, sets)
+        references = process.share(
+            lambda: self.fit(config, sets[TRAIN], name, old, elements)
+        )
+        check_determined(config, sets, references)
+        set_shift(config, references.energies)
+        return references.energies, references.as_dict()
+
+    def old_name(self, name: str) -> str:
+        """What the checkpoint itself calls one of `old`."""
+        return name
+
+    def align(
+        self,
+        config: dict[str, Any],
+        sets: dict[str, FidelityDataset],
+        process: Process,
+    ) -> None:
+        """Make labels of old fidelities fit the checkpoint: here they do."""
+
     def fit(
-        self, config: dict[str, Any], sets: dict[str, FidelityDataset]
+        self,
+        config: dict[str, Any],
+        labelled: FidelityDataset,
+        name: str,
+        energies: np.ndarray,
+        elements: list[str],
+        predict_as: str | None = None,
+        numbers: dict[str, float] | None = None,
     ) -> References:
-        """Fit the reference energies to the labels less the checkpoint's energies.
+        """Fit a fidelity's reference energies to labels less the model's energies.
 
         The network's part stays what it was, so the first step starts from the
-        checkpoint's own forces. Raises UserError for elements it does not know.
+        checkpoint's own forces. labelled: structures of fidelity `name`; energies:
+        (119,) eV, the model's own reference energies; predict_as: at which of its
+        fidelities, if it has several; numbers: explicit energies, eV. Raises
+        UserError for elements it lacks.
         """
-        assert self._model is not None
-        assert self._model.type_map is not None
-        train = sets[TRAIN]
-        check_elements(train, list(self._model.type_map))
-        found = predict(self._model, train, config[KEY.BATCH_SIZE], progress=False)
-        labels = Labels(train.composition, train.energy, model_energy=found.energy)
-        old = np.nan_to_num(reference_energies(self._model)[0])
-        (name,) = fidelity_names(config)
-        self._model = None  # only its weights are needed from here
-        return fit_to_model(name, labels, old, known_elements(config, sets))
+        found = self.predict(config, labelled, predict_as)
+        labels = Labels(
+            labelled.composition, labelled.energy, model_energy=found.energy
+        )
+        return fit_to_model(name, labels, energies, elements, numbers)
+
+    def predict(
+        self,
+        config: dict[str, Any],
+        dataset: FidelityDataset,
+        predict_as: str | None = None,
+    ) -> Predictions:
+        """Return what the checkpoint's own model predicts, as it was."""
+        model = self.loaded.model
+        assert model.type_map is not None
+        check_elements(dataset, list(model.type_map))
+        several = len(self.loaded.fidelities) > 1
+        return predict(
+            model,
+            dataset,
+            config[KEY.BATCH_SIZE],
+            device=config[KEY.DEVICE],
+            progress=False,
+            predict_as=predict_as if several else None,
+        )
 
     def reference_report(self) -> dict[str, Any]:
         """What the checkpoint's provenance says of its reference energies."""

@@ -158,7 +158,9 @@ def test_flat_keys_are_plain_builtins() -> None:
 def test_the_users_dictionary_is_not_touched() -> None:
     """Trap 9."""
     given = sections()
+    given['model'] = {'fidelity': {'encoding': 'bias'}}
     given['train']['continue'] = {'checkpoint': '7net-0'}
+    given['train']['fidelity'] = {'known_as': 'mp'}
     before = copy.deepcopy(given)
     inputs.from_sections(given)
     assert given == before

@@ -1,0 +1,212 @@
+"""What a YAML takes over from the checkpoint that training continues from.
+
+Architecture and fidelities come from there: keys that are left out are filled in,
+those that say something else are errors. Fidelities of the YAML that the checkpoint
+lacks are added to it.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import sevenn._const as const
+import sevenn._keys as KEY
+from sevenn.checkpoint import SevenNetCheckpoint
+
+from sevennet_mf import keys
+from sevennet_mf.checkpoint_file import read_checkpoint
+from sevennet_mf.config import DataFidelity, ModelFidelity, TrainFidelity
+from sevennet_mf.errors import UserError, unknown
+
+Config = dict[str, Any]
+WHERE: Final = 'train.continue.checkpoint'
+# of the host's model keys those that are no architecture: what the data set, how it
+# is trained, and what computes it
+NOT_INHERITED: Final = (
+    KEY.CONV_DENOMINATOR,
+    KEY.TRAIN_DENOMINTAOR,
+    KEY.TRAIN_SHIFT_SCALE,
+    KEY._NORMALIZE_SPH,
+    KEY.USE_FLASH_TP,
+    KEY.CUEQUIVARIANCE_CONFIG,
+    KEY.USE_OEQ,
+    keys.FIDELITY_MODEL,
+    *keys.SITE_SWITCH.values(),
+)
+# what means something only beside a checkpoint
+NEEDS_CHECKPOINT: Final = ('known_as', 'start_from', 'update', 'replay', 'max_drift')
+
+
+@dataclass(frozen=True)
+class Inherited:
+    """The checkpoint that `continue` names.
+
+    name: as the YAML has it; config: the host's, defaults filled in; names: its
+    fidelities by their index in the model; none for a plain model that nobody named.
+    """
+
+    name: str
+    config: Config
+    names: tuple[str, ...]
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is a model of one fidelity."""
+        return not self.config.get(KEY.USE_MODALITY)
+
+
+def read(section: Config, train: TrainFidelity) -> Inherited | None:
+    """Return the checkpoint of a YAML's `train` section; None if it has none.
+
+    Raises UserError for a file that cannot be used, and for keys that need one.
+    """
+    block = section.get(KEY.CONTINUE)
+    name = block.get(KEY.CHECKPOINT) if isinstance(block, dict) else None
+    if not isinstance(name, str):
+        for key in NEEDS_CHECKPOINT:
+            if getattr(train, key) not in (None, 'all'):
+                raise UserError(
+                    f'train.fidelity.{key} needs a checkpoint to start from. Name '
+                    f'one in {WHERE}, or take the key out.'
+                )
+        return None  # whatever else is wrong with it, host_checks.py says
+    try:
+        path, content = read_checkpoint(name)
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore', UserWarning)
+            config = SevenNetCheckpoint(path).config
+    except UserError as error:
+        raise UserError(f'{WHERE}: {error}') from None
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(
+            f'{WHERE}: {path}: its configuration cannot be read: {error}.'
+        ) from None
+    return Inherited(name, config, _names(name, config, content['config'], train))
+
+
+def _names(
+    checkpoint: str, config: Config, own: Config, train: TrainFidelity
+) -> tuple[str, ...]:
+    if config.get(KEY.USE_MODALITY):
+        names = tuple(keys.by_index(config[KEY.MODAL_MAP]))
+        if train.known_as is not None:
+            raise UserError(
+                f'train.fidelity.known_as: {train.known_as!r} is for a checkpoint '
+                f'of one fidelity; {checkpoint} has {list(names)}. Take it out.'
+            )
+        return names
+    named = (own.get(keys.PROVENANCE) or {}).get('fidelities') or []
+    name = train.known_as or (str(named[0]) if len(named) == 1 else None)
+    return () if name is None else (name,)
+
+
+def fill_model(section: Config, found: Inherited) -> Config:
+    """Return the YAML's `model` section with the checkpoint's architecture.
+
+    Raises UserError for a key that contradicts it.
+    """
+    filled = dict(section)
+    # of the elements train/start.py knows more
+    for key in const.DEFAULT_E3_EQUIVARIANT_MODEL_CONFIG:
+        theirs = found.config.get(key)
+        if key in NOT_INHERITED or theirs is None:
+            continue
+        ours = section.get(key)
+        if ours is None:
+            filled[key] = theirs
+        elif not _agrees(ours, theirs):
+            raise UserError(
+                f'model.{key} is {ours!r}, but {found.name} has {theirs!r}. Take it '
+                'out of the YAML: the architecture comes from the checkpoint.'
+            )
+    return filled
+
+
+def _agrees(ours: Any, theirs: Any) -> bool:
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        return all(k in theirs and _agrees(v, theirs[k]) for k, v in ours.items())
+    if isinstance(ours, list) and isinstance(theirs, list):
+        return [str(x) for x in ours] == [str(x) for x in theirs]
+    return bool(ours == theirs)
+
+
+def fill_fidelity(block: ModelFidelity, found: Inherited) -> ModelFidelity:
+    """Return `model.fidelity` with what the checkpoint's fidelities have."""
+    if found.is_plain:
+        return block
+    config = found.config
+    theirs: Config = {
+        'encoding': 'bias',  # SevenNet's own modality
+        'sites': [s for s, key in keys.SITE_SWITCH.items() if config.get(key)],
+        'scale': 'shared',
+    }
+    if config.get(KEY.USE_MODAL_WISE_SCALE):
+        theirs['scale'] = 'per_fidelity'
+    theirs |= config.get(keys.FIDELITY_MODEL) or {}
+    missing = {k: v for k, v in theirs.items() if k not in block.model_fields_set}
+    return block.model_copy(update=missing)
+
+
+def order_of(
+    found: Inherited,
+    train: TrainFidelity,
+    data: DataFidelity,
+    named: Sequence[str],
+) -> list[str] | None:
+    """Return all fidelities from low to high, or None if the YAML's are as they are.
+
+    named: those of the training files. The checkpoint's come first, unless
+    data.fidelity.order says otherwise. Raises UserError for names that cannot be
+    meant.
+    """
+    wanted = list(dict.fromkeys([*(data.order or ()), *named]))
+    if not found.names:
+        if len(wanted) > 1:
+            raise UserError(
+                f'train.fidelity.known_as is missing: {found.name} has one '
+                f'fidelity, without a name. Say which of {wanted} it is, or give '
+                'another name if it is none of them.'
+            )
+        return None
+    added = [name for name in wanted if name not in found.names]
+    for name in added:
+        same = [old for old in found.names if old.lower() == name.lower()]
+        if same:
+            raise UserError(
+                f'{name!r} differs from {same[0]!r} of {found.name} in case only. '
+                f'Write {same[0]!r} to train that one, or choose another name.'
+            )
+    if not added:
+        if train.known_as is not None:
+            raise UserError(
+                f'train.fidelity.known_as: {train.known_as!r} exists already: the '
+                'data names it too, and nothing is added. Give the new level of '
+                'theory another name, or take known_as out to go on with one.'
+            )
+        return None
+    lacking = [name for name in found.names if data.order and name not in data.order]
+    if lacking:
+        raise UserError(
+            f'data.fidelity.order lacks {lacking}, which {found.name} has. Add '
+            'them, or leave the order out.'
+        )
+    return data.order or [*found.names, *added]
+
+
+def check_old(found: Inherited, train: TrainFidelity, data: DataFidelity) -> None:
+    """Complete and check base, start_from and replay, which name old fidelities."""
+    old = list(found.names)
+    if data.base is None:
+        data.base = next(name for name in data.order or old if name in old)
+    named = {
+        'data.fidelity.base': data.base,
+        'train.fidelity.start_from': train.start_from,
+        'train.fidelity.replay.fidelity': getattr(train.replay, 'fidelity', None),
+    }
+    for key, name in named.items():
+        if name is not None and name not in old:
+            raise unknown(key, name, old, f'It must be one of {found.name}.')
+    train.start_from = train.start_from or data.base

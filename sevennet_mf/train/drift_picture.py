@@ -1,0 +1,62 @@
+"""Errors of old fidelities before and after, as a picture."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from sevennet_mf.train.plots import COLOURS, RC, save
+
+
+def draw(report: dict[str, Any], path: str) -> bool:
+    """Draw what Drift.as_dict() returns; return whether there is anything to see.
+
+    A panel for each quantity with bars before and after; a line where the limit is.
+    """
+    quantities = [
+        quantity
+        for quantity in next(iter(report.values()), {})
+        if any(_is_known(by[quantity]) for by in report.values())
+    ]
+    if not quantities:
+        return False
+    with rc_context(RC):
+        width = max(1.6 + len(report), 3.0) * len(quantities)
+        figure = Figure((width, 3.2), layout='constrained')
+        axes = figure.subplots(1, len(quantities), squeeze=False)[0]
+        for ax, quantity in zip(axes, quantities, strict=True):
+            rows = {name: by[quantity] for name, by in report.items()}
+            _panel(ax, quantity, {k: v for k, v in rows.items() if _is_known(v)})
+        handles, labels = axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc='outside lower center', ncols=3)
+        save(figure, path)
+    return True
+
+
+def _panel(ax: Axes, quantity: str, rows: dict[str, Any]) -> None:
+    for number, (_, row) in enumerate(rows.items()):
+        for side, (when, colour) in enumerate(
+            (('before', COLOURS[4]), ('after', COLOURS[0]))
+        ):
+            place = number + 0.4 * side - 0.2
+            label = when if number == 0 else None
+            bar = ax.bar(place, row[when], 0.36, color=colour, label=label)
+            ax.bar_label(bar, fmt='%.3g', fontsize=8)
+        if row['max_drift'] is not None:
+            limit = row['before'] + row['max_drift']
+            label = 'limit' if number == 0 else None
+            ends = (number - 0.4, number + 0.4)
+            ax.plot(ends, (limit, limit), color=COLOURS[1], ls='--', label=label)
+    ax.set_xticks(range(len(rows)), list(rows))
+    ax.set_xlim(-0.6, len(rows) - 0.4)
+    unit = next(iter(rows.values()))['unit']
+    ax.set_title(f'{quantity.capitalize()} ({unit})')
+    ax.set_ylabel('mean absolute error, held out')
+    ax.margins(y=0.15)
+
+
+def _is_known(row: dict[str, Any]) -> bool:
+    return row['before'] is not None and row['after'] is not None

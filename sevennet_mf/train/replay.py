@@ -1,0 +1,167 @@
+"""Data of the fidelities that a checkpoint has, to train on or to watch them by."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import sevenn._keys as KEY
+from ase import Atoms
+from ase.data import chemical_symbols
+from sevenn.logger import Logger
+
+from sevennet_mf import keys
+from sevennet_mf.data.dataset import FOLDER, FidelityDataset, random_split
+from sevennet_mf.data.extxyz import to_atoms
+from sevennet_mf.data.read import read_entry
+from sevennet_mf.errors import UserError
+from sevennet_mf.train import self_label
+from sevennet_mf.train.distributed import Process
+from sevennet_mf.train.setup import DRIFT, TRAIN, present_elements
+from sevennet_mf.train.start import Start
+
+Config = dict[str, Any]
+Sets = dict[str, FidelityDataset]
+LOAD_TRAIN: Final = 'load_trainset_path'
+LOAD_VALID: Final = 'load_validset_path'
+LOAD_DRIFT: Final = f'load_{DRIFT}_path'
+AS_THEY_ARE: Final = {'per_structure': 0, 'rattle': 0.0, 'strain': 0.0, 'md': None}
+
+
+def is_wanted(config: Config, start: Start | None) -> bool:
+    """Whether a run has old fidelities to replay or to watch.
+
+    A run that adds fidelities has; one that merely goes on, if the YAML asks.
+    """
+    if start is None:
+        return False
+    train = config[keys.FIDELITY_TRAIN]
+    asked = train['replay'] or train['max_drift']
+    watched = set(start.old) - set(start.trained)
+    return bool(watched) and (bool(asked) or not start.must_be_same)
+
+
+class Replay:
+    """The replay of a run; without one, structures to watch the drift by.
+
+    Self labels are written on the way, by the first process. `config` is the run's,
+    with the entries of the replay after the user's own. Raises UserError for files
+    and structures that cannot be used.
+    """
+
+    def __init__(
+        self, config: Config, start: Start, working_dir: str, process: Process
+    ) -> None:
+        self.start = start
+        self.block: Config | None = config[keys.FIDELITY_TRAIN]['replay']
+        self.watched = [name for name in start.old if name not in start.trained]
+        self.n_own = len(config[LOAD_TRAIN])
+        self.seed = int(config[KEY.RANDOM_SEED])
+        folder = Path(working_dir) / FOLDER
+        device = process.device(config[KEY.DEVICE])
+        if self.block is None:
+            structures = self._of_trained(config, LOAD_VALID) or self._of_trained(
+                config, LOAD_TRAIN
+            )
+            entries = process.share(
+                lambda: self._self_labelled(structures, AS_THEY_ARE, folder, device)
+            )
+            self.config = {**config, LOAD_DRIFT: entries}
+        else:
+            entries = process.share(lambda: self._entries(config, folder, device))
+            self.config = {**config, LOAD_TRAIN: [*config[LOAD_TRAIN], *entries]}
+
+    def _entries(self, config: Config, folder: Path, device: Any) -> list[Config]:
+        assert self.block is not None
+        name = self.block['fidelity']
+        options = self.block['self_label']
+        if options is None:
+            first = config[keys.FIDELITY_TRAIN]['start_from'] or self.watched[0]
+            return [{**self.block['entry'], 'fidelity': name or first}]
+        if options['structures'] is None:
+            structures = self._of_trained(config, LOAD_TRAIN)
+        else:
+            cutoff = float(config[KEY.CUTOFF])
+            structures = self_label.structures_in(options['structures'], cutoff)
+        return self._self_labelled(structures, options, folder, device, name)
+
+    def _of_trained(self, config: Config, load: str) -> list[Atoms]:
+        """The user's structures of the fidelities that are trained, each once."""
+        data = config[keys.FIDELITY_DATA]
+        found: dict[bytes, Atoms] = {}
+        for entry in config.get(load) or ():
+            if entry.get('fidelity', self.start.trained[0]) in self.start.trained:
+                for structure in read_entry(
+                    entry, data['key'], data['order'], float(config[KEY.CUTOFF])
+                ):
+                    if structure.fidelity in self.start.trained:
+                        mark = structure.numbers.tobytes()
+                        mark += np.round(structure.positions, 3).tobytes()
+                        found.setdefault(mark, to_atoms(structure))
+        return list(found.values())
+
+    def _self_labelled(
+        self,
+        structures: list[Atoms],
+        options: Config,
+        folder: Path,
+        device: Any,
+        name: str | None = None,
+    ) -> list[Config]:
+        folder.mkdir(parents=True, exist_ok=True)
+        names = [name] if name else self.watched
+        theirs = [self.start.old_name(n) for n in names]
+        paths = self_label.write_labelled(
+            folder, self.start.loaded, structures, theirs, options, self.seed, device
+        )
+        return [
+            {'file': [paths[own]], 'fidelity': n}
+            for n, own in zip(names, theirs, strict=True)
+        ]
+
+    # ---- the sets
+
+    def divide(self, sets: Sets) -> Sets:
+        """Return the sets with a part of the replay held out, as the set `drift`.
+
+        Raises UserError for a replay that has no element of the trained fidelities.
+        """
+        if self.block is None:
+            return sets
+        train = sets[TRAIN]
+        is_replay = train.of_entries(self.n_own)
+        replay = train.subset(np.flatnonzero(is_replay))
+        rows = [train.rows_of(name) for name in self.start.trained]
+        own = train.subset(np.concatenate(rows))
+        present = [set(present_elements({'': part})) for part in (replay, own)]
+        if not present[0] & present[1]:
+            names = [
+                ', '.join(chemical_symbols[z] for z in sorted(p)) for p in present
+            ]
+            raise UserError(
+                'train.fidelity.replay has no element of '
+                f'{list(self.start.trained)}: it holds {names[0]}, the labels hold '
+                f'{names[1]}. Replay structures like those that you have labels of.'
+            )
+        kept, held_out = random_split(replay, self.block['held_out'], self.seed)
+        if not len(held_out):
+            raise UserError(
+                f'train.fidelity.replay: {self.block["held_out"]} of {len(replay)} '
+                'structures is none to watch the drift by. Raise held_out, or give '
+                'more structures.'
+            )
+        both = [np.flatnonzero(~is_replay), np.flatnonzero(is_replay)]
+        chosen = np.isin(train.fingerprint[both[1]], kept.fingerprint)
+        parts = np.concatenate([both[0], both[1][chosen]])
+        Logger().writeline(
+            f'Replay: {len(kept)} structures to train on, {len(held_out)} held out'
+        )
+        return {**sets, TRAIN: train.subset(parts), DRIFT: held_out}
+
+
+def only_trained(sets: Sets, start: Start) -> Sets:
+    """Return the sets without training labels that could not train anything."""
+    train = sets[TRAIN]
+    rows = [train.rows_of(name) for name in start.trained]
+    return {**sets, TRAIN: train.subset(np.sort(np.concatenate(rows)))}
