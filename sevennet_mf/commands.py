@@ -193,6 +193,20 @@ def info(args: argparse.Namespace) -> None:
         _print(module.render(found))
 
 
+def extend(args: argparse.Namespace) -> None:
+    """`sevennet-mf extend`: a checkpoint with one fidelity more."""
+    from sevennet_mf.train import extend_file
+
+    _print(extend_file.run(args))
+
+
+def fisher(args: argparse.Namespace) -> None:
+    """`sevennet-mf fisher`: the Fisher information that EWC needs."""
+    from sevennet_mf.train import fisher as module
+
+    _print(module.run(args))
+
+
 def export(args: argparse.Namespace) -> None:
     """`sevennet-mf export`: one fidelity as a plain SevenNet checkpoint."""
     from sevennet_mf.deploy import export as module

@@ -109,6 +109,8 @@ def _nested(key: str, block: Config, defaults: Config, conditions: Config) -> No
     parameters = dict(inspect.signature(layers[kind]).parameters) if layers else {}
     parameters.pop('cutoff_length', None)  # the host fills in model.cutoff
     known = [*defaults, *parameters]
+    if name == KEY.CONTINUE:  # of EWC, without a default
+        known += [KEY.FISHER, KEY.OPT_PARAMS, KEY.EWC_LAMBDA]
     for inner, value in block.items():
         if inner not in known:
             raise UserError(

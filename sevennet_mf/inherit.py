@@ -84,7 +84,11 @@ def read(section: Config, train: TrainFidelity) -> Inherited | None:
         raise UserError(
             f'{WHERE}: {path}: its configuration cannot be read: {error}.'
         ) from None
-    return Inherited(name, config, _names(name, config, content['config'], train))
+    own = content['config']
+    assert isinstance(block, dict)
+    if block.get(KEY.USE_STATISTIC_VALUES_OF_CHECKPOINT) is False:
+        own = {}  # transfer learning: whatever it is called, it is not kept
+    return Inherited(name, config, _names(name, config, own, train))
 
 
 def _names(
@@ -115,13 +119,12 @@ def fill_model(section: Config, found: Inherited) -> Config:
         if key in NOT_INHERITED or theirs is None:
             continue
         ours = section.get(key)
-        if ours is None:
-            filled[key] = theirs
-        elif not _agrees(ours, theirs):
+        if ours is not None and not _agrees(ours, theirs):
             raise UserError(
                 f'model.{key} is {ours!r}, but {found.name} has {theirs!r}. Take it '
                 'out of the YAML: the architecture comes from the checkpoint.'
             )
+        filled[key] = theirs  # of a block the YAML may have a part
     return filled
 
 
@@ -164,7 +167,7 @@ def order_of(
     """
     wanted = list(dict.fromkeys([*(data.order or ()), *named]))
     if not found.names:
-        if len(wanted) > 1:
+        if len(wanted) > 1 or _names_old(train):
             raise UserError(
                 f'train.fidelity.known_as is missing: {found.name} has one '
                 f'fidelity, without a name. Say which of {wanted} it is, or give '
@@ -194,6 +197,12 @@ def order_of(
             'them, or leave the order out.'
         )
     return data.order or [*found.names, *added]
+
+
+def _names_old(train: TrainFidelity) -> bool:
+    """Whether something is said of an old fidelity, which then needs a name."""
+    asked = (train.start_from, train.replay, train.max_drift)
+    return train.update != 'all' or any(value is not None for value in asked)
 
 
 def check_old(found: Inherited, train: TrainFidelity, data: DataFidelity) -> None:

@@ -154,9 +154,9 @@ def _inherit(
     if replay is not None:
         where = 'train.fidelity.replay'
         if replay.file is not None:
-            replay.file = _files(replay.file, f'{where}.file')
+            replay.file = existing(replay.file, f'{where}.file')
         elif replay.self_label.structures is not None:
-            replay.self_label.structures = _files(
+            replay.self_label.structures = existing(
                 replay.self_label.structures, f'{where}.self_label.structures'
             )
 
@@ -201,12 +201,12 @@ def _entries(name: str, value: Any) -> list[Config]:
         if isinstance(entry, str):
             entry = {'file': entry}
         plain = validate(DataEntry, entry, where).model_dump(exclude_unset=True)
-        plain['file'] = _files(plain['file'], where)
+        plain['file'] = existing(plain['file'], where)
         result.append(plain)
     return result
 
 
-def _files(given: str | list[str], where: str) -> list[str]:
+def existing(given: str | list[str], where: str) -> list[str]:
     """The files that names and patterns mean; `where` names the key in errors."""
     patterns = given if isinstance(given, list) else [given]
     return [path for pattern in patterns for path in _expand(pattern, where)]

@@ -53,7 +53,8 @@ def find_checkpoint(name: str) -> str:
     present = [
         n for n, c in PRETRAINED.items() if os.path.isfile(str(getattr(const, c)))
     ]
+    others = [n for n in PRETRAINED if n not in present]
     raise UserError(
         f'no such file: {name}.{hint} Give the path of a checkpoint, or one of '
-        f'{present}.'
+        f'{present}; {others} are downloads: `sevenn checkpoint <name>`.'
     )

@@ -6,9 +6,11 @@ of one fidelity, as the model itself.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import sevenn
 import sevenn._keys as KEY
 import torch
@@ -143,6 +145,19 @@ def extend(model: AtomGraphSequential, plan: Plan) -> State:
         scale = scale.expand(n_species)
     state[f'{RESCALE}.scale'] = scale.clone()
     return state
+
+
+def set_references(
+    state: State, type_map: Mapping[int, int], index: int, energies: np.ndarray
+) -> None:
+    """Set the reference energies of one fidelity in an extended state dict.
+
+    type_map: atomic number -> index; index: of the fidelity; energies: (119,) eV by
+    atomic number. The other rows stay as they are to the last bit.
+    """
+    shift = state[f'{RESCALE}.shift']
+    for z, column in type_map.items():
+        shift[index, column] = float(energies[z])
 
 
 def by_fidelity(values: torch.Tensor, n_species: int, n: int) -> torch.Tensor:

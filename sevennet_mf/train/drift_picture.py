@@ -44,7 +44,7 @@ def _panel(ax: Axes, quantity: str, rows: dict[str, Any]) -> None:
             place = number + 0.4 * side - 0.2
             label = when if number == 0 else None
             bar = ax.bar(place, row[when], 0.36, color=colour, label=label)
-            ax.bar_label(bar, fmt='%.3g', fontsize=8)
+            ax.bar_label(bar, fmt='%.2f', fontsize=8)
         if row['max_drift'] is not None:
             limit = row['before'] + row['max_drift']
             label = 'limit' if number == 0 else None

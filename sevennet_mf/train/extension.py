@@ -15,7 +15,7 @@ from sevennet_mf import keys
 from sevennet_mf.data.dataset import FidelityDataset
 from sevennet_mf.data.references import References
 from sevennet_mf.errors import UserError
-from sevennet_mf.model.extend import Plan, extend, extended_config
+from sevennet_mf.model.extend import Plan, extend, extended_config, set_references
 from sevennet_mf.train.distributed import Process
 from sevennet_mf.train.predict import reference_energies
 from sevennet_mf.train.setup import TRAIN, check_determined, named_elements
@@ -67,7 +67,7 @@ class Extension(Start):
             KEY.USE_MODAL_WISE_SCALE,
         ):
             config[key] = extended[key]
-        self.weights = extend(self.loaded.model, self.plan)
+        self.weights = self.state()
         self._set_statistics(config)
 
     def _check_layers(self, config: dict[str, Any]) -> None:
@@ -76,6 +76,9 @@ class Extension(Start):
     def _set_statistics(self, config: dict[str, Any]) -> None:
         config[KEY.SHIFT] = self.weights[SHIFT].tolist()
         config[KEY.SCALE] = self.weights[f'{RESCALE}.scale'].tolist()
+
+    def state(self) -> dict[str, torch.Tensor]:
+        return extend(self.loaded.model, self.plan)
 
     def old_name(self, name: str) -> str:
         """What the checkpoint itself calls one of `old`."""
@@ -177,13 +180,10 @@ class Extension(Start):
 
     def _put(self, shift: np.ndarray) -> None:
         """Reference energies by atomic number -> the rows of the weights."""
-        by_type = sorted(self.config[KEY.TYPE_MAP].items(), key=lambda item: item[1])
-        columns = [z for z, _ in by_type]
-        whole = torch.from_numpy(shift[:, columns])
-        whole = whole.to(self.weights[SHIFT])
-        # those of old fidelities to the last bit
-        whole[: len(self.old)] = self.weights[SHIFT][: len(self.old)]
-        self.weights[SHIFT] = whole
+        for index in range(len(self.old), len(shift)):
+            set_references(
+                self.weights, self.config[KEY.TYPE_MAP], index, shift[index]
+            )
 
     def _old_report(self) -> dict[str, Any]:
         """The provenance's report, by the names of this run."""

@@ -160,6 +160,8 @@ class Fit:
             None, content['optimizer_state_dict'], content['scheduler_state_dict']
         )
         self.state = State(**saved['state'])
+        if self.drift is not None:
+            self.drift.smallest = self.state.least_drift
         if self.process.rank != 0:
             self.state.recorder = []  # the first process holds everyone's
         known = content['config'][keys.PROVENANCE]
@@ -315,6 +317,7 @@ class Fit:
         if self.drift is None:
             return True
         holds = self.drift.update(values[DRIFT], epoch)
+        self.state.least_drift = self.drift.smallest
         self.config[keys.PROVENANCE]['drift'] = self.drift.as_dict()
         if not holds:
             self.log.writeline(

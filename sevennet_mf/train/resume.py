@@ -22,7 +22,6 @@ MAY_CHANGE = (
     KEY.DEVICE,
     KEY.NUM_WORKERS,
     KEY.PREPROCESS_NUM_CORES,
-    KEY.CONTINUE,  # weights come from the resumed file; references are compared
     KEY.RANK,
     KEY.LOCAL_RANK,
     KEY.IS_DDP,
@@ -53,6 +52,8 @@ class State:
     best: float = math.inf
     best_epoch: int | None = None
     curve: str = ''
+    # growth over limit of the epoch that drifted least, and its number
+    least_drift: tuple[float, int] = (math.inf, 0)
     # sums and counts of the training metrics over all processes
     recorder: list[tuple[float, int]] = field(default_factory=list)
 
@@ -73,6 +74,9 @@ def must_stay(config: dict[str, Any], process: Process) -> dict[str, Any]:
                 {k: v for k, v in entry.items() if k != 'file'}
                 for entry in value or ()
             ]
+        elif name == KEY.CONTINUE:
+            for key in (KEY.FISHER, KEY.OPT_PARAMS, KEY.EWC_LAMBDA):
+                kept[f'train.continue.{key}'] = value.get(key)
         elif name not in MAY_CHANGE:
             kept[name] = value
     inferred = config[keys.PROVENANCE].get('inferred_labels')

@@ -20,7 +20,7 @@ from sevennet_mf.data.sampler import FidelityBatchSampler, eval_loader, make_loa
 from sevennet_mf.errors import UserError
 from sevennet_mf.model import accelerators
 from sevennet_mf.model.build import train_only
-from sevennet_mf.train import checkpoint, setup
+from sevennet_mf.train import checkpoint, ewc, setup
 from sevennet_mf.train.distributed import Process
 from sevennet_mf.train.drift import Drift, of_checkpoint, with_metrics
 from sevennet_mf.train.extension import make_start
@@ -71,6 +71,8 @@ def train(
     model = build_E3_equivariant_model(config)
     log.print_model_info(model, config)
     fit = prepare_fit(config, model, sets, working_dir, process, start, drift)
+    if start is not None and ewc.asked(config):
+        fit.trainer.loss_functions.append(ewc.term(config, start, fit.trainer))
     if saved is not None:
         fit.resume(saved)
     elif start is not None:

@@ -17,7 +17,6 @@ from ase import Atoms, units
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.data import chemical_symbols
 from ase.md.langevin import Langevin
-from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 from sevenn.calculator import SevenNetCalculator
 from tqdm import tqdm
 
@@ -140,9 +139,16 @@ def _dynamics(
     """Structures of a Langevin run at constant volume, every `steps` of 1 fs."""
     atoms.calc = calculator
     temperature = md['temperature']
-    MaxwellBoltzmannDistribution(atoms, temperature_K=temperature, rng=rng)
+    # Maxwell-Boltzmann; ASE renames its own function from version to version
+    spread = np.sqrt(units.kB * temperature * atoms.get_masses())[:, None]
+    atoms.set_momenta(spread * rng.standard_normal((len(atoms), 3)))
     run = Langevin(
-        atoms, TIME_STEP, temperature_K=temperature, friction=FRICTION, rng=rng
+        atoms,
+        TIME_STEP,
+        temperature_K=temperature,
+        friction=FRICTION,
+        fixcm=False,  # which would not sample the ensemble
+        rng=rng,
     )
     for _ in range(n):
         run.run(md['steps'])

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import sevenn._keys as KEY
+import torch
 from sevenn._const import NUM_UNIV_ELEMENT
 from sevenn.scripts.processing_continue import check_config_compatible
 
@@ -173,6 +174,11 @@ class Start:
         check_determined(config, sets, references)
         set_shift(config, references.energies)
         return references.energies, references.as_dict()
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """The weights of `loaded` as a state dict of the model that is trained."""
+        state: dict[str, torch.Tensor] = self.loaded.model.state_dict()
+        return state
 
     def old_name(self, name: str) -> str:
         """What the checkpoint itself calls one of `old`."""

@@ -28,6 +28,17 @@ from commandline import (
     wait_until,
     write_yaml,
 )
+from helpers import structures
+from pretrained_helpers import (
+    OFFSETS,
+    SELF_LABEL,
+    extending,
+    labelled,
+    pretrained,
+)
+
+from sevennet_mf.train.fisher import fisher_information
+from sevennet_mf.train.load import load_model
 
 pytestmark = pytest.mark.slow
 
@@ -117,6 +128,29 @@ def assert_same_curve(folder: Path, other: Path, rtol: float) -> None:
         np.testing.assert_allclose(
             found[name], wanted[name], rtol=rtol, atol=2e-5, err_msg=name
         )
+
+
+def test_extending_with_ewc_and_self_labels(folder: Path) -> None:
+    """SevenNet's own EWC refuses several processes."""
+    path = pretrained(folder)
+    file = labelled(folder / 'labels.extxyz', structures(8), path, None, OFFSETS)
+    fisher = fisher_information(load_model(str(path)), structures(2))
+    torch.save(fisher, folder / 'fisher.pt')
+    limit = {'energy': 1000.0}
+    yaml = extending(
+        path, file, file, known_as='pbe', replay=SELF_LABEL, max_drift=limit
+    )
+    ewc = {'fisher_information': 'fisher.pt', 'ewc_lambda': 1000.0}
+    yaml['train']['continue'].update(ewc)
+    yaml['train']['epoch'] = 3
+    for batch, name in ((2, 'extend'), (4, 'extend_joint')):
+        yaml['data']['batch_size'] = batch
+        write_yaml(folder / f'{name}.yaml', yaml)
+    result = finish(begin(folder, 'extend.yaml', '-w', 'extended'))
+    assert result.returncode == 0, result.stderr
+    result = run('train', 'extend_joint.yaml', '-w', 'extended_by_one', cwd=folder)
+    assert result.returncode == 0, result.stderr
+    assert_same_curve(folder / 'extended', folder / 'extended_by_one', 1e-3)
 
 
 def test_only_the_first_process_of_all_writes(folder: Path, whole: Path) -> None:

@@ -1,0 +1,232 @@
+"""Old fidelities are replayed from files, or from labels of the checkpoint."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ase.io import read
+from helpers import NAMES
+from pretrained_helpers import (
+    OFFSETS,
+    SELF_LABEL,
+    extending,
+    labelled,
+    mixed,
+    prepared,
+    pretrained,
+)
+
+from sevennet_mf import keys
+from sevennet_mf.data.dataset import FidelityDataset
+from sevennet_mf.errors import UserError
+from sevennet_mf.train.start import Start
+
+Sets = dict[str, FidelityDataset]
+
+
+@pytest.fixture(scope='module')
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return pretrained(tmp_path_factory.mktemp('plain'))
+
+
+@pytest.fixture(scope='module')
+def files(plain: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Labels as the checkpoint gives them; `other`: those of another code."""
+    folder = tmp_path_factory.mktemp('labels')
+
+    def write(name: str, n: int, seed: int, **offsets: Any) -> str:
+        return labelled(folder / name, mixed(n, seed), plain, None, **offsets)
+
+    return {
+        'train': write('train.xyz', 6, 0, offsets=OFFSETS),
+        'valid': write('valid.xyz', 3, 1, offsets=OFFSETS),
+        'pbe': write('pbe.xyz', 12, 2),
+        'near': write('near.xyz', 12, 2, offsets=dict.fromkeys(OFFSETS, 0.02)),
+        'other': write('other.xyz', 12, 2, offsets=OFFSETS),
+    }
+
+
+def replayed(
+    folder: Path, plain: Path, files: dict[str, str], replay: Any, **train: Any
+) -> tuple[dict[str, Any], Start, Sets]:
+    given = {'known_as': 'pbe', 'replay': replay, **train}
+    own = (files['train'], files['valid'])
+    return prepared(folder, extending(plain, *own, **given))
+
+
+def counts(sets: Sets, fidelity: str) -> dict[str, int]:
+    return {name: len(dataset.rows_of(fidelity)) for name, dataset in sets.items()}
+
+
+def residuals(start: Start, config: dict[str, Any], dataset: FidelityDataset) -> Any:
+    """What labels of pbe are off by from the checkpoint, eV/atom."""
+    rows = dataset.rows_of('pbe')
+    found = start.predict(config, dataset.subset(rows))
+    return (dataset.energy[rows] - found.energy) / dataset.n_atoms[rows]
+
+
+# ---- what is trained on and what is held out
+
+
+def test_a_file_is_replayed(
+    plain: Path, files: dict[str, str], tmp_path: Path
+) -> None:
+    replay = {'file': files['pbe'], 'held_out': 0.25}
+    config, start, sets = replayed(tmp_path, plain, files, replay)
+    assert counts(sets, 'pbe') == {'trainset': 9, 'validset': 0, 'drift': 3}
+    assert counts(sets, 'r2scan') == {'trainset': 6, 'validset': 3, 'drift': 0}
+    marks = [set(sets[n].fingerprint.tolist()) for n in ('trainset', 'drift')]
+    assert not marks[0] & marks[1]
+    for name in ('trainset', 'drift'):
+        assert np.abs(residuals(start, config, sets[name])).max() < 1e-6
+    found = config[keys.PROVENANCE]['data']
+    assert found['drift']['pbe']['structures'] == 3
+    assert found['trainset']['pbe']['structures'] == 9
+
+
+def test_held_out_is_the_same_again(
+    plain: Path, files: dict[str, str], tmp_path: Path
+) -> None:
+    replay = {'file': files['pbe'], 'held_out': 0.25}
+    held = []
+    for folder in ('a', 'b'):
+        _, _, sets = replayed(tmp_path / folder, plain, files, replay)
+        held.append(sets['drift'].fingerprint.tolist())
+    assert held[0] == held[1]
+
+
+def test_the_users_own_labels_of_an_old_fidelity_are_not_held_out(
+    plain: Path, files: dict[str, str], tmp_path: Path
+) -> None:
+    sections = extending(
+        plain,
+        files['train'],
+        known_as='pbe',
+        replay={'file': files['pbe'], 'index': '4:', 'held_out': 0.5},
+    )
+    own = {'file': files['pbe'], 'index': ':4', 'fidelity': 'pbe'}
+    sections['data']['load_trainset_path'].append(own)
+    _, _, sets = prepared(tmp_path, sections)
+    assert counts(sets, 'pbe') == {'trainset': 8, 'drift': 4}
+    sources = [sets['drift'].source(i) for i in range(4)]
+    assert not {f'{files["pbe"]}:{i}' for i in range(4)} & set(sources)
+    assert all(source.startswith(f'{files["pbe"]}:') for source in sources)
+
+
+def test_self_labels_are_of_the_trained_structures(
+    plain: Path, files: dict[str, str], tmp_path: Path
+) -> None:
+    config, start, sets = replayed(tmp_path, plain, files, SELF_LABEL)
+    (path,) = (tmp_path / 'sevenn_data').glob('self_labels_*.extxyz')
+    frames = read(path, ':')
+    own = read(files['train'], ':')
+    assert len(frames) == 2 * len(own)  # themselves, and a copy of each
+    for a, b in zip(frames[::2], own, strict=True):
+        np.testing.assert_allclose(a.positions, b.positions, atol=1e-6)
+        assert list(a.symbols) == list(b.symbols)
+    assert counts(sets, 'pbe') == {'trainset': 9, 'validset': 0, 'drift': 3}
+    assert np.abs(residuals(start, config, sets['trainset'])).max() < 1e-6
+
+
+def test_self_labels_of_other_structures(
+    plain: Path, files: dict[str, str], tmp_path: Path
+) -> None:
+    options = {'structures': files['other'], 'per_structure': 0}
+    replay = {'self_label': options, 'held_out': 0.5}
+    config, start, sets = replayed(tmp_path, plain, files, replay)
+    assert counts(sets, 'pbe') == {'trainset': 6, 'validset': 0, 'drift': 6}
+    # the labels in that file are not read
+    assert np.abs(residuals(start, config, sets['drift'])).max() < 1e-6
+
+
+def test_each_old_fidelity_labels(files: dict[str, str], tmp_path: Path) -> None:
+    two = pretrained(tmp_path, NAMES)
+    for replay, wanted in (
+        (SELF_LABEL, {'pbe': 12, 'r2scan': 12}),
+        ({**SELF_LABEL, 'fidelity': 'r2scan'}, {'pbe': 0, 'r2scan': 12}),
+    ):
+        sections = extending(two, files['train'], fidelity='hse', replay=replay)
+        _, _, sets = prepared(tmp_path, sections)
+        for name, n in wanted.items():
+            assert sum(counts(sets, name).values()) == n
+
+
+def test_without_a_replay_old_fidelities_are_watched(
+    plain: Path, files: dict[str, str], tmp_path: Path
+) -> None:
+    """On the validation structures, as the checkpoint labels them."""
+    config, start, sets = replayed(tmp_path, plain, files, None)
+    assert counts(sets, 'pbe') == {'trainset': 0, 'validset': 0, 'drift': 3}
+    marks = [sorted(sets[n].fingerprint) for n in ('validset', 'drift')]
+    assert marks[0] == marks[1]
+    assert np.abs(residuals(start, config, sets['drift'])).max() < 1e-6
+
+
+def test_fidelity_only_has_nothing_to_replay(
+    plain: Path, files: dict[str, str], tmp_path: Path
+) -> None:
+    """Old labels cannot train the new weights; they are held out all the same."""
+    _, _, sets = replayed(tmp_path, plain, files, SELF_LABEL, update='fidelity_only')
+    assert counts(sets, 'pbe') == {'trainset': 0, 'validset': 0, 'drift': 3}
+    assert counts(sets, 'r2scan') == {'trainset': 6, 'validset': 3, 'drift': 0}
+
+
+# ---- labels of another code
+
+
+def test_labels_of_another_code_are_aligned(
+    plain: Path, files: dict[str, str], tmp_path: Path
+) -> None:
+    replay = {'file': files['other'], 'held_out': 0.25}
+    words = r"12 training labels of 'pbe' are off from .* by \d\.\d\d eV/atom"
+    with pytest.warns(UserWarning, match=words):
+        config, start, sets = replayed(tmp_path, plain, files, replay)
+    for name in ('trainset', 'drift'):
+        assert np.abs(residuals(start, config, sets[name])).max() < 2e-3
+    new = sets['trainset'].rows_of('r2scan')  # whose labels stay as they are
+    energies = [a.get_potential_energy() for a in read(files['train'], ':')]
+    np.testing.assert_allclose(sets['trainset'].energy[new], energies)
+
+
+def test_labels_that_are_nearly_the_checkpoints_stay(
+    plain: Path, files: dict[str, str], tmp_path: Path
+) -> None:
+    replay = {'file': files['near'], 'held_out': 0.25}
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        config, start, sets = replayed(tmp_path, plain, files, replay)
+    off = residuals(start, config, sets['trainset'])
+    np.testing.assert_allclose(off, 0.02, atol=1e-5)
+
+
+# ---- what cannot be
+
+
+def test_a_replay_without_a_common_element(plain: Path, tmp_path: Path) -> None:
+    made = []
+    for name, z in (('new', 49), ('old', 7)):
+        atoms = mixed(4)
+        for one in atoms:
+            one.numbers[:] = z
+        made.append(labelled(tmp_path / f'{name}.xyz', atoms, plain))
+    replay = {'file': made[1], 'held_out': 0.25}
+    words = (
+        r"replay has no element of \['r2scan'\]: it holds N, the labels hold In. "
+        'Replay structures like those'
+    )
+    sections = extending(plain, made[0], known_as='pbe', replay=replay)
+    with pytest.raises(UserError, match=words):
+        prepared(tmp_path, sections)
+
+
+def test_nothing_to_watch_by(
+    plain: Path, files: dict[str, str], tmp_path: Path
+) -> None:
+    replay = {'file': files['pbe'], 'held_out': 0.01}
+    words = 'replay: 0.01 of 12 structures is none to watch .*Raise held_out'
+    with pytest.raises(UserError, match=words):
+        replayed(tmp_path, plain, files, replay)
