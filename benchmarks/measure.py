@@ -163,7 +163,7 @@ def ratio(above: np.ndarray, below: np.ndarray) -> dict[str, float]:
     }
 
 
-def _resident(which: str) -> int:
+def resident(which: str) -> int:
     """VmRSS (now) or VmHWM (largest so far) of this process, bytes.
 
     getrusage() would not do: its maximum survives exec(), so that a child starts
@@ -178,14 +178,14 @@ def _resident(which: str) -> int:
 def _peak(architecture: str, name: str, size: int, device: str, threads: int) -> int:
     torch.set_num_threads(threads)
     case = Case(architecture, size, device)
-    before = _resident('VmRSS')
+    before = resident('VmRSS')
     variant = case.variant(name)
     step = trainer_step if variant.own_trainer else training_step
     for _ in range(WARM_UP):
         step(variant, case)
     if device.startswith('cuda'):
         return int(torch.cuda.max_memory_allocated(device))
-    return _resident('VmHWM') - before
+    return resident('VmHWM') - before
 
 
 def peak_memory(
