@@ -38,6 +38,8 @@ MORE = {
     'inspect': 'See [](inspect.md).',
     'evaluate': 'See [](evaluate.md).',
     'info': 'See [](evaluate.md).',
+    'extend': 'See [](pretrained.md).',
+    'fisher': 'See [](pretrained.md).',
     'export': 'See [](export.md).',
     'deploy': 'See [](lammps.md).',
     'lammps build': 'See [](lammps.md).',

@@ -239,8 +239,8 @@ class TrainFidelity(Block):
     sampling: dict[Name, Positive] | Literal['proportional', 'balanced'] = Field(
         'proportional',
         description='How batches are drawn. `proportional`: each structure once '
-        'per epoch. `balanced`: equal shares of each fidelity. Or shares, as in '
-        '`{pbe: 3, r2scan: 1}`.',
+        'per epoch. `balanced`: equal shares of each fidelity; the default beside '
+        'a `replay`. Or shares, as in `{pbe: 3, r2scan: 1}`.',
     )
     steps_per_epoch: Count | None = Field(
         None,

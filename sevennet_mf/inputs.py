@@ -152,6 +152,9 @@ def _inherit(
         inherit.check_old(found, train, data)
     replay = train.replay
     if replay is not None:
+        given = train.model_fields_set
+        if not given & {'sampling', 'paired_weight', 'loss_weight'}:
+            train.sampling = 'balanced'  # a few labels would drown in the replay
         where = 'train.fidelity.replay'
         if replay.file is not None:
             replay.file = existing(replay.file, f'{where}.file')

@@ -23,14 +23,18 @@ from typing import Any
 import pytest
 import yaml
 from commandline import LIMIT, write_yaml
-from helpers import registered
+from helpers import build, host_config, model_config, registered, save_checkpoint
 
 from sevennet_mf import cli, inputs
 from sevennet_mf.deploy.lammps.plugin_path import CACHE_VARIABLE
 from sevennet_mf.study.study_yaml import read_study
 
-# pages train in the same folder one after another
-pytestmark = pytest.mark.filterwarnings('ignore:checkpoints of an earlier run')
+pytestmark = [
+    # pages train in the same folder one after another
+    pytest.mark.filterwarnings('ignore:checkpoints of an earlier run'),
+    # the PBE labels are of another code than a pretrained model's, or at random
+    pytest.mark.filterwarnings('ignore:.* training labels of .* are off from'),
+]
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / 'sevennet_mf'
@@ -50,7 +54,15 @@ SMALL_MODEL = {
     'weight_nn_hidden_neurons': [8],
 }
 SMALL_RUN = {'epoch': 1, 'per_epoch': 1}
+# Pretrained models that a YAML starts from, and the fidelities of the small one that
+# takes its place: a step of a universal potential takes half a second
+SMALL_PRETRAINED = {
+    '7net-0': ('pbe',),
+    '7net-l3i5': ('pbe',),
+    '7net-mf-0': ('R2SCAN', 'PBE'),
+}
 SMALL_STUDY = {'methods': ['high_only'], 'labels': [2], 'seeds': [1], 'steps': 2}
+START_FROM = ('extend', 'fisher')  # commands that start from one as well
 # Lines that a test leaves to others, by how they begin, and why
 NOT_RUN = {
     '. .venv/bin/activate': 'this environment is active',
@@ -124,16 +136,45 @@ def cut(source: Path, target: Path) -> None:
     target.write_text(''.join(frames[::step]), encoding='utf-8')
 
 
-def shrunk(sections: dict[str, Any]) -> dict[str, Any]:
-    """The same YAML with a small model and one epoch; a study of one run."""
+def shrunk(sections: dict[str, Any], project: Path) -> dict[str, Any]:
+    """The same YAML with a small model and one epoch; a study of one run.
+
+    project: where small models lie that take the place of pretrained ones.
+    """
     small = copy.deepcopy(sections)
     if 'study' in small:
         small['study'].update(SMALL_STUDY, run={'parallel': 1})
         small['study'].pop('variants', None)
         return small
-    small['model'].update(SMALL_MODEL)
     small['train'].update(SMALL_RUN)
+    start = small['train'].get('continue') or {}
+    name = Path(start.get('checkpoint') or '').stem  # of a small one as well
+    if name in SMALL_PRETRAINED:
+        start['checkpoint'] = str(project / f'{name}.pth')
+    else:  # else the architecture is the checkpoint's
+        small.setdefault('model', {}).update(SMALL_MODEL)
+    shrink_fidelity(small['train'].get('fidelity') or {})
     return small
+
+
+def shrink_fidelity(block: dict[str, Any]) -> None:
+    """Fewer steps and self labels; with random weights no limit of drift holds."""
+    if block.get('steps_per_epoch'):
+        block['steps_per_epoch'] = 2
+    labels = (block.get('replay') or {}).get('self_label')
+    if labels:
+        labels['per_structure'] = 1
+        if labels.get('md'):
+            labels['md']['steps'] = 1
+    for quantity in block.get('max_drift') or {}:
+        block['max_drift'][quantity] *= 1e6
+
+
+def write_pretrained(folder: Path) -> None:
+    """Write small random checkpoints of SevenNet, of Ga, In and N."""
+    for name, fidelities in SMALL_PRETRAINED.items():
+        config = host_config(model_config(names=fidelities))
+        save_checkpoint(folder / f'{name}.pth', build(config), config)
 
 
 def merged(base: Any, change: Any) -> Any:
@@ -167,10 +208,11 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
             cut(source, target)
         elif source.suffix == '.yaml':
             target.parent.mkdir(parents=True, exist_ok=True)
-            write_yaml(target, shrunk(inputs.load_yaml(str(source))))
+            write_yaml(target, shrunk(inputs.load_yaml(str(source)), folder))
         elif source.is_file():
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)
+    write_pretrained(folder)
     ingan = folder / 'example_inputs' / 'ingan'
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ingan)
@@ -186,8 +228,9 @@ class Page:
     """Runs the blocks of one page.
 
     bash: each line, or, if it begins with `#!`, the whole as a script. python: in
-    this process. yaml: trained on; with all three sections it is `input.yaml` from
-    there on, else a change to the folder's multi_fidelity.yaml; a study is planned.
+    this process. yaml: trained on; a whole one is `input.yaml` from there on, else
+    it is a change to the folder's multi_fidelity.yaml or, where there is none, to
+    input.yaml; a study is planned.
     A text after a yaml is the error that it ends with instead; `…` stands for
     anything.
     """
@@ -256,6 +299,11 @@ class Page:
     def ours(self, args: list[str]) -> None:
         """A command of ours in this process: imports would take most of the time."""
         self.capture.readouterr()
+        if args[0] in START_FROM:
+            args = [
+                str(self.project / f'{arg}.pth') if arg in SMALL_PRETRAINED else arg
+                for arg in args
+            ]
         try:
             code: Any = cli.main(args)
         except SystemExit as stop:  # --help
@@ -291,10 +339,12 @@ class Page:
             return
         assert set(shown) <= set(inputs.SECTIONS), f'not of an input: {text}'
         name = 'input.yaml'
-        if set(shown) < set(inputs.SECTIONS):
-            base = inputs.load_yaml(str(self.folder / 'multi_fidelity.yaml'))
-            shown, name = merged(base, shown), 'changed.yaml'
-        write_yaml(self.folder / name, shrunk(shown))
+        if not is_whole(shown):
+            base = self.folder / 'multi_fidelity.yaml'
+            base = base if base.is_file() else self.folder / name
+            shown = merged(inputs.load_yaml(str(base)), shown)
+            name = 'changed.yaml'
+        write_yaml(self.folder / name, shrunk(shown, self.project))
         self.trainings += 1
         args = ['train', name, '-w', f'training_{self.trainings}']
         if error is None:
@@ -307,6 +357,13 @@ class Page:
         said = ' '.join(self.capture.readouterr().err.split())
         pattern = re.escape(' '.join(error.split())).replace('…', '.+')
         assert re.fullmatch(f'sevennet-mf: {pattern}', said), said
+
+
+def is_whole(shown: dict[str, Any]) -> bool:
+    """Whether it is no change; a checkpoint to start from brings `model` along."""
+    train = shown.get('train', {})
+    brought = {'model'} if 'continue' in train and 'epoch' in train else set()
+    return set(shown) | brought == set(inputs.SECTIONS)
 
 
 def targets() -> set[str]:
