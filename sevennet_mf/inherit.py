@@ -136,6 +136,17 @@ def _agrees(ours: Any, theirs: Any) -> bool:
     return bool(ours == theirs)
 
 
+def check_frozen(section: Config, train: TrainFidelity) -> None:
+    """UserError for what the `model` section trains beside `fidelity_only`."""
+    for key in (KEY.TRAIN_SHIFT_SCALE, KEY.TRAIN_DENOMINTAOR):
+        if section.get(key) and train.update == 'fidelity_only':
+            raise UserError(
+                f'model.{key}: {section[key]!r} has no effect with '
+                'train.fidelity.update: fidelity_only, which trains weights at '
+                'model.fidelity.sites only. Take one of the two out.'
+            )
+
+
 def fill_fidelity(block: ModelFidelity, found: Inherited) -> ModelFidelity:
     """Return `model.fidelity` with what the checkpoint's fidelities have."""
     if found.is_plain:
@@ -167,7 +178,7 @@ def order_of(
     """
     wanted = list(dict.fromkeys([*(data.order or ()), *named]))
     if not found.names:
-        if len(wanted) > 1 or _names_old(train):
+        if len(wanted) > 1 or _of_old(train):
             raise UserError(
                 f'train.fidelity.known_as is missing: {found.name} has one '
                 f'fidelity, without a name. Say which of {wanted} it is, or give '
@@ -183,12 +194,7 @@ def order_of(
                 f'Write {same[0]!r} to train that one, or choose another name.'
             )
     if not added:
-        if train.known_as is not None:
-            raise UserError(
-                f'train.fidelity.known_as: {train.known_as!r} exists already: the '
-                'data names it too, and nothing is added. Give the new level of '
-                'theory another name, or take known_as out to go on with one.'
-            )
+        _check_further(found, train, data, wanted)
         return None
     lacking = [name for name in found.names if data.order and name not in data.order]
     if lacking:
@@ -199,10 +205,34 @@ def order_of(
     return data.order or [*found.names, *added]
 
 
-def _names_old(train: TrainFidelity) -> bool:
-    """Whether something is said of an old fidelity, which then needs a name."""
-    asked = (train.start_from, train.replay, train.max_drift)
-    return train.update != 'all' or any(value is not None for value in asked)
+def _check_further(
+    found: Inherited, train: TrainFidelity, data: DataFidelity, wanted: list[str]
+) -> None:
+    """UserError for what has no meaning where fidelities are trained further."""
+    if train.known_as is not None:
+        raise UserError(
+            f'train.fidelity.known_as: {train.known_as!r} exists already: the '
+            'data names it too, and nothing is added. Give the new level of '
+            'theory another name, or take known_as out to go on with one.'
+        )
+    asked = _of_old(train)
+    if len(found.names) == 1 and asked:
+        raise UserError(
+            f'train.fidelity.{asked[0]} is about fidelities beside the one that '
+            f'trains, and {found.name} has {found.names[0]!r} only. Take it out, or '
+            'give the data another name to add a fidelity.'
+        )
+    if data.order is None and len(wanted) < len(found.names):
+        raise UserError(
+            f'data.fidelity.order is missing: {found.name} has {list(found.names)}, '
+            f'and the data names {wanted} only. List all of them from low to high.'
+        )
+
+
+def _of_old(train: TrainFidelity) -> list[str]:
+    """The keys that say something of an old fidelity."""
+    names = ('start_from', 'update', 'replay', 'max_drift')
+    return [name for name in names if getattr(train, name) not in (None, 'all')]
 
 
 def check_old(found: Inherited, train: TrainFidelity, data: DataFidelity) -> None:
@@ -217,5 +247,5 @@ def check_old(found: Inherited, train: TrainFidelity, data: DataFidelity) -> Non
     }
     for key, name in named.items():
         if name is not None and name not in old:
-            raise unknown(key, name, old, f'It must be one of {found.name}.')
+            raise unknown(key, name, old, f'{found.name} has no others.')
     train.start_from = train.start_from or data.base

@@ -124,6 +124,11 @@ def from_sections(sections: Config) -> tuple[Config, Config, Config]:
     }
     if not entries.get('load_trainset_path'):
         raise UserError('data.load_trainset_path is missing: nothing to train on.')
+    if 'load_drift_path' in entries:
+        raise UserError(
+            'data.load_drift_path: the set `drift` is that of old fidelities, which '
+            'train.fidelity.replay gives. Call yours load_testset_path, for example.'
+        )
     _inherit(sections, blocks, entries)
     _complete(blocks['train'], blocks['data'], entries)
     return _host_configs(sections, blocks, entries)
@@ -142,7 +147,10 @@ def _inherit(
     train, data = blocks['train'], blocks['data']
     sections['model'] = inherit.fill_model(sections['model'], found)
     blocks['model'] = inherit.fill_fidelity(blocks['model'], found)
+    inherit.check_frozen(sections['model'], train)
     named = [e['fidelity'] for e in entries['load_trainset_path'] if 'fidelity' in e]
+    if data.order is None and len(named) < len(entries['load_trainset_path']):
+        return  # _complete says what is missing
     order = inherit.order_of(found, train, data, named)
     if order is not None:
         data.order = order

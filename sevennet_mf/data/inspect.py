@@ -78,7 +78,8 @@ def inspect(filename: str) -> Audit:
     )
     base, target = options['base'], train[keys.FIDELITY_TRAIN]['target']
     will_split = data.get(KEY.RATIO, 0.0) > 0.0
-    checks.check_sets(records, target, will_split, findings.add)
+    old = train[keys.OLD_FIDELITIES]
+    checks.check_sets(records, target, will_split, findings.add, old)
     checks.check_elements(records, model[KEY.CHEMICAL_SPECIES], findings.add)
     references = checks.fit_training(
         records, base, options['reference_energies'], findings.add

@@ -237,11 +237,19 @@ def check_elements(
 
 
 def check_sets(
-    records: Records, target: str, will_split: bool, report: Report
+    records: Records,
+    target: str,
+    will_split: bool,
+    report: Report,
+    old: Sequence[str] = (),
 ) -> None:
-    """Fidelities without data; will_split: training data are split at random."""
+    """Fidelities without data; will_split: training data are split at random.
+
+    old: those of a checkpoint that training goes on from, which need none.
+    """
     for name in records.fidelities:
-        if len(records.rows(name, TRAIN)) == 0:
+        needs = name == target or name not in old
+        if needs and len(records.rows(name, TRAIN)) == 0:
             what = 'the target ' if name == target else ''
             report('no data', 'problem', (
                 f'{what}{name} has no usable structure in load_trainset_path. Add '

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from sevennet_mf import keys
 from sevennet_mf.data.dataset import FidelityDataset
+from sevennet_mf.errors import UserError
 from sevennet_mf.train.predictions import Predictions
 from sevennet_mf.train.start import Start
 from sevennet_mf.train.tables import errors
@@ -106,15 +107,27 @@ def _known(value: float) -> float | None:
 def of_checkpoint(
     config: dict[str, Any], start: Start, dataset: FidelityDataset
 ) -> Drift:
-    """Measure a checkpoint as it was on the set `drift`; limits are the YAML's."""
+    """Measure a checkpoint as it was on the set `drift`; limits are the YAML's.
+
+    Raises UserError for a limit of what the set has no labels of.
+    """
     before: Values = {}
     for index in sorted(set(dataset.fidelity_index.tolist())):
         name = dataset.fidelities[index]
         own = dataset.subset(dataset.rows_of(name))
         (row,) = errors(start.predict(config, own, start.old_name(name)))
         before[name] = {quantity: row.mae[quantity] for quantity in MEASURED}
-    limits = config[keys.FIDELITY_TRAIN]['max_drift'] or {}
-    return Drift(before, {q: v for q, v in limits.items() if v is not None})
+    given = config[keys.FIDELITY_TRAIN]['max_drift'] or {}
+    limits = {q: v for q, v in given.items() if v is not None}
+    for quantity in limits:
+        if all(math.isnan(values[quantity]) for values in before.values()):
+            raise UserError(
+                f'train.fidelity.max_drift.{quantity}: {limits[quantity]:g} cannot '
+                f'be held: no structure of {list(before)} that is held out has '
+                f'{quantity} labels. Take it out, or replay structures that have '
+                'them.'
+            )
+    return Drift(before, limits)
 
 
 def with_metrics(config: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 import sevenn._keys as KEY
 import torch
@@ -18,6 +18,7 @@ from sevennet_mf.train.start import Start
 from sevennet_mf.train.trainer import FidelityTrainer
 
 Weights = dict[str, torch.Tensor]
+WHERE: Final = f'train.continue.{KEY.FISHER}'
 
 
 class Consolidation(EWCLoss):
@@ -53,20 +54,8 @@ def term(
     be used or are of another model.
     """
     block = config[KEY.CONTINUE]
-    where = f'train.continue.{KEY.FISHER}'
-    if not block.get(KEY.FISHER):
-        raise UserError(
-            f'{where} is missing, which EWC needs; `sevennet-mf fisher` writes '
-            'it.'
-        )
-    factor = block.get(KEY.EWC_LAMBDA)
-    is_number = isinstance(factor, int | float) and not isinstance(factor, bool)
-    if not is_number or factor <= 0:
-        raise UserError(
-            f'train.continue.{KEY.EWC_LAMBDA} must be greater than 0, got '
-            f'{factor!r}.'
-        )
-    fisher = _read(block[KEY.FISHER], where, start)
+    factor = _factor(block)
+    fisher = _read(block[KEY.FISHER], WHERE, start)
     optimum = None
     if block.get(KEY.OPT_PARAMS):
         optimum = _read(
@@ -85,11 +74,34 @@ def term(
         for name, k in slope.items()
         if name not in free
     }
+    if not importance:
+        raise UserError(
+            f'{WHERE}: EWC holds weights that old fidelities share, and with '
+            'train.fidelity.update: fidelity_only none of them is trained. Take one '
+            'of the two out.'
+        )
     there = _as_trained(
         {n: p.detach() for n, p in own.items()} | (optimum or {}), start, trainer
     )
     loss = Consolidation(importance, {name: there[name] for name in importance})
-    return loss, float(factor) / 2
+    return loss, factor / 2
+
+
+def _factor(block: dict[str, Any]) -> float:
+    """`ewc_lambda`; UserError for what is missing of EWC, or cannot be."""
+    if not block.get(KEY.FISHER):
+        raise UserError(
+            f'{WHERE} is missing, which EWC needs; `sevennet-mf fisher` writes '
+            'it.'
+        )
+    factor: Any = block.get(KEY.EWC_LAMBDA)
+    is_number = isinstance(factor, int | float) and not isinstance(factor, bool)
+    if not is_number or factor <= 0:
+        raise UserError(
+            f'train.continue.{KEY.EWC_LAMBDA} must be greater than 0, got '
+            f'{factor!r}.'
+        )
+    return float(factor)
 
 
 def _read(path: str, where: str, start: Start) -> Weights:

@@ -148,9 +148,11 @@ def _provenance(
     loaded: LoadedModel, plan: Plan, references: References | None
 ) -> dict[str, Any]:
     known = {k: v for k, v in loaded.provenance.items() if k != keys.FOLDED}
-    report = dict(known.get('reference_energies') or {})
     names = dict(zip(loaded.fidelities, plan.old, strict=True))
-    report = {names.get(name, name): value for name, value in report.items()}
+    report, about = (
+        {names.get(name, name): value for name, value in (block or {}).items()}
+        for block in (known.get('reference_energies'), known.get('about'))
+    )
     if references is not None:
         report.update(references.as_dict())
     return {
@@ -159,7 +161,7 @@ def _provenance(
         'order': list(plan.names),
         'base': plan.source,
         'target': plan.added[0],
-        'about': known.get('about') or {},
+        'about': about,
         'reference_energies': report,
         'extended': {'from': os.path.basename(loaded.path), 'start': plan.source},
         'versions': versions(),

@@ -67,6 +67,8 @@ class Extension(Start):
             KEY.USE_MODAL_WISE_SCALE,
         ):
             config[key] = extended[key]
+        data = config[keys.FIDELITY_DATA]
+        data['about'] = {**self._known('about'), **data['about']}
         self.weights = self.state()
         self._set_statistics(config)
 
@@ -149,7 +151,7 @@ class Extension(Start):
         source = self.plan.source
         old = self.references()
         shift = np.concatenate([old, np.zeros((len(self.trained), old.shape[1]))])
-        report = self._old_report()
+        report = self._known('reference_energies')
         for index, name in enumerate(self.trained, start=len(self.old)):
             references = process.share(partial(self._fitted, config, sets, name))
             check_determined(config, sets, references)
@@ -185,9 +187,9 @@ class Extension(Start):
                 self.weights, self.config[KEY.TYPE_MAP], index, shift[index]
             )
 
-    def _old_report(self) -> dict[str, Any]:
-        """The provenance's report, by the names of this run."""
-        known = self.reference_report()
+    def _known(self, key: str) -> dict[str, Any]:
+        """What the checkpoint's provenance says, by the names of this run."""
+        known = (self.config.get(keys.PROVENANCE) or {}).get(key) or {}
         names = {self.old_name(name): name for name in self.old}
         return {names.get(name, name): value for name, value in known.items()}
 

@@ -198,7 +198,7 @@ class Fit:
                     self._stop(stop)
                 self._train_epoch(stop, bar)
                 self._finish_epoch(curve)
-        if self.drift is not None and self.state.best_epoch is None:
+        if self.drift is not None and self.drift.smallest[0] > 1.0:
             message = self.drift.advice()
             self.log.writeline(f'WARNING: {message}')
             warnings.warn(message, UserWarning, stacklevel=2)

@@ -61,30 +61,47 @@ class Replay:
         folder = Path(working_dir) / FOLDER
         device = process.device(config[KEY.DEVICE])
         if self.block is None:
-            structures = self._of_trained(config, LOAD_VALID) or self._of_trained(
-                config, LOAD_TRAIN
-            )
-            entries = process.share(
-                lambda: self._self_labelled(structures, AS_THEY_ARE, folder, device)
-            )
+            entries = process.share(lambda: self._shown(config, folder, device))
             self.config = {**config, LOAD_DRIFT: entries}
         else:
             entries = process.share(lambda: self._entries(config, folder, device))
             self.config = {**config, LOAD_TRAIN: [*config[LOAD_TRAIN], *entries]}
 
+    def _shown(self, config: Config, folder: Path, device: Any) -> list[Config]:
+        """Without a replay: what old fidelities are watched on."""
+        structures = self._of_trained(config, LOAD_VALID)
+        structures = structures or self._trained_on(config)
+        return self._self_labelled(structures, AS_THEY_ARE, folder, device)
+
     def _entries(self, config: Config, folder: Path, device: Any) -> list[Config]:
         assert self.block is not None
         name = self.block['fidelity']
+        if name is not None and name not in self.watched:
+            raise UserError(
+                f'train.fidelity.replay.fidelity: {name!r} is what trains, so it is '
+                f'no replay. Write one of {self.watched}, or put its data into '
+                'data.load_trainset_path.'
+            )
         options = self.block['self_label']
         if options is None:
-            first = config[keys.FIDELITY_TRAIN]['start_from'] or self.watched[0]
+            first = config[keys.FIDELITY_TRAIN]['start_from']
+            first = first if first in self.watched else self.watched[0]
             return [{**self.block['entry'], 'fidelity': name or first}]
         if options['structures'] is None:
-            structures = self._of_trained(config, LOAD_TRAIN)
+            structures = self._trained_on(config)
         else:
             cutoff = float(config[KEY.CUTOFF])
             structures = self_label.structures_in(options['structures'], cutoff)
         return self._self_labelled(structures, options, folder, device, name)
+
+    def _trained_on(self, config: Config) -> list[Atoms]:
+        structures = self._of_trained(config, LOAD_TRAIN)
+        if not structures:
+            raise UserError(
+                f'data.{LOAD_TRAIN} has no structure of {list(self.start.trained)}. '
+                'Add data, or correct the names.'
+            )
+        return structures
 
     def _of_trained(self, config: Config, load: str) -> list[Atoms]:
         """The user's structures of the fidelities that are trained, each once."""
@@ -97,8 +114,10 @@ class Replay:
                 ):
                     if structure.fidelity in self.start.trained:
                         mark = structure.numbers.tobytes()
-                        mark += np.round(structure.positions, 3).tobytes()
-                        found.setdefault(mark, to_atoms(structure))
+                        atoms = to_atoms(structure)
+                        for lengths in (atoms.positions, atoms.cell.array):
+                            mark += np.round(lengths, 3).tobytes()
+                        found.setdefault(mark, atoms)
         return list(found.values())
 
     def _self_labelled(

@@ -172,7 +172,8 @@ def prepare_fit(
     train_set = sets[setup.TRAIN]
     sampling = config[keys.FIDELITY_TRAIN]['sampling']
     if isinstance(sampling, dict):
-        sampling = {names.index(name): share for name, share in sampling.items()}
+        here = fidelities_of(train_set, names)  # fidelity_only leaves old ones out
+        sampling = {names.index(n): sampling[n] for n in here}
     weight = config[keys.FIDELITY_TRAIN]['paired_weight']
     if weight:
         check_batches(config)

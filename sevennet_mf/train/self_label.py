@@ -49,7 +49,10 @@ def write_labelled(
     model lacks, and for copies that fall apart.
     """
     check_elements(structures, loaded)
-    recipe = _digest(loaded, structures, options, seed)
+    # dynamics are those of one fidelity, and draw other copies at another
+    kept = {k: v for k, v in options.items() if k != 'structures'}
+    how = [kept, seed, fidelities[0] if options['md'] else None]
+    recipe = _digest(loaded, structures, how)
     paths = {f: folder / f'self_labels_{f}_{recipe}.extxyz' for f in fidelities}
     if all(path.is_file() for path in paths.values()):
         return {f: str(path) for f, path in paths.items()}
@@ -92,7 +95,7 @@ def check_elements(structures: Sequence[Atoms], loaded: LoadedModel) -> None:
 
 
 def _digest(
-    loaded: LoadedModel, structures: Sequence[Atoms], options: Options, seed: int
+    loaded: LoadedModel, structures: Sequence[Atoms], how: list[Any]
 ) -> str:
     digest = hashlib.sha256()
     for name, value in loaded.model.state_dict().items():
@@ -101,8 +104,7 @@ def _digest(
     for atoms in structures:
         for array in (atoms.numbers, atoms.positions, atoms.cell, atoms.pbc):
             digest.update(np.ascontiguousarray(array).tobytes())
-    kept = {k: v for k, v in options.items() if k != 'structures'}
-    digest.update(json.dumps([kept, seed], sort_keys=True).encode())
+    digest.update(json.dumps(how, sort_keys=True).encode())
     return digest.hexdigest()[:12]
 
 

@@ -176,9 +176,12 @@ class Start:
         return references.energies, references.as_dict()
 
     def state(self) -> dict[str, torch.Tensor]:
-        """The weights of `loaded` as a state dict of the model that is trained."""
-        state: dict[str, torch.Tensor] = self.loaded.model.state_dict()
-        return state
+        """The weights of `loaded` as a state dict of the model that is trained.
+
+        A copy: it stays as it is when `loaded` is given other weights.
+        """
+        own = self.loaded.model.state_dict()
+        return {name: value.clone() for name, value in own.items()}
 
     def old_name(self, name: str) -> str:
         """What the checkpoint itself calls one of `old`."""

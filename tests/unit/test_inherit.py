@@ -200,6 +200,45 @@ WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
         {'fidelity': 'hse', 'replay': {'fidelity': 'hse', **REPLAY}},
         r"replay.fidelity must be one of \['pbe', 'r2scan'\], got 'hse'",
     ),
+    'key without order': (
+        'plain',
+        {
+            'known_as': 'pbe',
+            'fidelity': None,
+            'data': {'fidelity': {'key': 'level'}},
+        },
+        '^data.fidelity.order is missing. It is required with data.fidelity.key',
+    ),
+    'one of two': (
+        'ours',
+        {'fidelity': 'r2scan'},
+        r"^data.fidelity.order is missing: .* has \['pbe', 'r2scan'\], and the data "
+        r"names \['r2scan'\] only. List all of them",
+    ),
+    'replay of the only one': (
+        'named',
+        {'fidelity': 'pbe', 'replay': REPLAY},
+        "^train.fidelity.replay is about fidelities beside .* has 'pbe' only. Take",
+    ),
+    'a limit for the only one': (
+        'named',
+        {'fidelity': 'pbe', 'max_drift': {'energy': 1.0}},
+        '^train.fidelity.max_drift is about fidelities beside',
+    ),
+    'frozen shift': (
+        'plain',
+        {
+            'known_as': 'pbe',
+            'update': 'fidelity_only',
+            'model': {'train_shift_scale': True},
+        },
+        '^model.train_shift_scale: True has no effect with .*fidelity_only.*Take',
+    ),
+    'a set of that name': (
+        'plain',
+        {'known_as': 'pbe', 'data': {'load_drift_path': DATA}},
+        '^data.load_drift_path: .*Call yours load_testset_path',
+    ),
     'replay file': (
         'plain',
         {'known_as': 'pbe', 'replay': {'file': 'nowhere.extxyz'}},
@@ -227,7 +266,10 @@ WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
 def test_names_and_files_that_cannot_be_meant(
     pth: dict[str, str], name: str, given: dict[str, Any], words: str
 ) -> None:
-    refused(extending(pth[name], DATA, **given), words)
+    sections = extending(pth[name], DATA, **given)
+    if 'fidelity' in given and given['fidelity'] is None:
+        del sections['data']['load_trainset_path'][0]['fidelity']
+    refused(sections, words)
 
 
 # ---- the checkpoint

@@ -31,7 +31,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     'inputs': (*LIGHT, 'inherit'),
     'model': (*LIGHT, 'model'),
     'data': (*LIGHT, 'inputs', 'data'),
-    'train': (*LIGHT, 'inputs', 'model', 'data', 'train'),
+    'train': (*LIGHT, 'inherit', 'inputs', 'model', 'data', 'train'),
     'deploy': (*LIGHT, 'inputs', 'model', 'data', 'train', 'deploy'),
     'study': (*LIGHT, 'inputs', 'model', 'data', 'train', 'deploy', 'study'),
     'info': (*LIGHT, 'inputs', 'model', 'data', 'train', 'deploy', 'info'),

@@ -14,6 +14,7 @@ import yaml
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import read, write
+from pretrained_helpers import pretrained
 from rich.console import Console
 from sevenn.train.graph_dataset import SevenNetGraphDataset
 
@@ -674,6 +675,22 @@ def test_a_fidelity_without_data(audit: Callable[..., Audit], pbe: Frames) -> No
     fidelity = {'fidelity': {'order': ['pbe', 'r2scan']}}
     message = the(audit({'pbe': pbe}, data=fidelity), 'no data')
     assert message.startswith('the target r2scan has no usable structure')
+
+
+def test_fidelities_of_a_checkpoint_need_no_data(
+    audit: Callable[..., Audit], pbe: Frames, tmp_path: Path
+) -> None:
+    path = pretrained(tmp_path)
+    audit({'pbe': pbe})
+    sections = yaml.safe_load((tmp_path / 'input.yaml').read_text())
+    sections['train'] = {
+        'continue': {'checkpoint': str(path)},
+        'fidelity': {'known_as': 'low'},
+    }
+    (tmp_path / 'input.yaml').write_text(yaml.safe_dump(sections))
+    result = inspect(str(tmp_path / 'input.yaml'))
+    assert result.fidelities == ['low', 'pbe']
+    assert not found(result, 'no data')
 
 
 def test_a_target_without_validation_is_noted(

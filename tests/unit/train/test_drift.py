@@ -20,7 +20,7 @@ from pretrained_helpers import (
 )
 from train_helpers import R2SCAN, VALID
 
-from sevennet_mf.errors import TrainingStopped
+from sevennet_mf.errors import TrainingStopped, UserError
 from sevennet_mf.train import drift_picture
 from sevennet_mf.train.drift import Drift
 from sevennet_mf.train.load import load_model
@@ -188,6 +188,15 @@ def test_a_quantity_without_labels() -> None:
     report = drift.as_dict()['pbe']
     assert report['force']['before'] is report['force']['after'] is None
     assert report['energy']['after'] == 1.5
+
+
+def test_a_limit_of_what_no_label_tells(plain: Path, tmp_path: Path) -> None:
+    replay = {'file': VALID['file'], 'force_key': None, 'held_out': 0.5}
+    sections = options(plain, max_drift={'force': 1.0}, replay=replay)
+    words = r"max_drift.force: 1 cannot be held: .*\['pbe'\].*force labels. Take it"
+    aligned = pytest.warns(UserWarning, match='are off from')
+    with aligned, pytest.raises(UserError, match=words):
+        trained_in(tmp_path, sections)
 
 
 # ---- the picture

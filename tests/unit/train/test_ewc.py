@@ -85,6 +85,23 @@ def test_the_penalty_is_that_of_the_checkpoints_own_weights(
     assert found == pytest.approx(wanted, rel=1e-4)
 
 
+def test_a_fidelity_that_is_there_is_trained_further(tmp_path: Path) -> None:
+    """Weights are as they were, and so is what it costs to move them."""
+    path, labels, fisher = files(tmp_path, ('pbe', 'scan'))
+    given = extending(path, labels, fidelity='scan')
+    given['data']['fidelity'] = {'order': ['pbe', 'scan']}
+    given['train']['continue'].update(fisher_information=str(fisher), ewc_lambda=1)
+    config, start, trainer = prepared(given, tmp_path)
+    loss, _ = ewc.term(config, start, trainer)
+    assert isinstance(loss, ewc.Consolidation)
+    before = torch.load(fisher, weights_only=True)
+    for name, value in loss.fisher_dict.items():
+        assert torch.equal(value, before[name]), name
+    free = {name for name in before if name.endswith('bias.1')}  # scan's own
+    assert set(before) - set(loss.fisher_dict) == free
+    assert float(loss.fisher_dict['onehot_to_feature_x.linear.weight'].sum()) > 0
+
+
 def test_it_holds_the_old_fidelity(tmp_path: Path) -> None:
     path, labels, fisher = files(tmp_path)
     moved = {}
@@ -148,3 +165,7 @@ def test_errors_name_the_key_and_the_remedy(tmp_path: Path) -> None:
     for block, words in cases:
         with pytest.raises(UserError, match=words):
             trained_in(tmp_path / 'run', sections(path, labels, **block))
+    given = sections(path, labels, fisher_information=str(fisher), ewc_lambda=1.0)
+    given['train']['fidelity']['update'] = 'fidelity_only'
+    with pytest.raises(UserError, match=r'fidelity_only none of them.*Take one of'):
+        trained_in(tmp_path / 'run', given)

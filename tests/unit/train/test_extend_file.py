@@ -14,12 +14,14 @@ from pretrained_helpers import (
     extending,
     labelled,
     mixed,
+    prepared,
     pretrained,
     trained_in,
 )
 
-from sevennet_mf import cli
+from sevennet_mf import cli, keys
 from sevennet_mf.errors import UserError
+from sevennet_mf.train import checkpoint
 from sevennet_mf.train.extend_file import extend_file
 from sevennet_mf.train.load import load_model
 
@@ -71,6 +73,25 @@ def test_training_goes_on_from_it(tmp_path: Path) -> None:
     )
 
 
+def test_notes_go_by_the_new_name(tmp_path: Path) -> None:
+    """On training as well, beside those of the YAML."""
+    path = pretrained(tmp_path)
+    content = checkpoint.load(str(path))
+    note = {'pbe': {'functional': 'PBE'}}
+    content['config'][keys.PROVENANCE] = {'fidelities': ['pbe'], 'about': note}
+    checkpoint.save(str(path), content)
+    output = tmp_path / 'extended.pth'
+    extend_file(str(path), 'hse', str(output), known_as='omat')
+    wanted = {'omat': {'functional': 'PBE'}}
+    assert load_model(str(output)).provenance['about'] == wanted
+    labels = labelled(tmp_path / 'l.extxyz', structures(4), path)
+    sections = extending(path, labels, fidelity='hse', known_as='omat')
+    own = {'hse': {'functional': 'HSE'}}
+    sections['data']['fidelity'] = {'about': own}
+    config, _, _ = prepared(tmp_path, sections)
+    assert config[keys.PROVENANCE]['about'] == {**wanted, **own}
+
+
 def test_errors(tmp_path: Path) -> None:
     path = pretrained(tmp_path, ('pbe', 'scan'))
     plain = pretrained(tmp_path)
@@ -86,9 +107,9 @@ def test_errors(tmp_path: Path) -> None:
         (two, {'added': 'a b'}, r'a fidelity name is a quoted word'),
         (two, {'added': 'hse', 'files': ['no.extxyz']}, r'no such file: no\.extxyz'),
     ]
-    for checkpoint, given, words in cases:
+    for file, given, words in cases:
         with pytest.raises(UserError, match=words):
-            extend_file(str(checkpoint), output=str(output), **given)
+            extend_file(str(file), output=str(output), **given)
         assert not output.exists()
 
 

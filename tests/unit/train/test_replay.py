@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ase.build import bulk
 from ase.io import read
 from helpers import NAMES
 from pretrained_helpers import (
@@ -18,6 +19,7 @@ from pretrained_helpers import (
     mixed,
     prepared,
     pretrained,
+    trained_in,
 )
 
 from sevennet_mf import keys
@@ -173,6 +175,53 @@ def test_fidelity_only_has_nothing_to_replay(
     _, _, sets = replayed(tmp_path, plain, files, SELF_LABEL, update='fidelity_only')
     assert counts(sets, 'pbe') == {'trainset': 0, 'validset': 0, 'drift': 3}
     assert counts(sets, 'r2scan') == {'trainset': 6, 'validset': 3, 'drift': 0}
+
+
+def test_shares_of_what_fidelity_only_leaves_out(
+    plain: Path, files: dict[str, str], tmp_path: Path
+) -> None:
+    sections = extending(
+        plain,
+        files['train'],
+        files['valid'],
+        known_as='pbe',
+        update='fidelity_only',
+        sampling={'pbe': 3, 'r2scan': 1},
+        replay={'file': files['pbe'], 'held_out': 0.25},
+    )
+    folder = trained_in(tmp_path, sections)
+    assert (folder / 'checkpoint_best.pth').exists()
+
+
+def test_cells_of_one_atom_differ_by_their_cell(plain: Path, tmp_path: Path) -> None:
+    """The atom of each is at the origin."""
+    atoms = [bulk('Ga', 'fcc', a=a) for a in (4.0, 4.2, 4.4, 4.4)]
+    own = labelled(tmp_path / 'eos.xyz', atoms, plain, None, {'Ga': 1.0})
+    replay = {'self_label': {'per_structure': 0}, 'held_out': 0.4}
+    sections = extending(plain, own, known_as='pbe', replay=replay)
+    _, _, sets = prepared(tmp_path, sections)
+    assert counts(sets, 'pbe') == {'trainset': 2, 'drift': 1}
+
+
+def test_a_file_is_of_what_is_not_trained(
+    files: dict[str, str], tmp_path: Path
+) -> None:
+    """The fidelity that trains may be the base as well."""
+    sections = extending(
+        pretrained(tmp_path, NAMES),
+        files['train'],
+        fidelity='pbe',
+        target='pbe',
+        replay={'file': files['pbe'], 'held_out': 0.25},
+    )
+    sections['data']['fidelity'] = {'order': list(NAMES)}
+    _, _, sets = prepared(tmp_path, sections)
+    assert counts(sets, 'r2scan') == {'trainset': 9, 'drift': 3}
+    assert counts(sets, 'pbe') == {'trainset': 6, 'drift': 0}
+    sections['train']['fidelity']['replay']['fidelity'] = 'pbe'
+    words = r"'pbe' is what trains.*one of \['r2scan'\]"
+    with pytest.raises(UserError, match=words):
+        prepared(tmp_path, sections)
 
 
 # ---- labels of another code

@@ -173,3 +173,15 @@ def test_a_graph_file_has_no_cell(tmp_path: Path) -> None:
         self_label.structures_in([made], 4.0)
     found = self_label.structures_in([file, file], 4.0)
     assert len(found) == 72
+
+
+def test_dynamics_at_another_fidelity_are_other_structures(
+    two: LoadedModel, tmp_path: Path
+) -> None:
+    """A file that is there already is not taken for those of another."""
+    options = {**OPTIONS, 'md': {'temperature': 300.0, 'steps': 2}}
+    paths = [
+        self_label.write_labelled(tmp_path, two, structures(1), names, options, 1)
+        for names in (NAMES, NAMES[1:])
+    ]
+    assert paths[0]['r2scan'] != paths[1]['r2scan']
