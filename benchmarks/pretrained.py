@@ -187,17 +187,6 @@ def _checkpoint(path: str = CHECKPOINT, fidelity: str | None = None) -> Any:
     return FidelityCalculator(path, fidelity)
 
 
-@cache
-def _elements() -> list[int]:
-    from sevennet_mf.train.load import load_model
-
-    return sorted(load_model(CHECKPOINT).type_map)
-
-
-def _energy(calculator: Any, atoms: Atoms) -> float:
-    return float(calculator.get_potential_energy(atoms.copy()))
-
-
 def _common(options: argparse.Namespace, epochs: int) -> dict[str, Any]:
     return {
         'random_seed': 1,
@@ -283,54 +272,72 @@ def _measured(run: Run, out: Path, options: argparse.Namespace) -> dict[str, Any
 
 
 def _measure(run: Run, path: str, split: str) -> dict[str, float]:
-    from sevennet_mf.deploy.probe import probes
-
     several = METHODS[run.method] is not None
     new = _checkpoint(path, NEW if several else None)
     old = _checkpoint(path, OLD) if several else new
     start = slice(0 if split == 'valid' else 1, None, 2)
     mixed = read(INGAN / 'r2scan_mixed_test.extxyz', ':')[start]
-    labels = _labels(run)
     # a model without references of its own for r2SCAN is forgiven those
-    shift = _offsets(labels) if run.method == 'naive' else np.zeros(119)
-    energy, force = [], []
-    for atoms in mixed:
-        wanted = atoms.get_potential_energy() - shift[atoms.numbers].sum()
-        energy.append(abs(_energy(new, atoms) - wanted) / len(atoms))
-        gap = new.get_forces(atoms.copy()) - atoms.get_forces()
-        force.append(np.abs(gap).ravel())
-    known = read(INGAN / 'pbe_valid.extxyz', ':')
-    before, after = _errors(_checkpoint(), known), _errors(old, known)
+    shift = _offsets(_labels(run)) if run.method == 'naive' else np.zeros(119)
+    energy, force = _errors(new, mixed, shift)
+    known, offsets, before, energies, elsewhere = _baseline()
+    after = _errors(old, known, offsets)
     return {
-        'energy': 1e3 * mean(energy),
-        'force': 1e3 * float(np.concatenate(force).mean()),
+        'energy': energy,
+        'force': force,
         'drift_energy': after[0] - before[0],
         'drift_force': after[1] - before[1],
-        'moved': _moved(old, known),
-        'elsewhere': _moved(old, probes(_elements(), 5.0)),
+        'moved': _moved(old, known, energies),
+        'elsewhere': _moved(old, _probes(), elsewhere),
     }
 
 
-def _errors(calculator: Any, labelled: Sequence[Atoms]) -> tuple[float, float]:
-    """MAE at the checkpoint's own level of theory: meV/atom, meV/Å.
+@cache
+def _baseline() -> tuple[list[Atoms], np.ndarray, tuple[float, float], Any, Any]:
+    """What the checkpoint is at its own level: labels, errors, energies."""
+    known = read(INGAN / 'pbe_valid.extxyz', ':')
+    offsets = _offsets(known)
+    before = _errors(_checkpoint(), known, offsets)
+    energies = [_energy(_checkpoint(), atoms) for atoms in known]
+    return known, offsets, before, energies, [
+        _energy(_checkpoint(), atoms) for atoms in _probes()
+    ]
 
-    The labels are moved to the energies per element of the checkpoint.
-    """
-    offsets = _offsets(labelled)
+
+@cache
+def _probes() -> list[Atoms]:
+    """Structures of all elements that the checkpoint knows."""
+    from sevennet_mf.deploy.probe import probes
+    from sevennet_mf.train.load import load_model
+
+    return probes(sorted(load_model(CHECKPOINT).type_map), 5.0)
+
+
+def _energy(calculator: Any, atoms: Atoms) -> float:
+    return float(calculator.get_potential_energy(atoms.copy()))
+
+
+def _errors(
+    calculator: Any, labelled: Sequence[Atoms], offsets: np.ndarray
+) -> tuple[float, float]:
+    """MAE in meV/atom and meV/Å; offsets: what to take off labels, (119,) eV."""
     energy, force = [], []
     for atoms in labelled:
+        found = atoms.copy()
+        found.calc = calculator
         wanted = atoms.get_potential_energy() - offsets[atoms.numbers].sum()
-        energy.append(abs(_energy(calculator, atoms) - wanted) / len(atoms))
-        gap = calculator.get_forces(atoms.copy()) - atoms.get_forces()
-        force.append(np.abs(gap).ravel())
+        energy.append(abs(found.get_potential_energy() - wanted) / len(atoms))
+        force.append(np.abs(found.get_forces() - atoms.get_forces()).ravel())
     return 1e3 * mean(energy), 1e3 * float(np.concatenate(force).mean())
 
 
-def _moved(calculator: Any, structures: Sequence[Atoms]) -> float:
+def _moved(
+    calculator: Any, structures: Sequence[Atoms], before: Sequence[float]
+) -> float:
     """How far energies are from the checkpoint's, meV/atom."""
     gaps = [
-        abs(_energy(calculator, a) - _energy(_checkpoint(), a)) / len(a)
-        for a in structures
+        abs(_energy(calculator, atoms) - energy) / len(atoms)
+        for atoms, energy in zip(structures, before, strict=True)
     ]
     return 1e3 * mean(gaps)
 

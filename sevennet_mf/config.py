@@ -240,7 +240,8 @@ class TrainFidelity(Block):
         'proportional',
         description='How batches are drawn. `proportional`: each structure once '
         'per epoch. `balanced`: equal shares of each fidelity; the default beside '
-        'a `replay`. Or shares, as in `{pbe: 3, r2scan: 1}`.',
+        'a `replay` without `loss_weight` and `paired_weight`. Or shares, as in '
+        '`{pbe: 3, r2scan: 1}`.',
     )
     steps_per_epoch: Count | None = Field(
         None,

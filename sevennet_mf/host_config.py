@@ -67,7 +67,8 @@ def model(section: Config, fidelity: ModelFidelity, order: list[str]) -> Config:
         if 'output' in fidelity.sites and len(order) > 1:
             raise UserError(
                 "model.fidelity.sites: 'output' needs the linear readout, which "
-                'model.readout_as_fcn: true replaces. Remove one of them.'
+                'model.readout_as_fcn: true replaces. Remove one of them; of a '
+                "checkpoint's readout, leave 'output' out of the sites."
             )
     config = _init(parse_input.init_model_config, section, 'model')
     config.pop(keys.FIDELITY_MODEL, None)

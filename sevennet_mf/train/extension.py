@@ -18,7 +18,7 @@ from sevennet_mf.errors import UserError
 from sevennet_mf.model.extend import Plan, extend, extended_config, set_references
 from sevennet_mf.train.distributed import Process
 from sevennet_mf.train.predict import reference_energies
-from sevennet_mf.train.setup import TRAIN, check_determined, named_elements
+from sevennet_mf.train.setup import DRIFT, TRAIN, check_determined, named_elements
 from sevennet_mf.train.start import RESCALE, Start
 from sevennet_mf.train.trainer import SHIFT
 
@@ -99,10 +99,12 @@ class Extension(Start):
         checkpoint's stay as they are, so the labels are moved, where they are off.
         """
         for name in self.old:
-            rows = sets[TRAIN].rows_of(name)
-            if not len(rows):
+            # the training set tells best, if it holds any
+            own = [s for s in (TRAIN, *sets) if s != DRIFT]  # the checkpoint's own
+            holds = [s for s in own if len(sets[s].rows_of(name))]
+            if not holds:
                 continue
-            labelled = sets[TRAIN].subset(rows)
+            labelled = sets[holds[0]].subset(sets[holds[0]].rows_of(name))
             offsets = partial(self._offsets, config, sets, labelled, name)
             found = process.share(offsets)
             if found is None:
@@ -129,7 +131,7 @@ class Extension(Start):
         if off <= ALIGNED_WITHIN:
             return None
         message = (
-            f'{len(labelled)} training labels of {name!r} are off from '
+            f'{len(labelled)} labels of {name!r} are off from '
             f'{self.path} by {off:.2f} eV/atom: another code, or other '
             'pseudopotentials. The difference by element is taken off them; '
             f'energies of {name!r} stay on the scale of the checkpoint.'

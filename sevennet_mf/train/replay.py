@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any, Final
 
@@ -62,16 +63,26 @@ class Replay:
         device = process.device(config[KEY.DEVICE])
         if self.block is None:
             entries = process.share(lambda: self._shown(config, folder, device))
-            self.config = {**config, LOAD_DRIFT: entries}
+            watched = {LOAD_DRIFT: entries} if entries else {}
+            self.config = {**config, **watched}
         else:
             entries = process.share(lambda: self._entries(config, folder, device))
             self.config = {**config, LOAD_TRAIN: [*config[LOAD_TRAIN], *entries]}
 
     def _shown(self, config: Config, folder: Path, device: Any) -> list[Config]:
         """Without a replay: what old fidelities are watched on."""
-        structures = self._of_trained(config, LOAD_VALID)
-        structures = structures or self._trained_on(config)
-        return self._self_labelled(structures, AS_THEY_ARE, folder, device)
+        try:
+            structures = self._of_trained(config, LOAD_VALID)
+            structures = structures or self._trained_on(config)
+            return self._self_labelled(structures, AS_THEY_ARE, folder, device)
+        except UserError as error:
+            if config[keys.FIDELITY_TRAIN]['max_drift']:
+                raise
+            # nobody asked for it: a graph file, say, is no reason not to train
+            message = f'old fidelities are not watched. {error}'
+            Logger().writeline(f'WARNING: {message}')
+            warnings.warn(message, UserWarning, stacklevel=2)
+            return []
 
     def _entries(self, config: Config, folder: Path, device: Any) -> list[Config]:
         assert self.block is not None

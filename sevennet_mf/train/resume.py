@@ -67,7 +67,8 @@ def must_stay(config: dict[str, Any], process: Process) -> dict[str, Any]:
     kept: dict[str, Any] = {KEY.WORLD_SIZE: process.world_size}
     for name, value in config.items():
         if name in BLOCKS:
-            block = {f'{BLOCKS[name]}.{k}': v for k, v in (value or {}).items()}
+            plain = _without_paths(value or {})
+            block = {f'{BLOCKS[name]}.{k}': v for k, v in plain.items()}
             kept.update({k: v for k, v in block.items() if k not in FREE})
         elif name.startswith('load_') and name.endswith('_path'):
             kept[f'data.{name}'] = [
@@ -86,6 +87,18 @@ def must_stay(config: dict[str, Any], process: Process) -> dict[str, Any]:
         name = file.partition(': ')[0]
         kept.setdefault(f'the content of {name}', []).append(digest)
     return kept
+
+
+def _without_paths(block: dict[str, Any]) -> dict[str, Any]:
+    """A block of the YAML without the names of the files of a replay."""
+    replay = block.get('replay')
+    if not replay:
+        return block
+    kept = dict(replay)
+    for inner, path in (('entry', 'file'), ('self_label', 'structures')):
+        if kept.get(inner):
+            kept[inner] = {k: v for k, v in kept[inner].items() if k != path}
+    return {**block, 'replay': kept}
 
 
 def refuse_changes(before: dict[str, Any], now: dict[str, Any]) -> None:

@@ -21,10 +21,14 @@ from pretrained_helpers import (
     pretrained,
     trained_in,
 )
+from sevenn.train.graph_dataset import SevenNetGraphDataset
+from train_helpers import config_of
 
 from sevennet_mf import keys
 from sevennet_mf.data.dataset import FidelityDataset
 from sevennet_mf.errors import UserError
+from sevennet_mf.train.distributed import Process
+from sevennet_mf.train.resume import must_stay
 from sevennet_mf.train.start import Start
 
 Sets = dict[str, FidelityDataset]
@@ -231,7 +235,7 @@ def test_labels_of_another_code_are_aligned(
     plain: Path, files: dict[str, str], tmp_path: Path
 ) -> None:
     replay = {'file': files['other'], 'held_out': 0.25}
-    words = r"12 training labels of 'pbe' are off from .* by \d\.\d\d eV/atom"
+    words = r"12 labels of 'pbe' are off from .* by \d\.\d\d eV/atom"
     with pytest.warns(UserWarning, match=words):
         config, start, sets = replayed(tmp_path, plain, files, replay)
     for name in ('trainset', 'drift'):
@@ -239,6 +243,55 @@ def test_labels_of_another_code_are_aligned(
     new = sets['trainset'].rows_of('r2scan')  # whose labels stay as they are
     energies = [a.get_potential_energy() for a in read(files['train'], ':')]
     np.testing.assert_allclose(sets['trainset'].energy[new], energies)
+
+
+def test_old_labels_for_validation_alone_are_aligned(
+    plain: Path, files: dict[str, str], tmp_path: Path
+) -> None:
+    sections = extending(plain, files['train'], known_as='pbe')
+    own = {'file': files['other'], 'fidelity': 'pbe'}
+    sections['data']['load_validset_path'] = [own]
+    with pytest.warns(UserWarning, match=r"12 labels of 'pbe' are off from"):
+        config, start, sets = prepared(tmp_path, sections)
+    assert np.abs(residuals(start, config, sets['validset'])).max() < 2e-3
+
+
+@pytest.mark.filterwarnings('ignore:Weights only load failed')  # of the host's file
+def test_what_cannot_be_watched_does_not_stop_a_run(
+    plain: Path, files: dict[str, str], tmp_path: Path
+) -> None:
+    """A SevenNet graph file keeps no cell."""
+    SevenNetGraphDataset(
+        cutoff=4.0,
+        root=str(tmp_path),
+        files=[files['train']],
+        processed_name='graphs.pt',
+    )
+    made = str(tmp_path / 'sevenn_data' / 'graphs.pt')
+    sections = extending(plain, made, known_as='pbe')
+    with pytest.warns(UserWarning, match='are not watched. .* no cell'):
+        _, _, sets = prepared(tmp_path, sections)
+    assert 'drift' not in sets
+    sections['train']['fidelity']['max_drift'] = {'energy': 1.0}
+    with pytest.raises(UserError, match='graph file has no cell'):
+        prepared(tmp_path, sections)
+
+
+def test_files_of_a_replay_may_move(plain: Path, files: dict[str, str]) -> None:
+    """What a resumed run depends on is the content."""
+    kept = []
+    for replay in (
+        {'file': files['pbe'], 'held_out': 0.25},
+        {'file': files['near'], 'held_out': 0.25},
+        {'file': files['pbe'], 'held_out': 0.5},
+    ):
+        config = config_of(
+            extending(plain, files['train'], known_as='pbe', replay=replay)
+        )
+        config[keys.PROVENANCE] = {'files': {}}
+        kept.append(must_stay(config, Process()))
+    assert kept[0] == kept[1]
+    assert kept[0] != kept[2]
 
 
 def test_labels_that_are_nearly_the_checkpoints_stay(
