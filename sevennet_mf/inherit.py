@@ -16,7 +16,7 @@ import sevenn._const as const
 import sevenn._keys as KEY
 from sevenn.checkpoint import SevenNetCheckpoint
 
-from sevennet_mf import keys
+from sevennet_mf import host_checks, keys
 from sevennet_mf.checkpoint_file import read_checkpoint
 from sevennet_mf.config import DataFidelity, ModelFidelity, TrainFidelity
 from sevennet_mf.errors import UserError, unknown
@@ -73,6 +73,12 @@ def read(section: Config, train: TrainFidelity) -> Inherited | None:
                     f'one in {WHERE}, or take the key out.'
                 )
         return None  # whatever else is wrong with it, host_checks.py says
+    host_checks.section(  # before what the checkpoint would have to say
+        'train',
+        {KEY.CONTINUE: block},
+        const.DEFAULT_TRAINING_CONFIG,
+        const.TRAINING_CONFIG_CONDITION,
+    )
     try:
         path, content = read_checkpoint(name)
         with warnings.catch_warnings():
@@ -254,4 +260,3 @@ def check_old(found: Inherited, train: TrainFidelity, data: DataFidelity) -> Non
     for key, name in named.items():
         if name is not None and name not in old:
             raise unknown(key, name, old, f'{found.name} has no others.')
-    train.start_from = train.start_from or data.base

@@ -148,6 +148,9 @@ def _inherit(
     sections['model'] = inherit.fill_model(sections['model'], found)
     blocks['model'] = inherit.fill_fidelity(blocks['model'], found)
     inherit.check_frozen(sections['model'], train)
+    given = sections['train']['continue']
+    if given.get('use_statistic_values_of_checkpoint') is False:
+        return  # transfer learning: train/start.py says what it needs
     named = [e['fidelity'] for e in entries['load_trainset_path'] if 'fidelity' in e]
     if data.order is None and len(named) < len(entries['load_trainset_path']):
         return  # _complete says what is missing
@@ -158,6 +161,8 @@ def _inherit(
             sections['train']['continue'][reset] = True  # of other weights
     if len(found.names) > 1 or order is not None:
         inherit.check_old(found, train, data)
+    if order is not None:
+        train.start_from = train.start_from or data.base
     replay = train.replay
     if replay is not None:
         given = train.model_fields_set

@@ -82,13 +82,14 @@ def read_base(path: str) -> Base:
             f'study.input_yaml: {path} names no fidelity. A study compares ways to '
             'train on several: give a multi-fidelity YAML.'
         )
-    sections = _with_paths(sections, os.path.dirname(os.path.abspath(path)))
-    model, train, data = configs(sections, f'study.input_yaml: {path}')
-    if train[KEY.CONTINUE][KEY.CHECKPOINT]:
+    # before what the checkpoint would have to say
+    if (sections.get('train') or {}).get(KEY.CONTINUE):
         raise UserError(
             f'study.input_yaml: {path} has train.continue, but all methods of a '
             'study start from new weights. Take it out.'
         )
+    sections = _with_paths(sections, os.path.dirname(os.path.abspath(path)))
+    model, train, data = configs(sections, f'study.input_yaml: {path}')
     order = tuple(data[keys.FIDELITY_DATA]['order'])
     target = train[keys.FIDELITY_TRAIN]['target']
     others = [name for name in order if name != target]

@@ -108,11 +108,12 @@ def _planned(
     data = validate(DataFidelity, {}, 'extend')
     data.order = inherit.order_of(found, train, data, [added])
     inherit.check_old(found, train, data)
-    assert train.start_from is not None
     block = inherit.fill_fidelity(
         validate(ModelFidelity, model, 'model.fidelity'), found
     )
-    plan = Plan(found.names, (added,), train.start_from, block.model_dump())
+    source = train.start_from or data.base
+    assert source is not None
+    plan = Plan(found.names, (added,), source, block.model_dump())
     return plan, load_model(path)
 
 

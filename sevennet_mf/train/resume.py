@@ -22,6 +22,7 @@ MAY_CHANGE = (
     KEY.DEVICE,
     KEY.NUM_WORKERS,
     KEY.PREPROCESS_NUM_CORES,
+    keys.OLD_FIDELITIES,  # follows from `continue`
     KEY.RANK,
     KEY.LOCAL_RANK,
     KEY.IS_DDP,

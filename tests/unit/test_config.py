@@ -47,6 +47,11 @@ def test_defaults(nothing: Any) -> None:
         'steps_per_epoch': None,
         'paired_weight': 0.0,
         'regularization': 1e-6,
+        'known_as': None,
+        'start_from': None,
+        'update': 'all',
+        'replay': None,
+        'max_drift': None,
         'checkpoint_every': 500,
     }
     data = validate(DataFidelity, nothing, 'data.fidelity')
@@ -78,6 +83,11 @@ def test_everything_given() -> None:
         'steps_per_epoch': None,
         'paired_weight': 0.0,
         'regularization': 1e-6,
+        'known_as': None,
+        'start_from': None,
+        'update': 'all',
+        'replay': None,
+        'max_drift': None,
     }
     data = {
         'order': ['pbe', 'r2scan', 'CCSD_T.v1+x-2'],

@@ -126,9 +126,7 @@ def test_blocks_that_name_a_layer(key: str, block: Any, wanted: str) -> None:
          'no such file: nowhere.pth.'),
         ({'checkpoint': '7net-0', 'reset_epoch': 'no'},
          "continue.reset_epoch must be true or false, got 'no'."),
-        # the host's replay training (trap 13)
-        ({'checkpoint': '7net-0', 'ewc_lambda': 3},
-         'continue.ewc_lambda is not a known key.'),
+        ({'checkpoint': '7net-0', 'ewc_lamda': 3}, "Did you mean 'ewc_lambda'?"),
     ],
 )  # fmt: skip
 def test_continue(block: Any, wanted: str) -> None:
@@ -137,10 +135,13 @@ def test_continue(block: Any, wanted: str) -> None:
 
 def test_continue_from_a_pretrained_model() -> None:
     given = sections()
-    given['train']['continue'] = {'checkpoint': '7net-0'}
+    given['model'] = {}  # the architecture comes from there
+    given['train'].update(
+        {'continue': {'checkpoint': '7net-0'}, 'fidelity': {'known_as': 'mp'}}
+    )
     read = inputs.from_sections(given)[1]['continue']
     assert read['checkpoint'].endswith('checkpoint_sevennet_0.pth')
-    assert read['reset_epoch'] is False
+    assert read['reset_epoch'] is True  # fidelities are added
 
 
 @pytest.mark.parametrize(

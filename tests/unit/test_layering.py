@@ -27,7 +27,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     'host_checks': ('keys', 'errors', 'pretrained'),
     'testing': (),
     'host_config': ('keys', 'errors', 'config', 'host_checks'),
-    'inherit': ('keys', 'errors', 'config', 'checkpoint_file'),
+    'inherit': ('keys', 'errors', 'config', 'checkpoint_file', 'host_checks'),
     'inputs': (*LIGHT, 'inherit'),
     'model': (*LIGHT, 'model'),
     'data': (*LIGHT, 'inputs', 'data'),

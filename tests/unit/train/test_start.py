@@ -267,7 +267,10 @@ def test_going_on_with_an_accelerator(
             r"knows the fidelities \['pbe', 'r2scan'\], the YAML names "
             r"\['mp2', 'pbe', 'r2scan'\]",
         ),
-        ({'train': [R2SCAN]}, r"the YAML names \['r2scan'\]"),
+        (
+            {'train': [R2SCAN], 'fidelity': {'data': {'order': ['r2scan']}}},
+            r"the YAML names \['r2scan'\]",
+        ),
         (
             {'fidelity': {'model': {'encoding': 'lora'}}},
             "encoding 'bias', model.fidelity.encoding is 'lora'",
@@ -277,8 +280,6 @@ def test_going_on_with_an_accelerator(
             r"sites \['self_interaction_1', 'self_interaction_2', 'output'\], "
             r"model\.fidelity\.sites has \['output'\]",
         ),
-        ({'model': {'channel': 8}}, 'channel should be same. 8 != 4'),
-        ({'model': {'cutoff': 5.0}}, 'cutoff should be same. 5.0 != 4.0'),
     ],
 )
 def test_models_that_differ(
@@ -289,13 +290,22 @@ def test_models_that_differ(
     assert str(raised.value).startswith(f'train.continue: {ours}')
 
 
+@pytest.mark.parametrize(('key', 'value'), [('channel', 8), ('cutoff', 5.0)])
+def test_an_architecture_that_differs(
+    tmp_path: Path, ours: Path, key: str, value: float
+) -> None:
+    with pytest.raises(UserError, match=rf'^model\.{key} is {value}, but .* has 4'):
+        going_on(ours, tmp_path, model={key: value})
+
+
 def test_a_rank_that_differs(tmp_path: Path) -> None:
     lora = {'encoding': 'lora', 'rank': 2}
     fit = fit_of(yaml_of(fidelity={'model': lora}), tmp_path)
     fit.write('lora.pth', 1)
     path = tmp_path / 'lora.pth'
+    other = {'encoding': 'lora', 'rank': 4}
     with pytest.raises(UserError, match='has the rank 2, model.fidelity.rank is 4'):
-        going_on(path, tmp_path, fidelity={'model': {'encoding': 'lora'}})
+        going_on(path, tmp_path, fidelity={'model': other})
     again = going_on(path, tmp_path, fidelity={'model': lora})
     assert same(weights(again), weights(fit))
 
