@@ -74,7 +74,6 @@ class Replay:
         try:
             structures = self._of_trained(config, LOAD_VALID)
             structures = structures or self._trained_on(config)
-            return self._self_labelled(structures, AS_THEY_ARE, folder, device)
         except UserError as error:
             if config[keys.FIDELITY_TRAIN]['max_drift']:
                 raise
@@ -83,6 +82,7 @@ class Replay:
             Logger().writeline(f'WARNING: {message}')
             warnings.warn(message, UserWarning, stacklevel=2)
             return []
+        return self._self_labelled(structures, AS_THEY_ARE, folder, device)
 
     def _entries(self, config: Config, folder: Path, device: Any) -> list[Config]:
         assert self.block is not None
