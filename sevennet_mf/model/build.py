@@ -53,7 +53,8 @@ def patch_fidelity(layers: OrderedDict, config: dict[str, Any]) -> OrderedDict:
                 'of model.fidelity.sites'
             )
         for name in names:
-            patched[name] = _at_site(layers[name], config, fidelity)
+            n = config['_number_of_modalities']
+            patched[name] = at_site(layers[name], n, fidelity)
     return patched
 
 
@@ -79,9 +80,10 @@ def check_kept(ours: Mapping[str, nn.Module], built: Mapping[str, Any]) -> None:
             )
 
 
-def _at_site(
-    layer: IrrepsLinear, config: dict[str, Any], fidelity: dict[str, Any]
+def at_site(
+    layer: IrrepsLinear, n_fidelities: int, fidelity: dict[str, Any]
 ) -> FidelityLinear:
+    """A layer, not yet instantiated, of the shape of a plain one or of ours."""
     return fidelity_linear(
         fidelity['encoding'],
         fidelity['rank'],
@@ -90,7 +92,7 @@ def _at_site(
         data_key_in=layer.key_input,
         data_key_out=layer.key_output,
         data_key_modal_attr=layer.key_modal_attr,
-        num_modalities=config['_number_of_modalities'],
+        num_modalities=n_fidelities,
         **layer.linear_kwargs,
     )
 

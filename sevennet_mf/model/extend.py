@@ -19,8 +19,8 @@ from sevenn.nn.sequential import AtomGraphSequential
 
 from sevennet_mf import keys
 from sevennet_mf.errors import UserError
-from sevennet_mf.model.build import site_of
-from sevennet_mf.model.encodings import LoraLinear, fidelity_linear
+from sevennet_mf.model.build import at_site, site_of
+from sevennet_mf.model.encodings import LoraLinear
 from sevennet_mf.model.fold import with_fidelities
 from sevennet_mf.model.linear import FidelityLinear
 from sevennet_mf.model.plain_config import RESCALE
@@ -170,18 +170,8 @@ def extended_layer(layer: IrrepsLinear, plan: Plan) -> FidelityLinear:
     old = layer
     if not isinstance(layer, FidelityLinear) and layer.num_modalities > 1:
         old = with_fidelities(layer)
-    new = fidelity_linear(
-        plan.fidelity['encoding'],
-        plan.fidelity['rank'],
-        irreps_in=old.irreps_in,
-        irreps_out=old.irreps_out,
-        data_key_in=old.key_input,
-        data_key_out=old.key_output,
-        data_key_modal_attr=old.key_modal_attr,
-        num_modalities=len(plan.names),
-        lazy_layer_instantiate=False,
-        **old.linear_kwargs,
-    )
+    new = at_site(old, len(plan.names), plan.fidelity)
+    new.instantiate()
     _set_shared(new, old)
     if isinstance(old, FidelityLinear):
         for index, source in enumerate(plan.origin):

@@ -85,6 +85,21 @@ def rescale_numbers(
     return numbers[0] if len(numbers) == 1 else numbers
 
 
+def statistics(
+    config: dict[str, Any], state: dict[str, torch.Tensor]
+) -> dict[str, Any]:
+    """Shift, scale (eV) and convolution denominators of a state dict, as the host's
+    configuration of a model that is built for it has them."""
+    return {
+        KEY.SHIFT: state[f'{RESCALE}.shift'].tolist(),
+        KEY.SCALE: state[f'{RESCALE}.scale'].tolist(),
+        KEY.CONV_DENOMINATOR: [
+            state[f'{i}_convolution.denominator'].item()
+            for i in range(config[KEY.NUM_CONVOLUTION])
+        ],
+    }
+
+
 def builtin(value: Any) -> Any:
     """`value` with nothing but None, bool, int, float, str, list and dict in it."""
     if isinstance(value, torch.Tensor | np.ndarray | np.generic):

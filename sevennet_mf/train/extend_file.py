@@ -23,7 +23,7 @@ from sevennet_mf.data.dataset import FidelityDataset, check_elements
 from sevennet_mf.data.references import Labels, References, fit_to_model
 from sevennet_mf.errors import UserError
 from sevennet_mf.model.extend import Plan, extend, extended_config, set_references
-from sevennet_mf.model.plain_config import RESCALE, builtin
+from sevennet_mf.model.plain_config import builtin, statistics
 from sevennet_mf.train import checkpoint
 from sevennet_mf.train.load import LoadedModel, load_model
 from sevennet_mf.train.predict import predict, reference_energies
@@ -61,12 +61,7 @@ def extend_file(
         references = _references(loaded, entry, plan, device)
         energies = references.energies[0]
         set_references(state, loaded.type_map, index, energies)
-    config[KEY.SHIFT] = state[f'{RESCALE}.shift'].tolist()
-    config[KEY.SCALE] = state[f'{RESCALE}.scale'].tolist()
-    config[KEY.CONV_DENOMINATOR] = [
-        state[f'{i}_convolution.denominator'].item()
-        for i in range(config[KEY.NUM_CONVOLUTION])
-    ]
+    config.update(statistics(config, state))
     config[keys.PROVENANCE] = _provenance(loaded, plan, references)
     content = {
         'config': builtin(config),

@@ -16,11 +16,11 @@ from sevennet_mf.data.dataset import FidelityDataset
 from sevennet_mf.data.references import References
 from sevennet_mf.errors import UserError
 from sevennet_mf.model.extend import Plan, extend, extended_config, set_references
+from sevennet_mf.model.plain_config import statistics
 from sevennet_mf.train.distributed import Process
 from sevennet_mf.train.predict import reference_energies
 from sevennet_mf.train.setup import DRIFT, TRAIN, check_determined, named_elements
-from sevennet_mf.train.start import RESCALE, Start
-from sevennet_mf.train.trainer import SHIFT
+from sevennet_mf.train.start import Start
 
 Sets = dict[str, FidelityDataset]
 # eV/atom: labels of the same level of theory and code are nearer to a universal
@@ -70,14 +70,10 @@ class Extension(Start):
         data = config[keys.FIDELITY_DATA]
         data['about'] = {**self._known('about'), **data['about']}
         self.weights = self.state()
-        self._set_statistics(config)
+        config.update(statistics(self.config, self.weights))
 
     def _check_layers(self, config: dict[str, Any]) -> None:
         """Nothing: `extended_config` says what cannot be extended."""
-
-    def _set_statistics(self, config: dict[str, Any]) -> None:
-        config[KEY.SHIFT] = self.weights[SHIFT].tolist()
-        config[KEY.SCALE] = self.weights[f'{RESCALE}.scale'].tolist()
 
     def state(self) -> dict[str, torch.Tensor]:
         return extend(self.loaded.model, self.plan)
@@ -158,9 +154,10 @@ class Extension(Start):
             references = process.share(partial(self._fitted, config, sets, name))
             check_determined(config, sets, references)
             shift[index] = references.energies[0]
+            types = self.config[KEY.TYPE_MAP]
+            set_references(self.weights, types, index, shift[index])
             report.update(references.as_dict())
-        self._put(shift)
-        self._set_statistics(config)
+        config.update(statistics(self.config, self.weights))
         Logger().writeline(
             f'Added to {self.path}: {", ".join(self.trained)}, from {source!r}'
         )
@@ -181,13 +178,6 @@ class Extension(Start):
             self.old_name(source),
             numbers,
         )
-
-    def _put(self, shift: np.ndarray) -> None:
-        """Reference energies by atomic number -> the rows of the weights."""
-        for index in range(len(self.old), len(shift)):
-            set_references(
-                self.weights, self.config[KEY.TYPE_MAP], index, shift[index]
-            )
 
     def _known(self, key: str) -> dict[str, Any]:
         """What the checkpoint's provenance says, by the names of this run."""

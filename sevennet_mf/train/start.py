@@ -21,6 +21,7 @@ from sevennet_mf.data.dataset import FidelityDataset, check_elements
 from sevennet_mf.data.references import Labels, References, fit_to_model
 from sevennet_mf.errors import UserError
 from sevennet_mf.model import accelerators
+from sevennet_mf.model.plain_config import statistics
 from sevennet_mf.train.distributed import Process
 from sevennet_mf.train.load import load_model
 from sevennet_mf.train.predict import predict, reference_energies
@@ -35,7 +36,6 @@ from sevennet_mf.train.setup import (
 )
 from sevennet_mf.train.trainer import SHIFT, FidelityTrainer
 
-RESCALE = 'rescale_atomic_energy'
 CHEMISTRY = (
     KEY.TYPE_MAP,
     KEY.NUM_SPECIES,
@@ -85,12 +85,7 @@ class Start:
             if self.config.get(name) is not None:
                 config[name] = self.config[name]
         # as they were trained, where they were; as the host does it
-        config[KEY.SHIFT] = self.weights[SHIFT].tolist()
-        config[KEY.SCALE] = self.weights[f'{RESCALE}.scale'].tolist()
-        config[KEY.CONV_DENOMINATOR] = [
-            self.weights[f'{i}_convolution.denominator'].item()
-            for i in range(self.config[KEY.NUM_CONVOLUTION])
-        ]
+        config.update(statistics(self.config, self.weights))
 
     def _check(self, config: dict[str, Any]) -> None:
         ours = set(fidelity_names(config))
