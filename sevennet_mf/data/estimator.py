@@ -25,8 +25,8 @@ N_SPECIES: Final[int] = 119  # atomic numbers 0 to 118
 # the mean, and below 1e-8 for whatever a few ordinary structures span. Directions
 # no label spans feel nothing else, and there any positive number does.
 RIDGE: Final[float] = 1e-8
-# eV: prior width of u (DESIGN.md: 5 or more). Differences between two functionals or
-# pseudopotential sets are several eV and vary as much between elements; the wider
+# eV: least prior width of u (DESIGN.md: 5 or more). Differences of two functionals
+# or pseudopotential sets are several eV and vary as much between elements; the wider
 # prior takes less from a direction that one single label determines.
 PRIOR_WIDTH: Final[float] = 10.0
 # eV/atom: what structures of one composition typically scatter by. It counts as
@@ -137,14 +137,16 @@ class Posterior:
     covariance: Floats  # (m, m) eV^2, of u
 
     @classmethod
-    def of(cls, gram: Floats, free: Bools, centred: bool) -> Posterior:
-        """gram: (119, 119) weighted by 1 / scatter^2."""
+    def of(
+        cls, gram: Floats, free: Bools, centred: bool, width: float = PRIOR_WIDTH
+    ) -> Posterior:
+        """gram: (119, 119) weighted by 1 / scatter^2; width: of the prior, eV."""
         modes = Modes.of(gram, free, centred)
-        spread = 1.0 / (modes.value + PRIOR_WIDTH**-2)
+        spread = 1.0 / (modes.value + width**-2)
         covariance = (modes.vector * spread) @ modes.vector.T
         if not centred:
             return cls(free, np.zeros_like(modes.share), 0.0, covariance)
-        variance = 1.0 / modes.total if modes.total > 0.0 else PRIOR_WIDTH**2
+        variance = 1.0 / modes.total if modes.total > 0.0 else width**2
         return cls(free, modes.share, variance, covariance)
 
     def std(self, fractions: Floats) -> Floats:
@@ -206,17 +208,32 @@ def fit_aligned(
     typical = dict.fromkeys(KINDS, TYPICAL_SCATTER)
     prior = {**typical, 'unpaired': base.scatter['fit']}
     scatter = dict(prior)
+    width = _width(*_weighted(sums, prior), known, fallback)
     for _ in range(PASSES):
         gram, moment = _weighted(sums, scatter)
-        delta = solve(gram, moment, known, PRIOR_WIDTH**-2, True, fallback)
+        delta = solve(gram, moment, known, width**-2, True, fallback)
         for kind, part in sums.items():
             scatter[kind] = _scatter(part, delta, free, prior[kind])
     energies = np.where(free, base.energies + delta, given)
     seen = np.any([part.seen for part in sums.values()], axis=0)
-    posterior = Posterior.of(_weighted(sums, scatter)[0], free, True)
-    support = Posterior.of(_weighted(sums, typical)[0], free, True)
+    posterior = Posterior.of(_weighted(sums, scatter)[0], free, True, width)
+    support = Posterior.of(_weighted(sums, typical)[0], free, True, width)
     used = {kind: scatter[kind] for kind in KINDS if sums[kind].count}
     return Fit(energies, seen, ~free, used, posterior, support)
+
+
+def _width(gram: Floats, moment: Floats, known: Floats, fallback: float) -> float:
+    """Return the prior width of u in eV, as wide as what the labels ask for.
+
+    All-electron totals are 1000 eV from pseudopotential ones and more for each atom.
+    Held near zero by 10 eV such a u is cut short, that counts as scatter, and the
+    larger scatter cuts it shorter still.
+    """
+    held = np.flatnonzero((gram.diagonal() > 0.0) & np.isnan(known))
+    if not held.size:
+        return PRIOR_WIDTH
+    asked = solve(gram, moment, known, RIDGE, True, fallback)[held]
+    return max(PRIOR_WIDTH, float(np.abs(asked - np.median(asked)).max()))
 
 
 def _weighted(

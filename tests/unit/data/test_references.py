@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,12 @@ from ase.formula import Formula
 from ase.io import read
 
 from sevennet_mf.data.estimator import N_SPECIES
-from sevennet_mf.data.references import Labels, References, fit_references
+from sevennet_mf.data.references import (
+    Labels,
+    References,
+    fit_references,
+    fit_to_model,
+)
 from sevennet_mf.errors import UserError
 
 ELEMENTS = ['Ga', 'In', 'N']
@@ -438,6 +444,30 @@ def test_all_electron_offsets_reach_other_molecules(organic: Folder) -> None:
     y = y / high.composition.sum(axis=1)
     plain = np.linalg.lstsq(x, y, rcond=None)[0]
     assert np.allclose(labels_test.composition @ plain, predicted, atol=0.01)
+
+
+def test_a_few_all_electron_labels_settle_a_pseudopotential_model(
+    organic: Folder,
+) -> None:
+    # 1s electrons of C and O, which a pretrained model's energies lack: about
+    # -27.2 eV (Z - 5/16)^2, helium-like
+    core = np.zeros(N_SPECIES)
+    core[6], core[8] = (-27.2 * (z - 5 / 16) ** 2 for z in (6, 8))
+    molecules = organic.read('ccsdt_train')
+    names = [atoms.get_chemical_formula() for atoms in molecules]
+    few = [molecules[names.index(name)] for name in ('CH4', 'C2H4', 'H2O', 'CH2O')]
+    labels = organic.labels(few)
+    part = labels.composition @ core
+    noise = np.array([0.02, -0.02, 0.02, -0.02]) * labels.n_atoms
+    labels = replace(labels, model_energy=labels.energy - part + noise)
+    found = fit_to_model('ccsdt', labels, np.zeros(N_SPECIES), ['H', 'C', 'O'])
+    rest = (labels.composition @ found.energies[0] - part) / labels.n_atoms
+    assert np.abs(rest).max() < 0.05
+    assert found.scatter['ccsdt']['model'] < 0.2
+    unseen = organic.labels(organic.read('ccsdt_test')).composition
+    rest = unseen @ (found.energies[0] - core) / unseen.sum(axis=1)
+    assert np.abs(rest).max() < 0.3
+    assert found.determined(unseen, 'ccsdt').all()
 
 
 def test_float32_totals_are_refused(organic: Folder) -> None:
