@@ -159,6 +159,17 @@ def check_frozen(section: Config, train: TrainFidelity) -> None:
             )
 
 
+def check_transfer(train: TrainFidelity) -> None:
+    """UserError for what says something of fidelities that are not kept."""
+    for key in NEEDS_CHECKPOINT:
+        if getattr(train, key) not in (None, 'all'):
+            raise UserError(
+                f'train.fidelity.{key} is about a fidelity of the checkpoint, and '
+                'with train.continue.use_statistic_values_of_checkpoint: false none '
+                'is kept. Take one of the two out.'
+            )
+
+
 def fill_fidelity(block: ModelFidelity, found: Inherited) -> ModelFidelity:
     """Return `model.fidelity` with what the checkpoint's fidelities have."""
     if found.is_plain:

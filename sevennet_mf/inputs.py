@@ -131,6 +131,7 @@ def from_sections(sections: Config) -> tuple[Config, Config, Config]:
         )
     _inherit(sections, blocks, entries)
     _complete(blocks['train'], blocks['data'], entries)
+    _complete_replay(blocks)
     return _host_configs(sections, blocks, entries)
 
 
@@ -150,7 +151,8 @@ def _inherit(
     inherit.check_frozen(sections['model'], train)
     given = sections['train']['continue']
     if given.get('use_statistic_values_of_checkpoint') is False:
-        return  # transfer learning: train/start.py says what it needs
+        inherit.check_transfer(train)
+        return  # train/start.py says what else it needs
     named = [e['fidelity'] for e in entries['load_trainset_path'] if 'fidelity' in e]
     if data.order is None and len(named) < len(entries['load_trainset_path']):
         return  # _complete says what is missing
@@ -307,6 +309,15 @@ def _complete(
             "train.fidelity.loss_weight: 'balanced' and a sampling other than "
             "'proportional' would count twice. Keep one of the two."
         )
+
+
+def _complete_replay(blocks: dict[str, Any]) -> None:
+    """Of which old fidelity the file of a replay is, where the YAML does not say."""
+    train, replay = blocks['train'], blocks['train'].replay
+    others = [name for name in blocks['old'] if name != train.target]
+    if replay is not None and replay.file and not replay.fidelity and others:
+        source = train.start_from
+        replay.fidelity = source if source in others else others[0]
 
 
 def _host_configs(

@@ -70,7 +70,7 @@ def inspect(filename: str) -> Audit:
     options = data[keys.FIDELITY_DATA]
     findings = Findings()
     records = scan(
-        _sets(data),
+        _sets(data, train[keys.FIDELITY_TRAIN]['replay']),
         options['key'],
         options['order'],
         model[KEY.CUTOFF],
@@ -110,12 +110,17 @@ def inspect(filename: str) -> Audit:
     )
 
 
-def _sets(data: Mapping[str, Any]) -> dict[str, list[Any]]:
-    return {
-        name.removeprefix('load_').removesuffix('_path'): entries
+def _sets(
+    data: Mapping[str, Any], replay: Mapping[str, Any] | None
+) -> dict[str, list[Any]]:
+    sets = {
+        name.removeprefix('load_').removesuffix('_path'): list(entries)
         for name, entries in data.items()
         if name.startswith('load_') and name.endswith('_path') and entries
     }
+    if replay and replay['self_label'] is None:  # trained on as any other file
+        sets[checks.TRAIN].append(replay['entry'])
+    return sets
 
 
 def _pairs(

@@ -95,9 +95,7 @@ class Replay:
             )
         options = self.block['self_label']
         if options is None:
-            first = config[keys.FIDELITY_TRAIN]['start_from']
-            first = first if first in self.watched else self.watched[0]
-            return [{**self.block['entry'], 'fidelity': name or first}]
+            return [self.block['entry']]
         if options['structures'] is None:
             structures = self._trained_on(config)
         else:

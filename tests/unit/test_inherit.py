@@ -302,6 +302,23 @@ def test_what_needs_a_checkpoint(key: str, value: Any) -> None:
     assert read(sections)[keys.OLD_FIDELITIES] == []
 
 
+@pytest.mark.parametrize(
+    ('key', 'value'),
+    [('known_as', 'pbe'), ('update', 'fidelity_only'), ('replay', REPLAY)],
+)
+def test_transfer_learning_keeps_no_old_fidelity(
+    pth: dict[str, str], key: str, value: Any
+) -> None:
+    sections = extending(pth['plain'], DATA, **{key: value})
+    statistics = {'use_statistic_values_of_checkpoint': False}
+    sections['train']['continue'].update(statistics)
+    refused(
+        sections,
+        rf'^train.fidelity.{key} is about a fidelity of the checkpoint, and with '
+        'train.continue.use_statistic_values_of_checkpoint: false none is kept. ',
+    )
+
+
 def test_a_checkpoint_that_is_not_there(tmp_path: Path) -> None:
     where = r'^train.continue.checkpoint: '
     refused(extending('7net-00', DATA), f"{where}no such file: .*mean '7net-0'")

@@ -693,6 +693,26 @@ def test_fidelities_of_a_checkpoint_need_no_data(
     assert not found(result, 'no data')
 
 
+def test_a_replay_is_audited_with_what_is_trained_on(
+    audit: Callable[..., Audit], pbe: Frames, tmp_path: Path, ingan: Path
+) -> None:
+    path = pretrained(tmp_path)
+    audit({'pbe': pbe})
+    sections = yaml.safe_load((tmp_path / 'input.yaml').read_text())
+    sections['train'] = {
+        'continue': {'checkpoint': str(path)},
+        'fidelity': {
+            'known_as': 'low',
+            'replay': {'file': str(ingan / 'pbe_valid.extxyz'), 'index': ':7'},
+        },
+    }
+    (tmp_path / 'input.yaml').write_text(yaml.safe_dump(sections))
+    result = inspect(str(tmp_path / 'input.yaml'))
+    counts = {(s.set, s.fidelity): s.structures for s in result.sets}
+    assert counts['trainset', 'low'] == 7
+    assert counts['trainset', 'pbe'] == len(pbe)
+
+
 def test_a_target_without_validation_is_noted(
     audit: Callable[..., Audit], pbe: Frames
 ) -> None:
