@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from sevennet_mf.data.references import DETERMINED_BELOW
+from sevennet_mf.data.references import IN_COMPOUNDS, as_text
 from sevennet_mf.errors import UserError
 
 if TYPE_CHECKING:
@@ -172,21 +172,13 @@ def _references(audit: Audit) -> Table:
     more = f'; {hidden} more elements in the JSON' if hidden else ''
     result = _table(
         'Reference energies, eV',
-        f'* known in compounds only: the labels fix sums over compositions{more}',
+        f'{IN_COMPOUNDS}{more}',
     )
     result.add_column('element', no_wrap=True)
     for name in audit.references:
         result.add_column(name, justify='right', overflow='fold')
     for symbol in shown:
-        cells = []
-        for known in audit.references.values():
-            value = known[symbol]
-            if value['determined']:
-                alone = value['std'] <= DETERMINED_BELOW
-                error = f' ± {value["std"]:.3f}' if alone else ' *'
-                cells.append(f'{value["energy"]:.3f}{error}')
-            else:
-                cells.append('not determined')
+        cells = [as_text(known[symbol]) for known in audit.references.values()]
         result.add_row(symbol, *cells)
     return result
 

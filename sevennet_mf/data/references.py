@@ -37,6 +37,10 @@ METHODS: Final[tuple[str, ...]] = ('aligned', 'independent')
 # single label about the scatter (0.01 to 0.3). An error of this size in the
 # references is beyond what a network is asked to make up for.
 DETERMINED_BELOW: Final[float] = 0.5
+# what the `*` of `as_text` means
+IN_COMPOUNDS: Final[str] = (
+    '* known in compounds only: the labels fix sums over compositions'
+)
 _LARGEST: Final[float] = float(np.finfo(np.float32).max)
 
 Numbers: TypeAlias = Mapping[str, Mapping[str, float]]  # {fidelity: {symbol: eV}}
@@ -280,6 +284,14 @@ class References:
                     'determined': known,
                 }
         return report
+
+
+def as_text(value: Mapping[str, Any]) -> str:
+    """One entry of `References.as_dict` for a table, in eV."""
+    if not value['determined']:
+        return 'not determined'
+    alone = value['std'] <= DETERMINED_BELOW
+    return f'{value["energy"]:.3f}' + (f' ± {value["std"]:.3f}' if alone else ' *')
 
 
 def fit_references(

@@ -19,15 +19,15 @@ from sevennet_mf import inherit, inputs, keys
 from sevennet_mf.checkpoint_file import read_checkpoint
 from sevennet_mf.config import DataFidelity, ModelFidelity, TrainFidelity, validate
 from sevennet_mf.data.build import load_or_build
-from sevennet_mf.data.dataset import FidelityDataset, check_elements
-from sevennet_mf.data.references import Labels, References, fit_to_model
+from sevennet_mf.data.dataset import FidelityDataset
+from sevennet_mf.data.references import IN_COMPOUNDS, References, as_text
 from sevennet_mf.errors import UserError
 from sevennet_mf.model.extend import Plan, extend, extended_config, set_references
 from sevennet_mf.model.plain_config import builtin, statistics
 from sevennet_mf.train import checkpoint
 from sevennet_mf.train.load import LoadedModel, load_model
-from sevennet_mf.train.predict import predict, reference_energies
 from sevennet_mf.train.provenance import versions
+from sevennet_mf.train.residual import fit_residual
 
 
 def extend_file(
@@ -120,24 +120,18 @@ def _references(
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         part = load_or_build(entry, None, [added], loaded.cutoff, Path(folder))
         dataset = FidelityDataset([part], [added])
-        check_elements(dataset, list(loaded.type_map))
-        several = len(loaded.fidelities) > 1
-        found = predict(
-            loaded.model,
+        present = np.flatnonzero(dataset.composition.any(axis=0))
+        references = fit_residual(
+            loaded,
             dataset,
+            added,
+            source,
+            [chemical_symbols[z] for z in present],
             device=device,
-            predict_as=source if several else None,
+            progress=True,
         )
-        composition, energy = dataset.composition, dataset.energy
         del part, dataset  # they hold files of the folder that goes now
-    elements = [chemical_symbols[z] for z in np.flatnonzero(composition.sum(axis=0))]
-    own = np.nan_to_num(reference_energies(loaded.model))
-    return fit_to_model(
-        added,
-        Labels(composition, energy, model_energy=found.energy),
-        own[plan.old.index(plan.source)],
-        elements,
-    )
+    return references
 
 
 def _provenance(
@@ -190,6 +184,10 @@ def run(args: Namespace) -> str:
             stacklevel=2,
         )
         return lines[0]
-    for symbol, row in references.as_dict()[args.fidelity].items():
-        lines.append(f'{symbol}: {row["energy"]:.4f} eV, ± {row["std"]:.3f}')
+    values = references.as_dict()[args.fidelity]
+    shown = {symbol: as_text(value) for symbol, value in values.items()}
+    lines.append('Reference energies, eV')
+    lines += [f'{symbol}: {text}' for symbol, text in shown.items()]
+    if any(text.endswith('*') for text in shown.values()):
+        lines.append(IN_COMPOUNDS)
     return '\n'.join(lines)

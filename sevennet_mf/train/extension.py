@@ -119,7 +119,7 @@ class Extension(Start):
         own = self.references()[self.old.index(name)]
         elements = named_elements(config, sets)
         references = self.fit(
-            config, labelled, name, own, elements, self.old_name(name)
+            config, labelled, name, elements, self.old_name(name)
         )
         offsets = references.energies[0] - own
         per_atom = labelled.composition @ offsets / labelled.n_atoms
@@ -164,8 +164,6 @@ class Extension(Start):
         return shift, report
 
     def _fitted(self, config: dict[str, Any], sets: Sets, name: str) -> References:
-        source = self.plan.source
-        own = self.references()[self.old.index(source)]
         labelled = sets[TRAIN].subset(sets[TRAIN].rows_of(name))
         given = config[keys.FIDELITY_DATA]['reference_energies']
         numbers = given.get(name) if isinstance(given, dict) else None
@@ -173,9 +171,8 @@ class Extension(Start):
             config,
             labelled,
             name,
-            own,
             named_elements(config, sets),
-            self.old_name(source),
+            self.old_name(self.plan.source),
             numbers,
         )
 

@@ -17,16 +17,16 @@ from sevenn.scripts.processing_continue import check_config_compatible
 
 from sevennet_mf import keys
 from sevennet_mf.checkpoint_file import read_checkpoint
-from sevennet_mf.data.dataset import FidelityDataset, check_elements
-from sevennet_mf.data.references import Labels, References, fit_to_model
+from sevennet_mf.data.dataset import FidelityDataset
+from sevennet_mf.data.references import References
 from sevennet_mf.errors import UserError
 from sevennet_mf.model import accelerators
 from sevennet_mf.model.plain_config import statistics
 from sevennet_mf.train.distributed import Process
 from sevennet_mf.train.load import load_model
-from sevennet_mf.train.predict import predict, reference_energies
 from sevennet_mf.train.predictions import Predictions
 from sevennet_mf.train.provenance import fidelity_names
+from sevennet_mf.train.residual import fit_residual, predict_own
 from sevennet_mf.train.setup import (
     TRAIN,
     check_determined,
@@ -161,10 +161,9 @@ class Start:
             warn_of_zeros(config, sets, shift)
             return shift, self.reference_report()
         (name,) = fidelity_names(config)
-        old = np.nan_to_num(reference_energies(self.loaded.model)[0])
         elements = known_elements(config, sets)
         references = process.share(
-            lambda: self.fit(config, sets[TRAIN], name, old, elements)
+            lambda: self.fit(config, sets[TRAIN], name, elements)
         )
         check_determined(config, sets, references)
         set_shift(config, references.energies)
@@ -195,24 +194,21 @@ class Start:
         config: dict[str, Any],
         labelled: FidelityDataset,
         name: str,
-        energies: np.ndarray,
         elements: list[str],
         predict_as: str | None = None,
         numbers: dict[str, float] | None = None,
     ) -> References:
-        """Fit a fidelity's reference energies to labels less the model's energies.
-
-        The network's part stays what it was, so the first step starts from the
-        checkpoint's own forces. labelled: structures of fidelity `name`; energies:
-        (119,) eV, the model's own reference energies; predict_as: at which of its
-        fidelities, if it has several; numbers: explicit energies, eV. Raises
-        UserError for elements it lacks.
-        """
-        found = self.predict(config, labelled, predict_as)
-        labels = Labels(
-            labelled.composition, labelled.energy, model_energy=found.energy
+        """Fit reference energies to what labels differ by: residual.fit_residual."""
+        return fit_residual(
+            self.loaded,
+            labelled,
+            name,
+            predict_as,
+            elements,
+            numbers,
+            config[KEY.BATCH_SIZE],
+            config[KEY.DEVICE],
         )
-        return fit_to_model(name, labels, energies, elements, numbers)
 
     def predict(
         self,
@@ -221,17 +217,12 @@ class Start:
         predict_as: str | None = None,
     ) -> Predictions:
         """Return what the checkpoint's own model predicts, as it was."""
-        model = self.loaded.model
-        assert model.type_map is not None
-        check_elements(dataset, list(model.type_map))
-        several = len(self.loaded.fidelities) > 1
-        return predict(
-            model,
+        return predict_own(
+            self.loaded,
             dataset,
+            predict_as,
             config[KEY.BATCH_SIZE],
-            device=config[KEY.DEVICE],
-            progress=False,
-            predict_as=predict_as if several else None,
+            config[KEY.DEVICE],
         )
 
     def reference_report(self) -> dict[str, Any]:
