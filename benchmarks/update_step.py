@@ -22,9 +22,9 @@ from variants import INGAN
 
 import sevennet_mf
 from sevennet_mf import inputs
-from sevennet_mf.train import run
 from sevennet_mf.train.distributed import Process
 from sevennet_mf.train.extension import make_start
+from sevennet_mf.train.prepare import prepare_data, prepare_fit
 from sevennet_mf.train.trainer import FidelityTrainer
 
 ALL = ('all', 'bias')
@@ -57,9 +57,9 @@ class Case:
         config: dict[str, Any] = {'version': '0', **model, **train, **data}
         with tempfile.TemporaryDirectory() as folder:
             start = make_start(config)
-            sets = run.prepare_data(config, folder, Process(), start)
+            sets = prepare_data(config, folder, Process(), start)
             built = build_E3_equivariant_model(config)
-            fit = run.prepare_fit(config, built, sets, folder, Process(), start)
+            fit = prepare_fit(config, built, sets, folder, Process(), start)
             assert start is not None
             start.load_into(fit.trainer, 1)
             self.batch = next(iter(fit.sets['trainset'].loader)).clone()

@@ -30,6 +30,7 @@ from sevennet_mf.train import plots, run
 from sevennet_mf.train.distributed import Process
 from sevennet_mf.train.extension import make_start
 from sevennet_mf.train.load import LoadedModel, load_model
+from sevennet_mf.train.prepare import prepare_data
 from sevennet_mf.train.start import Start
 
 SHIFT = {'In': -2.5, 'Ga': -2.9, 'N': -8.3}
@@ -134,7 +135,7 @@ def prepared(
     config = config_of(copy.deepcopy(sections))
     start = make_start(config)
     assert start is not None
-    return config, start, run.prepare_data(config, str(folder), Process(), start)
+    return config, start, prepare_data(config, str(folder), Process(), start)
 
 
 def trained_in(

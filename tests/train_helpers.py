@@ -16,9 +16,10 @@ from helpers import DATA, INGAN, build
 from sevennet_mf import inputs
 from sevennet_mf.data.dataset import FidelityDataset
 from sevennet_mf.data.sampler import make_loader
-from sevennet_mf.train import checkpoint, run
+from sevennet_mf.train import checkpoint
 from sevennet_mf.train.distributed import Process
 from sevennet_mf.train.fit import Fit
+from sevennet_mf.train.prepare import prepare_data, prepare_fit
 
 MOLECULES = DATA / 'molecules'
 MODEL = {
@@ -91,7 +92,7 @@ def data_of(
 ) -> tuple[dict[str, Any], dict[str, FidelityDataset]]:
     """(configuration, data sets), references subtracted."""
     config = config_of(sections)
-    return config, run.prepare_data(config, str(folder), process or Process(), None)
+    return config, prepare_data(config, str(folder), process or Process(), None)
 
 
 def fit_of(
@@ -101,7 +102,7 @@ def fit_of(
     process = process or Process()
     config, sets = data_of(sections, folder, process)
     model = build(_of_the_model(sections, config)).train()
-    return run.prepare_fit(config, model, sets, str(folder), process)
+    return prepare_fit(config, model, sets, str(folder), process)
 
 
 def _of_the_model(

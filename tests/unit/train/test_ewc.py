@@ -14,11 +14,12 @@ from train_helpers import config_of
 
 from sevennet_mf.data import extxyz
 from sevennet_mf.errors import UserError
-from sevennet_mf.train import ewc, run
+from sevennet_mf.train import ewc
 from sevennet_mf.train.distributed import Process
 from sevennet_mf.train.extension import make_start
 from sevennet_mf.train.fisher import fisher_information
 from sevennet_mf.train.load import load_model
+from sevennet_mf.train.prepare import prepare_data, prepare_fit
 from sevennet_mf.train.start import Start
 from sevennet_mf.train.trainer import FidelityTrainer
 
@@ -51,9 +52,9 @@ def prepared(
     config = config_of(given)
     start = make_start(config)
     assert start is not None
-    sets = run.prepare_data(config, str(folder), Process(), start)
+    sets = prepare_data(config, str(folder), Process(), start)
     model = build_E3_equivariant_model(config)
-    fit = run.prepare_fit(config, model, sets, str(folder), Process(), start)
+    fit = prepare_fit(config, model, sets, str(folder), Process(), start)
     return config, start, fit.trainer
 
 

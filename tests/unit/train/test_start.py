@@ -34,11 +34,12 @@ from train_helpers import (
 
 from sevennet_mf import keys
 from sevennet_mf.errors import TrainingStopped, UserError
-from sevennet_mf.train import checkpoint, run
+from sevennet_mf.train import checkpoint
 from sevennet_mf.train.distributed import Process
 from sevennet_mf.train.fit import Fit
 from sevennet_mf.train.load import load_model
 from sevennet_mf.train.predict import predict
+from sevennet_mf.train.prepare import prepare_data, prepare_fit
 from sevennet_mf.train.start import Start
 
 FIDELITIES = ['r2scan', 'pbe', 'r2scan']
@@ -48,10 +49,10 @@ def started(sections: dict[str, Any], folder: Path) -> Fit:
     """As run.train() begins, up to the first step."""
     config = config_of(sections)
     start = Start(config)
-    sets = run.prepare_data(config, str(folder), Process(), start)
+    sets = prepare_data(config, str(folder), Process(), start)
     with registered():
         model = build_E3_equivariant_model(copy.deepcopy(config))
-    fit = run.prepare_fit(config, model, sets, str(folder), Process())
+    fit = prepare_fit(config, model, sets, str(folder), Process())
     fit.state.epoch = start.load_into(fit.trainer, config[KEY.EPOCH]) + 1
     return fit
 

@@ -1,0 +1,211 @@
+"""What a run trains on and with: data sets, model, losses, batches and metrics."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import sevenn._keys as KEY
+from sevenn.logger import Logger
+
+from sevennet_mf import keys
+from sevennet_mf.data.dataset import FidelityDataset, build_datasets, check_coverage
+from sevennet_mf.data.sampler import FidelityBatchSampler, eval_loader, make_loader
+from sevennet_mf.errors import UserError
+from sevennet_mf.model.build import train_only
+from sevennet_mf.train import setup
+from sevennet_mf.train.distributed import Process
+from sevennet_mf.train.drift import Drift
+from sevennet_mf.train.fit import DataSet, Fit
+from sevennet_mf.train.loss import LABELS, losses_from
+from sevennet_mf.train.paired_loss import check_batches, paired_losses
+from sevennet_mf.train.provenance import describe, fidelity_names
+from sevennet_mf.train.replay import Replay, is_wanted, only_trained
+from sevennet_mf.train.start import Start
+from sevennet_mf.train.trainer import FidelityTrainer
+
+Config = dict[str, Any]
+Sets = dict[str, FidelityDataset]
+
+
+def prepare_data(
+    config: Config, working_dir: str, process: Process, start: Start | None
+) -> Sets:
+    """Read or load every data set, subtract references, complete `config`."""
+    sets = _divided(config, working_dir, process, start)
+    sets, inferred = setup.infer(config, sets, process)
+    if start is not None:
+        if config[keys.FIDELITY_TRAIN]['update'] == 'fidelity_only':
+            sets = only_trained(sets, start)
+        shift, report = start.settle(config, sets, process)
+    else:
+        references = setup.fit(config, sets)
+        setup.check_determined(config, sets, references)
+        shift, report = references.energies, references.as_dict()
+    for dataset in sets.values():
+        dataset.set_reference(shift)
+    if start is None:
+        setup.set_statistics(config, sets[setup.TRAIN], shift)
+    config[keys.PROVENANCE] = describe(config, sets, report)
+    if inferred is not None:
+        config[keys.PROVENANCE]['inferred_labels'] = inferred.as_dict()
+    return sets
+
+
+def _divided(
+    config: Config, working_dir: str, process: Process, start: Start | None
+) -> Sets:
+    """The sets as they are read: for training, validation, and to watch drift by."""
+    replay = None
+    if start is not None and is_wanted(config, start):
+        replay = Replay(config, start, working_dir, process)
+        config.update(replay.config)
+    sets = build_datasets(config, working_dir, process.rank, process.barrier)
+    train = config[keys.FIDELITY_TRAIN]
+    lacking = check_coverage(
+        sets[setup.TRAIN],
+        config[keys.FIDELITY_DATA]['order'],
+        train['target'],
+        train['loss_weight'],
+        train['sampling'],
+    )
+    if lacking and start is None:
+        raise UserError(
+            f'data.load_trainset_path has no structure of {lacking}, which '
+            'data.fidelity.order lists. Add their data, or take them out of the '
+            'order.'
+        )
+    setup.choose_species(config, sets)
+    sets = setup.split_training_set(
+        sets, float(config.get(KEY.RATIO) or 0.0), config[KEY.RANDOM_SEED]
+    )
+    if start is not None:
+        start.align(config, sets, process)
+    return sets if replay is None else replay.divide(sets)
+
+
+def prepare_fit(
+    config: Config,
+    model: Any,
+    sets: Sets,
+    working_dir: str,
+    process: Process,
+    start: Start | None = None,
+    drift: Drift | None = None,
+) -> Fit:
+    """Put model, losses, batches and metrics together."""
+    names = fidelity_names(config)
+    if start and config[keys.FIDELITY_TRAIN]['update'] == 'fidelity_only':
+        train_only(model, [names.index(name) for name in start.trained])
+    train_set = sets[setup.TRAIN]
+    sampler = _sampler(config, train_set, names, process)
+    losses = losses_from(
+        config, names, sampler.draw_probability, _labelled(train_set, len(names))
+    )
+    if config[keys.FIDELITY_TRAIN]['paired_weight']:
+        losses += paired_losses(config, train_set)
+    trainer = FidelityTrainer(model, losses, config, process)
+    loaded = _loaded(config, sets, names, sampler, process)
+    chosen = _validation_set(config, loaded)
+    return Fit(trainer, config, loaded, chosen, working_dir, process, names, drift)
+
+
+def _sampler(
+    config: Config, train_set: FidelityDataset, names: list[str], process: Process
+) -> FidelityBatchSampler:
+    sampling = config[keys.FIDELITY_TRAIN]['sampling']
+    if isinstance(sampling, dict):
+        here = fidelities_of(train_set, names)  # fidelity_only leaves old ones out
+        sampling = {names.index(n): sampling[n] for n in here}
+    in_pairs = bool(config[keys.FIDELITY_TRAIN]['paired_weight'])
+    if in_pairs:
+        check_batches(config)
+    return FidelityBatchSampler(
+        train_set.fidelity_index,
+        len(names),
+        config[KEY.BATCH_SIZE],
+        sampling,
+        config[KEY.RANDOM_SEED],
+        config[KEY.TRAIN_SHUFFLE],
+        process.rank,
+        process.world_size,
+        _steps_per_epoch(config, train_set, process),
+        train_set.fingerprint if in_pairs else None,
+    )
+
+
+def _loaded(
+    config: Config,
+    sets: Sets,
+    names: list[str],
+    sampler: FidelityBatchSampler,
+    process: Process,
+) -> dict[str, DataSet]:
+    """The sets with what draws their batches."""
+    train_set, size = sets[setup.TRAIN], config[KEY.BATCH_SIZE]
+    on_gpu = process.device(config[KEY.DEVICE]).type == 'cuda'
+    workers = int(config.get(KEY.NUM_WORKERS) or 0)
+    loaded = {
+        setup.TRAIN: DataSet(
+            train_set,
+            make_loader(train_set, sampler, workers, on_gpu),
+            fidelities_of(train_set, names),
+            probe=eval_loader(_a_few(train_set), size),
+        )
+    }
+    for name, dataset in sets.items():
+        if name != setup.TRAIN:
+            loader = eval_loader(dataset, size, process.rank, process.world_size)
+            loaded[name] = DataSet(dataset, loader, fidelities_of(dataset, names))
+    return loaded
+
+
+def _steps_per_epoch(
+    config: Config, train_set: FidelityDataset, process: Process
+) -> int | None:
+    """As asked for; else inferred labels do not make an epoch any longer."""
+    asked: int | None = config[keys.FIDELITY_TRAIN]['steps_per_epoch']
+    if asked or not train_set.inferred.any():
+        return asked
+    computed = int((~train_set.inferred).sum())
+    return math.ceil(computed / (config[KEY.BATCH_SIZE] * process.world_size))
+
+
+def fidelities_of(dataset: FidelityDataset, names: list[str]) -> list[str]:
+    """Names of the fidelities that a set has structures of."""
+    return [names[i] for i in np.unique(dataset.fidelity_index)]
+
+
+def _a_few(dataset: FidelityDataset, n: int = 32) -> FidelityDataset:
+    """The first n structures of each fidelity: what theta_T's size is probed on."""
+    rows = [dataset.rows_of(name)[:n] for name in dataset.fidelities]
+    return dataset.subset(np.concatenate(rows))
+
+
+def _labelled(train_set: FidelityDataset, n: int) -> dict[str, np.ndarray]:
+    """rho_fk: the share of each fidelity's structures that carry each label."""
+    index = train_set.fidelity_index
+    count = np.maximum(np.bincount(index, minlength=n), 1)
+    return {
+        label: np.bincount(index[train_set.has[label]], minlength=n) / count
+        for label, *_ in LABELS
+    }
+
+
+def _validation_set(config: Config, sets: dict[str, DataSet]) -> str:
+    """The set whose target metric picks the best checkpoint."""
+    target = config[keys.FIDELITY_TRAIN]['target']
+    candidates = [
+        name
+        for name, data in sets.items()
+        if setup.is_validation(name) and target in data.fidelities
+    ]
+    if not candidates:
+        message = (
+            f'WARNING: no validation set holds the target {target!r}; the best '
+            'checkpoint is the best on the training set. Give load_validset_path.'
+        )
+        Logger().writeline(message)
+        return setup.TRAIN
+    return 'validset' if 'validset' in candidates else candidates[0]
