@@ -138,7 +138,7 @@ def from_sections(sections: Config) -> tuple[Config, Config, Config]:
 def _inherit(
     sections: Config, blocks: dict[str, Any], entries: dict[str, list[Config]]
 ) -> None:
-    """Take over what a checkpoint to continue from has; files of a replay."""
+    """Take over what a checkpoint to continue from has."""
     from sevennet_mf import inherit
 
     found = inherit.read(sections['train'], blocks['train'])
@@ -165,18 +165,6 @@ def _inherit(
         inherit.check_old(found, train, data)
     if order is not None:
         train.start_from = train.start_from or data.base
-    replay = train.replay
-    if replay is not None:
-        given = train.model_fields_set
-        if not given & {'sampling', 'paired_weight', 'loss_weight'}:
-            train.sampling = 'balanced'  # a few labels would drown in the replay
-        where = 'train.fidelity.replay'
-        if replay.file is not None:
-            replay.file = existing(replay.file, f'{where}.file')
-        elif replay.self_label.structures is not None:
-            replay.self_label.structures = existing(
-                replay.self_label.structures, f'{where}.self_label.structures'
-            )
 
 
 def _load_paths(data: Any) -> Config:
@@ -276,7 +264,29 @@ def _complete(
         data.order = list(dict.fromkeys(in_training))
     data.base = data.base or data.order[0]
     train.target = train.target or data.order[-1]
-    named += [
+    _check_names(train, data, named)
+    if isinstance(train.sampling, dict):
+        # one of a checkpoint to continue from may be without data
+        lacking = [name for name in data.order if name not in train.sampling]
+        if lacking and train.start_from is None:
+            raise UserError(
+                f'train.fidelity.sampling has no share for {lacking}; give each '
+                'fidelity one.'
+            )
+    if train.loss_weight == 'balanced' and train.sampling != 'proportional':
+        raise UserError(
+            "train.fidelity.loss_weight: 'balanced' and a sampling other than "
+            "'proportional' would count twice. Keep one of the two."
+        )
+
+
+def _check_names(
+    train: TrainFidelity, data: DataFidelity, named: list[tuple[str, Any]]
+) -> None:
+    """UserError for a fidelity that data.order lacks; named: (key, name or None)."""
+    assert data.order is not None
+    named = [
+        *named,
         ('data.fidelity.base', data.base),
         ('train.fidelity.target', train.target),
         *(('data.fidelity.about', name) for name in data.about),
@@ -296,26 +306,26 @@ def _complete(
                 data.order,
                 'Correct it, or add it to data.fidelity.order.',
             )
-    if isinstance(train.sampling, dict):
-        # one of a checkpoint to continue from may be without data
-        lacking = [name for name in data.order if name not in train.sampling]
-        if lacking and train.start_from is None:
-            raise UserError(
-                f'train.fidelity.sampling has no share for {lacking}; give each '
-                'fidelity one.'
-            )
-    if train.loss_weight == 'balanced' and train.sampling != 'proportional':
-        raise UserError(
-            "train.fidelity.loss_weight: 'balanced' and a sampling other than "
-            "'proportional' would count twice. Keep one of the two."
-        )
 
 
 def _complete_replay(blocks: dict[str, Any]) -> None:
-    """Of which old fidelity the file of a replay is, where the YAML does not say."""
+    """Files of a replay, of which fidelity they are, how often they are drawn."""
     train, replay = blocks['train'], blocks['train'].replay
-    others = [name for name in blocks['old'] if name != train.target]
-    if replay is not None and replay.file and not replay.fidelity and others:
+    if replay is None:
+        return
+    if not train.model_fields_set & {'sampling', 'paired_weight', 'loss_weight'}:
+        train.sampling = 'balanced'  # a few labels would drown in the replay
+    where = 'train.fidelity.replay'
+    if replay.file is None:
+        options = replay.self_label
+        if options.structures is not None:
+            options.structures = existing(
+                options.structures, f'{where}.self_label.structures'
+            )
+        return
+    replay.file = existing(replay.file, f'{where}.file')
+    if replay.fidelity is None:
+        others = [name for name in blocks['old'] if name != train.target]
         source = train.start_from
         replay.fidelity = source if source in others else others[0]
 
