@@ -33,6 +33,8 @@ PRIOR_WIDTH: Final[float] = 10.0
 # one structure more, which keeps one label from claiming to be exact.
 TYPICAL_SCATTER: Final[float] = 0.1
 SCATTER_FLOOR: Final[float] = 1e-3  # eV/atom
+# standard deviations that a direction must be off zero by to widen the prior
+HEARD: Final[float] = 4.0
 PASSES: Final[int] = 3  # scatters and fit are each other's input; settled by then
 # The three ways a label is compared with the base: sigma_p, sigma_m, sigma_u.
 KINDS: Final[tuple[str, ...]] = ('paired', 'model', 'unpaired')
@@ -105,12 +107,15 @@ def solve(
     penalty: float,
     centred: bool,
     fallback: float = 0.0,
+    least: float = 0.0,
 ) -> Floats:
     """Return (119,) energies offset + u, with the given ones as they are.
 
     Minimises the squared residual + penalty |u|^2. centred: the offset is fitted
     along with u; else it is the mean energy per free atom. `given` is NaN where an
     element is free; `fallback` is the offset where no label holds a free atom.
+    least: how many standard deviations of a direction's own noise what labels say
+    of it must be, for sums in units of the scatter; less counts as nothing.
     """
     free = np.isnan(given)
     moment = moment - gram @ np.where(free, 0.0, given)
@@ -118,7 +123,8 @@ def solve(
     target = moment[free]
     offset = float(target.sum()) / modes.total if modes.total > 0.0 else fallback
     target = target - modes.share * modes.total * offset
-    load = np.where(modes.value > 0.0, modes.vector.T @ target, 0.0)
+    load = modes.vector.T @ target
+    load[(modes.value == 0.0) | (load**2 < least**2 * modes.value)] = 0.0
     deviation = modes.vector @ (load / (modes.value + penalty))
     if centred:
         offset -= float(modes.share @ deviation)
@@ -227,12 +233,13 @@ def _width(gram: Floats, moment: Floats, known: Floats, fallback: float) -> floa
 
     All-electron totals are 1000 eV from pseudopotential ones and more for each atom.
     Held near zero by 10 eV such a u is cut short, that counts as scatter, and the
-    larger scatter cuts it shorter still.
+    larger scatter cuts it shorter still. Noise along a direction that labels hardly
+    span asks for nothing: that is what the prior is for.
     """
     held = np.flatnonzero((gram.diagonal() > 0.0) & np.isnan(known))
     if not held.size:
         return PRIOR_WIDTH
-    asked = solve(gram, moment, known, RIDGE, True, fallback)[held]
+    asked = solve(gram, moment, known, RIDGE, True, fallback, HEARD)[held]
     return max(PRIOR_WIDTH, float(np.abs(asked - np.median(asked)).max()))
 
 

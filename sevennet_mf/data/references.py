@@ -33,9 +33,9 @@ from sevennet_mf.errors import UserError, nearest, unknown
 
 METHODS: Final[tuple[str, ...]] = ('aligned', 'independent')
 # eV/atom: above it a composition is not determined. A direction without a label
-# has PRIOR_WIDTH times its distance in composition (GaN to InN: 7), one with a
-# single label about the scatter (0.01 to 0.3). An error of this size in the
-# references is beyond what a network is asked to make up for.
+# has the prior's width, 10 eV or more, times its distance in composition (GaN to
+# InN: 7), one with a single label about the scatter (0.01 to 0.3). An error of this
+# size in the references is beyond what a network is asked to make up for.
 DETERMINED_BELOW: Final[float] = 0.5
 # what the `*` of `as_text` means
 IN_COMPOUNDS: Final[str] = (

@@ -470,6 +470,21 @@ def test_a_few_all_electron_labels_settle_a_pseudopotential_model(
     assert found.determined(unseen, 'ccsdt').all()
 
 
+def test_noise_of_dilute_vacancies_does_not_widen_the_prior() -> None:
+    # GaN of 512 atoms, three of ten cells with a vacancy: 0.1 eV/atom of noise says
+    # nothing of one atom in 512
+    cells = [*['Ga256N256'] * 7, *['Ga255N256'] * 3]
+    composition = compositions(*cells)
+    worst = []
+    for seed in range(10):
+        noise = np.random.default_rng(seed).normal(0.0, 0.1, len(cells))
+        energy = noise * composition.sum(axis=1)
+        labels = Labels(composition, energy, model_energy=np.zeros(len(cells)))
+        found = fit_to_model('x', labels, np.zeros(N_SPECIES), ['Ga', 'N'])
+        worst.append(float(np.abs(found.energies[0][[31, 7]]).max()))
+    assert max(worst) < 10  # a noise of 0.1 over 1/1024 of a cell would be 50
+
+
 def test_float32_totals_are_refused(organic: Folder) -> None:
     base = organic.labels(organic.base)
     refs = fit_references({'pbe': base}, 'pbe', ['H', 'C', 'N', 'O'])
