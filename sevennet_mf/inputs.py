@@ -325,9 +325,11 @@ def _complete_replay(blocks: dict[str, Any]) -> None:
         return
     replay.file = existing(replay.file, f'{where}.file')
     if replay.fidelity is None:
-        others = [name for name in blocks['old'] if name != train.target]
+        old = blocks['old']
+        adds = any(name not in old for name in blocks['data'].order)
+        kept = [name for name in old if adds or name != train.target]
         source = train.start_from
-        replay.fidelity = source if source in others else others[0]
+        replay.fidelity = source if source in kept else kept[0]
 
 
 def _host_configs(

@@ -24,7 +24,7 @@ from pretrained_helpers import (
 from sevenn.train.graph_dataset import SevenNetGraphDataset
 from train_helpers import config_of
 
-from sevennet_mf import keys
+from sevennet_mf import inputs, keys
 from sevennet_mf.data.dataset import FidelityDataset
 from sevennet_mf.errors import UserError
 from sevennet_mf.train.distributed import Process
@@ -226,6 +226,28 @@ def test_a_file_is_of_what_is_not_trained(
     words = r"'pbe' is what trains.*one of \['r2scan'\]"
     with pytest.raises(UserError, match=words):
         prepared(tmp_path, sections)
+
+
+@pytest.mark.parametrize(
+    ('given', 'expected'),
+    [
+        ({'start_from': 'r2scan', 'target': 'r2scan'}, 'r2scan'),
+        ({'target': 'pbe'}, 'pbe'),
+    ],
+)
+def test_old_fidelities_are_replayed_whatever_the_target(
+    files: dict[str, str], tmp_path: Path, given: dict[str, str], expected: str
+) -> None:
+    sections = extending(
+        pretrained(tmp_path, NAMES),
+        files['train'],
+        replay={'file': files['pbe']},
+        fidelity='hse',
+        **given,
+    )
+    train = inputs.from_sections(sections)[1]
+    replay = train[keys.FIDELITY_TRAIN]['replay']
+    assert replay['entry']['fidelity'] == replay['fidelity'] == expected
 
 
 # ---- labels of another code
