@@ -6,7 +6,8 @@ compositions that have no r2SCAN label, and at its own level of theory against w
 it predicted before: on In(x)Ga(1-x)N and on 26 other structures of all its elements.
 `--system molecules`: 7net-mf-0, N of the 101 CCSD(T) energies of six molecules,
 measured on two others. `scratch` is a small model without a checkpoint, trained on
-all PBE labels and the new ones. What is done is not done again.
+all PBE labels and the new ones, as its own YAML says. What is done is not done
+again.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ COLUMNS = {
 
 @dataclass(frozen=True)
 class Run:
-    """A training with n r2SCAN labels; the seed decides which."""
+    """A training with n labels of the new level; the seed decides which."""
 
     method: str
     n: int
@@ -71,7 +72,7 @@ class Run:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = _options(arguments)
-    out = options.output.resolve()
+    out = options.output.resolve() / options.system
     out.mkdir(parents=True, exist_ok=True)
     runs = [
         Run(method, n, seed)
@@ -93,8 +94,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _train(run: Run, out: Path, options: argparse.Namespace) -> None:
-    folder = out / run.name
-    if (folder / 'spent.json').is_file():
+    folder, asked = out / run.name, _asked(options)
+    spent = folder / 'spent.json'
+    if spent.is_file():
+        before = json.loads(spent.read_text(encoding='utf-8'))
+        if not asked.items() <= before.items():
+            raise SystemExit(f'{spent} is not of {asked}: choose another --output')
         return
     folder.mkdir(parents=True, exist_ok=True)
     system = SYSTEMS[options.system]
@@ -119,14 +124,22 @@ def _train(run: Run, out: Path, options: argparse.Namespace) -> None:
             stderr=stream,
             check=True,
         )
-    spent = {'seconds': round(time.perf_counter() - start, 1)}
-    (folder / 'spent.json').write_text(json.dumps(spent), encoding='utf-8')
+    seconds = round(time.perf_counter() - start, 1)
+    spent.write_text(json.dumps({'seconds': seconds, **asked}), encoding='utf-8')
+
+
+def _asked(options: argparse.Namespace) -> dict[str, Any]:
+    names = ('steps', 'batch', 'lr', 'scratch_steps')
+    return {name: getattr(options, name) for name in names}
+
 
 def _sections(
     run: Run, system: System, options: argparse.Namespace
 ) -> dict[str, Any]:
     if run.method == SCRATCH:
-        return system.scratch_sections('labels.extxyz', run.seed, options.steps)
+        return system.scratch_sections(
+            'labels.extxyz', run.seed, options.scratch_steps
+        )
     if METHODS[run.method] is None:
         return _host(run, system, options)
     return _ours(run, system, options)
@@ -227,7 +240,8 @@ def _measured(run: Run, out: Path, options: argparse.Namespace) -> dict[str, Any
         kept.write_text(json.dumps(row), encoding='utf-8')
     spent = json.loads((folder / 'spent.json').read_text(encoding='utf-8'))
     row = json.loads(kept.read_text(encoding='utf-8'))
-    return {'method': run.method, 'labels': run.n, 'seed': run.seed, **row, **spent}
+    row |= {'seconds': spent['seconds']}
+    return {'method': run.method, 'labels': run.n, 'seed': run.seed, **row}
 
 
 # ---- the tables
@@ -252,7 +266,8 @@ def _write_tables(
                 text.append(f'| {" | ".join(cells)} |')
     text += ['', f'{options.system}, MAE, {options.split} half; ']
     text[-1] += 'mean ± deviation over seeds; '
-    text[-1] += f'{options.steps} steps of {options.batch}, lr {options.lr}.'
+    text[-1] += f'{options.steps} steps of {options.batch}, lr {options.lr}; '
+    text[-1] += '`scratch`: as its YAML says.'
     Path(f'{stem}.md').write_text('\n'.join(text) + '\n', encoding='utf-8')
     print('\n'.join(text))
 
@@ -278,6 +293,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     add('--seeds', type=int, nargs='+', default=[1, 2, 3], metavar='SEED')
     add('--split', choices=['valid', 'test'], default='test', help='what to measure')
     add('--steps', type=int, default=300, help='of the optimiser (default: 300)')
+    add('--scratch_steps', type=int, help='of `scratch`; default: of its YAML')
     add('--batch', type=int, default=2, help='structures a step (default: 2)')
     add('--lr', type=float, default=1e-3, help='learning rate at the start')
     add('--report_only', action='store_true', help='on what is done so far')

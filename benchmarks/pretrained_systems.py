@@ -87,19 +87,23 @@ class System:
         copy.calc = SinglePointCalculator(copy, **labels)
         return copy
 
-    def scratch_sections(self, labels: str, seed: int, steps: int) -> dict[str, Any]:
+    def scratch_sections(
+        self, labels: str, seed: int, steps: int | None = None
+    ) -> dict[str, Any]:
         """A training on all labels of the old level and the new ones, no checkpoint.
 
         The last checkpoint is measured, so no new label is spent on validation.
+        steps: of the optimiser; default: those of `scratch`.
         """
-        path, most = self.scratch
+        path, usual = self.scratch
+        steps = steps or usual
         sections: dict[str, Any] = yaml.safe_load(path.read_text(encoding='utf-8'))
-        epochs = max(1, min(steps or most, most) // SCRATCH_PER_EPOCH)
+        epochs = max(1, steps // SCRATCH_PER_EPOCH)
         train, data = sections['train'], sections['data']
         train |= {'random_seed': seed, 'epoch': epochs, 'per_epoch': epochs}
         train['best_metric'] = 'TotalLoss'
         train['scheduler_param']['total_iters'] = epochs
-        train['fidelity']['steps_per_epoch'] = min(steps or most, SCRATCH_PER_EPOCH)
+        train['fidelity']['steps_per_epoch'] = min(steps, SCRATCH_PER_EPOCH)
         names = data['fidelity']['order']
         data['fidelity'] |= {'order': [self.old, self.new]}
         data['fidelity'].pop('about', None)
