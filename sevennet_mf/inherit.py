@@ -66,12 +66,11 @@ def read(section: Config, train: TrainFidelity) -> Inherited | None:
     block = section.get(KEY.CONTINUE)
     name = block.get(KEY.CHECKPOINT) if isinstance(block, dict) else None
     if not isinstance(name, str):
-        for key in NEEDS_CHECKPOINT:
-            if getattr(train, key) not in (None, 'all'):
-                raise UserError(
-                    f'train.fidelity.{key} needs a checkpoint to start from. Name '
-                    f'one in {WHERE}, or take the key out.'
-                )
+        for key in _given(train):
+            raise UserError(
+                f'train.fidelity.{key} needs a checkpoint to start from. Name one '
+                f'in {WHERE}, or take the key out.'
+            )
         return None  # whatever else is wrong with it, host_checks.py says
     host_checks.section(  # before what the checkpoint would have to say
         'train',
@@ -161,13 +160,12 @@ def check_frozen(section: Config, train: TrainFidelity) -> None:
 
 def check_transfer(train: TrainFidelity) -> None:
     """UserError for what says something of fidelities that are not kept."""
-    for key in NEEDS_CHECKPOINT:
-        if getattr(train, key) not in (None, 'all'):
-            raise UserError(
-                f'train.fidelity.{key} is about a fidelity of the checkpoint, and '
-                'with train.continue.use_statistic_values_of_checkpoint: false none '
-                'is kept. Take one of the two out.'
-            )
+    for key in _given(train):
+        raise UserError(
+            f'train.fidelity.{key} is about a fidelity of the checkpoint, and with '
+            'train.continue.use_statistic_values_of_checkpoint: false none is kept. '
+            'Take one of the two out.'
+        )
 
 
 def fill_fidelity(block: ModelFidelity, found: Inherited) -> ModelFidelity:
@@ -252,10 +250,14 @@ def _check_further(
         )
 
 
+def _given(train: TrainFidelity) -> list[str]:
+    """The keys of NEEDS_CHECKPOINT that the YAML gives."""
+    return [k for k in NEEDS_CHECKPOINT if getattr(train, k) not in (None, 'all')]
+
+
 def _of_old(train: TrainFidelity) -> list[str]:
-    """The keys that say something of an old fidelity."""
-    names = ('start_from', 'update', 'replay', 'max_drift')
-    return [name for name in names if getattr(train, name) not in (None, 'all')]
+    """Of these the ones that say something of an old fidelity beside another."""
+    return [key for key in _given(train) if key != 'known_as']
 
 
 def check_old(found: Inherited, train: TrainFidelity, data: DataFidelity) -> None:

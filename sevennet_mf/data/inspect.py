@@ -118,7 +118,7 @@ def _sets(
         for name, entries in data.items()
         if name.startswith('load_') and name.endswith('_path') and entries
     }
-    if replay and replay['self_label'] is None:  # trained on as any other file
+    if replay and replay['self_label'] is None:
         sets[checks.TRAIN].append(replay['entry'])
     return sets
 

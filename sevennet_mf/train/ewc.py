@@ -18,7 +18,7 @@ from sevennet_mf.train.start import Start
 from sevennet_mf.train.trainer import FidelityTrainer
 
 Weights = dict[str, torch.Tensor]
-WHERE: Final = 'train.continue.fisher_information'
+WHERE: Final = 'train.continue.fisher_information'  # KEY.FISHER, readable
 
 
 class Consolidation(EWCLoss):

@@ -56,7 +56,7 @@ def prepare_data(
 def _divided(
     config: Config, working_dir: str, process: Process, start: Start | None
 ) -> Sets:
-    """The sets as they are read: for training, validation, and to watch drift by."""
+    """The sets as read, on the checkpoint's energies, with a drift set held out."""
     replay = None
     if start is not None and is_wanted(config, start):
         replay = Replay(config, start, working_dir, process)

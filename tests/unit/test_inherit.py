@@ -280,16 +280,16 @@ def test_names_and_files_that_cannot_be_meant(
 # ---- the checkpoint
 
 
-@pytest.mark.parametrize(
-    ('key', 'value'),
-    [
-        ('known_as', 'pbe'),
-        ('start_from', 'pbe'),
-        ('update', 'fidelity_only'),
-        ('replay', REPLAY),
-        ('max_drift', {'energy': 1.0}),
-    ],
-)
+NEEDING = [
+    ('known_as', 'pbe'),
+    ('start_from', 'pbe'),
+    ('update', 'fidelity_only'),
+    ('replay', REPLAY),
+    ('max_drift', {'energy': 1.0}),
+]
+
+
+@pytest.mark.parametrize(('key', 'value'), NEEDING)
 def test_what_needs_a_checkpoint(key: str, value: Any) -> None:
     sections = extending('', DATA, **{key: value})
     del sections['train']['continue']
@@ -302,10 +302,7 @@ def test_what_needs_a_checkpoint(key: str, value: Any) -> None:
     assert read(sections)[keys.OLD_FIDELITIES] == []
 
 
-@pytest.mark.parametrize(
-    ('key', 'value'),
-    [('known_as', 'pbe'), ('update', 'fidelity_only'), ('replay', REPLAY)],
-)
+@pytest.mark.parametrize(('key', 'value'), NEEDING)
 def test_transfer_learning_keeps_no_old_fidelity(
     pth: dict[str, str], key: str, value: Any
 ) -> None:
