@@ -20,6 +20,15 @@ from sevennet_mf.data.read import require_known
 from sevennet_mf.data.two_body import TwoBody, edges_of
 
 OWN_INDICES: Final = (keys.FIDELITY_INDEX, keys.STRUCTURE_INDEX)
+# arrays of FidelityDataset beside its masks of labels
+OVER_STRUCTURES: Final = (
+    'n_atoms',
+    'energy',
+    'fingerprint',
+    'fidelity_index',
+    'residual',
+    'inferred',
+)
 CHUNK: Final[int] = 65536  # structures whose compositions are float64 at once
 
 
@@ -187,17 +196,33 @@ class FidelityDataset(Dataset[FidelityGraph]):
         self.energy[rows] += self.composition[rows] @ energies
         self.residual = self.energy.copy()
 
+    def joined(self, other: FidelityDataset) -> FidelityDataset:
+        """Return the structures of both, before any is inferred.
+
+        other: of the same fidelities.
+        """
+        assert self.fidelities == other.fidelities
+        both = copy.copy(self)
+        both._parts = [*self._parts, *other._parts]
+        shift = np.array([len(self._parts), 0])
+        both._where = np.concatenate([self._where, other._where + shift])
+        both.has = {
+            label: np.concatenate([mask, other.has[label]])
+            for label, mask in self.has.items()
+        }
+        for name in OVER_STRUCTURES:
+            pair = getattr(self, name), getattr(other, name)
+            setattr(both, name, np.concatenate(pair))
+        return both
+
     def subset(self, indices: Sequence[int] | Ints) -> FidelityDataset:
         """Return the structures at `indices`, with references as they are now."""
         chosen = np.asarray(indices, np.int64)
         other = copy.copy(self)
         other.has = {label: mask[chosen] for label, mask in self.has.items()}
         other._where = self._where[chosen]
-        other.n_atoms, other.energy = self.n_atoms[chosen], self.energy[chosen]
-        other.fingerprint = self.fingerprint[chosen]
-        other.fidelity_index = self.fidelity_index[chosen]
-        other.residual = self.residual[chosen]
-        other.inferred = self.inferred[chosen]
+        for name in OVER_STRUCTURES:
+            setattr(other, name, getattr(self, name)[chosen])
         return other
 
     def with_inferred(

@@ -44,11 +44,12 @@ def is_wanted(config: Config, start: Start | None) -> bool:
 
 
 class Replay:
-    """The replay of a run; without one, structures to watch the drift by.
+    """The replay of a run, and structures to watch the drift of the rest by.
 
     Self labels are written on the way, by the first process. `config` is the run's,
-    with the entries of the replay after the user's own. Raises UserError for files
-    and structures that cannot be used.
+    with the entries of the replay after the user's own, and the set `drift` of what
+    old fidelities without a replay are watched on. Raises UserError for files and
+    structures that cannot be used.
     """
 
     def __init__(
@@ -59,18 +60,21 @@ class Replay:
         self.watched = [name for name in start.old if name not in start.trained]
         self.n_own = len(config[LOAD_TRAIN])
         self.seed = int(config[KEY.RANDOM_SEED])
-        folder = Path(working_dir) / FOLDER
-        device = process.device(config[KEY.DEVICE])
-        if self.block is None:
-            entries = process.share(lambda: self._shown(config, folder, device))
-            watched = {LOAD_DRIFT: entries} if entries else {}
-            self.config = {**config, **watched}
-        else:
-            entries = process.share(lambda: self._entries(config, folder, device))
-            self.config = {**config, LOAD_TRAIN: [*config[LOAD_TRAIN], *entries]}
+        self.folder = Path(working_dir) / FOLDER
+        self.device = process.device(config[KEY.DEVICE])
+        entries, shown = process.share(lambda: self._found(config))
+        watched = {LOAD_DRIFT: shown} if shown else {}
+        load = [*config[LOAD_TRAIN], *entries]
+        self.config = {**config, LOAD_TRAIN: load, **watched}
 
-    def _shown(self, config: Config, folder: Path, device: Any) -> list[Config]:
-        """Without a replay: what old fidelities are watched on."""
+    def _found(self, config: Config) -> tuple[list[Config], list[Config]]:
+        entries = [] if self.block is None else self._entries(config)
+        replayed = {entry['fidelity'] for entry in entries}
+        rest = [name for name in self.watched if name not in replayed]
+        return entries, self._shown(config, rest) if rest else []
+
+    def _shown(self, config: Config, names: list[str]) -> list[Config]:
+        """What old fidelities without a replay are watched on."""
         try:
             structures = self._of_trained(config, LOAD_VALID)
             structures = structures or self._trained_on(config)
@@ -78,13 +82,13 @@ class Replay:
             if config[keys.FIDELITY_TRAIN]['max_drift']:
                 raise
             # nobody asked for it: a graph file, say, is no reason not to train
-            message = f'old fidelities are not watched. {error}'
+            message = f'the drift of {names} is not watched. {error}'
             Logger().writeline(f'WARNING: {message}')
             warnings.warn(message, UserWarning, stacklevel=2)
             return []
-        return self._self_labelled(structures, AS_THEY_ARE, folder, device)
+        return self._self_labelled(structures, AS_THEY_ARE, names)
 
-    def _entries(self, config: Config, folder: Path, device: Any) -> list[Config]:
+    def _entries(self, config: Config) -> list[Config]:
         assert self.block is not None
         name = self.block['fidelity']
         if name is not None and name not in self.watched:
@@ -101,7 +105,8 @@ class Replay:
         else:
             cutoff = float(config[KEY.CUTOFF])
             structures = self_label.structures_in(options['structures'], cutoff)
-        return self._self_labelled(structures, options, folder, device, name)
+        names = [name] if name else self.watched
+        return self._self_labelled(structures, options, names)
 
     def _trained_on(self, config: Config) -> list[Atoms]:
         structures = self._of_trained(config, LOAD_TRAIN)
@@ -133,15 +138,18 @@ class Replay:
         self,
         structures: list[Atoms],
         options: Config,
-        folder: Path,
-        device: Any,
-        name: str | None = None,
+        names: list[str],
     ) -> list[Config]:
-        folder.mkdir(parents=True, exist_ok=True)
-        names = [name] if name else self.watched
+        self.folder.mkdir(parents=True, exist_ok=True)
         theirs = [self.start.old_name(n) for n in names]
         paths = self_label.write_labelled(
-            folder, self.start.loaded, structures, theirs, options, self.seed, device
+            self.folder,
+            self.start.loaded,
+            structures,
+            theirs,
+            options,
+            self.seed,
+            self.device,
         )
         return [
             {'file': [paths[own]], 'fidelity': n}
@@ -179,13 +187,14 @@ class Replay:
                 'structures is none to watch the drift by. Raise held_out, or give '
                 'more structures.'
             )
-        both = [np.flatnonzero(~is_replay), np.flatnonzero(is_replay)]
-        chosen = np.isin(train.fingerprint[both[1]], kept.fingerprint)
-        parts = np.concatenate([both[0], both[1][chosen]])
         Logger().writeline(
             f'Replay: {len(kept)} structures to train on, {len(held_out)} held out'
         )
-        return {**sets, TRAIN: train.subset(parts), DRIFT: held_out}
+        is_trained = ~is_replay | np.isin(train.fingerprint, kept.fingerprint)
+        if DRIFT in sets:
+            held_out = held_out.joined(sets[DRIFT])
+        train = train.subset(np.flatnonzero(is_trained))
+        return {**sets, TRAIN: train, DRIFT: held_out}
 
 
 def only_trained(sets: Sets, start: Start) -> Sets:

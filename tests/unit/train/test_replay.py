@@ -68,9 +68,11 @@ def counts(sets: Sets, fidelity: str) -> dict[str, int]:
     return {name: len(dataset.rows_of(fidelity)) for name, dataset in sets.items()}
 
 
-def residuals(start: Start, config: dict[str, Any], dataset: FidelityDataset) -> Any:
-    """What labels of pbe are off by from the checkpoint, eV/atom."""
-    rows = dataset.rows_of('pbe')
+def residuals(
+    start: Start, config: dict[str, Any], dataset: FidelityDataset, of: str = 'pbe'
+) -> Any:
+    """What labels of a fidelity are off by from the checkpoint, eV/atom."""
+    rows = dataset.rows_of(of)
     found = start.predict(config, dataset.subset(rows))
     return (dataset.energy[rows] - found.energy) / dataset.n_atoms[rows]
 
@@ -153,12 +155,33 @@ def test_each_old_fidelity_labels(files: dict[str, str], tmp_path: Path) -> None
     two = pretrained(tmp_path, NAMES)
     for replay, wanted in (
         (SELF_LABEL, {'pbe': 12, 'r2scan': 12}),
-        ({**SELF_LABEL, 'fidelity': 'r2scan'}, {'pbe': 0, 'r2scan': 12}),
+        # pbe is watched on the structures that are trained on
+        ({**SELF_LABEL, 'fidelity': 'r2scan'}, {'pbe': 6, 'r2scan': 12}),
     ):
         sections = extending(two, files['train'], fidelity='hse', replay=replay)
         _, _, sets = prepared(tmp_path, sections)
         for name, n in wanted.items():
             assert sum(counts(sets, name).values()) == n
+
+
+def test_old_fidelities_without_a_replay_are_watched_beside_one(
+    files: dict[str, str], tmp_path: Path
+) -> None:
+    sections = extending(
+        pretrained(tmp_path, NAMES),
+        files['train'],
+        files['valid'],
+        fidelity='hse',
+        replay={'file': files['pbe'], 'fidelity': 'pbe', 'held_out': 0.25},
+    )
+    with pytest.warns(UserWarning, match="12 labels of 'pbe' are off"):
+        config, start, sets = prepared(tmp_path, sections)
+    assert counts(sets, 'pbe') == {'trainset': 9, 'validset': 0, 'drift': 3}
+    assert counts(sets, 'r2scan') == {'trainset': 0, 'validset': 0, 'drift': 3}
+    rows = sets['drift'].rows_of('r2scan')
+    shown = sets['drift'].fingerprint[rows]
+    assert sorted(shown) == sorted(sets['validset'].fingerprint)
+    assert np.abs(residuals(start, config, sets['drift'], 'r2scan')).max() < 1e-6
 
 
 def test_without_a_replay_old_fidelities_are_watched(
@@ -291,7 +314,8 @@ def test_what_cannot_be_watched_does_not_stop_a_run(
     )
     made = str(tmp_path / 'sevenn_data' / 'graphs.pt')
     sections = extending(plain, made, known_as='pbe')
-    with pytest.warns(UserWarning, match='are not watched. .* no cell'):
+    words = r"drift of \['pbe'\] is not watched. .* no cell"
+    with pytest.warns(UserWarning, match=words):
         _, _, sets = prepared(tmp_path, sections)
     assert 'drift' not in sets
     sections['train']['fidelity']['max_drift'] = {'energy': 1.0}
