@@ -96,7 +96,7 @@ class Extension(Start):
         """
         for name in self.old:
             # the training set tells best, if it holds any
-            own = [s for s in (TRAIN, *sets) if s != DRIFT]  # the checkpoint's own
+            own = [s for s in (TRAIN, *sets) if s != DRIFT]  # that has self labels
             holds = [s for s in own if len(sets[s].rows_of(name))]
             if not holds:
                 continue
@@ -105,7 +105,7 @@ class Extension(Start):
             found = process.share(offsets)
             if found is None:
                 continue
-            for dataset in sets.values():
+            for dataset in (sets[s] for s in dict.fromkeys(own)):
                 dataset.add_energies(dataset.rows_of(name), -found)
 
     def _offsets(

@@ -299,6 +299,8 @@ def test_old_labels_for_validation_alone_are_aligned(
     with pytest.warns(UserWarning, match=r"12 labels of 'pbe' are off from"):
         config, start, sets = prepared(tmp_path, sections)
     assert np.abs(residuals(start, config, sets['validset'])).max() < 2e-3
+    # these are the checkpoint's own
+    assert np.abs(residuals(start, config, sets['drift'])).max() < 1e-6
 
 
 @pytest.mark.filterwarnings('ignore:Weights only load failed')  # of the host's file
