@@ -253,6 +253,24 @@ def test_subset_keeps_labels_and_references(train: FidelityDataset) -> None:
     assert len(part.subset([1]).file_hashes) == 1
 
 
+def test_two_sets_are_joined(sets: dict[str, FidelityDataset]) -> None:
+    first = sets['trainset'].subset([5, 170])
+    second = sets['validset'].subset([2, 0, 1])
+    both = first.joined(second)
+    assert len(both) == 5
+    assert [both.source(i) for i in range(5)] == [
+        *(first.source(i) for i in range(2)),
+        *(second.source(i) for i in range(3)),
+    ]
+    for name in ('energy', 'n_atoms', 'fingerprint', 'fidelity_index', 'residual'):
+        parts = [getattr(first, name), getattr(second, name)]
+        assert np.array_equal(getattr(both, name), np.concatenate(parts))
+    assert torch.equal(both[2][KEY.POS], second[0][KEY.POS])
+    assert torch.equal(both[1][KEY.FORCE], first[1][KEY.FORCE])
+    assert np.array_equal(both.subset([4]).composition, second.composition[2:])
+    assert (len(first), len(second)) == (2, 3)
+
+
 def test_statistics_are_the_hosts(
     train: FidelityDataset, ingan: Path, tmp_path: Path
 ) -> None:
