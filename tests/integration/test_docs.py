@@ -154,7 +154,17 @@ def shrunk(sections: dict[str, Any], project: Path) -> dict[str, Any]:
     else:  # else the architecture is the checkpoint's
         small.setdefault('model', {}).update(SMALL_MODEL)
     shrink_fidelity(small['train'].get('fidelity') or {})
+    shrink_data(small.get('data') or {})
     return small
+
+
+def shrink_data(block: dict[str, Any]) -> None:
+    """No choice among the frames, which are few already."""
+    for name, entries in block.items():
+        if name.startswith('load_') and isinstance(entries, list):
+            for entry in entries:
+                if isinstance(entry, dict):
+                    entry.pop('index', None)
 
 
 def shrink_fidelity(block: dict[str, Any]) -> None:
@@ -171,9 +181,12 @@ def shrink_fidelity(block: dict[str, Any]) -> None:
 
 
 def write_pretrained(folder: Path) -> None:
-    """Write small random checkpoints of SevenNet, of Ga, In and N."""
+    """Write small random checkpoints of SevenNet, of all elements of the data."""
+    elements = ['Ga', 'In', 'N', 'C', 'H', 'O']
     for name, fidelities in SMALL_PRETRAINED.items():
-        config = host_config(model_config(names=fidelities))
+        config = host_config(
+            model_config(names=fidelities, chemical_species=elements)
+        )
         save_checkpoint(folder / f'{name}.pth', build(config), config)
 
 
