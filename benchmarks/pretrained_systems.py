@@ -23,7 +23,8 @@ SCRATCH_PER_EPOCH = 100  # steps of what the schedule counts as an epoch
 class System:
     """old, new: names of the levels; known_as: of one the checkpoint does not name.
 
-    scratch: YAML and steps of a training without the checkpoint.
+    scratch: YAML and steps of a training without the checkpoint; kinds: of the test
+    structures, which follow one another in turn: both halves have all of them.
     """
 
     checkpoint: str
@@ -36,11 +37,12 @@ class System:
     replay: str
     known: str
     scratch: tuple[Path, int]
+    kinds: int = 1
     has_forces: bool = True
 
     def labels(self, n: int, seed: int) -> list[Atoms]:
         """n labels of the new level, every element among them; 4 are in the 8."""
-        found = [a for name in self.labelled for a in self._read(name)]
+        found = self._labelled()
         order = np.random.default_rng(seed).permutation(len(found))
         first, seen = [], set[str]()
         for i in order:
@@ -52,15 +54,20 @@ class System:
         return [self._plain(found[i]) for i in [*first, *rest][:n]]
 
     def n_labels(self) -> int:
-        return sum(len(self._read(name)) for name in self.labelled)
+        return len(self._labelled())
 
     def elements(self) -> list[str]:
-        found = [a for name in self.labelled for a in self._read(name)]
-        return sorted({s for a in found for s in a.get_chemical_symbols()})
+        return sorted({
+            s for a in self._labelled() for s in a.get_chemical_symbols()
+        })
 
     def halves(self) -> dict[str, list[Atoms]]:
         found = self._read(self.test)
-        return {'valid': found[::2], 'test': found[1::2]}
+        is_test = [i // self.kinds % 2 == 1 for i in range(len(found))]
+        return {
+            'valid': [a for a, test in zip(found, is_test, strict=True) if not test],
+            'test': [a for a, test in zip(found, is_test, strict=True) if test],
+        }
 
     def old_labels(self) -> list[Atoms]:
         """Structures of the old level that nothing is trained on."""
@@ -75,6 +82,9 @@ class System:
     def self_label_block(self) -> dict[str, Any]:
         block: dict[str, Any] = {'self_label': {'per_structure': 10}}
         return block if self.known_as else {**block, 'fidelity': self.old}
+
+    def _labelled(self) -> list[Atoms]:
+        return [a for name in self.labelled for a in self._read(name)]
 
     def _read(self, name: str) -> list[Atoms]:
         return _read(self.folder / name)
@@ -163,6 +173,7 @@ SYSTEMS = {
         replay='pbe_train.extxyz',
         known='pbe_valid.extxyz',
         scratch=(EXAMPLES / 'molecules' / 'multi_fidelity.yaml', 1800),
+        kinds=2,
         has_forces=False,
     ),
 }
