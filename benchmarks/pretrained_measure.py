@@ -33,7 +33,7 @@ def measure(
     shift = offsets(forgiven, system) if forgiven else np.zeros(119)
     energy, force = _errors(new, system.halves()[split], shift)
     baseline = _baseline(system)
-    of_old = offsets(system.old_labels(), system) if is_universal else np.zeros(119)
+    of_old = baseline.offsets if is_universal else np.zeros(119)
     after = _errors(old, system.old_labels(), of_old)
     found = {
         'energy': energy,
@@ -85,8 +85,12 @@ def offsets(labels: Sequence[Atoms], system: System) -> np.ndarray:
 
 
 class Baseline(NamedTuple):
-    """What the checkpoint is at its own level; energies in eV."""
+    """What the checkpoint is at its own level; energies in eV.
 
+    offsets: what the labels of that level differ by from it by element, (119,).
+    """
+
+    offsets: np.ndarray
     errors: tuple[float, float | None]
     known: list[float]
     probes: list[float]
@@ -96,8 +100,10 @@ class Baseline(NamedTuple):
 def _baseline(system: System) -> Baseline:
     calculator = _pretrained(system)
     known = system.old_labels()
+    found = offsets(known, system)
     return Baseline(
-        _errors(calculator, known, offsets(known, system)),
+        found,
+        _errors(calculator, known, found),
         [_energy(calculator, atoms) for atoms in known],
         [_energy(calculator, atoms) for atoms in _probes(system)],
     )
