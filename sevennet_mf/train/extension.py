@@ -94,10 +94,11 @@ class Extension(Start):
         Another code or other pseudopotentials have other reference energies. The
         checkpoint's stay as they are, so the labels are moved, where they are off.
         """
+        # drift has the checkpoint's own labels
+        own = {s: dataset for s, dataset in sets.items() if s != DRIFT}
         for name in self.old:
             # the training set tells best, if it holds any
-            own = [s for s in (TRAIN, *sets) if s != DRIFT]  # that has self labels
-            holds = [s for s in own if len(sets[s].rows_of(name))]
+            holds = [s for s in (TRAIN, *own) if len(sets[s].rows_of(name))]
             if not holds:
                 continue
             labelled = sets[holds[0]].subset(sets[holds[0]].rows_of(name))
@@ -105,7 +106,7 @@ class Extension(Start):
             found = process.share(offsets)
             if found is None:
                 continue
-            for dataset in (sets[s] for s in dict.fromkeys(own)):
+            for dataset in own.values():
                 dataset.add_energies(dataset.rows_of(name), -found)
 
     def _offsets(
