@@ -677,37 +677,39 @@ def test_a_fidelity_without_data(audit: Callable[..., Audit], pbe: Frames) -> No
     assert message.startswith('the target r2scan has no usable structure')
 
 
-def test_fidelities_of_a_checkpoint_need_no_data(
+@pytest.fixture
+def beside_checkpoint(
     audit: Callable[..., Audit], pbe: Frames, tmp_path: Path
+) -> Callable[..., Audit]:
+    """Audits labels of pbe that a pretrained model of `low` goes on with."""
+
+    def run(**fidelity: Any) -> Audit:
+        path = pretrained(tmp_path)
+        audit({'pbe': pbe})
+        sections = yaml.safe_load((tmp_path / 'input.yaml').read_text())
+        sections['train'] = {
+            'continue': {'checkpoint': str(path)},
+            'fidelity': {'known_as': 'low', **fidelity},
+        }
+        (tmp_path / 'input.yaml').write_text(yaml.safe_dump(sections))
+        return inspect(str(tmp_path / 'input.yaml'))
+
+    return run
+
+
+def test_fidelities_of_a_checkpoint_need_no_data(
+    beside_checkpoint: Callable[..., Audit],
 ) -> None:
-    path = pretrained(tmp_path)
-    audit({'pbe': pbe})
-    sections = yaml.safe_load((tmp_path / 'input.yaml').read_text())
-    sections['train'] = {
-        'continue': {'checkpoint': str(path)},
-        'fidelity': {'known_as': 'low'},
-    }
-    (tmp_path / 'input.yaml').write_text(yaml.safe_dump(sections))
-    result = inspect(str(tmp_path / 'input.yaml'))
+    result = beside_checkpoint()
     assert result.fidelities == ['low', 'pbe']
     assert not found(result, 'no data')
 
 
 def test_a_replay_is_audited_with_what_is_trained_on(
-    audit: Callable[..., Audit], pbe: Frames, tmp_path: Path, ingan: Path
+    beside_checkpoint: Callable[..., Audit], pbe: Frames, ingan: Path
 ) -> None:
-    path = pretrained(tmp_path)
-    audit({'pbe': pbe})
-    sections = yaml.safe_load((tmp_path / 'input.yaml').read_text())
-    sections['train'] = {
-        'continue': {'checkpoint': str(path)},
-        'fidelity': {
-            'known_as': 'low',
-            'replay': {'file': str(ingan / 'pbe_valid.extxyz'), 'index': ':7'},
-        },
-    }
-    (tmp_path / 'input.yaml').write_text(yaml.safe_dump(sections))
-    result = inspect(str(tmp_path / 'input.yaml'))
+    replay = {'file': str(ingan / 'pbe_valid.extxyz'), 'index': ':7'}
+    result = beside_checkpoint(replay=replay)
     counts = {(s.set, s.fidelity): s.structures for s in result.sets}
     assert counts['trainset', 'low'] == 7
     assert counts['trainset', 'pbe'] == len(pbe)
