@@ -29,7 +29,7 @@ def test_all_electron_energies_from_a_model_of_pseudopotentials(
     # molecules other than the two that are asked for
     loaded = load_model('7net-mf-0')
     train = dataset('ccsdt_train.extxyz', '::13', tmp_path, loaded.cutoff)
-    test = dataset('ccsdt_test.extxyz', '::6', tmp_path, loaded.cutoff)
+    test = dataset('ccsdt_test.extxyz', '::5', tmp_path, loaded.cutoff)
     assert len(train) == 8
     found = fit_residual(loaded, train, 'ccsdt', 'PBE', ['C', 'H', 'O'])
     predicted = predict_own(loaded, test, 'PBE')
