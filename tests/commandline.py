@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -20,6 +19,7 @@ DATA = Path(__file__).parent / 'data'
 INGAN = DATA / 'ingan'
 MOLECULES = DATA / 'molecules'
 COMMAND = [sys.executable, '-m', 'sevennet_mf.cli']
+WAITING = Path(__file__).with_name('waiting_train.py')
 LIMIT = 150.0  # s after which a process that hangs is an error
 RESUME_FILE = 'checkpoint_resume.pth'
 
@@ -122,17 +122,19 @@ def finish(process: subprocess.Popen[str]) -> Run:
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
+def waiting(epoch: int) -> list[str]:
+    """A command line whose training waits for a signal in an epoch."""
+    return [sys.executable, str(WAITING), str(epoch)]
+
+
 def wait_until(done: Callable[[], Any], process: subprocess.Popen[str]) -> None:
-    """Poll until `done()`; an error if the process ends before."""
+    """Poll until `done()`; an error if the process ends before, or it takes long."""
     deadline = time.monotonic() + LIMIT
     while not done():
-        if process.poll() is not None:
+        if process.poll() is not None or time.monotonic() > deadline:
+            process.terminate()  # torchrun ends what it started
             out, err = process.communicate()
-            raise AssertionError(f'it ended too early: {out} {err}')
-        if time.monotonic() > deadline:
-            process.kill()
-            process.communicate()
-            raise AssertionError('it took too long')
+            raise AssertionError(f'it ended too early or took long: {out} {err}')
         time.sleep(0.02)
 
 
@@ -146,29 +148,14 @@ def progress_of(folder: Path) -> tuple[int, int]:
     return state['epoch'], state['step']
 
 
-def stop_in_epoch(
-    process: subprocess.Popen[str], folder: Path, epoch: int, number: int
-) -> Run:
-    """Send a signal while an epoch is under way, at least one step into it."""
+def wait_in_epoch(process: subprocess.Popen[str], folder: Path, epoch: int) -> None:
+    """Until a process of `waiting(epoch)` waits for its signal in that epoch."""
 
     def inside() -> bool:
         now, step = progress_of(folder)
-        assert now <= epoch, f'already in epoch {now}'
         return now == epoch and step > 0
 
-    def frozen_inside() -> bool:
-        if not inside():
-            return False
-        process.send_signal(signal.SIGSTOP)  # however slow this test may be
-        if inside():
-            return True
-        process.send_signal(signal.SIGCONT)
-        return False
-
-    wait_until(frozen_inside, process)
-    process.send_signal(number)
-    process.send_signal(signal.SIGCONT)
-    return finish(process)
+    wait_until(inside, process)
 
 
 def content_of(folder: Path) -> tuple[dict[str, Any], bytes]:

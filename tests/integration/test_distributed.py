@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ from commandline import (
     snapshot,
     start,
     table,
-    wait_until,
+    wait_in_epoch,
+    waiting,
     write_yaml,
 )
 from helpers import structures
@@ -76,9 +78,11 @@ def environment(folder: Path) -> dict[str, str]:
     return {'PATH': path, 'PET_MASTER_PORT': str(free_port())}
 
 
-def begin(folder: Path, *args: str) -> subprocess.Popen[str]:
+def begin(
+    folder: Path, *args: str, train: Sequence[str] = TRAIN
+) -> subprocess.Popen[str]:
     """Two processes on this machine."""
-    command = [*TORCHRUN, *TRAIN]
+    command = [*TORCHRUN, *train]
     return start(*args, *GLOO, command=command, cwd=folder, env=environment(folder))
 
 
@@ -164,8 +168,8 @@ def test_only_the_first_process_of_all_writes(folder: Path, whole: Path) -> None
 
 def test_sigterm_and_resume(folder: Path, whole: Path) -> None:
     words = ['input.yaml', '-w', 'stopped']
-    process = begin(folder, *words)
-    wait_until(lambda: progress_of(folder / 'stopped')[1] > 0, process)
+    process = begin(folder, *words, train=[*waiting(2), 'train'])
+    wait_in_epoch(process, folder / 'stopped', 2)
     process.send_signal(signal.SIGTERM)  # to torchrun, which passes it on
     stopped = finish(process)
     assert stopped.returncode != 0

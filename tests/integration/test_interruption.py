@@ -19,9 +19,10 @@ from commandline import (
     small_yaml,
     snapshot,
     start,
-    stop_in_epoch,
     table,
+    wait_in_epoch,
     wait_until,
+    waiting,
     write_yaml,
 )
 from helpers import registered
@@ -71,8 +72,10 @@ def test_ends_like_the_uninterrupted_run(
     command = ['train', 'input.yaml', '-w', name]
     for i, number in enumerate(signals):
         resume = ['--resume'] if i else []
-        process = start(*command, *resume, cwd=folder)
-        stopped = stop_in_epoch(process, folder / name, i + 2, number)
+        process = start(*command, *resume, command=waiting(i + 2), cwd=folder)
+        wait_in_epoch(process, folder / name, i + 2)
+        process.send_signal(number)
+        stopped = finish(process)
         epoch, step = progress_of(folder / name)
         assert (epoch, step > 0) == (i + 2, True)
         assert len(table(folder / name / 'lc.csv')['epoch']) == i + 1
