@@ -20,7 +20,7 @@ INGAN = DATA / 'ingan'
 MOLECULES = DATA / 'molecules'
 COMMAND = [sys.executable, '-m', 'sevennet_mf.cli']
 WAITING = Path(__file__).with_name('waiting_train.py')
-LIMIT = 150.0  # s after which a process that hangs is an error
+LIMIT = 300.0  # s after which a process that hangs is an error
 RESUME_FILE = 'checkpoint_resume.pth'
 
 Run = subprocess.CompletedProcess[str]

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 TOOLS = ('sbatch', 'srun', 'squeue', 'scancel')
-LIMIT = 60.0  # s that a job waits for others
+LIMIT = 120.0  # s that a job waits for others
 
 
 def install(folder: Path) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-LIMIT = 30.0  # s
+LIMIT = 120.0  # s
 
 
 def main(folder: Path) -> None:

@@ -15,7 +15,7 @@ from sevennet_mf import cli
 from sevennet_mf.train.fit import Fit
 from sevennet_mf.train.interrupt import StopRequest
 
-LIMIT = 150.0  # s
+LIMIT = 300.0  # s
 
 
 def main(epoch: int, arguments: list[str]) -> int:

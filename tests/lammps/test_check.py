@@ -167,7 +167,7 @@ def test_lmp_has_the_pair_styles_by_itself(
         env=entry_point,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     # a pair style that is not there would have ended it; so does no box
@@ -190,7 +190,7 @@ def test_lammps_in_python_has_them_too(
         env=entry_point,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert done.stdout.split()[-1:] == ['True'], done.stderr
@@ -210,7 +210,7 @@ def test_lmp_runs_where_nothing_is_compiled(
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert done.returncode == 0, done.stdout

@@ -14,7 +14,7 @@ from pair_models import SPECIES, Deployed, bulk, deployed, parity
 
 from sevennet_mf.deploy.torchscript import deploy as our_deploy
 
-TIMEOUT = 60  # seconds; a run that waits for another rank fails by it
+TIMEOUT = 120  # seconds; a run that waits for another rank fails by it
 SCRIPT = 'units {units}\nnewton {newton}\n{box}\n{pair}\nrun 0\n'
 SERIAL = 'pair_style e3gnn\npair_coeff'
 PARALLEL = 'pair_style e3gnn/parallel\npair_coeff'

@@ -177,7 +177,7 @@ def test_a_reader_that_leaves_is_no_error(tmp_path: Path) -> None:
     assert process.stdout is not None
     assert process.stderr is not None
     process.stdout.close()
-    assert process.wait(timeout=60) in (0, 1)
+    assert process.wait(timeout=120) in (0, 1)
     with process.stderr:
         assert process.stderr.read() == b''
 
@@ -204,7 +204,7 @@ def test_the_progress_bar_is_for_terminals(tmp_path: Path) -> None:
             break
         shown += part
     os.close(ours)
-    assert process.wait(timeout=60) == 0, shown.decode()
+    assert process.wait(timeout=120) == 0, shown.decode()
     text = shown.decode()
     # tqdm: [time so far<time left, rate]
     assert re.search(r'epoch 1/1.* 8/8 \[\d\d:\d\d<00:00', text)

@@ -18,7 +18,7 @@ from sevennet_mf.study import execute as module
 from sevennet_mf.study import lock, status
 from sevennet_mf.study.status import Status
 
-LIMIT = 30.0  # s after which something hangs
+LIMIT = 120.0  # s after which something hangs
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from sevennet_mf.study import slurm, slurm_job, status
 from sevennet_mf.study.execute import execute
 from sevennet_mf.study.status import Status
 
-LIMIT = 60.0  # s after which something hangs
+LIMIT = 120.0  # s after which something hangs
 GIVEN = {'timeout_min': 10, 'partition': 'gpu'}
 
 

@@ -14,7 +14,7 @@ from sevennet_mf.errors import UserError
 from sevennet_mf.study import lock, status
 from sevennet_mf.study.worker_process import Worker, bound
 
-LIMIT = 30.0  # s after which something hangs
+LIMIT = 120.0  # s after which something hangs
 
 
 def test_who_is_bound_is_told_of_the_end_of_its_parent() -> None:

@@ -41,7 +41,7 @@ def two_processes(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
         for rank in range(2)
     ]
     try:
-        outputs = [process.communicate(timeout=200)[0] for process in started]
+        outputs = [process.communicate(timeout=400)[0] for process in started]
     finally:
         for process in started:
             process.kill()
