@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, Final
 
@@ -19,7 +20,7 @@ from sevennet_mf.model.extend import Plan, extend, extended_config, set_referenc
 from sevennet_mf.model.plain_config import statistics
 from sevennet_mf.train.distributed import Process
 from sevennet_mf.train.predict import reference_energies
-from sevennet_mf.train.setup import DRIFT, TRAIN, check_determined, named_elements
+from sevennet_mf.train.setup import TRAIN, check_determined, named_elements
 from sevennet_mf.train.start import Start
 
 Sets = dict[str, FidelityDataset]
@@ -88,26 +89,34 @@ class Extension(Start):
 
     # ---- labels of old fidelities
 
-    def align(self, config: dict[str, Any], sets: Sets, process: Process) -> None:
+    def align(
+        self,
+        config: dict[str, Any],
+        sets: Sets,
+        process: Process,
+        self_labelled: Mapping[str, np.ndarray],
+    ) -> None:
         """Move labels of old fidelities to the checkpoint's energies per element.
 
         Another code or other pseudopotentials have other reference energies. The
         checkpoint's stay as they are, so the labels are moved, where they are off.
         """
-        # drift has the checkpoint's own labels
-        own = {s: dataset for s, dataset in sets.items() if s != DRIFT}
         for name in self.old:
+            rows = {set_name: data.rows_of(name) for set_name, data in sets.items()}
+            for set_name, made in self_labelled.items():
+                mine = rows[set_name]
+                rows[set_name] = mine[~made[mine]]
             # the training set tells best, if it holds any
-            holds = [s for s in (TRAIN, *own) if len(sets[s].rows_of(name))]
+            holds = [s for s in (TRAIN, *sets) if len(rows[s])]
             if not holds:
                 continue
-            labelled = sets[holds[0]].subset(sets[holds[0]].rows_of(name))
+            labelled = sets[holds[0]].subset(rows[holds[0]])
             offsets = partial(self._offsets, config, sets, labelled, name)
             found = process.share(offsets)
             if found is None:
                 continue
-            for dataset in own.values():
-                dataset.add_energies(dataset.rows_of(name), -found)
+            for set_name, dataset in sets.items():
+                dataset.add_energies(rows[set_name], -found)
 
     def _offsets(
         self,

@@ -77,11 +77,12 @@ def _divided(
             'order.'
         )
     setup.choose_species(config, sets)
+    if start is not None:
+        made = {} if replay is None else replay.self_labelled(sets)
+        start.align(config, sets, process, made)
     sets = setup.split_training_set(
         sets, float(config.get(KEY.RATIO) or 0.0), config[KEY.RANDOM_SEED]
     )
-    if start is not None:
-        start.align(config, sets, process)
     return sets if replay is None else replay.divide(sets)
 
 

@@ -14,6 +14,7 @@ from sevenn.logger import Logger
 
 from sevennet_mf import keys
 from sevennet_mf.data.dataset import FOLDER, FidelityDataset, random_split
+from sevennet_mf.data.estimator import Bools
 from sevennet_mf.data.extxyz import to_atoms
 from sevennet_mf.data.read import read_entry
 from sevennet_mf.errors import UserError
@@ -157,6 +158,15 @@ class Replay:
         ]
 
     # ---- the sets
+
+    def self_labelled(self, sets: Sets) -> dict[str, Bools]:
+        """Return, of sets that hold any, which structures have self labels."""
+        found = {}
+        if self.block is not None and self.block['self_label'] is not None:
+            found[TRAIN] = sets[TRAIN].of_entries(self.n_own)
+        if DRIFT in sets:
+            found[DRIFT] = np.ones(len(sets[DRIFT]), bool)
+        return found
 
     def divide(self, sets: Sets) -> Sets:
         """Return the sets with a part of the replay held out, as the set `drift`.

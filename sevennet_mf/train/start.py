@@ -7,6 +7,7 @@ them, and are fitted anew to what the labels differ by from its predictions.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -186,8 +187,13 @@ class Start:
         config: dict[str, Any],
         sets: dict[str, FidelityDataset],
         process: Process,
+        self_labelled: Mapping[str, np.ndarray],
     ) -> None:
-        """Make labels of old fidelities fit the checkpoint: here they do."""
+        """Make labels of old fidelities fit the checkpoint: here they do.
+
+        self_labelled: of some sets, (n,) bool, which structures have the labels
+        that the checkpoint gave them.
+        """
 
     def fit(
         self,

@@ -303,6 +303,28 @@ def test_old_labels_for_validation_alone_are_aligned(
     assert np.abs(residuals(start, config, sets['drift'])).max() < 1e-6
 
 
+def test_labels_of_another_code_are_aligned_beside_self_labels(
+    plain: Path, files: dict[str, str], tmp_path: Path
+) -> None:
+    """Self labels are the checkpoint's own, and stay."""
+    sections = extending(
+        plain, files['train'], files['valid'], known_as='pbe', replay=SELF_LABEL
+    )
+    own = {'file': files['other'], 'fidelity': 'pbe'}
+    sections['data']['load_validset_path'].append({**own, 'index': ':4'})
+    with pytest.warns(UserWarning, match=r"4 labels of 'pbe' are off from"):
+        config, start, sets = prepared(tmp_path, sections)
+    assert np.abs(residuals(start, config, sets['validset'])).max() < 2e-3
+    for name in ('trainset', 'drift'):
+        assert np.abs(residuals(start, config, sets[name])).max() < 1e-6
+    sections['data']['load_trainset_path'].append({**own, 'index': '4:'})
+    with pytest.warns(UserWarning, match=r"8 labels of 'pbe' are off from"):
+        config, start, sets = prepared(tmp_path, sections)
+    for name in ('trainset', 'validset'):
+        assert np.abs(residuals(start, config, sets[name])).max() < 2e-3
+    assert np.abs(residuals(start, config, sets['drift'])).max() < 1e-6
+
+
 @pytest.mark.filterwarnings('ignore:Weights only load failed')  # of the host's file
 def test_what_cannot_be_watched_does_not_stop_a_run(
     plain: Path, files: dict[str, str], tmp_path: Path
