@@ -151,8 +151,13 @@ def _minus(a: Weights, b: Weights) -> Weights:
 
 
 def _as_trained(values: Weights, start: Start, trainer: FidelityTrainer) -> Weights:
-    """Numbers in the place of the checkpoint's weights, as the run's weights."""
-    with _holding(start.loaded.model, values):
+    """Numbers in the place of the checkpoint's weights, as the run's weights.
+
+    What an extension draws at random does not depend on them: it is the same at
+    every call, and left as it is for the run.
+    """
+    with _holding(start.loaded.model, values), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
         state = start.state()
     module = trainer.module
     kept = {name: value.clone() for name, value in module.state_dict().items()}

@@ -24,4 +24,4 @@ def test_the_recipe_can_be_measured(path: Path, tmp_path: Path) -> None:
 
 
 def test_there_are_studies() -> None:
-    assert [path.stem for path in STUDIES] == ['compositions', 'labels']
+    assert [path.stem for path in STUDIES] == ['compositions', 'labels', 'random']

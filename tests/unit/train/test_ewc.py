@@ -58,16 +58,21 @@ def prepared(
     return config, start, fit.trainer
 
 
+@pytest.mark.parametrize('encoding', ['bias', 'lora'])
 @pytest.mark.parametrize('names', [(), ('pbe', 'scan')], ids=['plain', 'two'])
 def test_the_penalty_is_that_of_the_checkpoints_own_weights(
-    names: tuple[str, ...], tmp_path: Path
+    names: tuple[str, ...], encoding: str, tmp_path: Path
 ) -> None:
-    """An extension scales weights; what it costs to move them stays the same."""
+    """An extension scales weights; what it costs to move them stays the same.
+
+    What it draws at random, as the first factor of `lora`, costs nothing.
+    """
     path, labels, fisher = files(tmp_path, names)
     more = {'known_as': None} if names else {}
     given = sections(
         path, labels, fisher_information=str(fisher), ewc_lambda=3.0, **more
     )
+    given['model'] = {'fidelity': {'encoding': encoding}}
     config, start, trainer = prepared(given, tmp_path)
     loss, factor = ewc.term(config, start, trainer)
     assert factor == 1.5
