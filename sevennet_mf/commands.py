@@ -71,16 +71,18 @@ def _train_here(args: argparse.Namespace, sections: dict[str, Any]) -> None:
     import sevenn._keys as KEY
     import torch
 
-    from sevennet_mf.train import run
+    from sevennet_mf.train import checkpoint, run
     from sevennet_mf.train.distributed import process_group
 
     if args.mode != 'train_v2':
         raise UserError('-m train_v1 does not know fidelities; leave it out.')
     # first of all: who fails after it does not leave the others waiting
     with process_group(args.distributed, args.distributed_backend) as process:
+        working_dir = os.path.abspath(args.working_dir or '.')
+        if args.resume:
+            sections = checkpoint.follow(sections, working_dir)
         configs = inputs.from_sections(sections)
         _check_accelerators(args, configs[0])
-        working_dir = os.path.abspath(args.working_dir or '.')
         run.check_folder(working_dir)
         config = _merge(configs, process)
         _set_accelerator(config, args)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import IO, Any
 
+import sevenn._keys as KEY
 import torch
 
 from sevennet_mf import keys
@@ -17,6 +18,7 @@ from sevennet_mf.errors import UserError
 
 RESUME_FILE = 'checkpoint_resume.pth'
 BEST_FILE = 'checkpoint_best.pth'
+EARLIER = 'earlier_'
 CHECKPOINT_NAME = re.compile(r'checkpoint_(\d+|best|resume)\.pth')
 
 
@@ -76,9 +78,9 @@ def set_aside(folder: str) -> str:
         if not names:
             return ''
         number = 1
-        while os.path.exists(os.path.join(folder, f'earlier_{number}')):
+        while os.path.exists(os.path.join(folder, f'{EARLIER}{number}')):
             number += 1
-        place = os.path.join(folder, f'earlier_{number}')
+        place = os.path.join(folder, f'{EARLIER}{number}')
         os.mkdir(place)
         for name in names:
             os.rename(os.path.join(folder, name), os.path.join(place, name))
@@ -88,6 +90,35 @@ def set_aside(folder: str) -> str:
             'Choose another folder with -w.'
         ) from None
     return place
+
+
+def is_set_aside(path: str, folder: str) -> bool:
+    """Whether `set_aside` moves what lies at a path."""
+    place, name = os.path.split(os.path.abspath(path))
+    here = os.path.realpath(place) == os.path.realpath(folder)
+    return here and CHECKPOINT_NAME.fullmatch(name) is not None
+
+
+def follow(sections: dict[str, Any], folder: str) -> dict[str, Any]:
+    """Return a YAML that names the checkpoint its run began from where it now lies.
+
+    A run that continues from a checkpoint of its own output folder has set it aside,
+    and its resumable checkpoint says where. Raises UserError if there is none.
+    """
+    train = sections.get('train')
+    block = train.get(KEY.CONTINUE) if isinstance(train, dict) else None
+    path = block.get(KEY.CHECKPOINT) if isinstance(block, dict) else None
+    if not isinstance(path, str) or not is_set_aside(path, folder):
+        return sections
+    saved = load_training_state(os.path.join(folder, RESUME_FILE))
+    began_from = saved['config'][KEY.CONTINUE][KEY.CHECKPOINT] or ''
+    # by their names: the whole folder may have been moved since
+    place, name = began_from.split(os.sep)[-2:] if os.sep in began_from else ('', '')
+    now = os.path.join(folder, place, name)
+    if not place.startswith(EARLIER) or not os.path.isfile(now):
+        return sections
+    block = {**block, KEY.CHECKPOINT: now}
+    return {**sections, 'train': {**train, KEY.CONTINUE: block}}
 
 
 def load_training_state(path: str) -> dict[str, Any]:

@@ -70,6 +70,7 @@ def train(
     if saved is None and process.rank == 0:
         moved = checkpoint.set_aside(working_dir)
         if moved:
+            _follow(config, working_dir, moved)
             message = f'checkpoints of an earlier run are now in {moved}'
             log.writeline(message)
             warnings.warn(message, UserWarning, stacklevel=2)
@@ -94,6 +95,14 @@ def check_folder(working_dir: str) -> None:
         raise UserError(
             f'{working_dir} cannot be written. Choose another folder with -w.'
         )
+
+
+def _follow(config: Config, working_dir: str, moved: str) -> None:
+    """Note where the checkpoint is that a run began from, for its resumption."""
+    block = config[KEY.CONTINUE]
+    path = block[KEY.CHECKPOINT]
+    if path and checkpoint.is_set_aside(path, working_dir):
+        block[KEY.CHECKPOINT] = os.path.join(moved, os.path.basename(path))
 
 
 def _log_sets(log: Logger, config: Config, sets: dict[str, FidelityDataset]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,38 @@ def test_a_larger_epoch_goes_on_where_the_run_ended(folder: Path) -> None:
         result = run('train', name, '-w', 'longer', *more, cwd=folder)
         assert result.returncode == 0, result.stderr
     assert_same_run(folder / 'longer', folder / 'whole')
+
+
+def test_it_may_continue_from_a_checkpoint_of_its_own_folder(
+    folder: Path, tmp_path: Path
+) -> None:
+    """A new run sets that aside, and its resumption finds it there."""
+    yaml = sections()
+    yaml['train'].update({
+        'continue': {'checkpoint': 'out/checkpoint_best.pth'},
+        'scheduler': 'exponentiallr',
+        'scheduler_param': {'gamma': 0.9},
+    })
+    yaml['train']['fidelity']['target'] = 'hse'
+    for kind in ('train', 'valid'):
+        (data,) = yaml['data'][f'load_{kind}set_path'][1:]
+        yaml['data'][f'load_{kind}set_path'] = [{**data, 'fidelity': 'hse'}]
+    yaml['train']['fidelity'].update(sampling='balanced', loss_weight={})
+    file = write_yaml(tmp_path / 'input.yaml', yaml)
+    for name in ('whole', 'stopped'):
+        out = tmp_path / name / 'out'
+        out.mkdir(parents=True)
+        shutil.copy(folder / 'whole' / 'checkpoint_best.pth', out)
+    command = ['train', file, '-w', 'out']
+    result = run(*command, cwd=tmp_path / 'whole')
+    assert result.returncode == 0, result.stderr
+    process = start(*command, command=waiting(2), cwd=tmp_path / 'stopped')
+    wait_in_epoch(process, tmp_path / 'stopped' / 'out', 2)
+    process.send_signal(signal.SIGINT)
+    assert finish(process).returncode == 1
+    result = run(*command, '--resume', cwd=tmp_path / 'stopped')
+    assert result.returncode == 0, result.stderr
+    assert_same_run(tmp_path / 'stopped' / 'out', tmp_path / 'whole' / 'out')
 
 
 def test_resuming_with_another_yaml_names_what_changed(
