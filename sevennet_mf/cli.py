@@ -145,7 +145,7 @@ def _select(parser: argparse.ArgumentParser) -> None:
         '-n',
         '--number',
         type=int,
-        help='how many; default: 20, or what the budget allows',
+        help='how many; default: 20, all of fewer, or what the budget allows',
     )
     add('-o', '--output', default='selected', help='folder; default: selected')
     add('--labelled', nargs='+', help='files with structures that are labelled')

@@ -64,30 +64,33 @@ def save(path: str, content: dict[str, Any]) -> None:
     write_whole(path, lambda stream: torch.save(content, stream))
 
 
-def set_aside(folder: str) -> str:
-    """Move an earlier run's checkpoints into a folder of their own.
+def set_aside(
+    folder: str, names: re.Pattern[str] = CHECKPOINT_NAME, option: str = '-w'
+) -> str:
+    """Move an earlier run's checkpoints, or other files, into a folder of their own.
 
-    Returns that folder, or '' if there was no checkpoint. What a killed process
-    left half written is removed. Raises UserError if they cannot be moved.
+    option: that names another folder. Returns the new folder, or '' if there was no
+    such file. What a killed process left half written is removed. Raises UserError
+    if they cannot be moved.
     """
     try:
         for name in os.listdir(folder):
             if name.startswith('.') and name.endswith('.part'):
                 os.remove(os.path.join(folder, name))
-        names = [n for n in os.listdir(folder) if CHECKPOINT_NAME.fullmatch(n)]
-        if not names:
+        found = [name for name in os.listdir(folder) if names.fullmatch(name)]
+        if not found:
             return ''
         number = 1
         while os.path.exists(os.path.join(folder, f'{EARLIER}{number}')):
             number += 1
         place = os.path.join(folder, f'{EARLIER}{number}')
         os.mkdir(place)
-        for name in names:
+        for name in found:
             os.rename(os.path.join(folder, name), os.path.join(place, name))
     except OSError as error:
         raise UserError(
-            f'the checkpoints in {folder} cannot be moved aside: {error.strerror}. '
-            'Choose another folder with -w.'
+            f'what an earlier run wrote in {folder} cannot be moved aside: '
+            f'{error.strerror}. Choose another folder with {option}.'
         ) from None
     return place
 

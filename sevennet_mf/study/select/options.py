@@ -17,12 +17,12 @@ DEFAULT_N: Final[int] = 20
 class Options:
     """How to choose; see docs/select.md.
 
-    n: structures, by default DEFAULT_N, or as many as the budget allows; fidelity:
-    of the checkpoints, needed if one has several; distance: 'mean' or 'max', see
-    farthest.Coverage; disagreement: further checkpoints, and what they disagree on,
-    'force' or 'energy'; cost: 'none', 'atoms3' or a key of atoms.info; budget: what
-    the costs may sum to; keep: keys of atoms.info that are written again; seed: take
-    the first structure at random.
+    n: structures, by default DEFAULT_N, all of fewer, or as many as the budget
+    allows; fidelity: of the checkpoints, needed if one has several; distance: 'mean'
+    or 'max', see farthest.Coverage; disagreement: further checkpoints, and what they
+    disagree on, 'force' or 'energy'; cost: 'none', 'atoms3' or a key of atoms.info;
+    budget: what the costs may sum to; keep: keys of atoms.info that are written
+    again; seed: take the first structure at random.
     """
 
     n: int | None = None
@@ -54,22 +54,21 @@ def check(options: Options) -> None:
 
 
 def number(options: Options, given: int, pool: int) -> int:
-    """Return how many structures to choose at most; UserError if there are fewer.
+    """Return how many structures to choose, if there are so many.
 
     given: structures in the files; pool: those that are no copies or labelled.
+    UserError for more than were given, and if none is left.
     """
     if pool == 0:
         raise UserError(
             f'all {given} structures are labelled already: nothing is left to '
             'choose.'
         )
-    if options.n is None and options.budget is not None:
-        return pool
-    n = DEFAULT_N if options.n is None else options.n
-    if n > pool:
-        copies = f' ({given - pool} of {given} are copies or labelled)'
+    if options.n is None:
+        return min(DEFAULT_N, pool) if options.budget is None else pool
+    if options.n > given:
         raise UserError(
-            f'-n {n}: there are only {pool} structures to choose from'
-            f'{copies if given > pool else ""}. Ask for fewer, or give more files.'
+            f'-n {options.n}: there are only {given} structures to choose from. Ask '
+            'for fewer, or give more files.'
         )
-    return n
+    return options.n

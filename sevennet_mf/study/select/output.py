@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import tempfile
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, Final
 
@@ -16,7 +18,7 @@ from rich.table import Table
 
 from sevennet_mf.errors import UserError, nearest
 from sevennet_mf.study.select.pool import Candidate, read_again
-from sevennet_mf.train.checkpoint import write_whole
+from sevennet_mf.train.checkpoint import set_aside, write_whole
 from sevennet_mf.train.tables import write_csv
 
 FILES: Final[tuple[str, ...]] = ('selected.extxyz', 'selected.csv', 'coverage.png')
@@ -53,6 +55,25 @@ def make_folder(path: str) -> None:
             f'{path} cannot be written: {error.strerror}. Choose another folder '
             'with -o.'
         ) from None
+
+
+def check_inputs(folder: str, inputs: Iterable[str]) -> None:
+    """Raise UserError if a file to write is one that is read."""
+    for name in FILES:
+        path = os.path.join(folder, name)
+        if os.path.realpath(path) in map(os.path.realpath, inputs):
+            raise UserError(
+                f'{path} is read, and would be written. Choose another folder with '
+                '-o.'
+            )
+
+
+def set_earlier_aside(folder: str) -> None:
+    """Move an earlier selection into a folder of its own, with a warning."""
+    place = set_aside(folder, re.compile('|'.join(map(re.escape, FILES))), '-o')
+    if place:
+        message = f'an earlier selection is now in {place}'
+        warnings.warn(message, UserWarning, stacklevel=2)
 
 
 def write_structures(

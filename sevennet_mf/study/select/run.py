@@ -63,15 +63,17 @@ def select(
     """
     options = options or Options()
     check(options)
+    given_as, labelled_as = files_of(files), files_of(labelled) if labelled else []
     output.make_folder(output_dir)  # before the work, not after it
+    output.check_inputs(output_dir, [*given_as, *labelled_as])
     names = [checkpoint, *options.disagreement]
     networks = [
         Network(load_model(name), options.fidelity, options.device) for name in names
     ]
     known = [(network.name, network.references) for network in networks]
     look = partial(_look, cost_of(options.cost), options.keep)
-    given = survey(files_of(files), known, look)
-    done = survey(files_of(labelled), known[:1]) if labelled else []
+    given = survey(given_as, known, look)
+    done = survey(labelled_as, known[:1]) if labelled_as else []
     pool = distinct(given, done)
     n = number(options, len(given), len(pool))
     described, own = _describe(pool, distinct(done), networks, options)
@@ -88,6 +90,7 @@ def select(
         for rank, choice in enumerate(chosen.choices, 1)
     ]
     paths = [os.path.join(output_dir, name) for name in output.FILES]
+    output.set_earlier_aside(output_dir)
     output.write_structures(paths[0], selected, options.keep)
     unit = features.UNITS[options.disagreement_of]
     output.write_index(paths[1], selected, unit)

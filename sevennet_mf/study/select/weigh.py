@@ -64,7 +64,7 @@ def choose(
     if len(chosen.choices) < n and options.budget is None:
         warnings.warn(
             f'{len(chosen.choices)} structures chosen instead of {n}: all others '
-            'have the same atoms as those, to the model.',
+            'are labelled, or have the same atoms, to the model.',
             UserWarning,
             stacklevel=3,
         )

@@ -144,7 +144,7 @@ def test_disagreement_is_the_spread_of_the_models(
     for of in ('force', 'energy'):
         found = choose(
             checkpoints[0],
-            tmp_path,
+            tmp_path / of,
             files=[path],
             n=2,
             disagreement=checkpoints[1:],
@@ -153,7 +153,7 @@ def test_disagreement_is_the_spread_of_the_models(
         for s in found.selected:
             atoms = given[s.candidate.frame]
             assert s.disagreement == pytest.approx(spread(models, atoms, of), 1e-3)
-    assert rows(tmp_path)[0]['disagreement (eV/atom)']
+    assert rows(tmp_path / 'energy')[0]['disagreement (eV/atom)']
 
 
 def spread(models: list[Any], atoms: Atoms, of: str) -> float:
@@ -223,6 +223,38 @@ def test_models_that_are_the_same_do_not_disagree(
 ) -> None:
     with pytest.raises(UserError, match='agree to the last digit'):
         choose(checkpoints[0], tmp_path, disagreement=checkpoints[:1])
+
+
+def test_an_earlier_selection_is_not_lost(
+    checkpoints: list[str], tmp_path: Path
+) -> None:
+    choose(checkpoints[0], tmp_path)
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    # while the first ones are computed
+    first = str(tmp_path / 'selected.extxyz')
+    with pytest.raises(UserError, match='is read, and would be written.* -o'):
+        choose(checkpoints[0], tmp_path, [first])
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+    with pytest.warns(UserWarning, match='an earlier selection .*earlier_1'):
+        choose(checkpoints[0], tmp_path, n=2)
+    place = tmp_path / 'earlier_1'
+    assert {p.name: p.read_bytes() for p in place.iterdir()} == before
+    assert len(rows(tmp_path)) == 2
+
+
+def test_fewer_than_asked_for_are_written_with_a_warning(
+    checkpoints: list[str], tmp_path: Path
+) -> None:
+    with pytest.warns(UserWarning, match='23 structures chosen instead of 30'):
+        choose(checkpoints[0], tmp_path, [PAIRED], n=30)
+    assert len(rows(tmp_path)) == 23
+
+
+def test_without_a_number_all_of_a_few_are_chosen(
+    checkpoints: list[str], tmp_path: Path
+) -> None:
+    found = choose(checkpoints[0], tmp_path, files=[PAIRED], n=None)
+    assert len(found.selected) == 13
 
 
 def test_all_labelled_leaves_nothing(checkpoints: list[str], tmp_path: Path) -> None:
