@@ -30,8 +30,14 @@ def draw(report: dict[str, Any], path: str) -> bool:
         for ax, quantity in zip(axes, quantities, strict=True):
             rows = {name: by[quantity] for name, by in report.items()}
             _panel(ax, quantity, {k: v for k, v in rows.items() if _is_known(v)})
-        handles, labels = axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc='outside lower center', ncols=3)
+        # a limit may stand in one panel alone
+        handles: dict[str, Any] = {}
+        for ax in axes:
+            shown, labels = ax.get_legend_handles_labels()
+            handles |= dict(zip(labels, shown, strict=True))
+        figure.legend(
+            handles.values(), handles.keys(), loc='outside lower center', ncols=3
+        )
         save(figure, path)
     return True
 
