@@ -127,6 +127,7 @@ class Watch:
             elif queue is not None and job not in queue:
                 self._missing(name, job)
             else:
+                self.gone.pop(job, None)  # missed once, as while it is requeued
                 runs = now.state == 'running' or (queue or {}).get(job) == 'RUNNING'
                 self._show(name, 'running' if runs else 'waiting', job)
 

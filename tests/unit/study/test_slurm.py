@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import fake_slurm
@@ -17,6 +18,7 @@ from study_helpers import Options, Study
 from sevennet_mf.errors import TrainingStopped, UserError
 from sevennet_mf.study import slurm, slurm_job, status
 from sevennet_mf.study.execute import execute
+from sevennet_mf.study.schedule import Schedule
 from sevennet_mf.study.status import Status
 
 LIMIT = 120.0  # s after which something hangs
@@ -124,6 +126,28 @@ def test_watching_is_taken_up_again(study: Study, cluster: Path) -> None:
     assert {s.state for s in states.values()} == {'done'}
     assert len(study.events('began')) == 3
     assert len(submitted(cluster)) == 3
+
+
+def test_a_job_that_the_queue_missed_once_is_not_given_up_later(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study.add('a/seed1')
+    schedule = Schedule(study.runs)
+    submitter: Any = SimpleNamespace(cluster='slurm', log=lambda job: f'{job}.log')
+    watch = slurm.Watch(schedule, submitter)
+    watch.jobs['a/seed1'] = '1'
+
+    def look(now: float, queue: dict[str, str]) -> bool:
+        clock = SimpleNamespace(monotonic=lambda: now)
+        monkeypatch.setattr(slurm, 'time', clock)
+        monkeypatch.setattr(watch, '_ask', lambda: queue)
+        watch.look()
+        return schedule.states['a/seed1'].ended
+
+    assert not look(0.0, {})
+    assert not look(1.0, {'1': 'RUNNING'})
+    assert not look(1000.0, {})  # its result may not be seen yet
+    assert look(1001.0 + slurm.SETTLE, {})
 
 
 def test_a_cancelled_job_can_be_gone_on_from(study: Study, cluster: Path) -> None:
