@@ -7,6 +7,8 @@ import tempfile
 import uuid
 import warnings
 from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,17 @@ from sevennet_mf.train.load import LoadedModel, load_model
 from sevennet_mf.train.provenance import versions
 from sevennet_mf.train.residual import fit_residual
 
+# keys of the YAML that the same errors name there
+OPTIONS = {
+    'train.fidelity.known_as': '--known_as',
+    'train.fidelity.start_from': '--start_from',
+    'model.fidelity.encoding': '--encoding',
+    'model.fidelity.rank': '--rank',
+    'extend.known_as': '--known_as',
+    'extend.start_from': '--start_from',
+    'extend.target': '--fidelity',
+}
+
 
 def extend_file(
     name: str,
@@ -50,8 +63,9 @@ def extend_file(
     fidelities predict what they did, the new one what start_from does. Raises
     UserError, and writes nothing, for whatever cannot be used.
     """
-    plan, loaded = _planned(name, added, known_as, start_from, model or {})
-    config = extended_config(loaded.config, plan)
+    with _as_options():
+        plan, loaded = _planned(name, added, known_as, start_from, model or {})
+        config = extended_config(loaded.config, plan)
     state = extend(loaded.model, plan)
     index = len(plan.old)
     references = None
@@ -74,6 +88,18 @@ def extend_file(
     }
     checkpoint.save(output, content)
     return references
+
+
+@contextmanager
+def _as_options() -> Iterator[None]:
+    """Within, errors that name keys of a YAML name options of the command line."""
+    try:
+        yield
+    except UserError as error:
+        text = str(error)
+        for key, option in OPTIONS.items():
+            text = text.replace(key, option)
+        raise UserError(text) from None
 
 
 def _planned(
@@ -137,7 +163,8 @@ def _references(
 def _provenance(
     loaded: LoadedModel, plan: Plan, references: References | None
 ) -> dict[str, Any]:
-    known = {k: v for k, v in loaded.provenance.items() if k != keys.FOLDED}
+    # data, best epoch and drift are those of a training, and this is none
+    known = loaded.provenance
     names = dict(zip(loaded.fidelities, plan.old, strict=True))
     report, about = (
         {names.get(name, name): value for name, value in (block or {}).items()}
@@ -146,7 +173,6 @@ def _provenance(
     if references is not None:
         report.update(references.as_dict())
     return {
-        **known,
         'fidelities': list(plan.names),
         'order': list(plan.names),
         'base': plan.source,

@@ -78,12 +78,20 @@ def test_notes_go_by_the_new_name(tmp_path: Path) -> None:
     path = pretrained(tmp_path)
     content = checkpoint.load(str(path))
     note = {'pbe': {'functional': 'PBE'}}
-    content['config'][keys.PROVENANCE] = {'fidelities': ['pbe'], 'about': note}
+    content['config'][keys.PROVENANCE] = {
+        'fidelities': ['pbe'],
+        'about': note,
+        'data': {'trainset': {'pbe': {'structures': 3}}},
+        'best': {'epoch': 7},
+        'drift': {},
+    }
     checkpoint.save(str(path), content)
     output = tmp_path / 'extended.pth'
     extend_file(str(path), 'hse', str(output), known_as='omat')
     wanted = {'omat': {'functional': 'PBE'}}
-    assert load_model(str(output)).provenance['about'] == wanted
+    found = load_model(str(output)).provenance
+    assert found['about'] == wanted
+    assert not {'data', 'best', 'drift'} & set(found)  # those of another training
     labels = labelled(tmp_path / 'l.extxyz', structures(4), path)
     sections = extending(path, labels, fidelity='hse', known_as='omat')
     own = {'hse': {'functional': 'HSE'}}
@@ -97,13 +105,16 @@ def test_errors(tmp_path: Path) -> None:
     plain = pretrained(tmp_path)
     assert plain == path  # the later one is there
     two = pretrained(_folder(tmp_path / 'two'), ('pbe', 'scan'))
+    lora = pretrained(_folder(tmp_path / 'lora'), ('pbe', 'scan'), 'lora')
     output = tmp_path / 'x.pth'
     cases = [
         (two, {'added': 'pbe'}, r"'pbe' exists already in .*\['pbe', 'scan'\]"),
         (two, {'added': 'PBE'}, r"'PBE' differs from 'pbe' of .* in case only"),
         (plain, {'added': 'hse'}, r'--known_as is missing: .* has one fidelity'),
-        (two, {'added': 'hse', 'known_as': 'x'}, r"known_as: 'x' is for a check"),
-        (two, {'added': 'hse', 'start_from': 'x'}, r'start_from must be one of \['),
+        (two, {'added': 'hse', 'known_as': 'x'}, r"^--known_as: 'x' is for a ch"),
+        (two, {'added': 'hse', 'start_from': 'x'}, r'^--start_from must be one o'),
+        (two, {'added': 'total'}, r"^--fidelity: 'total' is reserved"),
+        (lora, {'added': 'hse', 'model': {'encoding': 'gain'}}, r'^--encoding: '),
         (two, {'added': 'a b'}, r'a fidelity name is a quoted word'),
         (two, {'added': 'hse', 'files': ['no.extxyz']}, r'no such file: no\.extxyz'),
     ]
