@@ -75,8 +75,8 @@ def structures_in(files: Iterable[str], cutoff: float) -> list[Atoms]:
         for _, item in items_of(path, {}, cutoff):
             if not isinstance(item, Atoms):
                 raise UserError(
-                    f'{path}: a SevenNet graph file keeps no cell, so copies of its '
-                    'structures cannot be made. Give a file that ASE reads.'
+                    f'{path}: a SevenNet graph file keeps no cell. Give a file that '
+                    'ASE reads.'
                 )
             found.append(item)
     return found
@@ -84,13 +84,15 @@ def structures_in(files: Iterable[str], cutoff: float) -> list[Atoms]:
 
 def check_elements(structures: Sequence[Atoms], loaded: LoadedModel) -> None:
     """Raise UserError for an element that the model does not know."""
-    present = {int(z) for atoms in structures for z in atoms.numbers}
-    lacking = sorted(present - set(loaded.type_map))
-    if lacking:
-        symbols = ', '.join(chemical_symbols[z] for z in lacking)
+    known = list(loaded.type_map)
+    foreign = [a for a in structures if not np.isin(a.numbers, known).all()]
+    if foreign:
+        lacking = {int(z) for atoms in foreign for z in atoms.numbers} - {*known}
+        symbols = ', '.join(chemical_symbols[z] for z in sorted(lacking))
         raise UserError(
-            f'{loaded.path} does not know {symbols}, which structures for self '
-            'labels contain. Take these structures out.'
+            f'{loaded.path} does not know {symbols}, which {len(foreign)} of '
+            f'{len(structures)} structures contain, as '
+            f'{foreign[0].get_chemical_formula()}. Take these out.'
         )
 
 
