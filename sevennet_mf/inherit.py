@@ -236,6 +236,12 @@ def _check_further(
             'data names it too, and nothing is added. Give the new level of '
             'theory another name, or take known_as out to go on with one.'
         )
+    if train.start_from is not None:
+        raise UserError(
+            f'train.fidelity.start_from: {train.start_from!r} is what an added '
+            f'fidelity begins as, and nothing is added: {found.name} has '
+            f'{list(found.names)}. Take it out, or give the data another name.'
+        )
     asked = _of_old(train)
     if len(found.names) == 1 and asked:
         raise UserError(

@@ -10,6 +10,7 @@ import copy
 import glob
 import os
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import yaml
@@ -130,7 +131,7 @@ def from_sections(sections: Config) -> tuple[Config, Config, Config]:
             'train.fidelity.replay gives. Call yours load_testset_path, for example.'
         )
     _inherit(sections, blocks, entries)
-    _complete(blocks['train'], blocks['data'], entries)
+    _complete(blocks['train'], blocks['data'], entries, blocks['old'])
     _complete_replay(blocks)
     return _host_configs(sections, blocks, entries)
 
@@ -241,6 +242,7 @@ def _complete(
     train: TrainFidelity,
     data: DataFidelity,
     entries: dict[str, list[Config]],
+    old: Sequence[str],
 ) -> None:
     """Fill in order, base and target, and check every fidelity that is named."""
     named = [
@@ -266,9 +268,10 @@ def _complete(
     train.target = train.target or data.order[-1]
     _check_names(train, data, named)
     if isinstance(train.sampling, dict):
-        # one of a checkpoint to continue from may be without data
-        lacking = [name for name in data.order if name not in train.sampling]
-        if lacking and train.start_from is None:
+        # one that the checkpoint has may be without data
+        needs = [name for name in data.order if name not in old]
+        lacking = [name for name in needs if name not in train.sampling]
+        if lacking:
             raise UserError(
                 f'train.fidelity.sampling has no share for {lacking}; give each '
                 'fidelity one.'

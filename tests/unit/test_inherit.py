@@ -153,6 +153,14 @@ def test_names_are_added_in_their_order(pth: dict[str, str]) -> None:
     assert config[keys.FIDELITY_DATA]['base'] == 'pbe'  # the first that is old
 
 
+def test_a_fidelity_of_the_checkpoint_needs_no_share(pth: dict[str, str]) -> None:
+    """It may have no data, as when another one is trained further."""
+    data = {'fidelity': {'order': ['pbe', 'r2scan']}}
+    shares = {'r2scan': 1.0}
+    config = read(extending(pth['ours'], DATA, data=data, sampling=shares))
+    assert config[keys.FIDELITY_TRAIN]['sampling'] == shares
+
+
 def order(*names: str, **more: Any) -> dict[str, Any]:
     return {'data': {'fidelity': {'order': list(names), **more}}}
 
@@ -194,6 +202,11 @@ WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
         'ours',
         {'fidelity': 'hse', 'start_from': 'hse'},
         r"start_from must be one of \['pbe', 'r2scan'\], got 'hse'",
+    ),
+    'start_from without anything new': (
+        'ours',
+        {'fidelity': 'r2scan', 'start_from': 'pbe', **order('pbe', 'r2scan')},
+        "^train.fidelity.start_from: 'pbe' is what an added fidelity .*nothing is",
     ),
     'replay of what is new': (
         'ours',
