@@ -108,8 +108,8 @@ def follow(sections: dict[str, Any], folder: str) -> dict[str, Any]:
     A run that continues from a checkpoint of its own output folder has set it aside,
     and its resumable checkpoint says where. Raises UserError if there is none.
     """
-    train = sections.get('train')
-    block = train.get(KEY.CONTINUE) if isinstance(train, dict) else None
+    train: Any = sections.get('train')
+    block: Any = train.get(KEY.CONTINUE) if isinstance(train, dict) else None
     path = block.get(KEY.CHECKPOINT) if isinstance(block, dict) else None
     if not isinstance(path, str) or not is_set_aside(path, folder):
         return sections

@@ -217,6 +217,16 @@ def test_changed_references_are_not_resumed(stopped: Path) -> None:
         fit.resume(content)
 
 
+def test_references_of_another_device_are_resumed(stopped: Path) -> None:
+    """Those fitted to a checkpoint's predictions are as exact as float32 is."""
+    content = checkpoint.load_training_state(str(stopped / RESUME))
+    saved = content[keys.TRAINING_STATE]['references']
+    saved += 1e-5
+    fit = fit_of(RUNS['proportional'], stopped)
+    fit.resume(content)
+    assert torch.equal(fit.trainer.references, saved)
+
+
 def test_resume_needs_a_curve(stopped: Path, tmp_path: Path) -> None:
     content = checkpoint.load_training_state(str(stopped / RESUME))
     fit = fit_of(RUNS['proportional'], tmp_path)
