@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from operator import methodcaller
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +20,7 @@ from sevennet_mf.data.extxyz import to_atoms
 from sevennet_mf.data.read import read_entry
 from sevennet_mf.errors import UserError
 from sevennet_mf.train import self_label
+from sevennet_mf.train.checkpoint import write_whole
 from sevennet_mf.train.distributed import Process
 from sevennet_mf.train.setup import DRIFT, TRAIN, present_elements
 from sevennet_mf.train.start import Start
@@ -64,9 +66,29 @@ class Replay:
         self.folder = Path(working_dir) / FOLDER
         self.device = process.device(config[KEY.DEVICE])
         entries, shown = process.share(lambda: self._found(config))
+        if process.distributed:
+            self._receive(process, [*(entries if self._labels() else []), *shown])
         watched = {LOAD_DRIFT: shown} if shown else {}
         load = [*config[LOAD_TRAIN], *entries]
         self.config = {**config, LOAD_TRAIN: load, **watched}
+
+    def _receive(self, process: Process, entries: list[Config]) -> None:
+        """Have the self labels in this process's folder, which `entries` name then.
+
+        The folder of the first process may be on another machine.
+        """
+        there = [Path(entry['file'][0]) for entry in entries]
+        sent = process.share(lambda: [path.read_bytes() for path in there])
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for entry, path, content in zip(entries, there, sent, strict=True):
+            here = self.folder / path.name
+            if not here.is_file():
+                write_whole(str(here), methodcaller('write', content))
+            entry['file'] = [str(here)]
+
+    def _labels(self) -> bool:
+        """Whether the replay is of self labels."""
+        return self.block is not None and self.block['self_label'] is not None
 
     def _found(self, config: Config) -> tuple[list[Config], list[Config]]:
         entries = [] if self.block is None else self._entries(config)
@@ -162,7 +184,7 @@ class Replay:
     def self_labelled(self, sets: Sets) -> dict[str, Bools]:
         """Return, of sets that hold any, which structures have self labels."""
         found = {}
-        if self.block is not None and self.block['self_label'] is not None:
+        if self._labels():
             found[TRAIN] = sets[TRAIN].of_entries(self.n_own)
         if DRIFT in sets:
             found[DRIFT] = np.ones(len(sets[DRIFT]), bool)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ from sevennet_mf import inputs, keys
 from sevennet_mf.data.dataset import FidelityDataset
 from sevennet_mf.errors import UserError
 from sevennet_mf.train.distributed import Process
+from sevennet_mf.train.extension import make_start
+from sevennet_mf.train.replay import Replay
 from sevennet_mf.train.resume import must_stay
 from sevennet_mf.train.start import Start
 
@@ -138,6 +141,38 @@ def test_self_labels_are_of_the_trained_structures(
         assert list(a.symbols) == list(b.symbols)
     assert counts(sets, 'pbe') == {'trainset': 9, 'validset': 0, 'drift': 3}
     assert np.abs(residuals(start, config, sets['trainset'])).max() < 1e-6
+
+
+def test_a_machine_that_does_not_see_the_self_labels_is_sent_them(
+    plain: Path, files: dict[str, str], tmp_path: Path
+) -> None:
+    said: list[Any] = []
+
+    class First(Process):
+        def share(self, make: Any) -> Any:
+            said.append(copy.deepcopy(make()))
+            return said[-1]
+
+    class Elsewhere(Process):
+        def share(self, make: Any) -> Any:
+            return copy.deepcopy(said.pop(0))
+
+    config = config_of(
+        extending(plain, files['train'], known_as='pbe', replay=SELF_LABEL)
+    )
+    start = make_start(config)
+    assert start is not None
+    of_both: dict[str, Any] = {'world_size': 2, 'backend': 'gloo'}
+    Replay(config, start, str(tmp_path / 'first'), First(**of_both))
+    (there,) = (tmp_path / 'first' / 'sevenn_data').iterdir()
+    content = there.read_bytes()
+    there.unlink()
+    other = Replay(
+        config, start, str(tmp_path / 'other'), Elsewhere(rank=1, **of_both)
+    )
+    (here,) = (tmp_path / 'other' / 'sevenn_data').iterdir()
+    assert here.read_bytes() == content
+    assert other.config['load_trainset_path'][-1]['file'] == [str(here)]
 
 
 def test_self_labels_of_other_structures(
