@@ -133,13 +133,20 @@ class FidelityDataset(Dataset[FidelityGraph]):
         """
         assert energies.shape == (len(self.fidelities), N_SPECIES), energies.shape
         assert energies.dtype == np.float64, energies.dtype
-        composition = self.composition
+        self.residual = self.energy - self.sums_of(energies)
+
+    def sums_of(self, energies: Floats) -> Floats:
+        """Return (n,) float64, eV: energies of the elements summed over the atoms.
+
+        energies: (n_fidelities, 119) float64, eV per atom.
+        """
+        composition, sums = self.composition, np.zeros(len(self))
         for start in range(0, len(self), CHUNK):
             rows = slice(start, start + CHUNK)
             count, f = composition[rows], self.fidelity_index[rows]
             # an element without a reference must not spoil structures without it
-            parts = np.where(count > 0, count * energies[f], 0.0)
-            self.residual[rows] = self.energy[rows] - parts.sum(axis=1)
+            sums[rows] = np.where(count > 0, count * energies[f], 0.0).sum(axis=1)
+        return sums
 
     def __getitem__(self, i: int) -> FidelityGraph:
         """Return structure i with fresh tensors; labels it lacks are NaN.

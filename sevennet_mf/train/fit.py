@@ -9,6 +9,7 @@ import warnings
 from dataclasses import dataclass
 from typing import Any, Final
 
+import numpy as np
 import sevenn._keys as KEY
 import torch
 import torch.distributed as dist
@@ -28,6 +29,7 @@ from sevennet_mf.train.metrics import (
     make_metrics,
     sum_over_processes,
 )
+from sevennet_mf.train.predict import by_atomic_number
 from sevennet_mf.train.resume import (
     State,
     must_stay,
@@ -38,8 +40,9 @@ from sevennet_mf.train.resume import (
 from sevennet_mf.train.setup import DRIFT
 from sevennet_mf.train.trainer import BadLoss, FidelityTrainer
 
-# eV: those fitted to what a checkpoint predicts differ by less from device to device
-SAME: Final[float] = 1e-4
+# eV/atom: reference energies that are fitted to what a checkpoint predicts differ by
+# less from device to device, on the structures they were fitted to
+SAME: Final[float] = 1e-3
 
 
 @dataclass
@@ -150,15 +153,7 @@ class Fit:
         saved = content[keys.TRAINING_STATE]
         refuse_changes(saved['must_stay'], must_stay(self.config, self.process))
         trainer = self.trainer
-        references, now = saved['references'], trainer.references
-        is_same = references.shape == now.shape
-        if not is_same or not torch.allclose(references, now, rtol=0.0, atol=SAME):
-            raise UserError(
-                '--resume: the reference energies are not what they were, because '
-                '`continue` or the fit changed. Undo the change, or start anew '
-                'without --resume.'
-            )
-        trainer.references = references
+        self._take_references(saved['references'], content['config'])
         trainer.load_weights(content['model_state_dict'])
         with torch.no_grad():
             trainer.shift.copy_(saved['shift'])
@@ -171,9 +166,37 @@ class Fit:
         if self.process.rank != 0:
             self.state.recorder = []  # the first process holds everyone's
         known = content['config'][keys.PROVENANCE]
-        kept = {key: known[key] for key in ('best', 'drift') if known.get(key)}
+        names = ('best', 'drift', 'reference_energies')
+        kept = {key: known[key] for key in names if known.get(key)}
         self.config[keys.PROVENANCE].update(kept)
         set_random_state(saved['random'])
+
+    def _take_references(self, saved: torch.Tensor, config: dict[str, Any]) -> None:
+        """Go on with the reference energies of the run so far, in the data as well.
+
+        UserError if those that were found now are others.
+        """
+        now, n = self.trainer.references, self.trainer.n_fidelities
+        if torch.equal(saved, now):
+            return
+        types = self.config[KEY.TYPE_MAP]
+        off = math.inf
+        if saved.shape == now.shape:
+            energies = np.nan_to_num(by_atomic_number(saved, types, n))
+            moved = np.nan_to_num(by_atomic_number(saved - now, types, n))
+            datasets = [data.dataset for data in self.sets.values()]
+            per_atom = [np.abs(d.sums_of(moved) / d.n_atoms) for d in datasets]
+            off = max(float(values.max()) for values in per_atom)
+        if off > SAME:
+            raise UserError(
+                '--resume: the reference energies are not what they were, because '
+                '`continue` or the fit changed. Undo the change, or start anew '
+                'without --resume.'
+            )
+        for dataset in datasets:
+            dataset.set_reference(energies)
+        self.trainer.references = saved
+        self.config[KEY.SHIFT] = config[KEY.SHIFT]
 
     # ---- the run
 

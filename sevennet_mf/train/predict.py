@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -55,12 +55,20 @@ def reference_energies(model: AtomGraphSequential) -> Floats:
     that the model does not know.
     """
     assert model.type_map is not None
-    shift = shift_of(model).detach().cpu().double().numpy()
-    # one number; one for each element; or one for each fidelity and element
-    n = len(fidelities_of(model))
-    by_type = np.broadcast_to(shift, (n, len(model.type_map)))
+    shift = shift_of(model).detach().cpu()
+    return by_atomic_number(shift, model.type_map, len(fidelities_of(model)))
+
+
+def by_atomic_number(
+    shift: torch.Tensor, type_map: Mapping[int, int], n: int
+) -> Floats:
+    """Return an atomic shift of n fidelities as (n, 119) float64, NaN for the rest.
+
+    shift: one number; one for each element; or one for each fidelity and element.
+    """
+    by_type = np.broadcast_to(shift.double().numpy(), (n, len(type_map)))
     energies = np.full((n, N_SPECIES), np.nan)
-    for z, index in model.type_map.items():
+    for z, index in type_map.items():
         energies[:, z] = by_type[:, index]
     return energies
 

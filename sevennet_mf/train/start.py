@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import sevenn._keys as KEY
 import torch
-from sevenn._const import NUM_UNIV_ELEMENT
 from sevenn.scripts.processing_continue import check_config_compatible
 
 from sevennet_mf import keys
@@ -25,6 +24,7 @@ from sevennet_mf.model import accelerators
 from sevennet_mf.model.plain_config import statistics
 from sevennet_mf.train.distributed import Process
 from sevennet_mf.train.load import load_model
+from sevennet_mf.train.predict import by_atomic_number
 from sevennet_mf.train.predictions import Predictions
 from sevennet_mf.train.provenance import fidelity_names
 from sevennet_mf.train.residual import fit_residual, predict_own
@@ -137,14 +137,9 @@ class Start:
 
     def references(self) -> np.ndarray:
         """Reference energies by fidelity and element, (n_fidelities, 119) eV."""
-        shift = np.atleast_2d(self.weights[SHIFT].double().numpy())
-        if shift.shape[1] == 1:  # one number for all elements
-            shift = np.repeat(shift, len(self.config[KEY.TYPE_MAP]), axis=1)
-        rows = len(self.config.get(KEY.MODAL_MAP) or [0])
-        full = np.zeros((rows, NUM_UNIV_ELEMENT))
-        for z, column in self.config[KEY.TYPE_MAP].items():
-            full[:, z] = shift[:, column]
-        return full
+        n = len(self.config.get(KEY.MODAL_MAP) or [0])
+        shift, type_map = self.weights[SHIFT], self.config[KEY.TYPE_MAP]
+        return np.nan_to_num(by_atomic_number(shift, type_map, n))
 
     def settle(
         self,

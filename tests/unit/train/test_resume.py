@@ -211,7 +211,7 @@ def test_a_changed_input_is_not_resumed(stopped: Path, name: str) -> None:
 
 def test_changed_references_are_not_resumed(stopped: Path) -> None:
     content = checkpoint.load_training_state(str(stopped / RESUME))
-    content[keys.TRAINING_STATE]['references'] += 1e-3
+    content[keys.TRAINING_STATE]['references'] += 1e-2
     fit = fit_of(RUNS['proportional'], stopped)
     with pytest.raises(UserError, match='--resume: the reference energies'):
         fit.resume(content)
@@ -223,8 +223,13 @@ def test_references_of_another_device_are_resumed(stopped: Path) -> None:
     saved = content[keys.TRAINING_STATE]['references']
     saved += 1e-5
     fit = fit_of(RUNS['proportional'], stopped)
+    data = fit.sets['trainset'].dataset
+    before = data.residual.copy()
     fit.resume(content)
     assert torch.equal(fit.trainer.references, saved)
+    # what is trained on, and what a checkpoint adds to it, are of the same ones
+    moved = before - data.residual
+    np.testing.assert_allclose(moved, 1e-5 * data.n_atoms, rtol=1e-3)
 
 
 def test_resume_needs_a_curve(stopped: Path, tmp_path: Path) -> None:
