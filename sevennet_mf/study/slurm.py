@@ -127,7 +127,8 @@ class Watch:
             elif queue is not None and job not in queue:
                 self._missing(name, job)
             else:
-                self.gone.pop(job, None)  # missed once, as while it is requeued
+                if queue is not None:  # missed once, as while it is requeued
+                    self.gone.pop(job, None)
                 runs = now.state == 'running' or (queue or {}).get(job) == 'RUNNING'
                 self._show(name, 'running' if runs else 'waiting', job)
 

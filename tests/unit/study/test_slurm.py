@@ -137,7 +137,7 @@ def test_a_job_that_the_queue_missed_once_is_not_given_up_later(
     watch = slurm.Watch(schedule, submitter)
     watch.jobs['a/seed1'] = '1'
 
-    def look(now: float, queue: dict[str, str]) -> bool:
+    def look(now: float, queue: dict[str, str] | None) -> bool:
         clock = SimpleNamespace(monotonic=lambda: now)
         monkeypatch.setattr(slurm, 'time', clock)
         monkeypatch.setattr(watch, '_ask', lambda: queue)
@@ -147,6 +147,7 @@ def test_a_job_that_the_queue_missed_once_is_not_given_up_later(
     assert not look(0.0, {})
     assert not look(1.0, {'1': 'RUNNING'})
     assert not look(1000.0, {})  # its result may not be seen yet
+    assert not look(1000.5, None)  # no answer says nothing
     assert look(1001.0 + slurm.SETTLE, {})
 
 
