@@ -10,7 +10,6 @@ import copy
 import glob
 import os
 import re
-from collections.abc import Sequence
 from typing import Any
 
 import yaml
@@ -131,8 +130,9 @@ def from_sections(sections: Config) -> tuple[Config, Config, Config]:
             'train.fidelity.replay gives. Call yours load_testset_path, for example.'
         )
     _inherit(sections, blocks, entries)
-    _complete(blocks['train'], blocks['data'], entries, blocks['old'])
+    _complete(blocks['train'], blocks['data'], entries)
     _complete_replay(blocks)
+    _check_shares(blocks, entries['load_trainset_path'])
     return _host_configs(sections, blocks, entries)
 
 
@@ -242,7 +242,6 @@ def _complete(
     train: TrainFidelity,
     data: DataFidelity,
     entries: dict[str, list[Config]],
-    old: Sequence[str],
 ) -> None:
     """Fill in order, base and target, and check every fidelity that is named."""
     named = [
@@ -267,15 +266,6 @@ def _complete(
     data.base = data.base or data.order[0]
     train.target = train.target or data.order[-1]
     _check_names(train, data, named)
-    if isinstance(train.sampling, dict):
-        # one that the checkpoint has may be without data
-        needs = [name for name in data.order if name not in old]
-        lacking = [name for name in needs if name not in train.sampling]
-        if lacking:
-            raise UserError(
-                f'train.fidelity.sampling has no share for {lacking}; give each '
-                'fidelity one.'
-            )
     if train.loss_weight == 'balanced' and train.sampling != 'proportional':
         raise UserError(
             "train.fidelity.loss_weight: 'balanced' and a sampling other than "
@@ -333,6 +323,25 @@ def _complete_replay(blocks: dict[str, Any]) -> None:
         kept = [name for name in old if adds or name != train.target]
         source = train.start_from
         replay.fidelity = source if source in kept else kept[0]
+
+
+def _check_shares(blocks: dict[str, Any], entries: list[Config]) -> None:
+    """UserError for a fidelity without a share, where it is known to have data."""
+    train, order, old = blocks['train'], blocks['data'].order, blocks['old']
+    if not isinstance(train.sampling, dict):
+        return
+    # one that the checkpoint has may be without data
+    used = {entry.get('fidelity') for entry in entries}
+    if train.replay is not None:
+        of = train.replay.fidelity
+        used |= set(old) if of is None else {of}
+    needs = [name for name in order if name not in old or name in used]
+    lacking = [name for name in needs if name not in train.sampling]
+    if lacking:
+        raise UserError(
+            f'train.fidelity.sampling has no share for {lacking}; give each '
+            'fidelity one.'
+        )
 
 
 def _host_configs(

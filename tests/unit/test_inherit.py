@@ -272,6 +272,11 @@ WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
         {'known_as': 'pbe', 'update': 'fidelity_only', 'paired_weight': 1.0},
         r'^train.fidelity.paired_weight: 1.0 has no effect with update: fid',
     ),
+    'no share for what is replayed': (
+        'plain',
+        {'known_as': 'pbe', 'sampling': {'r2scan': 1.0}, 'replay': REPLAY},
+        r"^train.fidelity.sampling has no share for \['pbe'\]; give each fid",
+    ),
     'shares': (
         'plain',
         {'known_as': 'pbe', 'sampling': {'hse': 1.0}},
