@@ -184,6 +184,7 @@ def _extend(parser: argparse.ArgumentParser) -> None:
     add('--start_from', help='the fidelity that it starts from')
     add('--encoding', choices=['bias', 'gain', 'lora'], help='of its own weights')
     add('--rank', type=int, help='of lora')
+    add('--sites', nargs='+', metavar='SITE', help='where it has weights of its own')
     add('--energy_key', help='key of atoms.info with the energy')
     add('-o', '--output', help='file; default: CHECKPOINT_FIDELITY.pth')
     add('--device', default='auto', help='cpu, cuda or auto')

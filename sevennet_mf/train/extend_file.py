@@ -37,6 +37,7 @@ OPTIONS = {
     'train.fidelity.start_from': '--start_from',
     'model.fidelity.encoding': '--encoding',
     'model.fidelity.rank': '--rank',
+    'model.fidelity.sites': '--sites',
     'extend.known_as': '--known_as',
     'extend.start_from': '--start_from',
     'extend.target': '--fidelity',
@@ -163,21 +164,27 @@ def _references(
 def _provenance(
     loaded: LoadedModel, plan: Plan, references: References | None
 ) -> dict[str, Any]:
-    # data, best epoch and drift are those of a training, and this is none
-    known = loaded.provenance
+    # of a training, and this is none
+    left_out = (keys.FOLDED, 'best', 'drift')
+    known = {k: v for k, v in loaded.provenance.items() if k not in left_out}
     names = dict(zip(loaded.fidelities, plan.old, strict=True))
-    report, about = (
-        {names.get(name, name): value for name, value in (block or {}).items()}
-        for block in (known.get('reference_energies'), known.get('about'))
-    )
+
+    def renamed(block: dict[str, Any] | None) -> dict[str, Any]:
+        return {names.get(key, key): value for key, value in (block or {}).items()}
+
+    report = renamed(known.get('reference_energies'))
     if references is not None:
         report.update(references.as_dict())
     return {
+        **known,
         'fidelities': list(plan.names),
         'order': list(plan.names),
         'base': plan.source,
         'target': plan.added[0],
-        'about': about,
+        'about': renamed(known.get('about')),
+        'data': {
+            name: renamed(block) for name, block in (known.get('data') or {}).items()
+        },
         'reference_energies': report,
         'extended': {'from': os.path.basename(loaded.path), 'start': plan.source},
         'versions': versions(),
@@ -188,7 +195,7 @@ def run(args: Namespace) -> str:
     """`sevennet-mf extend`: returns what to tell the user."""
     stem = os.path.splitext(os.path.basename(args.checkpoint))[0]
     output = args.output or f'{stem}_{args.fidelity}.pth'
-    given = {'encoding': args.encoding, 'rank': args.rank}
+    given = {'encoding': args.encoding, 'rank': args.rank, 'sites': args.sites}
     labels = {} if args.energy_key is None else {'energy_key': args.energy_key}
     references = extend_file(
         args.checkpoint,

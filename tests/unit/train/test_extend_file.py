@@ -91,7 +91,8 @@ def test_notes_go_by_the_new_name(tmp_path: Path) -> None:
     wanted = {'omat': {'functional': 'PBE'}}
     found = load_model(str(output)).provenance
     assert found['about'] == wanted
-    assert not {'data', 'best', 'drift'} & set(found)  # those of another training
+    assert found['data'] == {'trainset': {'omat': {'structures': 3}}}
+    assert not {'best', 'drift'} & set(found)  # of another training
     labels = labelled(tmp_path / 'l.extxyz', structures(4), path)
     sections = extending(path, labels, fidelity='hse', known_as='omat')
     own = {'hse': {'functional': 'HSE'}}
