@@ -70,13 +70,9 @@ def set_aside(
     """Move an earlier run's checkpoints, or other files, into a folder of their own.
 
     option: that names another folder. Returns the new folder, or '' if there was no
-    such file. What a killed process left half written is removed. Raises UserError
-    if they cannot be moved.
+    such file. Raises UserError if they cannot be moved.
     """
     try:
-        for name in os.listdir(folder):
-            if name.startswith('.') and name.endswith('.part'):
-                os.remove(os.path.join(folder, name))
         found = [name for name in os.listdir(folder) if names.fullmatch(name)]
         if not found:
             return ''
@@ -93,6 +89,14 @@ def set_aside(
             f'{error.strerror}. Choose another folder with {option}.'
         ) from None
     return place
+
+
+def tidy(folder: str) -> None:
+    """Remove what a killed run left half written."""
+    for name in os.listdir(folder):
+        if name.startswith('.') and name.endswith('.part'):
+            with suppress(OSError):
+                os.remove(os.path.join(folder, name))
 
 
 def is_set_aside(path: str, folder: str) -> bool:

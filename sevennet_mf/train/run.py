@@ -68,6 +68,7 @@ def train(
     elif start is not None:
         fit.state.epoch = start.load_into(fit.trainer, config[KEY.EPOCH]) + 1
     if saved is None and process.rank == 0:
+        checkpoint.tidy(working_dir)
         moved = checkpoint.set_aside(working_dir)
         if moved:
             _follow(config, working_dir, moved)

@@ -198,6 +198,7 @@ def test_an_earlier_runs_checkpoints_are_moved_not_lost(tmp_path: Path) -> None:
         (tmp_path / name).write_text(name)
     (tmp_path / 'checkpoint_of_mine.pth').write_text('not of training')
     (tmp_path / '.abc.part').write_text('half of one')
+    checkpoint.tidy(str(tmp_path))
     place = Path(checkpoint.set_aside(str(tmp_path)))
     assert place == tmp_path / 'earlier_1'
     assert {p.name: p.read_text() for p in place.iterdir()} == {n: n for n in names}
