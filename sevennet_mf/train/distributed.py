@@ -58,6 +58,14 @@ class Process:
             dist.barrier(group=_waiting_room)
 
 
+    def anywhere(self, here: bool) -> bool:
+        """Whether something is so on any of the processes."""
+        if not self.distributed:
+            return here
+        said = [here] * dist.get_world_size()
+        dist.all_gather_object(said, here, group=_waiting_room)
+        return any(said)
+
     def share(self, make: Callable[[], T]) -> T:
         """Return what the first process makes, on all of them.
 

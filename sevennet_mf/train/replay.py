@@ -77,13 +77,14 @@ class Replay:
 
         The folder of the first process may be on another machine.
         """
-        there = [Path(entry['file'][0]) for entry in entries]
-        sent = process.share(lambda: [path.read_bytes() for path in there])
         self.folder.mkdir(parents=True, exist_ok=True)
-        for entry, path, content in zip(entries, there, sent, strict=True):
-            here = self.folder / path.name
-            if not here.is_file():
-                write_whole(str(here), methodcaller('write', content))
+        for entry in entries:
+            there = Path(entry['file'][0])
+            here = self.folder / there.name
+            if process.anywhere(not here.is_file()):
+                content = process.share(there.read_bytes)
+                if not here.is_file():
+                    write_whole(str(here), methodcaller('write', content))
             entry['file'] = [str(here)]
 
     def _labels(self) -> bool:

@@ -153,7 +153,12 @@ def test_a_machine_that_does_not_see_the_self_labels_is_sent_them(
             said.append(copy.deepcopy(make()))
             return said[-1]
 
+        def anywhere(self, here: bool) -> bool:
+            return True
+
     class Elsewhere(Process):
+        anywhere = First.anywhere
+
         def share(self, make: Any) -> Any:
             return copy.deepcopy(said.pop(0))
 
@@ -356,6 +361,23 @@ def test_labels_of_another_code_are_aligned_beside_self_labels(
     with pytest.warns(UserWarning, match=r"8 labels of 'pbe' are off from"):
         config, start, sets = prepared(tmp_path, sections)
     for name in ('trainset', 'validset'):
+        assert np.abs(residuals(start, config, sets[name])).max() < 2e-3
+    assert np.abs(residuals(start, config, sets['drift'])).max() < 1e-6
+
+
+def test_labels_are_aligned_before_some_are_for_validation(
+    plain: Path, files: dict[str, str], tmp_path: Path
+) -> None:
+    ratio = {'data_divide_ratio': 0.25}
+    sections = extending(
+        plain, files['train'], known_as='pbe', replay=SELF_LABEL, data=ratio
+    )
+    own = {'file': files['other'], 'fidelity': 'pbe'}
+    sections['data']['load_trainset_path'].append(own)
+    with pytest.warns(UserWarning, match=r"12 labels of 'pbe' are off from"):
+        config, start, sets = prepared(tmp_path, sections)
+    for name in ('trainset', 'validset'):
+        assert len(sets[name].rows_of('pbe'))
         assert np.abs(residuals(start, config, sets[name])).max() < 2e-3
     assert np.abs(residuals(start, config, sets['drift'])).max() < 1e-6
 
