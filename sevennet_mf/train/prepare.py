@@ -76,13 +76,13 @@ def _divided(
             'data.fidelity.order lists. Add their data, or take them out of the '
             'order.'
         )
+    ratio = float(config.get(KEY.RATIO) or 0.0)
+    setup.check_ratio(sets, ratio)
     setup.choose_species(config, sets)
     if start is not None:
         made = {} if replay is None else replay.self_labelled(sets)
         start.align(config, sets, process, made)
-    sets = setup.split_training_set(
-        sets, float(config.get(KEY.RATIO) or 0.0), config[KEY.RANDOM_SEED]
-    )
+    sets = setup.split_training_set(sets, ratio, config[KEY.RANDOM_SEED])
     return sets if replay is None else replay.divide(sets)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,16 @@ def is_validation(name: str) -> bool:
     return not no
 
 
+def check_ratio(sets: Iterable[str], ratio: float) -> None:
+    """UserError if `data_divide_ratio` stands beside a validation set."""
+    given = [name for name in sets if is_validation(name)]
+    if given and ratio > 0:
+        raise UserError(
+            f'data.data_divide_ratio: {ratio} and load_{given[0]}_path both give a '
+            'validation set. Remove one of them.'
+        )
+
+
 def split_training_set(sets: Sets, ratio: float, seed: int) -> Sets:
     """Take `ratio` of each fidelity for validation if there is no such set.
 
@@ -44,12 +55,6 @@ def split_training_set(sets: Sets, ratio: float, seed: int) -> Sets:
     """
     if ratio <= 0:
         return sets
-    given = [name for name in sets if is_validation(name)]
-    if given:
-        raise UserError(
-            f'data.data_divide_ratio: {ratio} and load_{given[0]}_path both give a '
-            'validation set. Remove one of them.'
-        )
     train, valid = random_split(sets[TRAIN], ratio, seed)
     if len(valid) == 0:
         raise UserError(
