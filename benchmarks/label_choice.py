@@ -97,10 +97,11 @@ def _chosen(
         checkpoint = str(_last_checkpoint(out / 'pbe_model', options))
     folder = out / f'selected_{method}'
     asked, said = f'{checkpoint} {options.fidelity}\n', out / f'{folder.name}_by.txt'
-    if said.is_file() and said.read_text(encoding='utf-8') != asked:
+    is_done = (folder / 'coverage.png').is_file()
+    if is_done and not (said.is_file() and said.read_text('utf-8') == asked):
         raise SystemExit(f'{folder} is of another model: choose another --output')
     said.write_text(asked, encoding='utf-8')
-    if not (folder / 'coverage.png').is_file():
+    if not is_done:
         distance = 'max' if method == MAX else 'mean'
         command = ['select', checkpoint, str(out / 'pool_pbe.extxyz'), '-n', str(n)]
         command += ['--distance', distance, '-o', str(folder)]
