@@ -6,8 +6,8 @@ compositions that have no r2SCAN label, and at its own level of theory against w
 it predicted before: on In(x)Ga(1-x)N and on 26 other structures of all its elements.
 `--system molecules`: 7net-mf-0, N of the 101 CCSD(T) energies of six molecules,
 measured on two others. `scratch` is a small model without a checkpoint, trained on
-all PBE labels and the new ones, as its own YAML says. What is done is not done
-again.
+all PBE labels and the new ones, as its own YAML says. `untrained` is `sevennet-mf
+extend`: what training has to beat. What is done is not done again.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from pretrained_measure import aligned, measure
 from pretrained_systems import SYSTEMS, System
 
 EPOCHS = 10  # of the schedule: the learning rate falls linearly to a hundredth
-REPLAY, SELF, SCRATCH = 'replay', 'self', 'scratch'
+REPLAY, SELF, SCRATCH, UNTRAINED = 'replay', 'self', 'scratch', 'untrained'
 # of a method: its changes to `train.fidelity` and `model.fidelity`, or None for
 # SevenNet's own fine-tuning
 METHODS: dict[str, tuple[dict[str, Any], dict[str, Any]] | None] = {
@@ -42,10 +42,16 @@ METHODS: dict[str, tuple[dict[str, Any], dict[str, Any]] | None] = {
     'fidelity_only_bias': ({'update': 'fidelity_only'}, {'encoding': 'bias'}),
     'fidelity_only_gain': ({'update': 'fidelity_only'}, {'encoding': 'gain'}),
     'fidelity_only_lora': ({'update': 'fidelity_only'}, {'encoding': 'lora'}),
+    # not trained on it, but labels are inferred
+    'fidelity_only_replay': (
+        {'update': 'fidelity_only', 'replay': REPLAY},
+        {'encoding': 'lora'},
+    ),
     'all_alone': ({}, {}),
     'all_replay': ({'replay': REPLAY}, {}),
     'all_self_labels': ({'replay': SELF}, {}),
     SCRATCH: ({}, {}),
+    UNTRAINED: ({}, {}),
 }
 COLUMNS = {
     'energy': 'energy (meV/atom)',
@@ -108,11 +114,13 @@ def _train(run: Run, out: Path, options: argparse.Namespace) -> None:
     if run.method == 'naive':
         labels = aligned(labels, system)
     write(folder / 'labels.extxyz', labels)
-    sections = _sections(run, system, options)
-    (folder / 'input.yaml').write_text(yaml.safe_dump(sections), encoding='utf-8')
-    command = [sys.executable, '-m', 'sevennet_mf.cli', 'train', 'input.yaml']
-    if not ours:
-        command = [sys.executable, '-m', 'sevenn.main.sevenn', 'train', 'input.yaml']
+    program = 'sevennet_mf.cli' if ours else 'sevenn.main.sevenn'
+    command = [sys.executable, '-m', program, 'train', 'input.yaml']
+    if run.method == UNTRAINED:
+        command[3:] = _extend(system)
+    else:
+        text = yaml.safe_dump(_sections(run, system, options))
+        (folder / 'input.yaml').write_text(text, encoding='utf-8')
     print(f'{run.name}: training', file=sys.stderr, flush=True)
     start = time.perf_counter()
     with open(folder / 'output.txt', 'w', encoding='utf-8') as stream:
@@ -126,6 +134,14 @@ def _train(run: Run, out: Path, options: argparse.Namespace) -> None:
         )
     seconds = round(time.perf_counter() - start, 1)
     spent.write_text(json.dumps({'seconds': seconds, **asked}), encoding='utf-8')
+
+
+def _extend(system: System) -> list[str]:
+    """Arguments of `sevennet-mf extend`, which writes what is measured."""
+    command = ['extend', system.checkpoint, 'labels.extxyz', '-f', system.new]
+    known = ['--known_as', system.known_as] if system.known_as else []
+    start = ['--start_from', system.old]
+    return [*command, *known, *start, '-o', 'checkpoint_1.pth', '--device', 'cpu']
 
 
 def _asked(options: argparse.Namespace) -> dict[str, Any]:
