@@ -120,7 +120,8 @@ def follow(sections: dict[str, Any], folder: str) -> dict[str, Any]:
     saved = load_training_state(os.path.join(folder, RESUME_FILE))
     began_from = saved['config'][KEY.CONTINUE][KEY.CHECKPOINT] or ''
     # by their names: the whole folder may have been moved since
-    place, name = began_from.split(os.sep)[-2:] if os.sep in began_from else ('', '')
+    place, name = os.path.split(began_from)
+    place = os.path.basename(place)
     now = os.path.join(folder, place, name)
     if not place.startswith(EARLIER) or not os.path.isfile(now):
         return sections

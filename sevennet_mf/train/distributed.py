@@ -57,7 +57,6 @@ class Process:
         if self.distributed:
             dist.barrier(group=_waiting_room)
 
-
     def anywhere(self, here: bool) -> bool:
         """Whether something is so on any of the processes."""
         if not self.distributed:

@@ -59,9 +59,10 @@ def make_folder(path: str) -> None:
 
 def check_inputs(folder: str, inputs: Iterable[str]) -> None:
     """Raise UserError if a file to write is one that is read."""
+    read = {os.path.realpath(path) for path in inputs}
     for name in FILES:
         path = os.path.join(folder, name)
-        if os.path.realpath(path) in map(os.path.realpath, inputs):
+        if os.path.realpath(path) in read:
             raise UserError(
                 f'{path} is read, and would be written. Choose another folder with '
                 '-o.'
