@@ -59,6 +59,27 @@ def nitrides(
     return whole.subset(np.concatenate([whole.rows_of('pbe'), high[binary]]))
 
 
+def errors_of_inferred(
+    train: FidelityDataset, below: FidelityDataset, true: FidelityDataset
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of what is inferred and has a label in `true`: eV/atom; eV/Å, and below's."""
+    off, off_force, apart = [], [], []
+    for i in np.flatnonzero(train.inferred):
+        at = np.flatnonzero(true.fingerprint == train.fingerprint[i])
+        if not len(at):  # no r2SCAN label to compare with
+            continue
+        same = int(at[0])
+        low = np.flatnonzero(below.fingerprint == train.fingerprint[i])[0]
+        label = true[same][KEY.FORCE].numpy()
+        found, base = (
+            one[KEY.FORCE].numpy() for one in (train[int(i)], below[int(low)])
+        )
+        off.append(abs(train.energy[i] - true.energy[same]) / true.n_atoms[same])
+        off_force.append(np.abs(found - label).mean())
+        apart.append(np.abs(base - label).mean())
+    return np.array(off), np.array(off_force), np.array(apart)
+
+
 def test_mixed_crystals_from_the_binaries(
     nitrides: FidelityDataset, tmp_path: Path, ingan: Path
 ) -> None:
@@ -68,24 +89,30 @@ def test_mixed_crystals_from_the_binaries(
     assert train.inferred.sum() == report.inferred
     files = {'r2scan_pool': 'r2scan', 'r2scan_valid': 'r2scan'}
     true = training_set(tmp_path, files, ingan)
-    off, off_force, apart = [], [], []
-    for i in np.flatnonzero(train.inferred):
-        at = np.flatnonzero(true.fingerprint == train.fingerprint[i])
-        if not len(at):  # no r2SCAN label to compare with
-            continue
-        same = int(at[0])
-        low = np.flatnonzero(nitrides.fingerprint == train.fingerprint[i])[0]
-        label = true[same][KEY.FORCE].numpy()
-        found, below = (
-            one[KEY.FORCE].numpy() for one in (train[int(i)], nitrides[int(low)])
-        )
-        off.append(abs(train.energy[i] - true.energy[same]) / true.n_atoms[same])
-        off_force.append(np.abs(found - label).mean())
-        apart.append(np.abs(below - label).mean())
+    off, off_force, apart = errors_of_inferred(train, nitrides, true)
     assert len(off) == 26 + 5  # the mixed ones, and the binaries of the validation
     # reference energies alone leave 26 meV/atom
     assert np.mean(off) < 0.008
     assert np.mean(off_force) < 0.5 * np.mean(apart)
+
+
+@pytest.mark.parametrize('seed', [1, 2, 7, 9, 11])
+def test_six_structures_of_any_composition(
+    seed: int, tmp_path: Path, ingan: Path
+) -> None:
+    """A hundred force components do not outvote six energies."""
+    files = {'pbe_train': 'pbe', 'r2scan_pool': 'r2scan'}
+    whole = training_set(tmp_path, files, ingan)
+    high = whole.rows_of('r2scan')
+    chosen = np.random.default_rng(seed).permutation(high)[:6]
+    few = whole.subset(np.concatenate([whole.rows_of('pbe'), chosen]))
+    train, report = infer_labels(few, 'pbe', 'r2scan')
+    assert not report.reason
+    true = training_set(tmp_path, {'r2scan_pool': 'r2scan'}, ingan)
+    off, off_force, apart = errors_of_inferred(train, few, true)
+    assert len(off) == 41
+    assert np.mean(off) < 0.004  # reference energies alone leave 26 meV/atom
+    assert np.mean(off_force) < np.mean(apart)
 
 
 def test_what_an_inferred_structure_is(nitrides: FidelityDataset) -> None:
