@@ -2,9 +2,9 @@
 
 A Gaussian process whose kernel is that of two_body.Basis, by its weights: prior
 N(0, s^2) on what all pairs share, noise of energies per atom and of force
-components. s, both noises and the cutoff are those of the largest evidence
-(Rasmussen and Williams, Gaussian Processes for Machine Learning (2006), Eq. 2.30 and
-Sec. 5.4.1); nothing is left to choose.
+components, of which an atom's three count as one datum. s, both noises and the
+cutoff are those of the largest evidence (Rasmussen and Williams, Gaussian Processes
+for Machine Learning (2006), Eq. 2.30 and Sec. 5.4.1); nothing is left to choose.
 """
 
 from __future__ import annotations
