@@ -85,7 +85,8 @@ class Report:
 class Inferred:
     """The labels: rows of the base, their energies at the target in eV, total.
 
-    has_forces: whether labels said what forces differ by.
+    has_forces: whether labels said what forces differ by. Where they did not, the
+    slope of the fit is not to be relied on, and there is no stress either.
     """
 
     report: Report

@@ -226,4 +226,9 @@ def _stress(value: Any, where: str) -> Floats:
             f'{where} has a stress of shape {stress.shape}: it must be 6, 9 or 3x3 '
             'numbers. Correct it, or write `stress_key: null`.'
         )
+    return as_host(stress)
+
+
+def as_host(stress: Floats) -> Floats:
+    """ASE's stress, (6,), in the host's order and sign."""
     return -stress[HOST_ORDER]

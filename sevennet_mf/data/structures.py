@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+from ase.stress import full_3x3_to_voigt_6_stress
 from numpy.typing import NDArray
 from sevenn import _keys as KEY
 from sevenn.atom_graph_data import AtomGraphData
@@ -16,6 +17,7 @@ from torch.utils.data import Dataset
 from sevennet_mf import keys
 from sevennet_mf.data.cache import Cached
 from sevennet_mf.data.estimator import N_SPECIES, Bools, Floats, Ints
+from sevennet_mf.data.labels import as_host
 from sevennet_mf.data.read import require_known
 from sevennet_mf.data.two_body import TwoBody, edges_of
 
@@ -171,19 +173,22 @@ class FidelityDataset(Dataset[FidelityGraph]):
         graph[keys.STRUCTURE_INDEX] = torch.tensor(int(i))
         graph[keys.SAMPLE_WEIGHT] = torch.tensor(1.0)
         if self.inferred[i]:
-            self._infer(graph, bool(self.has['force'][i]))
+            self._infer(graph, int(i))
         return graph
 
-    def _infer(self, graph: FidelityGraph, has_forces: bool) -> None:
-        """Turn labels of the base into inferred ones."""
+    def _infer(self, graph: FidelityGraph, i: int) -> None:
+        """Turn labels of the base into inferred ones; NaN where it has none."""
         assert self._difference is not None
-        more = np.full(graph[KEY.FORCE].shape, np.nan)
-        if has_forces:
-            more = self._difference.forces(edges_of(graph))
-        graph[KEY.FORCE] = graph[KEY.FORCE] + torch.from_numpy(
-            more.astype(np.float32)
-        )
-        graph[KEY.STRESS] = torch.full_like(graph[KEY.STRESS], torch.nan)
+        edges = edges_of(graph)
+        forces = np.full(graph[KEY.FORCE].shape, np.nan)
+        stress = np.full(graph[KEY.STRESS].shape, np.nan)
+        if self.has['force'][i]:
+            forces = self._difference.forces(edges)
+        if self.has['stress'][i]:
+            whole = self._difference.stress(edges, float(graph[KEY.CELL_VOLUME]))
+            stress[0] = as_host(full_3x3_to_voigt_6_stress(whole))
+        for key, more in ((KEY.FORCE, forces), (KEY.STRESS, stress)):
+            graph[key] = graph[key] + torch.from_numpy(more.astype(np.float32))
 
     def rows_of(self, fidelity: str) -> Ints:
         """Return the structures of a fidelity."""
@@ -242,15 +247,16 @@ class FidelityDataset(Dataset[FidelityGraph]):
     ) -> FidelityDataset:
         """Return the data set with some of its structures once more, at `fidelity`.
 
-        energy: (len(rows),) float64, eV, total, of these; their forces, if they are
-        to have any, are those of `rows` plus the difference's; they have no stress.
+        energy: (len(rows),) float64, eV, total, of these. Their forces and stress,
+        if they are to have any (has_forces), are those of `rows` plus the
+        difference's.
         """
         n = len(self)
         other = self.subset(np.concatenate([np.arange(n), rows]))
         other.fidelity_index[n:] = self.fidelities.index(fidelity)
         other.energy[n:] = other.residual[n:] = energy
-        other.has['stress'][n:] = False
-        other.has['force'][n:] &= has_forces
+        for label in ('force', 'stress'):
+            other.has[label][n:] &= has_forces
         other.inferred[n:] = True
         other._difference = difference
         return other

@@ -1,6 +1,7 @@
 """Labels of the target inferred from those of the base, on real paired labels."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from sevennet_mf import keys
 from sevennet_mf.data.dataset import FidelityDataset, build_datasets
 from sevennet_mf.data.inferred import Report
 from sevennet_mf.data.inferred import infer_labels as infer_them
+from sevennet_mf.data.two_body import edges_of
 
 CUTOFF = 4.0
 
@@ -121,13 +123,32 @@ def test_what_an_inferred_structure_is(nitrides: FidelityDataset) -> None:
     graph = train[i]
     assert train.fidelities[train.fidelity_index[i]] == 'r2scan'
     assert graph[KEY.DATA_MODALITY] == 'r2scan'
-    assert torch.isnan(graph[KEY.STRESS]).all()  # nothing vouches for it
-    assert not train.has['stress'][i]
     assert train.has['force'][i]
+    assert train.has['stress'][i]
     assert not nitrides.inferred.any()
     assert train.subset([i]).inferred.all()
     train.set_reference(np.full((2, 119), -1.0))
     assert train.residual[i] == pytest.approx(train.energy[i] + train.n_atoms[i])
+
+
+def test_stress_goes_with_the_inferred_energies(nitrides: FidelityDataset) -> None:
+    """Without it energies of the target alone say how they change with the cell."""
+    found = infer_them(nitrides, 'pbe', 'r2scan', CUTOFF)
+    assert found.model is not None
+    train = found.added_to(nitrides)
+    i = int(np.flatnonzero(train.inferred)[-1])
+    below = nitrides[int(found.rows[-1])]
+    gap = train[i][KEY.STRESS] - below[KEY.STRESS]  # compression is positive
+    gaps = []
+    for factor in (1 - 1e-4, 1 + 1e-4):
+        edges = edges_of(below)
+        gaps.append(
+            found.model.energy(replace(edges, vector=edges.vector * factor))
+        )
+    # of a strain by 1e-4 along all three axes
+    slope = (gaps[1] - gaps[0]) / 2e-4 / float(below[KEY.CELL_VOLUME])
+    assert gap[0, :3].sum().item() == pytest.approx(-slope, rel=1e-3)
+    assert abs(slope) > 0.001  # eV/Å^3
 
 
 def test_molecules_are_told_apart_by_more_than_pairs(
@@ -142,6 +163,7 @@ def test_molecules_are_told_apart_by_more_than_pairs(
     assert report.lines()[0].startswith('No ccsdt labels inferred from pbe')
     forced, report = infer_labels(train, 'pbe', 'ccsdt', always=True)
     assert not report.reason
+    assert not forced.has['stress'].any()  # no volume
     assert report.inferred == len(forced) - len(train)
     assert report.inferred > 0
 
@@ -157,7 +179,9 @@ def test_forces_are_inferred_from_forces_alone(
     assert np.isnan(report.errors.force)
     i = int(np.flatnonzero(more.inferred)[0])
     assert not more.has['force'][i]
+    assert not more.has['stress'][i]
     assert torch.isnan(more[i][KEY.FORCE]).all()
+    assert torch.isnan(more[i][KEY.STRESS]).all()
     assert len(report.lines()) == 2  # nothing of forces
 
 

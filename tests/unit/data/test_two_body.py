@@ -46,6 +46,24 @@ def test_forces_are_minus_the_gradient(cell: Atoms) -> None:
     assert np.abs(forces.sum(axis=0)).max() < 1e-10
 
 
+def test_stress_is_what_a_strain_costs(cell: Atoms) -> None:
+    model = random_model([7, 31], 4.0)
+    stress = model.stress(edges(cell, 5.0), cell.get_volume())
+    step = 1e-5
+    for a, b in ((0, 0), (2, 2), (0, 1), (1, 2), (2, 0)):
+        energy = []
+        for sign in (1, -1):
+            strain = np.eye(3)
+            strain[a, b] += 0.5 * sign * step
+            strain[b, a] += 0.5 * sign * step
+            strained = cell.copy()
+            strained.set_cell(cell.cell @ strain, scale_atoms=True)
+            energy.append(model.energy(edges(strained, 5.0)))
+        found = (energy[0] - energy[1]) / (2 * step) / cell.get_volume()
+        assert stress[a, b] == pytest.approx(found, abs=1e-7)
+    np.testing.assert_allclose(stress, stress.T, atol=1e-12)
+
+
 def test_features_are_what_the_model_sums(cell: Atoms) -> None:
     model = random_model([7, 31], 4.0)
     own = edges(cell, 4.0)
