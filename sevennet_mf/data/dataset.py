@@ -12,6 +12,7 @@ from sevenn import _keys as KEY
 
 from sevennet_mf import keys
 from sevennet_mf.data.build import load_or_build
+from sevennet_mf.data.estimator import Ints
 from sevennet_mf.data.labels import Entry
 from sevennet_mf.data.structures import FidelityDataset, FidelityGraph, pair_index
 from sevennet_mf.errors import UserError, nearest
@@ -91,12 +92,13 @@ def split_by_fidelity(
 
 
 def random_split(
-    dataset: FidelityDataset, ratio: float, seed: int
+    dataset: FidelityDataset, ratio: float, seed: int, spared: Ints | None = None
 ) -> tuple[FidelityDataset, FidelityDataset]:
     """Return a training and a validation part, the latter `ratio` of each fidelity.
 
     All labels of one structure go to the same part, so that none is validated on
-    what was trained on at another fidelity.
+    what was trained on at another fidelity. spared: fingerprints of structures that
+    are validated on only if the others are too few.
     """
     n = len(dataset.fidelities)
     count = np.bincount(dataset.fidelity_index, minlength=n)
@@ -109,8 +111,9 @@ def random_split(
     # find the other fidelity's share taken
     chance = np.random.default_rng(seed).permutation(len(marks))
     rarest = [count[dataset.fidelity_index[m]].min() for m in members]
+    is_spared = np.isin(marks, [] if spared is None else spared)
     is_valid = np.zeros(len(dataset), bool)
-    for k in np.lexsort((chance, rarest)):
+    for k in np.lexsort((chance, rarest, is_spared)):
         needs = np.bincount(dataset.fidelity_index[members[k]], minlength=n)
         if (needs <= left).all():
             left -= needs

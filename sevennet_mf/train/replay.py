@@ -213,7 +213,10 @@ class Replay:
                 f'{list(self.start.trained)}: it holds {names[0]}, the labels hold '
                 f'{names[1]}. Replay structures like those that you have labels of.'
             )
-        kept, held_out = random_split(replay, self.block['held_out'], self.seed)
+        # labels are inferred from structures that have both: few, as a rule
+        kept, held_out = random_split(
+            replay, self.block['held_out'], self.seed, train.fingerprint[~is_replay]
+        )
         if not len(held_out):
             raise UserError(
                 f'train.fidelity.replay: {self.block["held_out"]} of {len(replay)} '

@@ -110,6 +110,25 @@ def test_held_out_is_the_same_again(
     assert held[0] == held[1]
 
 
+def test_structures_with_both_labels_are_not_held_out(
+    plain: Path, files: dict[str, str], tmp_path: Path
+) -> None:
+    """Labels of few structures are inferred from; none of them is to be lost."""
+    both = [*mixed(6, 0), *mixed(6, 2)]
+    file = labelled(tmp_path / 'both.xyz', both, plain, None)
+    replay = {'file': file, 'held_out': 0.5}
+    _, _, sets = replayed(tmp_path / 'run', plain, files, replay)
+    train, held = sets['trainset'], sets['drift']
+    assert counts(sets, 'pbe') == {'trainset': 6, 'validset': 0, 'drift': 6}
+    marks = [set(train.fingerprint[train.rows_of(n)]) for n in ('pbe', 'r2scan')]
+    assert marks[0] == marks[1]
+    assert not marks[0] & set(held.fingerprint)
+    # unless there are too few others
+    replay['held_out'] = 0.75
+    _, _, sets = replayed(tmp_path / 'more', plain, files, replay)
+    assert counts(sets, 'pbe') == {'trainset': 3, 'validset': 0, 'drift': 9}
+
+
 def test_the_users_own_labels_of_an_old_fidelity_are_not_held_out(
     plain: Path, files: dict[str, str], tmp_path: Path
 ) -> None:
