@@ -179,14 +179,16 @@ class FidelityDataset(Dataset[FidelityGraph]):
     def _infer(self, graph: FidelityGraph, i: int) -> None:
         """Turn labels of the base into inferred ones; NaN where it has none."""
         assert self._difference is not None
-        edges = edges_of(graph)
         forces = np.full(graph[KEY.FORCE].shape, np.nan)
         stress = np.full(graph[KEY.STRESS].shape, np.nan)
-        if self.has['force'][i]:
-            forces = self._difference.forces(edges)
-        if self.has['stress'][i]:
-            whole = self._difference.stress(edges, float(graph[KEY.CELL_VOLUME]))
-            stress[0] = as_host(full_3x3_to_voigt_6_stress(whole))
+        has_force, has_stress = (self.has[label][i] for label in ('force', 'stress'))
+        if has_force or has_stress:
+            pulls, virial = self._difference.derivatives(edges_of(graph))
+            if has_force:
+                forces = pulls
+            if has_stress:
+                whole = virial / float(graph[KEY.CELL_VOLUME])
+                stress[0] = as_host(full_3x3_to_voigt_6_stress(whole))
         for key, more in ((KEY.FORCE, forces), (KEY.STRESS, stress)):
             graph[key] = graph[key] + torch.from_numpy(more.astype(np.float32))
 

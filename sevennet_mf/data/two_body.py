@@ -139,29 +139,23 @@ class TwoBody:
 
     def forces(self, edges: Edges) -> Floats:
         """Return the difference of forces, (n_atoms, 3) eV/Å."""
-        centre, vector, pull = self._pulls(edges)
-        forces = np.zeros((len(edges.numbers), 3))
-        np.add.at(forces, centre, pull)
-        return forces
+        return self.derivatives(edges)[0]
 
-    def stress(self, edges: Edges, volume: float) -> Floats:
-        """Return the difference of stress, (3, 3) eV/Å^3, positive under tension.
+    def derivatives(self, edges: Edges) -> tuple[Floats, Floats]:
+        """Return what forces differ by, (n_atoms, 3) eV/Å, and dE/d(strain), eV.
 
-        volume: Å^3. It is the energy's derivative by strain, over the volume.
+        The latter, (3, 3), over the volume is the stress, positive under tension.
         """
-        _, vector, pull = self._pulls(edges)
-        stress: Floats = 0.5 * pull.T @ vector / volume  # each pair is there twice
-        return stress
-
-    def _pulls(self, edges: Edges) -> tuple[Ints, Floats, Floats]:
-        """Of edges within the cutoff: centre, vector, and force on the centre."""
         distance = np.linalg.norm(edges.vector, axis=1)
         near = distance < self.basis.cutoff
         _, dg = self.basis.radial(distance[near])
         slots = self.basis.slots(edges)[near]
         slope = np.einsum('ek,ek->e', dg, self.table[slots])
-        pull = edges.vector[near] * (slope / distance[near])[:, None]
-        return edges.centre[near], edges.vector[near], pull
+        vector = edges.vector[near]
+        pull = vector * (slope / distance[near])[:, None]
+        forces = np.zeros((len(edges.numbers), 3))
+        np.add.at(forces, edges.centre[near], pull)
+        return forces, 0.5 * pull.T @ vector  # each pair is there twice
 
 
 def edges_of(graph: Any) -> Edges:
