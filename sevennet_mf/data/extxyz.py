@@ -8,13 +8,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TextIO
 
-import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io.extxyz import write_extxyz
 
 from sevennet_mf.data.estimator import Floats
-from sevennet_mf.data.labels import HOST_ORDER
+from sevennet_mf.data.labels import as_ase
 from sevennet_mf.data.read import Structure
 from sevennet_mf.errors import UserError
 
@@ -51,9 +50,7 @@ def with_labels(
     if forces is not None:
         results['forces'] = forces
     if stress is not None:
-        theirs = np.empty(6)
-        theirs[HOST_ORDER] = -stress  # as labels.py reads it
-        results['stress'] = theirs
+        results['stress'] = as_ase(stress)
     atoms.calc = SinglePointCalculator(atoms, **results)
     return atoms
 

@@ -21,7 +21,7 @@ from sevennet_mf.data.inspect_units import (
     STRESS_UNITS,
     match,
 )
-from sevennet_mf.data.labels import HOST_ORDER
+from sevennet_mf.data.labels import as_ase
 from sevennet_mf.data.read import Structure
 
 CLOSE_BY: Final[float] = 0.4  # Å: farther moves are no straight line in energy
@@ -100,10 +100,8 @@ def _to_strain(structure: Structure, strain: Floats) -> float:
     """eV that a strain (3, 3) costs against the stress of a structure."""
     assert structure.stress is not None
     assert structure.cell is not None
-    voigt = np.empty(6)
-    voigt[HOST_ORDER] = -structure.stress  # to ASE's order and sign
     volume = abs(np.linalg.det(structure.cell))
-    return float(volume * np.sum(full(voigt) * strain))
+    return float(volume * np.sum(full(as_ase(structure.stress)) * strain))
 
 
 def _fit(columns: Floats, energy: Floats) -> tuple[Floats, float]:

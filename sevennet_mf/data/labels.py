@@ -232,3 +232,10 @@ def _stress(value: Any, where: str) -> Floats:
 def as_host(stress: Floats) -> Floats:
     """ASE's stress, (6,), in the host's order and sign."""
     return -stress[HOST_ORDER]
+
+
+def as_ase(stress: Floats) -> Floats:
+    """The host's stress, (6,), in ASE's order and sign: the inverse of `as_host`."""
+    theirs: Floats = np.empty(6)
+    theirs[HOST_ORDER] = -stress
+    return theirs
