@@ -123,6 +123,8 @@ def infer_labels(
     _, first = np.unique(train.fingerprint[high], return_index=True)
     known = [i for i in first if pair[i] >= 0]  # the same structure twice is one
     report = Report(base, target, len(known))
+    if not len(low):
+        return _nothing(report, f'no structure of {base} is trained on')
     if not len(rest):
         return _nothing(report, f'every structure of {base} has one')
     if len(known) < FEWEST:
@@ -140,8 +142,7 @@ def infer_labels(
         refused=len(rest) - len(rows),
         digest=hashlib.sha256(rows.tobytes()).hexdigest(),
     )
-    has_forces = not math.isnan(found.errors.force)
-    return Inferred(report, rows, energy, found.model, has_forces)
+    return Inferred(report, rows, energy, found.model, found.has_forces)
 
 
 def _nothing(report: Report, reason: str) -> Inferred:
@@ -199,7 +200,7 @@ def _predicted(
     limit = np.fmin(WORTHWHILE * errors.base_energy, CEILING)
     limit = np.fmax(limit, errors.energy)
     kept, gaps = [], []
-    # none for the thousand that take a second
+    # no bar for what takes a second or two
     for row in tqdm(rows, 'infer labels', disable=None, leave=False, delay=5):
         edges = edges_of(train[int(row)])
         if not found.knows(edges.numbers):

@@ -39,8 +39,8 @@ class Errors:
     """Root mean squares over structures that were left out of the fit.
 
     energy: eV/atom; force: eV/Å, NaN without forces. base_*: the same with the
-    reference energies alone, and no difference of forces. All NaN where nothing
-    could be left out, since an element would have been without a label.
+    reference energies alone, and no difference of forces. What would leave its
+    composition unknown is not left out; all NaN if that is so of everything.
     """
 
     energy: float
@@ -51,11 +51,12 @@ class Errors:
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """What the paired labels say."""
+    """What the paired labels say; has_forces: whether forces are among them."""
 
     model: TwoBody
     errors: Errors
     settings: Settings
+    has_forces: bool
     _features: Features
     _unknowns: Floats  # (n,)
     _spread: Floats  # (n,) prior
@@ -87,11 +88,12 @@ def fit(labels: Sequence[Difference], reach: float) -> Fit:
     """
     assert len(labels) >= 3, len(labels)
     elements = np.unique(np.concatenate([d.edges.numbers for d in labels])).tolist()
+    has_forces = any(d.forces is not None for d in labels)
     best: tuple[System, Settings, Solution] | None = None
     for cutoff in [c for c in CUTOFFS if c <= reach] or [reach]:
         system = System.of(labels, elements, cutoff)
         sums = system.sums()
-        for settings in _candidates(sums[1].count > 0):
+        for settings in _candidates(has_forces):
             found = system.solve(settings, sums)
             if best is None or found.evidence > best[2].evidence:
                 best = system, settings, found
@@ -106,6 +108,7 @@ def fit(labels: Sequence[Difference], reach: float) -> Fit:
         model=TwoBody(system.features.basis, unknowns[:start], elemental),
         errors=_cross_validate(system, settings),
         settings=settings,
+        has_forces=has_forces,
         _features=system.features,
         _unknowns=unknowns,
         _spread=system.features.spread(settings.scale),
@@ -126,7 +129,7 @@ def _cross_validate(system: System, settings: Settings) -> Errors:
     for fold, (energy, force) in enumerate(
         zip(system.energy, system.force, strict=True)
     ):
-        if not system.knows_elements_of(fold):
+        if not system.can_predict(fold):
             continue
         sums = system.sums(without=fold)
         found = system.solve(settings, sums).unknowns

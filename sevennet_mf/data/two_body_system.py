@@ -9,17 +9,17 @@ from typing import Final
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
-from sevennet_mf.data.estimator import N_SPECIES, Floats, Ints
+from sevennet_mf.data.estimator import N_SPECIES, Floats
 from sevennet_mf.data.two_body import Basis, Edges
+from sevennet_mf.data.two_body_folds import folds, spans
 
-PRIOR_WIDTH: Final[float] = 5.0  # eV, of an element's energy: DESIGN.md's tau
-FOLDS: Final[int] = 5
-MOST_FOLDS: Final[int] = 10
+# eV: prior spread of an element's energy about `element_energies`
+ELEMENT_SPREAD: Final[float] = 5.0
 LEAST_SINGULAR: Final[float] = 1e-6  # of compositions; below it nothing is known
 # of a datum, each component of a force: an atom counts as one. What pairs cannot say
-# is common to the three, and to neighbours; as data of their own they outvote the
-# energies, whose noise the evidence then puts at 10 meV/atom where 1 is left
-# (a power likelihood: Miller and Dunson, JASA 114, 1113 (2019))
+# is common to the three, and to neighbours. As data of their own they outvote the
+# energies: the evidence then takes a noise of 10 meV/atom for these, though a fit
+# leaves 1 (a power likelihood: Miller and Dunson, JASA 114, 1113 (2019))
 FORCE_SHARE: Final[float] = 1 / 3
 
 
@@ -57,7 +57,7 @@ class Features:
     def spread(self, scale: float) -> Floats:
         """Return (n_unknowns,) the prior spread of each unknown."""
         n = len(self.basis.elements)
-        return np.concatenate([scale * self.basis.prior, np.full(n, PRIOR_WIDTH)])
+        return np.concatenate([scale * self.basis.prior, np.full(n, ELEMENT_SPREAD)])
 
     def energy_row(self, edges: Edges) -> Floats:
         """Return (n_unknowns,) of the energy per atom."""
@@ -94,25 +94,6 @@ class Sums:
         """Return the summed square of what a solution leaves."""
         left = self.square - 2 * self.moment @ solution
         return max(float(left + solution @ self.gram @ solution), 0.0)
-
-
-def folds(labels: Sequence[Difference]) -> list[int]:
-    """Return which labels are left out together, numbered from 0.
-
-    Those of one stoichiometry, if there are enough: what is to be predicted is
-    usually another one. Else at random.
-    """
-    kinds = [_stoichiometry(label.edges.numbers) for label in labels]
-    number = {kind: k for k, kind in enumerate(sorted(set(kinds)))}
-    if len(number) >= FOLDS:
-        return [number[kind] % MOST_FOLDS for kind in kinds]
-    order = np.random.default_rng(0).permutation(len(labels))
-    return [int(place) % FOLDS for place in np.argsort(order)]
-
-
-def _stoichiometry(numbers: Ints) -> tuple[int, ...]:
-    count = np.bincount(numbers, minlength=N_SPECIES)
-    return tuple((count // np.gcd.reduce(count)).tolist())
 
 
 def total(parts: Sequence[Sums]) -> Sums:
@@ -160,7 +141,7 @@ class System:
     ) -> System:
         features = Features(elements, cutoff)
         n = features.n_weights + len(features.basis.elements)
-        fold_of = folds(labels)
+        fold_of = folds([d.edges.numbers for d in labels])
         energy = [Sums.empty(n) for _ in range(max(fold_of) + 1)]
         force = [Sums.empty(n) for _ in energy]
         offset = element_energies(labels, features.basis.elements)
@@ -176,12 +157,12 @@ class System:
                 force[fold].add(pulls, label.forces.ravel())
         return cls(features, offset, energy, force)
 
-    def knows_elements_of(self, fold: int) -> bool:
-        """Whether other folds hold each element of this one."""
+    def can_predict(self, fold: int) -> bool:
+        """Whether the compositions of a fold follow from those of the others."""
         start = self.features.n_weights
-        held = [np.diag(part.gram)[start:] > 0 for part in self.energy]
-        others = [h for i, h in enumerate(held) if i != fold]
-        return bool((np.any(others, axis=0) | ~held[fold]).all())
+        others, _ = self.sums(without=fold)
+        left_out = self.energy[fold].gram[start:, start:]
+        return spans(others.gram[start:, start:], left_out)
 
     def sums(self, without: int | None = None) -> tuple[Sums, Sums]:
         """Return the sums of energies and of forces, of all folds but one."""

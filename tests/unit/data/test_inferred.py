@@ -185,6 +185,41 @@ def test_forces_are_inferred_from_forces_alone(
     assert len(report.lines()) == 2  # nothing of forces
 
 
+def dimer(formula: str, length: float, fidelity: str) -> Atoms:
+    """Two atoms whose bond is a spring, another one at each fidelity."""
+    atoms = Atoms(formula, positions=[(0, 0, 0), (0, 0, length)])
+    stiffness = {'pbe': 1.0, 'r2scan': 1.5}[fidelity]
+    pull = stiffness * (length - 1.8)
+    atoms.calc = SinglePointCalculator(
+        atoms,
+        energy=0.5 * stiffness * (length - 1.8) ** 2,
+        forces=[(0, 0, pull), (0, 0, -pull)],
+    )
+    return atoms
+
+
+def test_forces_also_where_no_structure_can_be_left_out(tmp_path: Path) -> None:
+    """As training.md says: whether forces were fitted, not whether they were tested."""
+    pairs = [dimer(f, 1.9, 'r2scan') for f in ('BN', 'AlN', 'GaN', 'InN')]
+    write(tmp_path / 'high.extxyz', pairs)
+    pairs = [dimer(f, 1.9, 'pbe') for f in ('BN', 'AlN', 'GaN', 'InN')]
+    write(tmp_path / 'low.extxyz', [*pairs, dimer('GaN', 1.92, 'pbe')])
+    train = training_set(tmp_path, {'low': 'pbe', 'high': 'r2scan'}, tmp_path)
+    more, report = infer_labels(train, 'pbe', 'r2scan', always=True)
+    assert report.errors is not None
+    assert np.isnan(report.errors.energy)
+    (i,) = np.flatnonzero(more.inferred)
+    assert more.has['force'][i]
+    assert torch.isfinite(more[int(i)][KEY.FORCE]).all()
+
+
+def test_nothing_to_infer_from(nitrides: FidelityDataset) -> None:
+    """New labels for a pretrained model, without a replay."""
+    train = nitrides.subset(nitrides.rows_of('r2scan'))
+    _, report = infer_labels(train, 'pbe', 'r2scan')
+    assert report.reason == 'no structure of pbe is trained on'
+
+
 def test_nothing_is_left_to_infer(tmp_path: Path, ingan: Path) -> None:
     train = training_set(
         tmp_path, {'r2scan_pool@:9': 'r2scan', 'pbe_train': 'pbe'}, ingan
