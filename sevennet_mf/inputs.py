@@ -209,6 +209,8 @@ def _entries(name: str, value: Any) -> list[Config]:
             entry = {'file': entry}
         plain = validate(DataEntry, entry, where).model_dump(exclude_unset=True)
         plain['file'] = existing(plain['file'], where)
+        if plain.get('fidelity', '') is None:  # as if left out: the key tells
+            del plain['fidelity']
         result.append(plain)
     return result
 

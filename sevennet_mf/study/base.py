@@ -83,7 +83,8 @@ def read_base(path: str) -> Base:
             'train on several: give a multi-fidelity YAML.'
         )
     # before what the checkpoint would have to say
-    if (sections.get('train') or {}).get(KEY.CONTINUE):
+    train = sections.get('train')  # a block? `configs` asks
+    if isinstance(train, dict) and train.get(KEY.CONTINUE):
         raise UserError(
             f'study.input_yaml: {path} has train.continue, but all methods of a '
             'study start from new weights. Take it out.'

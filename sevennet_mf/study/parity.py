@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
+from zipfile import BadZipFile
 
 import numpy as np
 from matplotlib import rc_context
@@ -62,9 +63,10 @@ def parity(
 def _pairs(path: Path) -> dict[str, Pair]:
     """(label, prediction) by quantity, as far as both are finite numbers."""
     try:
-        with np.load(path) as file:
+        # opened here: numpy does not close a file that turns out to be none
+        with path.open('rb') as stream, np.load(stream) as file:
             arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError):
+    except (OSError, ValueError, EOFError, BadZipFile):
         return {}
     pairs = {}
     for quantity in TITLES:

@@ -110,14 +110,21 @@ def row_order(rows: Iterable[str], study: Mapping[str, Any]) -> list[str]:
     return known + sorted(row for row in there if row not in wanted)
 
 
+def _number(told: Any, named: re.Match[str] | None) -> int:
+    """What files tell (0 is a number too), or else the name."""
+    if told is not None:
+        return int(told)
+    return int(named[1]) if named else 0
+
+
 def _read(folder: Path, name: str) -> Result:
     """One run as its files describe it; how far it is: `_with_states`."""
     described = status.read_json(folder / RUN_FILE)
     result = status.read_json(folder / RESULT_FILE)
     told = {**described, **result}
     # a run that failed before it could say what it is
-    labels = re.search(r'n(\d+)', name.split('/')[-1])
-    seed = re.search(r'seed(\d+)', name)
+    last = name.split('/')[-1]
+    labels, seed = re.search(r'n(\d+)', last), re.search(r'seed(\d+)', last)
     errors = result.get('errors') or {}
     message = _not_finite(errors)
     steps = told.get('steps') or ()
@@ -127,8 +134,8 @@ def _read(folder: Path, name: str) -> Result:
         folder=folder,
         row=row,
         method=str(told.get('method') or (row if row in METHODS else '')),
-        labels=int(told.get('labels') or (labels[1] if labels else 0)),
-        seed=int(told.get('seed') or (seed[1] if seed else 0)),
+        labels=_number(told.get('labels'), labels),
+        seed=_number(told.get('seed'), seed),
         state='waiting',
         message=message,
         steps=tuple(steps) if isinstance(steps, Sequence) else (int(steps),),

@@ -17,6 +17,7 @@ from sevennet_mf import keys
 from sevennet_mf.data.dataset import FOLDER, FidelityDataset, random_split
 from sevennet_mf.data.estimator import Bools
 from sevennet_mf.data.extxyz import to_atoms
+from sevennet_mf.data.graphs import fingerprint
 from sevennet_mf.data.read import read_entry
 from sevennet_mf.errors import UserError
 from sevennet_mf.train import self_label
@@ -144,18 +145,15 @@ class Replay:
     def _of_trained(self, config: Config, load: str) -> list[Atoms]:
         """The user's structures of the fidelities that are trained, each once."""
         data = config[keys.FIDELITY_DATA]
-        found: dict[bytes, Atoms] = {}
+        found: dict[int, Atoms] = {}
         for entry in config.get(load) or ():
             if entry.get('fidelity', self.start.trained[0]) in self.start.trained:
                 for structure in read_entry(
                     entry, data['key'], data['order'], float(config[KEY.CUTOFF])
                 ):
                     if structure.fidelity in self.start.trained:
-                        mark = structure.numbers.tobytes()
-                        atoms = to_atoms(structure)
-                        for lengths in (atoms.positions, atoms.cell.array):
-                            mark += np.round(lengths, 3).tobytes()
-                        found.setdefault(mark, atoms)
+                        mark = fingerprint(structure)
+                        found.setdefault(mark, to_atoms(structure))
         return list(found.values())
 
     def _self_labelled(
@@ -213,7 +211,8 @@ class Replay:
                 f'{list(self.start.trained)}: it holds {names[0]}, the labels hold '
                 f'{names[1]}. Replay structures like those that you have labels of.'
             )
-        # labels are inferred from structures that have both: few, as a rule
+        # those that carry the user's labels too are held out last: labels are
+        # inferred from them
         kept, held_out = random_split(
             replay, self.block['held_out'], self.seed, train.fingerprint[~is_replay]
         )

@@ -226,6 +226,14 @@ def test_fidelity_by_key_and_bare_file_names() -> None:
     assert data['load_trainset_path'] == [{'file': [entry('')['file']]}]
 
 
+def test_a_fidelity_that_is_null_is_none() -> None:
+    """Written out of the reference of keys: the key tells."""
+    given = with_data(load_trainset_path=[{**entry('pbe'), 'fidelity': None}])
+    given['data']['fidelity'] = {'key': 'method', 'order': list(NAMES)}
+    data = inputs.from_sections(given)[2]
+    assert 'fidelity' not in data['load_trainset_path'][0]
+
+
 def test_labels_that_are_named_and_those_that_are_not() -> None:
     """`force_key: null` says there are none; leaving it out says: as ASE reads."""
     listed = [{**entry('pbe'), 'force_key': None}, entry('r2scan')]

@@ -30,7 +30,8 @@ class Coverage:
     features: standardised; of: what the distance of a structure is: 'mean' (over its
     atoms of each element, then over its elements) or 'max' (of its atoms).
     unseen: the distance of an atom whose element nothing chosen has: twice the
-    largest distance from the mean of any element, so that no other is larger.
+    largest distance from the mean of any element, so that none within the pool is
+    larger.
     """
 
     def __init__(self, features: Features, of: str = MEAN) -> None:
@@ -70,6 +71,14 @@ class Coverage:
             for z, nearest in self._nearest.items()
         }
         return self._means(known) if self.of == MEAN else self._largest(known)
+
+    def lacking(self) -> Bools:
+        """Return (n,), whether a structure has an element that nothing chosen has."""
+        found = np.zeros(self.features.n, dtype=bool)
+        for z, rows in self._rows.items():
+            if np.isinf(self._nearest[z][0]):  # then of all its atoms
+                found[rows] = True
+        return found
 
     def covered(self) -> Bools:
         """Return (n,), whether all atoms are where chosen ones are."""
@@ -134,6 +143,9 @@ def choose(
 ) -> Chosen:
     """Choose structures one by one, each time the one of the highest score.
 
+    As long as there are some with an element that nothing chosen has, one of those:
+    no label says what their energy is.
+
     weight: (n,), what the distance is multiplied by; cost, budget: the costs of what
     is chosen, (n,) each, sum to no more. Of equals the most typical one is taken:
     the first, if nothing was chosen before and all weigh the same. seed: take the
@@ -149,14 +161,16 @@ def choose(
         possible = open_ & ~coverage.covered() & (cost <= budget)
         if not possible.any():
             break
+        lacking = possible & coverage.lacking()
+        if lacking.any():
+            possible = lacking
         score = np.where(possible, distances * weight, -np.inf)
         if seed is not None and not choices:
-            equal = np.flatnonzero(possible)
-            index = int(np.random.default_rng(seed).choice(equal))
+            best = np.flatnonzero(possible)
+            index = int(np.random.default_rng(seed).choice(best))
         else:
-            best = score.max()
-            equal = np.flatnonzero(score >= best - 1e-9 * abs(best))
-            index = int(equal[typical[equal].argmin()])
+            best = np.flatnonzero(score >= score.max() - 1e-9 * abs(score.max()))
+            index = int(best[typical[best].argmin()])
         choices.append(Choice(index, float(score[index]), float(distances[index])))
         open_[index] = False
         budget -= cost[index]

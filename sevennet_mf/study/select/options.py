@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -45,10 +46,17 @@ def check(options: Options) -> None:
     for name, value in least.items():
         if value is not None and value < 1:
             raise UserError(f'{name} must be 1 or more, got {value}.')
+    if options.seed is not None and options.seed < 0:
+        raise UserError(f'--seed must be 0 or more, got {options.seed}.')
     if options.budget is not None and options.cost == NONE:
         raise UserError(
             f'--budget {options.budget:g}: of what? Say what a structure costs with '
             '--cost.'
+        )
+    if options.budget is not None and not 0 < options.budget < math.inf:
+        raise UserError(
+            f'--budget must be a number above 0, got {options.budget:g}. Without it '
+            'costs have no limit.'
         )
     output.check_keys(options.keep)
 

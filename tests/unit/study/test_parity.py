@@ -76,10 +76,14 @@ def test_a_model_that_went_wrong_leaves_the_others_readable(
 
 def test_what_cannot_be_drawn_is_left_out(tmp_path: Path) -> None:
     (tmp_path / 'broken.npz').write_bytes(b'PK not really')
+    # as of a folder that was copied in part
+    whole = predictions(tmp_path / 'whole.npz').read_bytes()
+    (tmp_path / 'part.npz').write_bytes(whole[:-40])
     nothing = np.zeros(0)
     runs = {
         'high_only': tmp_path / 'missing.npz',
         'delta': tmp_path / 'broken.npz',
+        'transfer': tmp_path / 'part.npz',
     }
     assert parity(runs, LOOKS, tmp_path) == {}
     empty = predictions(

@@ -499,6 +499,7 @@ TRAIN = input_yaml()['data']['load_trainset_path']
             {},
             'input.yaml has train.continue, but all methods .* new weights',
         ),
+        ({**input_yaml(), 'train': 'oops'}, {}, 'section train must be a block'),
         (
             None,
             {'split': {'by': 'element', 'element': ['In'], 'anchors': 0}},

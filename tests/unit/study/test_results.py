@@ -66,6 +66,13 @@ def test_a_run_that_failed_before_it_was_described(tmp_path: Path) -> None:
     assert (run.state, run.message) == ('failed', 'no such file: low.yaml')
 
 
+def test_zero_is_a_seed(tmp_path: Path) -> None:
+    """Also of a row whose name looks like another one."""
+    for seed in (0, 7):
+        synthetic.run(tmp_path, 'seed7', 4, seed)
+    assert [run.seed for run in collect(str(tmp_path))] == [0, 7]
+
+
 def test_what_needs_a_failed_run_is_blocked(tmp_path: Path) -> None:
     low = synthetic.run(tmp_path, 'low', 0, 1)
     low = low.rename(low.parent / 'seed1')

@@ -289,6 +289,19 @@ def test_cells_of_one_atom_differ_by_their_cell(plain: Path, tmp_path: Path) -> 
     assert counts(sets, 'pbe') == {'trainset': 2, 'drift': 1}
 
 
+def test_zero_has_no_sign(plain: Path, tmp_path: Path) -> None:
+    """The same structure in two files, one of which has -1e-5 Å for 0."""
+    atoms = mixed(3, 0)
+    atoms[0].positions[0] = 0.0
+    again = atoms[0].copy()
+    again.positions[0] = -1e-5
+    own = labelled(tmp_path / 'own.xyz', [*atoms, again], plain, None, OFFSETS)
+    replay = {'self_label': {'per_structure': 0}, 'held_out': 0.4}
+    sections = extending(plain, own, known_as='pbe', replay=replay)
+    _, _, sets = prepared(tmp_path, sections)
+    assert counts(sets, 'pbe') == {'trainset': 2, 'drift': 1}
+
+
 def test_a_file_is_of_what_is_not_trained(
     files: dict[str, str], tmp_path: Path
 ) -> None:

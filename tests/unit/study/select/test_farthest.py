@@ -108,6 +108,20 @@ def test_an_element_that_nothing_chosen_has_comes_first() -> None:
     assert choose(coverage, 1, np.ones(3)).choices[0].index == 2
 
 
+@pytest.mark.parametrize('of', ['mean', 'max'])
+def test_it_comes_first_however_far_others_are(of: str) -> None:
+    """What is labelled may lie outside of the pool, and the element be one of two."""
+    pool = features(
+        {GA: [[0.0]]}, {GA: [[0.1]]}, {GA: [[9.9]], N: [[0.0]]}, {GA: [[0.2]]}
+    )
+    coverage = Coverage(pool, of)
+    coverage.add({GA: np.array([[100.0]], np.float32)})
+    weight = np.array([1.0, 1.0, 0.01, 1.0])
+    chosen = choose(coverage, 2, weight).choices
+    assert chosen[0].index == 2
+    assert chosen[1].index == 0
+
+
 def test_elements_are_compared_with_themselves_only() -> None:
     pool = features({GA: [[0.0]]}, {N: [[5.0]]})
     coverage = Coverage(pool)

@@ -201,6 +201,9 @@ def test_a_budget_says_how_many(checkpoints: list[str], tmp_path: Path) -> None:
     [
         ({'n': 40}, '-n 40: there are only 36 structures to choose from. Ask for'),
         ({'n': 0}, '-n must be 1 or more, got 0'),
+        ({'seed': -1}, '--seed must be 0 or more, got -1'),
+        ({'cost': 'atoms3', 'budget': 0.0}, '--budget must be a number above 0'),
+        ({'cost': 'atoms3', 'budget': float('nan')}, 'number above 0, got nan'),
         ({'fidelity': None}, 'name one with --fidelity'),
         ({'fidelity': 'PBE'}, "got 'PBE'. Did you mean 'pbe'?"),
         ({'cost': 'x_in'}, "--cost 'x_in' is not in its info.*mean 'x_In'?"),
