@@ -13,6 +13,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io.extxyz import write_extxyz
 
 from sevennet_mf.data.estimator import Floats
+from sevennet_mf.data.files import no_cell
 from sevennet_mf.data.labels import as_ase
 from sevennet_mf.data.read import Structure
 from sevennet_mf.errors import UserError
@@ -24,11 +25,7 @@ def to_atoms(structure: Structure) -> Atoms:
     Raises UserError for a graph file, which does not keep the cell.
     """
     if structure.cell is None:
-        raise UserError(
-            f'{structure.source}: it is to be written as extended XYZ, and a '
-            'SevenNet graph file has no cell. Give the structures in a file that '
-            'ASE reads.'
-        )
+        raise no_cell(structure.source)
     atoms = Atoms(
         structure.numbers,
         structure.positions,

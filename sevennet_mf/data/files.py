@@ -149,6 +149,23 @@ def items_of(
         raise unreadable(path, error) from error
 
 
+def atoms_of(path: str) -> Iterator[tuple[int, Atoms]]:
+    """Yield (frame, structure) of one file; UserError for a graph file."""
+    if reader_of(path, None) in (GRAPH, OLD_GRAPH):
+        raise no_cell(path)
+    for frame, item in items_of(path, {}, cutoff=0.0):  # of graphs
+        assert isinstance(item, Atoms)
+        yield frame, item
+
+
+def no_cell(where: str) -> UserError:
+    """Return the error for a graph where the cell is needed."""
+    return UserError(
+        f'{where}: a SevenNet graph file has no cell. Give the structures in a file '
+        'that ASE reads.'
+    )
+
+
 def _frames(path: str, index: str, reader: str | None = None) -> Iterator[Atoms]:
     # parallel: one rank reads alone; at_sign: a name with @ is only a name
     options = {'parallel': False, 'do_not_split_by_at_sign': True}

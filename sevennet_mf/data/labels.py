@@ -230,12 +230,12 @@ def _stress(value: Any, where: str) -> Floats:
 
 
 def as_host(stress: Floats) -> Floats:
-    """ASE's stress, (6,), in the host's order and sign."""
-    return -stress[HOST_ORDER]
+    """ASE's stress, (..., 6), in the host's order and sign."""
+    return -stress[..., HOST_ORDER]
 
 
 def as_ase(stress: Floats) -> Floats:
-    """The host's stress, (6,), in ASE's order and sign: the inverse of `as_host`."""
-    theirs: Floats = np.empty(6)
-    theirs[HOST_ORDER] = -stress
+    """The host's stress, (..., 6), in ASE's order and sign: `as_host` undone."""
+    theirs: Floats = np.empty(stress.shape)
+    theirs[..., HOST_ORDER] = -stress
     return theirs

@@ -13,16 +13,15 @@ from sevenn.atom_graph_data import AtomGraphData
 from sevenn.train.dataload import unlabeled_atoms_to_graph
 
 from sevennet_mf.data.estimator import Floats
+from sevennet_mf.data.labels import FLAT, as_ase
 from sevennet_mf.deploy.structure import as_host_takes, check_structure, not_finite
 from sevennet_mf.train.distributed import usable_device
 from sevennet_mf.train.load import LoadedModel
-from sevennet_mf.train.predict import FLAT, reference_energies, shift_of
+from sevennet_mf.train.predict import reference_energies, shift_of
 
 # what a calculator of ASE calls its results; see `Evaluator.evaluate`
 Properties = dict[str, Any]
 
-# the host's xx yy zz xy yz zx -> ASE's xx yy zz yz xz xy
-ASE_ORDER: Final = [0, 1, 2, 4, 5, 3]
 # Node features of all edges of a batch. On a CPU a larger batch is slower than
 # two (7net-mf-0, 72 atoms: 1.3 times as slow): the memory that it needs anew each
 # time has to be cleared. On a GPU, 5 GB or so.
@@ -86,7 +85,7 @@ class Evaluator:
         forces, stress = np.zeros((n, n_atoms, 3)), np.zeros((n, 6))
         if KEY.PRED_FORCE in output:
             forces = _numpy(output[KEY.PRED_FORCE]).reshape(n, n_atoms, 3)
-            stress = -_numpy(output[KEY.PRED_STRESS])[:, ASE_ORDER]
+            stress = as_ase(_numpy(output[KEY.PRED_STRESS]))
         if not (np.isfinite(atomic).all() and np.isfinite(forces).all()):
             raise not_finite(atoms, graph)
         energies = atomic.sum(axis=1).tolist()

@@ -76,20 +76,7 @@ def read_base(path: str) -> Base:
     Raises UserError for what is no multi-fidelity training YAML, has fewer than
     two fidelities, or continues from a checkpoint.
     """
-    sections = inputs.load_yaml(path)
-    if not inputs.has_fidelity(sections):
-        raise UserError(
-            f'study.input_yaml: {path} names no fidelity. A study compares ways to '
-            'train on several: give a multi-fidelity YAML.'
-        )
-    # before what the checkpoint would have to say
-    train = sections.get('train')  # a block? `configs` asks
-    if isinstance(train, dict) and train.get(KEY.CONTINUE):
-        raise UserError(
-            f'study.input_yaml: {path} has train.continue, but all methods of a '
-            'study start from new weights. Take it out.'
-        )
-    sections = _with_paths(sections, os.path.dirname(os.path.abspath(path)))
+    sections = _sections(path)
     model, train, data = configs(sections, f'study.input_yaml: {path}')
     order = tuple(data[keys.FIDELITY_DATA]['order'])
     target = train[keys.FIDELITY_TRAIN]['target']
@@ -123,6 +110,24 @@ def read_base(path: str) -> Base:
         steps_per_epoch=train[keys.FIDELITY_TRAIN]['steps_per_epoch'],
         cutoff=float(model[KEY.CUTOFF]),
     )
+
+
+def _sections(path: str) -> Config:
+    """The sections of a YAML as given, files counted from its folder."""
+    sections = inputs.load_yaml(path)
+    if not inputs.has_fidelity(sections):
+        raise UserError(
+            f'study.input_yaml: {path} names no fidelity. A study compares ways to '
+            'train on several: give a multi-fidelity YAML.'
+        )
+    # before what the checkpoint would have to say
+    train = sections.get('train')  # a block? `configs` asks
+    if isinstance(train, dict) and train.get(KEY.CONTINUE):
+        raise UserError(
+            f'study.input_yaml: {path} has train.continue, but all methods of a '
+            'study start from new weights. Take it out.'
+        )
+    return _with_paths(sections, os.path.dirname(os.path.abspath(path)))
 
 
 def configs(sections: Config, where: str) -> tuple[Config, Config, Config]:

@@ -18,6 +18,7 @@ from sevennet_mf.study.config import Study
 from sevennet_mf.study.label_order import label_order
 from sevennet_mf.study.labels import Labels, chance
 from sevennet_mf.study.methods import Config, entry
+from sevennet_mf.study.runs import make_folder
 from sevennet_mf.study.target import Parts, split_target
 
 FOLDER: Final[str] = 'data'  # in the folder of a study
@@ -85,13 +86,7 @@ def gather(study: Study, base: Base, out: Path, may_change: bool) -> Material:
     earlier call unless they `may_change`.
     """
     folder = out / FOLDER
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f'{folder} cannot be made: {error.strerror}. Choose another folder '
-            'with -o.'
-        ) from None
+    make_folder(folder)
     parts = split_target(study, base)
     _check_counts(study, base, len(parts.pool))
     material = Material(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -63,34 +63,20 @@ def write_result(
     energies are none of its own. Raises UserError if there is nothing to measure.
     """
     path = checkpoint_of(run)
-    model = load_model(str(path))
-    parameters = count_parameters(model)
-    errors = {}
-    if run.needs:
-        needed = run.needed()
-        seconds += float(
-            read_json(needed.folder / RESULT_FILE).get('seconds') or 0.0
-        )
+    models = [load_model(str(path))]
     if run.method == 'delta':
-        low = load_model(str(checkpoint_of(run.needed())))
-        parameters += count_parameters(low)
-        found = _evaluate_sum(run, low, model, device)
-        errors = write_test(run, found)
-    elif run.method != LOW:
-        found = evaluate.evaluate(
-            str(path),
-            run.content['test'],
-            str(run.folder / TEST_FOLDER),
-            device=device,
-            progress=False,
-        )
-        errors = write_test(run, found)
+        models.append(load_model(str(checkpoint_of(run.needed()))))
+    if run.needs:
+        before = read_json(run.needed().folder / RESULT_FILE)
+        seconds += float(before.get('seconds') or 0.0)
+    found = None if run.method == LOW else _evaluate(run, path, models, device)
+    errors = write_test(run, found) if found else {}
     _check_finite(errors)
     saved = load(str(path))
     result = {name: run.content[name] for name in TOLD}
     result.update(
         **inferred_labels(saved, run),
-        parameters=parameters,
+        parameters=sum(map(count_parameters, models)),
         best_epoch=int(saved.get('epoch') or 0),
         seconds=round(seconds, 1),
         errors=errors,
@@ -100,6 +86,17 @@ def write_result(
     text = as_json(result).encode()
     write_whole(str(run.folder / RESULT_FILE), lambda stream: stream.write(text))
     return result
+
+
+def _evaluate(
+    run: Run, path: Path, models: Sequence[LoadedModel], device: str
+) -> Evaluation:
+    """models: the one at `path`, and of `delta` the low one, which is added."""
+    if run.method == 'delta':
+        difference, low = models
+        return _evaluate_sum(run, low, difference, device)
+    test, folder = run.content['test'], str(run.folder / TEST_FOLDER)
+    return evaluate.evaluate(str(path), test, folder, device=device, progress=False)
 
 
 def _check_finite(errors: Mapping[str, Mapping[str, float]]) -> None:

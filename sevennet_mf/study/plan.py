@@ -19,7 +19,7 @@ from sevennet_mf.study.config import Study
 from sevennet_mf.study.material import FOLDER, gather
 from sevennet_mf.study.methods import Config
 from sevennet_mf.study.planned import Planned
-from sevennet_mf.study.runs import Run, as_json
+from sevennet_mf.study.runs import Run, as_json, make_folder
 from sevennet_mf.study.status import RUN_FILE, STUDY_FILE
 from sevennet_mf.study.variants import rows_of
 from sevennet_mf.train.checkpoint import write_whole
@@ -133,10 +133,7 @@ def _refuse_change(name: str, folder: Path, files: dict[str, str]) -> None:
 def _write(folder: Path, files: dict[str, str]) -> None:
     if (folder / RUN_FILE).is_file():
         return
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f'{folder} cannot be made: {error.strerror}.') from None
+    make_folder(folder)
     for file, text in files.items():
         _put(folder / file, text)
 

@@ -9,10 +9,10 @@ from typing import Final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from rich.table import Table as Terminal
 
-from sevennet_mf.errors import UserError
 from sevennet_mf.study import figures, page, parity, results, words
 from sevennet_mf.study.findings import CURVES, METRIC, Findings, typical
 from sevennet_mf.study.results import UNITS
+from sevennet_mf.study.runs import make_folder
 from sevennet_mf.study.seeds import labels_of, most_seeds
 from sevennet_mf.train.checkpoint import write_whole
 
@@ -75,10 +75,7 @@ def table(out: str) -> Terminal:
 def _draw(found: Findings) -> dict[str, Path]:
     """Draw what there is to draw; return the files that go into the page."""
     folder = found.out / 'figures'
-    try:
-        folder.mkdir(exist_ok=True)
-    except OSError as error:
-        raise UserError(f'{folder} cannot be made: {error.strerror}.') from None
+    make_folder(folder)
     drawn = {}
     curves = {q: t for q, t in found.tables.items() if q in CURVES}
     if curves:

@@ -9,10 +9,9 @@ from pathlib import Path
 
 from rich.table import Table
 
-from sevennet_mf.errors import UserError
 from sevennet_mf.study.config import LOW
 from sevennet_mf.study.plan import plan
-from sevennet_mf.study.runs import Run
+from sevennet_mf.study.runs import Run, make_folder
 from sevennet_mf.study.status import Status
 from sevennet_mf.study.study_yaml import read_study
 
@@ -42,13 +41,7 @@ def _plan_and_do(args: argparse.Namespace) -> Mapping[str, Status]:
 
     study = read_study(args.study_yaml)
     folder = Path(args.output).absolute()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f'{folder} cannot be made: {error.strerror}. Choose another folder '
-            'with -o.'
-        ) from None
+    make_folder(folder)
     given = [args.study_yaml, '-o', args.output]
     command = f'sevennet-mf study {shlex.join(map(str, given))}'
     # a second call would add runs that nobody does

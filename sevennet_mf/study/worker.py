@@ -8,7 +8,6 @@ result.json, or failed.json and exit code 1.
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -20,7 +19,7 @@ from sevennet_mf.study import stages
 from sevennet_mf.study.runs import Run, read_run
 from sevennet_mf.study.status import FAILED_FILE, RESULT_FILE, read_json
 from sevennet_mf.study.training import Interrupted, Signals, StageFailed
-from sevennet_mf.train.checkpoint import write_whole
+from sevennet_mf.study.worker_process import write_failure
 
 
 def work(folder: str) -> None:
@@ -93,9 +92,7 @@ def main(argv: Sequence[str]) -> int:
             _show(error)
         sys.stderr.write(f'{error}\n')
         if Path(folder).is_dir():
-            text = json.dumps({'message': str(error), 'stage': stage}, indent=2)
-            path = str(Path(folder) / FAILED_FILE)
-            write_whole(path, lambda stream: stream.write(text.encode()))
+            write_failure(Path(folder), str(error), stage)
         return 1
     return 0
 

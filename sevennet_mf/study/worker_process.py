@@ -129,11 +129,11 @@ class Worker:
         return f'{how}{last}'
 
 
-def write_failure(folder: Path, message: str) -> None:
-    """Say in a run's folder why it failed, if its worker could not."""
+def write_failure(folder: Path, message: str, stage: str | None = None) -> None:
+    """Say in a run's folder why it failed, and in which stage if that is known."""
     # takes torch along, which what only waits for a worker should not
     from sevennet_mf.train.checkpoint import write_whole
 
-    said = json.dumps({'message': message, 'stage': None}, indent=2)
+    said = json.dumps({'message': message, 'stage': stage}, indent=2)
     path = folder / status.FAILED_FILE
     write_whole(str(path), lambda stream: stream.write(said.encode()))

@@ -126,7 +126,7 @@ def run(args: Namespace) -> str:
     if fidelity not in loaded.fidelities:
         raise unknown('--fidelity', fidelity, loaded.fidelities)
     files = inputs.existing(args.files, 'fisher')
-    structures = structures_in(files, loaded.cutoff)
+    structures = structures_in(files)
     found = fisher_information(
         loaded,
         structures,

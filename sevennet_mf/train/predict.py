@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import sevenn._keys as KEY
@@ -17,6 +17,7 @@ from tqdm import tqdm
 from sevennet_mf import keys
 from sevennet_mf.data.dataset import FidelityDataset, check_elements
 from sevennet_mf.data.estimator import N_SPECIES, Floats, Ints
+from sevennet_mf.data.labels import FLAT
 from sevennet_mf.errors import UserError, nearest, unknown
 from sevennet_mf.train.distributed import usable_device
 from sevennet_mf.train.load import UNNAMED, LoadedModel, load_model
@@ -29,8 +30,6 @@ __all__ = [
     'predict',
     'reference_energies',
 ]
-
-FLAT: Final[float] = 1e-3  # Å^3: below it a cell has no volume to refer stress to
 
 
 def fidelities_of(model: AtomGraphSequential) -> tuple[str, ...]:

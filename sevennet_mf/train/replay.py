@@ -128,8 +128,7 @@ class Replay:
         if options['structures'] is None:
             structures = self._trained_on(config)
         else:
-            cutoff = float(config[KEY.CUTOFF])
-            structures = self_label.structures_in(options['structures'], cutoff)
+            structures = self_label.structures_in(options['structures'])
         names = [name] if name else self.watched
         return self._self_labelled(structures, options, names)
 

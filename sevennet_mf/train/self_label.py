@@ -21,7 +21,7 @@ from sevenn.calculator import SevenNetCalculator
 from tqdm import tqdm
 
 from sevennet_mf.data import extxyz, perturb
-from sevennet_mf.data.files import items_of
+from sevennet_mf.data.files import atoms_of
 from sevennet_mf.errors import UserError
 from sevennet_mf.train.load import LoadedModel
 from sevennet_mf.train.predict import reference_energies, without_shift
@@ -65,21 +65,12 @@ def write_labelled(
     return {f: str(path) for f, path in paths.items()}
 
 
-def structures_in(files: Iterable[str], cutoff: float) -> list[Atoms]:
+def structures_in(files: Iterable[str]) -> list[Atoms]:
     """Return the structures of files that ASE reads, labelled or not.
 
     Raises UserError for a SevenNet graph file, which does not keep the cell.
     """
-    found = []
-    for path in files:
-        for _, item in items_of(path, {}, cutoff):
-            if not isinstance(item, Atoms):
-                raise UserError(
-                    f'{path}: a SevenNet graph file keeps no cell. Give a file that '
-                    'ASE reads.'
-                )
-            found.append(item)
-    return found
+    return [atoms for path in files for _, atoms in atoms_of(path)]
 
 
 def check_elements(structures: Sequence[Atoms], loaded: LoadedModel) -> None:

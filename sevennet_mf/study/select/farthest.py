@@ -73,7 +73,7 @@ class Coverage:
         return self._means(known) if self.of == MEAN else self._largest(known)
 
     def lacking(self) -> Bools:
-        """Return (n,), whether a structure has an element that nothing chosen has."""
+        """Return (n,), whether some element of a structure is in nothing chosen."""
         found = np.zeros(self.features.n, dtype=bool)
         for z, rows in self._rows.items():
             if np.isinf(self._nearest[z][0]):  # then of all its atoms

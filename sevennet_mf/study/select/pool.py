@@ -14,7 +14,7 @@ import numpy as np
 from ase import Atoms
 
 from sevennet_mf.data.estimator import Floats
-from sevennet_mf.data.files import items_of
+from sevennet_mf.data.files import atoms_of
 from sevennet_mf.data.graphs import fingerprint
 from sevennet_mf.data.read import Structure
 from sevennet_mf.deploy.structure import check_structure
@@ -53,12 +53,7 @@ def structures(files: Iterable[str]) -> Iterator[Structure]:
     DFT code needs the cell, which those do not keep.
     """
     for number, path in enumerate(files):
-        for frame, atoms in items_of(path, {}, 0.0):
-            if not isinstance(atoms, Atoms):
-                raise UserError(
-                    f'{path} holds graphs, which do not keep the cell. Give the '
-                    'structures that they were made from.'
-                )
+        for frame, atoms in atoms_of(path):
             yield Structure(
                 numbers=atoms.get_atomic_numbers().astype(np.int64),
                 positions=atoms.get_positions(),

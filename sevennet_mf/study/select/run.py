@@ -15,6 +15,7 @@ from tqdm import tqdm
 from sevennet_mf.data.estimator import Floats
 from sevennet_mf.study.select import features, output, picture
 from sevennet_mf.study.select.cost import NONE, cost_of
+from sevennet_mf.study.select.farthest import Chosen
 from sevennet_mf.study.select.network import Network
 from sevennet_mf.study.select.options import Options, check, number
 from sevennet_mf.study.select.output import Selected
@@ -78,22 +79,11 @@ def select(
     n = number(options, len(given), len(pool))
     described, own = _describe(pool, distinct(done), networks, options)
     chosen = choose(n, pool, described, own, options)
-    selected = [
-        Selected(
-            rank=rank,
-            candidate=pool[choice.index],
-            score=choice.score,
-            distance=choice.distance,
-            disagreement=_at(described.disagreement, choice.index),
-            cost=None if options.cost == NONE else pool[choice.index].cost,
-        )
-        for rank, choice in enumerate(chosen.choices, 1)
-    ]
+    selected = _selected(chosen, pool, described, options)
     paths = [os.path.join(output_dir, name) for name in output.FILES]
     output.set_earlier_aside(output_dir)
     output.write_structures(paths[0], selected, options.keep)
-    unit = features.UNITS[options.disagreement_of]
-    output.write_index(paths[1], selected, unit)
+    output.write_index(paths[1], selected, features.UNITS[options.disagreement_of])
     order = [choice.index for choice in chosen.choices]
     picture.draw(paths[2], described.features, own, order, chosen.left)
     return Selection(
@@ -141,6 +131,25 @@ def _describe(
             ).features
     features.standardise(described.features, [own] if own else [])
     return described, own
+
+
+def _selected(
+    chosen: Chosen,
+    pool: Sequence[Candidate],
+    described: features.Described,
+    options: Options,
+) -> list[Selected]:
+    return [
+        Selected(
+            rank=rank,
+            candidate=pool[choice.index],
+            score=choice.score,
+            distance=choice.distance,
+            disagreement=_at(described.disagreement, choice.index),
+            cost=None if options.cost == NONE else pool[choice.index].cost,
+        )
+        for rank, choice in enumerate(chosen.choices, 1)
+    ]
 
 
 def _at(values: Floats | None, index: int) -> float | None:

@@ -199,7 +199,7 @@ def dimer(formula: str, length: float, fidelity: str) -> Atoms:
 
 
 def test_forces_also_where_no_structure_can_be_left_out(tmp_path: Path) -> None:
-    """As training.md says: whether forces were fitted, not whether they were tested."""
+    """What counts is whether forces were fitted, not whether that was tested."""
     pairs = [dimer(f, 1.9, 'r2scan') for f in ('BN', 'AlN', 'GaN', 'InN')]
     write(tmp_path / 'high.extxyz', pairs)
     pairs = [dimer(f, 1.9, 'pbe') for f in ('BN', 'AlN', 'GaN', 'InN')]

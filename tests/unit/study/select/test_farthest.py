@@ -110,7 +110,7 @@ def test_an_element_that_nothing_chosen_has_comes_first() -> None:
 
 @pytest.mark.parametrize('of', ['mean', 'max'])
 def test_it_comes_first_however_far_others_are(of: str) -> None:
-    """What is labelled may lie outside of the pool, and the element be one of two."""
+    """Labelled structures may lie outside of the pool."""
     pool = features(
         {GA: [[0.0]]}, {GA: [[0.1]]}, {GA: [[9.9]], N: [[0.0]]}, {GA: [[0.2]]}
     )
