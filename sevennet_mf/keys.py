@@ -15,6 +15,8 @@ OLD_FIDELITIES: Final[str] = 'fidelity_old'
 PROVENANCE: Final[str] = 'fidelity_provenance'
 # dict | a key of the provenance: what a file of one fidelity was made of
 FOLDED: Final[str] = 'folded'
+# what `about` of a model of a difference tells: the lower of the two fidelities
+DIFFERENCE_TO: Final[str] = 'difference_to'
 # dict | what `--resume` needs beside the weights; a key of the checkpoint file
 TRAINING_STATE: Final[str] = 'fidelity_training_state'
 

@@ -68,6 +68,8 @@ class FidelityCalculator(Calculator):
         )
         self._weights = weights_of(fidelity, loaded.fidelities)
         self._doubtful = {name: doubtful(loaded, name) for name in loaded.fidelities}
+        # lines of warning by name; each is said once
+        self.differences = loaded.differences
         self._evaluator = Evaluator(loaded, device)
         super().__init__()
         # ASE writes them into its databases
@@ -122,8 +124,10 @@ class FidelityCalculator(Calculator):
             )
 
     def _warn_of(self, atoms: Atoms) -> None:
-        """Tell, once, of elements whose reference energy nobody labelled."""
+        """Tell, once, of differences, and of elements that nobody labelled."""
         for name, weight in self._weights.items():
+            if weight and name in self.differences:
+                warnings.warn(self.differences.pop(name), stacklevel=4)
             untold = self._doubtful[name]
             if weight and untold:  # most models have none: nothing for each step
                 for symbol in sorted(untold.keys() & set(atoms.symbols)):

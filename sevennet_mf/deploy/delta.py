@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import sevenn._keys as KEY
@@ -19,9 +19,6 @@ from sevennet_mf.checkpoint_file import read_checkpoint
 from sevennet_mf.deploy.calculator import FidelityCalculator
 from sevennet_mf.errors import UserError
 from sevennet_mf.train.load import UNNAMED
-
-# what `about` of a model of a difference may tell: the lower of the two fidelities
-DIFFERENCE_TO: Final[str] = 'difference_to'
 
 
 class DeltaCalculator(SumCalculator):
@@ -64,6 +61,12 @@ class DeltaCalculator(SumCalculator):
                 f'low and difference are the same file, {path}. The difference is a '
                 'model of its own, trained on labels of high - low.'
             )
+        if self.low.differences:
+            raise UserError(
+                f'low is {low_path}, a model of a difference. Give the model that '
+                f'it is a difference to; {path} comes second.'
+            )
+        self.difference.differences.clear()  # as such it is used here
         _check_meant_for(path, content['config'], str(self.low.fidelity))
         self._paths = {'low': low_path, 'difference': path}
         if not self.elements:
@@ -119,7 +122,7 @@ def _check_meant_for(path: str, config: dict[str, Any], fidelity: str) -> None:
     """The difference is to `fidelity`, as far as both have names."""
     about = (config.get(keys.PROVENANCE) or {}).get('about') or {}
     for notes in about.values():
-        told = str(notes.get(DIFFERENCE_TO) or fidelity)
+        told = str(notes.get(keys.DIFFERENCE_TO) or fidelity)
         if fidelity != UNNAMED and told.lower() != fidelity.lower():
             raise UserError(
                 f'{path} is a model of the difference to {told!r}, and it would be '

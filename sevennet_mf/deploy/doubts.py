@@ -28,11 +28,12 @@ def reference_doubts(loaded: LoadedModel) -> dict[str, list[str]]:
 
     An energy of 0 at one fidelity only is what SevenNet writes for an element that
     no label of that fidelity held, as Yb in 7net-mf-0; this package says itself
-    which elements are not determined.
+    which elements are not determined, and which fidelity is a difference of two.
     """
     found: dict[str, list[str]] = {}
     for name in loaded.fidelities:
-        lines = list(_zero(loaded, name).values())
+        lines = [line for n, line in loaded.differences.items() if n == name]
+        lines += _zero(loaded, name).values()
         open_ones = _undetermined(loaded, name)
         if open_ones:
             lines.append(_open_line(name, open_ones))

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from sevennet_mf import keys
 from sevennet_mf.study.budget import Budget, set_epochs
 
 Config = dict[str, Any]
@@ -143,7 +144,7 @@ def difference(
     )
     sections = training(recipe, train, budget, seed, name, valid)
     # DeltaCalculator refuses another low fidelity than this
-    sections['data']['fidelity']['about'] = {name: {'difference_to': recipe.low}}
+    sections['data']['fidelity']['about'] = {name: {keys.DIFFERENCE_TO: recipe.low}}
     return sections
 
 

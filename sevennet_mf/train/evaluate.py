@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -70,6 +71,8 @@ def evaluate(
         raise UserError(f'--batch_size must be 1 or more, got {batch_size}.')
     _make_folder(output_dir)  # before the work, not after it
     loaded = load_model(checkpoint)
+    for line in loaded.differences.values():
+        warnings.warn(line, stacklevel=2)
     names: list[str] = []
     if isinstance(data, str):
         entries, key, names = entries_of_yaml(data, sets, key)

@@ -43,6 +43,17 @@ class LoadedModel:
         """What training wrote about itself; empty for the host's files."""
         return dict(self.config.get(keys.PROVENANCE) or {})
 
+    @property
+    def differences(self) -> dict[str, str]:
+        """A line of warning for each fidelity that is a difference of two."""
+        about = self.provenance.get('about') or {}
+        return {
+            name: f'{name} of {self.path} is a difference to {low}: by itself it is '
+            f'no potential. DeltaCalculator adds it to a model of {low}.'
+            for name, notes in about.items()
+            if name in self.fidelities and (low := notes.get(keys.DIFFERENCE_TO))
+        }
+
 
 def load_model(
     name: str,

@@ -20,7 +20,9 @@ import sevennet_mf
 from sevennet_mf import keys
 from sevennet_mf.deploy.calculator import FidelityCalculator
 from sevennet_mf.deploy.delta import DeltaCalculator
+from sevennet_mf.deploy.doubts import reference_doubts
 from sevennet_mf.errors import UserError
+from sevennet_mf.train.load import load_model
 
 QUANTITIES = ('energy', 'free_energy', 'energies', 'forces', 'stress')
 
@@ -61,6 +63,7 @@ def test_it_is_the_sum_of_both(files: Mapping[str, Path]) -> None:
         FidelityCalculator(files['low'], 'pbe', device='cpu'),
         FidelityCalculator(files['difference'], device='cpu'),
     ]
+    parts[1].differences.clear()  # used as one
     first = cell()
     second = first.copy()
     del second[1]
@@ -154,12 +157,24 @@ def test_misuse(files: Mapping[str, Path], tmp_path: Path) -> None:
         delta(files, low=files['other'], fidelity=None)
     with pytest.raises(UserError, match="difference to 'pbe', .* added to 'r2scan'"):
         delta(files, fidelity='r2scan')
+    swapped = {'low': files['difference'], 'difference': files['partly']}
+    with pytest.raises(UserError, match='low is .*, a model of a difference'):
+        delta(files, fidelity=None, **swapped)
     with pytest.raises(UserError, match='no such file'):
         delta(files, difference=tmp_path / 'none.pth')
     with pytest.raises(UserError, match="device 'cuda:99' cannot be used"):
         delta(files, device='cuda:99')
     with pytest.raises(TypeError, match='enable_cuq'):
         delta(files, enable_cuq=True)
+
+
+def test_the_difference_alone_is_no_potential(files: Mapping[str, Path]) -> None:
+    alone = FidelityCalculator(files['difference'], device='cpu')
+    with pytest.warns(UserWarning, match='gap of .* difference to pbe: by itself'):
+        alone.get_potential_energy(cell())
+    alone.get_potential_energy(structures(2)[1])  # said once
+    (line,) = reference_doubts(load_model(str(files['difference'])))['gap']
+    assert 'by itself it is no potential' in line
 
 
 def test_names_that_are_none_are_no_mismatch(files: Mapping[str, Path]) -> None:
