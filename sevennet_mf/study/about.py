@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from sevennet_mf.study.config import Study
 from sevennet_mf.study.material import Material
 from sevennet_mf.study.methods import Config
 from sevennet_mf.study.rows import Row
-from sevennet_mf.study.status import STUDY_FILE, read_json
+from sevennet_mf.study.status import STUDY_FILE, nothing_done, read_json
 
 # keys of study.json that runs of one study cannot differ in
 SHARED = 'shared'
@@ -53,6 +53,7 @@ def describe(
             'from': 'files' if split is None else split,
             'structures': material.test,
             'low_labelled': material.test_low_labelled,
+            'doubt': material.doubt,
         },
         'training': {
             'pool': material.pool,
@@ -89,16 +90,23 @@ def _shared(study: Study, base: Base, row: Row) -> Config:
     }
 
 
-def joined(out: Path, about: Config) -> Config:
+def joined(out: Path, about: Config, planned: Container[str]) -> Config:
     """Return `about` with the rows that an earlier call has runs of as well.
 
-    Raises UserError, naming the key and both values, if those runs were made with
-    other settings than `about` has: they could not be compared.
+    planned: names of runs; what one of them was made with does not count if it
+    failed or never began. Raises UserError, naming the key and both values, if the
+    others were made with other settings: they could not be compared.
     """
     before = read_json(out / STUDY_FILE)
-    there = {path.parent.name for path in (out / 'runs').glob('*/*/')}
+    there = {
+        path.parent.name
+        for path in (out / 'runs').glob('*/*/')
+        if not nothing_done(path)
+        or f'{path.parent.name}/{path.name}' not in planned
+    }
     rows = {n: r for n, r in (before.get(ROWS) or {}).items() if n in there}
-    _refuse(out, before.get(SHARED), about[SHARED])
+    if there:
+        _refuse(out, before.get(SHARED), about[SHARED])
     for name, row in rows.items():
         if name in about[ROWS]:
             _refuse(out, row, about[ROWS][name], f'variants.{name}.')
@@ -118,6 +126,13 @@ def _refuse(out: Path, was: Any, now: Any, above: str = '') -> None:
             f'now it is {new}. They could not be compared: choose another folder '
             'with -o, or undo the change.'
         )
+
+
+def first_change(was: Any, now: Any) -> str:
+    """Return 'train.epoch: 3 -> 4' of the first difference of two blocks."""
+    for path, old, new in _differing(was, now, ''):
+        return f'{path}: {old} -> {new}'
+    return 'in its order'
 
 
 def _differing(was: Any, now: Any, path: str) -> Iterable[tuple[str, str, str]]:

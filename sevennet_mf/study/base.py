@@ -28,7 +28,8 @@ class Base:
     key: data.fidelity.key; train: entries as read.read_entry takes them; valid:
     entries of every validation set by its name;
     ratio: data_divide_ratio, 0 without; seed: random_seed; epochs, batch_size,
-    steps_per_epoch (None: a pass over the data), cutoff (Å): defaults filled in.
+    steps_per_epoch (None: a pass over the data), cutoff (Å): defaults filled in;
+    given: elements whose reference energy at the target is a number.
     """
 
     sections: Config
@@ -44,6 +45,7 @@ class Base:
     batch_size: int
     steps_per_epoch: int | None
     cutoff: float
+    given: tuple[str, ...] = ()
 
     def structures(
         self, entries: list[Config], wanted: Collection[str]
@@ -109,7 +111,12 @@ def read_base(path: str) -> Base:
         batch_size=int(data[KEY.BATCH_SIZE]),
         steps_per_epoch=train[keys.FIDELITY_TRAIN]['steps_per_epoch'],
         cutoff=float(model[KEY.CUTOFF]),
+        given=_given(data[keys.FIDELITY_DATA]['reference_energies'], target),
     )
+
+
+def _given(numbers: Any, target: str) -> tuple[str, ...]:
+    return tuple(numbers.get(target) or ()) if isinstance(numbers, dict) else ()
 
 
 def _sections(path: str) -> Config:

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
@@ -16,7 +15,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from sevennet_mf.study.labels_saved import REFERENCE
 from sevennet_mf.train.checkpoint import write_whole
@@ -30,10 +29,9 @@ STEPS: Final[tuple[tuple[float, ...], ...]] = (
     (1.0, 3.0),
     (1.0, 2.0, 5.0),
     (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0),
-    tuple(np.arange(10, 100, 2) / 10.0),
-    tuple(np.arange(100, 1000, 5) / 100.0),
 )
 ENOUGH: Final[int] = 4
+MOST: Final[int] = 6  # of less than a factor of three: at equal distances
 
 
 @dataclass(frozen=True)
@@ -92,6 +90,9 @@ def error_axis(axis: Axis, low: float, high: float) -> None:
         ticks = [tick for tick in ticks if low <= tick <= high]
         if len(ticks) >= ENOUGH:
             break
+    else:
+        found = MaxNLocator(MOST, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+        ticks = [float(tick) for tick in found if low <= tick <= high]
     plain_ticks(axis, ticks)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -10,7 +12,7 @@ import numpy as np
 from sevennet_mf.study.labels_saved import FEWER, MORE, REFERENCE, Needed
 from sevennet_mf.study.results import UNITS
 from sevennet_mf.study.seeds import Table, labels_of, most_seeds, rows_of
-from sevennet_mf.study.words import cell, listed
+from sevennet_mf.study.words import cell, listed, number
 
 
 def headline(
@@ -32,11 +34,15 @@ def headline(
             'finished run.'
         )
     elif others and leader == REFERENCE:
-        lower = [row for row in others if _compared(table, row)[0]]
+        lower = [row for row in others if _Compared.of(table, row).lower]
         leader = _leading(table, lower or others)
         found.append(_against(quantity, table, leader, others))
-    if others:
+    if others and (rises := _rises(quantity, table)):
+        found.insert(0, rises)
+    elif others:
         found += _worth(quantity, [n for n in needed if n.row == leader], target)
+    if others and most_seeds(table) == 1:
+        found.append('One seed: how much of the differences is chance is not known.')
     found.append(_lowest(quantity, table, rows))
     return [text for text in found if text]
 
@@ -53,30 +59,68 @@ def _leading(table: Table, rows: Sequence[str]) -> str:
     return min(rows, key=level)
 
 
-def _compared(table: Table, row: str) -> tuple[list[int], list[int]]:
-    """The labels with which a row is below high_only, and those where not."""
-    lower: list[int] = []
-    higher: list[int] = []
-    for n in sorted(set(labels_of(table, row)) & set(labels_of(table, REFERENCE))):
-        is_lower = table[row, n].mean < table[REFERENCE, n].mean
-        (lower if is_lower else higher).append(n)
-    return lower, higher
+@dataclass(frozen=True)
+class _Compared:
+    """The labels with which a row is below high_only, near it, and above it.
+
+    Near: the means differ by no more than the spread over seeds of the difference
+    of two runs. That of a single seed is not known, and taken for none.
+    """
+
+    lower: list[int]
+    near: list[int]
+    higher: list[int]
+
+    @classmethod
+    def of(cls, table: Table, row: str) -> _Compared:
+        found = cls([], [], [])
+        both = set(labels_of(table, row)) & set(labels_of(table, REFERENCE))
+        for n in sorted(both):
+            one, other = table[row, n], table[REFERENCE, n]
+            off = one.mean - other.mean
+            spread = math.hypot(*(s.deviation for s in (one, other) if s.n > 1), 0.0)
+            side = found.lower if off < 0 else found.higher
+            (found.near if abs(off) <= spread else side).append(n)
+        return found
+
+
+def _rises(quantity: str, table: Table) -> str:
+    """That high_only is no better with more labels, if it is not."""
+    counts = labels_of(table, REFERENCE)
+    if len(counts) < 2:
+        return ''
+    first, last = table[REFERENCE, counts[0]], table[REFERENCE, counts[-1]]
+    if last.mean < first.mean:
+        return ''
+    return (
+        f'The {quantity} error of {REFERENCE} does not fall with more labels '
+        f'({number(first.mean)} {UNITS[quantity]} with {counts[0]}, '
+        f'{number(last.mean)} with {counts[-1]}): trainings may be too short, and '
+        'how many labels a method saves cannot be told.'
+    )
 
 
 def _against(
     quantity: str, table: Table, leader: str, others: Sequence[str]
 ) -> str:
     """Where the error is lower than that of high_only, which is lower overall."""
-    lower, higher = _compared(table, leader)
-    if not lower:
-        if not any(any(_compared(table, row)) for row in others):
+    found = _Compared.of(table, leader)
+    if not found.lower:
+        rows = [_Compared.of(table, row) for row in others]
+        if not any(r.near or r.higher for r in rows):
             return ''  # they have no number of labels in common
-        return f'No method has a lower {quantity} error than {REFERENCE}.'
+        beyond = ' by more than the spread over seeds' if found.near else ''
+        return f'No method has a lower {quantity} error than {REFERENCE}{beyond}.'
     text = f'{leader} has a lower {quantity} error than {REFERENCE} with '
-    if higher and lower[-1] < higher[0]:
-        return f'{text}up to {lower[-1]} labels, not beyond.'
-    but = f', not with {listed(higher)}' if higher else ''
-    return f'{text}{listed(lower)} labels{but}.'
+    rest = sorted([*found.near, *found.higher])
+    if rest and found.lower[-1] < rest[0]:
+        but = 'beyond that it differs by no more than the spread over seeds'
+        but = 'not beyond' if found.higher else but
+        return f'{text}up to {found.lower[-1]} labels, {but}.'
+    near = f', the same within the spread with {listed(found.near)}'
+    higher = f', not with {listed(found.higher)}'
+    text = f'{text}{listed(found.lower)} labels'
+    return f'{text}{near * bool(found.near)}{higher * bool(found.higher)}.'
 
 
 def _worth(quantity: str, needed: Sequence[Needed], target: str) -> list[str]:

@@ -13,6 +13,7 @@ from typing import Final, TextIO
 from sevennet_mf.data import extxyz, graphs
 from sevennet_mf.data.read import Structure
 from sevennet_mf.errors import UserError
+from sevennet_mf.study import determined
 from sevennet_mf.study.base import Base
 from sevennet_mf.study.config import Study
 from sevennet_mf.study.label_order import label_order
@@ -35,7 +36,8 @@ class Material:
     validation structures; test: what all runs are measured on. low_train,
     low_valid: structures of the other fidelities by name; paired: how many of the
     pool carry a label of `low`; test_low_labelled: test structures of which a
-    label of another fidelity is in training; elements: of all data; given: all
+    label of another fidelity is in training; doubt: what to know of the test set's
+    energies, or ''; elements: of all data; given: all
     training structures of input_yaml.
     """
 
@@ -48,6 +50,7 @@ class Material:
     low_valid: Counter[str] = field(default_factory=Counter)
     paired: int = 0
     test_low_labelled: int = 0
+    doubt: str = ''
     elements: tuple[str, ...] = ()
     given: int = 0
 
@@ -89,12 +92,15 @@ def gather(study: Study, base: Base, out: Path, may_change: bool) -> Material:
     make_folder(folder)
     parts = split_target(study, base)
     _check_counts(study, base, len(parts.pool))
+    doubt = determined.check_test(study, base, parts)
+    determined.check_counts(study, base, parts)
     material = Material(
         folder,
         base.target,
         pool=len(parts.pool),
         valid=len(parts.valid),
         test=len(parts.test),
+        doubt=doubt,
     )
     with tempfile.TemporaryDirectory(dir=folder, prefix='.new_') as temporary:
         new = Path(temporary)

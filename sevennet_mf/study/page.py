@@ -34,6 +34,7 @@ def content(found: Findings) -> dict[str, Any]:
         'facts': _facts(found),
         'budgets': [_budget(row, done, study) for row in found.rows],
         'same_budget': words.same_budget(done),
+        'doubt': str((study.get('test') or {}).get('doubt') or ''),
         'caveat': words.caveat(done),
         'inferred': words.inferred(done),
         'errors': [_errors(found, quantity) for quantity in found.tables],

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,12 @@ from sevennet_mf.study.material import FOLDER, gather
 from sevennet_mf.study.methods import Config
 from sevennet_mf.study.planned import Planned
 from sevennet_mf.study.runs import Run, as_json, make_folder
-from sevennet_mf.study.status import RUN_FILE, STUDY_FILE
+from sevennet_mf.study.status import (
+    FAILED_FILE,
+    RUN_FILE,
+    STUDY_FILE,
+    nothing_done,
+)
 from sevennet_mf.study.variants import rows_of
 from sevennet_mf.train.checkpoint import write_whole
 
@@ -35,8 +41,9 @@ def plan(
     What is there and the same is left alone, so that an interrupted study goes on
     and new rows, labels or seeds are added. dry_run: write nothing; command: what
     was called, for study.json. Raises UserError for a study that cannot be, and
-    one that names the file or the key if a run that is there would have to be
-    another.
+    one that names the key or the file if a run that is there would have to be
+    another. One that failed or never began may become another; what it left is
+    set aside.
     """
     folder = Path(out).absolute()
     is_new = next((folder / 'runs').glob(f'*/*/{RUN_FILE}'), None) is None
@@ -51,11 +58,13 @@ def plan(
         planned, said = _planned(study, folder, may_change=is_new)
     texts = {run.name: dict(_texts(run)) for run in planned}
     for name, files in texts.items():
-        _refuse_change(name, folder / 'runs' / name, files)
+        if not nothing_done(folder / 'runs' / name):
+            _refuse_change(name, folder / 'runs' / name, files)
     if not is_new:
-        said = about.joined(folder, said)
+        said = about.joined(folder, said, set(texts))
     if not dry_run:
         for name, files in texts.items():
+            _set_aside(folder, name, files)
             _write(folder / 'runs' / name, files)
         said = {**said, 'command': command} if command else said
         _put(folder / STUDY_FILE, as_json(said))
@@ -111,11 +120,7 @@ def _refuse_change(name: str, folder: Path, files: dict[str, str]) -> None:
     """UserError if a run that is there is another one than is planned now."""
     if not (folder / RUN_FILE).is_file():
         return
-    for file, text in files.items():
-        path = folder / file
-        was = path.read_text(encoding='utf-8') if path.is_file() else ''
-        if was == text:
-            continue
+    for file, was, text in _changed(folder, files):
         own = str(folder.parents[len(Path(name).parts)])
         if was and own not in was and own in text:
             raise UserError(
@@ -123,11 +128,40 @@ def _refuse_change(name: str, folder: Path, files: dict[str, str]) -> None:
                 'another folder: the study was moved. Move it back, or choose '
                 'another folder with -o; --report_only works where it is.'
             )
+        what = about.first_change(yaml.safe_load(was), yaml.safe_load(text))
         raise UserError(
-            f'the run {name} is there already, and its {file} would change: '
-            'study.yaml, input_yaml or the data are not what they were. Choose '
-            'another folder with -o, or undo the change.'
+            f'the run {name} is there already, and its {file} would change '
+            f'({what}), as study.yaml, input_yaml or the data are not what they '
+            'were. Choose another folder with -o, or undo the change.'
         )
+
+
+def _changed(
+    folder: Path, files: dict[str, str]
+) -> Iterator[tuple[str, str, str]]:
+    """(file, text that is there, text that is planned) where these differ."""
+    for file, text in files.items():
+        path = folder / file
+        was = path.read_text(encoding='utf-8') if path.is_file() else ''
+        if was != text:
+            yield file, was, text
+
+
+def _set_aside(out: Path, name: str, files: dict[str, str]) -> None:
+    """Make room for a run that is another one now; what failed is kept."""
+    folder = out / 'runs' / name
+    if not nothing_done(folder) or not any(_changed(folder, files)):
+        return
+    if not (folder / FAILED_FILE).is_file():  # nor begun
+        (folder / RUN_FILE).unlink(missing_ok=True)
+        return
+    to = next(
+        path
+        for path in (out / 'failed' / f'{name}_{k}' for k in itertools.count(1))
+        if not path.exists()
+    )
+    make_folder(to.parent)
+    folder.rename(to)
 
 
 def _write(folder: Path, files: dict[str, str]) -> None:

@@ -12,7 +12,7 @@ from rich.table import Table
 from sevennet_mf.study.config import LOW
 from sevennet_mf.study.plan import plan
 from sevennet_mf.study.runs import Run, make_folder
-from sevennet_mf.study.status import Status
+from sevennet_mf.study.status import Status, read_all
 from sevennet_mf.study.study_yaml import read_study
 
 
@@ -53,20 +53,25 @@ def _plan_and_do(args: argparse.Namespace) -> Mapping[str, Status]:
 
 def planned(runs: Sequence[Run]) -> Table:
     """Return a table of what would be done."""
-    trained = [run.stages[-1]['steps'] for run in runs]
-    notes = ['of two numbers the first is of the run it needs']
+    states = read_all(runs)
+    left = [run for run in runs if states[run.name].state != 'done']
+    steps = sum(run.stages[-1]['steps'] for run in left)
+    notes = []
+    if any(len(run.steps) > 1 for run in runs):
+        notes.append('of two numbers the first is of the run it needs')
     for one in runs:
         if reason := one.content.get('cannot'):
             notes.append(f'{one.name} will fail: {reason}')
     table = Table(
-        title=f'{len(runs)} runs of {sum(trained)} optimiser steps in all',
+        title=f'{len(runs)} runs, {len(left)} to do: {steps} optimiser steps in all',
         caption='\n'.join(notes),
         caption_justify='left',
     )
-    for name in ('run', 'labels', 'steps', 'needs'):
+    for name in ('run', 'labels', 'steps', 'needs', 'state'):
         table.add_column(name, justify='right' if name == 'labels' else 'left')
     for one in runs:
-        steps = ' + '.join(map(str, one.steps))
+        each = ' + '.join(map(str, one.steps))
         labels = '' if one.method == LOW else str(one.labels)
-        table.add_row(one.name, labels, steps, ', '.join(one.needs))
+        state = states[one.name].state
+        table.add_row(one.name, labels, each, ', '.join(one.needs), state)
     return table

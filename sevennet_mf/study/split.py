@@ -74,9 +74,12 @@ def _check_sides(split: Split, tested: Bools) -> None:
         else f'test: {split.test}',
         'element': f'element: {split.element}, anchors: {split.anchors}',
     }[split.by]
+    # `lowest` is none, too, of a share that rounds to all
+    is_all = count or (split.test or 0.0) > 0.5
+    side = 'no structure to train on' if is_all else 'no structure to test'
     raise UserError(
-        f'study.split: by: {split.by}, {given} puts {count} of the {n} labelled '
-        'structures of the target into the test set; both sides need one at least.'
+        f'study.split: by: {split.by}, {given} leaves {side}, of the {n} labelled '
+        'ones of the target.'
     )
 
 

@@ -77,6 +77,15 @@ def read(run: Run) -> Status:
     return Status('waiting')
 
 
+def nothing_done(folder: Path) -> bool:
+    """Whether a run has failed or never begun, so that it may become another."""
+    if (folder / RESULT_FILE).is_file() or lock.holder(folder / lock.RUN_LOCK):
+        return False
+    return (folder / FAILED_FILE).is_file() or not (
+        (folder / lock.RUN_LOCK).exists() or progress(folder)
+    )
+
+
 def read_all(runs: Iterable[Run]) -> dict[str, Status]:
     """Return the status of each run by name; what needs a failed one is blocked."""
     runs = list(runs)

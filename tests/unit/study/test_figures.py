@@ -171,7 +171,8 @@ def test_looks_differ() -> None:
 
 
 @pytest.mark.parametrize(
-    ('low', 'high'), [(9.0, 11.0), (12.0, 130.0), (0.02, 0.9), (1.0, 9000.0)]
+    ('low', 'high'),
+    [(9.0, 11.0), (655.0, 1010.0), (12.0, 130.0), (0.02, 0.9), (1.0, 9000.0)],
 )
 def test_a_few_round_numbers_on_any_axis(low: float, high: float) -> None:
     axis = Figure().subplots().yaxis

@@ -93,6 +93,50 @@ def test_a_method_that_pays_here_and_there() -> None:
     assert not any(t.startswith('No method') for t in text)
 
 
+def test_what_the_spread_does_not_bear_out_is_not_said() -> None:
+    """high_only 133 ± 36 against 115 ± 69: that is no difference."""
+    table = {
+        ('high_only', 4): spread(160.0, 150.0),
+        ('high_only', 8): spread(107.0, 159.0),
+        ('high_only', 16): spread(60.0, 62.0),
+        ('delta', 4): spread(120.0, 124.0),
+        ('delta', 8): spread(66.0, 164.0),
+        ('delta', 16): spread(120.0, 121.0),
+    }
+    text = headline('energy', table, labels_saved(table))
+    assert text[0] == (
+        'delta has a lower energy error than high_only with up to 4 labels, not '
+        'beyond.'
+    )
+    near = {k: s for k, s in table.items() if k[1] == 8}
+    near['high_only', 8] = spread(60.0, 150.0)
+    text = headline('energy', near, labels_saved(near))
+    assert text[0] == (
+        'No method has a lower energy error than high_only by more than the spread '
+        'over seeds.'
+    )
+
+
+def test_a_curve_that_rises_is_told_and_nothing_is_counted_on_it() -> None:
+    text = said(high_only={6: 76.0, 29: 165.0}, delta={6: 121.0, 29: 127.0})
+    assert text[0] == (
+        'The energy error of high_only does not fall with more labels (76.0 '
+        'meV/atom with 6, 165 with 29): trainings may be too short, and how many '
+        'labels a method saves cannot be told.'
+    )
+    assert not any('labels reaches' in t or 'labels has a' in t for t in text)
+
+
+def test_one_seed_is_told() -> None:
+    table = {
+        ('high_only', 4): spread(100.0),
+        ('high_only', 8): spread(60.0),
+        ('delta', 4): spread(50.0),
+    }
+    text = headline('energy', table, labels_saved(table))
+    assert 'One seed: how much of the differences is chance is not known.' in text
+
+
 def test_fewer_seeds_are_told() -> None:
     table = {
         **study(high_only=HIGH, delta={4: 90.0}),

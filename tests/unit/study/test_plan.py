@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ase.io import read
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import read, write
 from commandline import DATA, entry, snapshot
-from study_inputs import input_yaml, write_study
+from study_inputs import TEST, input_yaml, write_study
 
 from sevennet_mf import inputs
 from sevennet_mf.errors import UserError
+from sevennet_mf.study import lock
 from sevennet_mf.study import plan as module
 from sevennet_mf.study.config import METHODS
 from sevennet_mf.study.planned import check
@@ -27,6 +29,13 @@ def plan(
 ) -> list[Run]:
     path = write_study(folder, sections, **study)
     return module.plan(read_study(path), folder / 'study')
+
+
+def begun(runs: list[Run]) -> list[Run]:
+    """As if each had been started once."""
+    for run in runs:
+        (run.folder / lock.RUN_LOCK).touch()
+    return runs
 
 
 def yaml_of(run: Run) -> dict[str, Any]:
@@ -138,14 +147,17 @@ def test_a_study_may_grow(tmp_path: Path) -> None:
             r'were made with checkpoint: best, and now it is last',
         ),
         ({'steps': 4}, r'the run high_only/n4_seed1 is there already, and its'),
-        ({'checkpoint': 'last'}, r'its run.json would change: .*folder with -o'),
+        (
+            {'checkpoint': 'last'},
+            r'run.json would change \(checkpoint: best -> last\).*folder with -o',
+        ),
         ({'split': {'by': 'random', 'test': 0.3}}, r'\.extxyz would change'),
     ],
 )
 def test_another_study_in_its_folder_is_refused(
     change: dict[str, Any], words: str, tmp_path: Path
 ) -> None:
-    plan(tmp_path)
+    begun(plan(tmp_path))
     before = snapshot(tmp_path / 'study')
     with pytest.raises(UserError, match=words):
         plan(tmp_path, **change)
@@ -153,10 +165,11 @@ def test_another_study_in_its_folder_is_refused(
 
 
 def test_another_model_is_refused(tmp_path: Path) -> None:
-    plan(tmp_path)
+    begun(plan(tmp_path))
     sections = input_yaml()
     sections['model']['channel'] = 8
-    with pytest.raises(UserError, match='its train.yaml would change'):
+    match = r'its train.yaml would change \(model.channel: 4 -> 8\)'
+    with pytest.raises(UserError, match=match):
         plan(tmp_path, sections)
 
 
@@ -164,7 +177,7 @@ def test_another_model_is_refused(tmp_path: Path) -> None:
 def test_another_training_for_other_rows_is_refused(
     dry_run: bool, tmp_path: Path
 ) -> None:
-    plan(tmp_path)
+    begun(plan(tmp_path))
     before = snapshot(tmp_path / 'study')
     sections = input_yaml()
     sections['train']['optim_param']['lr'] = 0.5
@@ -180,10 +193,47 @@ def test_a_variant_stays_what_it_was(tmp_path: Path) -> None:
         change = {'train': {'optim_param': {'lr': rate}}}
         return {'slow': {'method': 'high_only', 'set': change}}
 
-    plan(tmp_path, variants=slow(0.001))
+    begun(plan(tmp_path, variants=slow(0.001)))
     words = r'with variants.slow.set.train.optim_param.lr: 0.001, and now it is 0.1'
     with pytest.raises(UserError, match=words):
         plan(tmp_path, variants=slow(0.1), labels=[2])
+
+
+def test_what_failed_may_be_corrected(tmp_path: Path) -> None:
+    """A variant with a wrong learning rate, beside a run that is done."""
+
+    def slow(rate: float) -> dict[str, Any]:
+        change = {'train': {'optim_param': {'lr': rate}}}
+        return {'slow': {'method': 'high_only', 'set': change}}
+
+    done, failed = begun(plan(tmp_path, variants=slow(-1.0)))
+    (done.folder / 'result.json').write_text('{"seed": 1}')
+    (failed.folder / 'failed.json').write_text('{"message": "Invalid"}')
+    before = snapshot(done.folder)
+    _, again = plan(tmp_path, variants=slow(0.002))
+    assert again.folder == failed.folder
+    assert yaml_of(again)['train']['optim_param']['lr'] == 0.002
+    assert not (again.folder / 'failed.json').exists()
+    kept = tmp_path / 'study' / 'failed' / 'slow' / 'n4_seed1_1'
+    assert (kept / 'failed.json').is_file()
+    assert snapshot(done.folder) == before
+    rows = json.loads((tmp_path / 'study' / 'study.json').read_text())['rows']
+    assert rows['slow']['set']['train']['optim_param']['lr'] == 0.002
+    # the rest is equal for all
+    (again.folder / 'failed.json').write_text('{"message": "Invalid"}')
+    with pytest.raises(UserError, match=r'would change \(.*steps_per_epoch: 2 -> 4'):
+        plan(tmp_path, variants=slow(0.002), steps=4)
+
+
+def test_where_all_failed_anything_may_be_corrected(tmp_path: Path) -> None:
+    sections = input_yaml()
+    sections['train']['optim_param']['lr'] = -1.0
+    methods = ['high_only', 'delta']
+    runs = plan(tmp_path, sections, methods=methods)
+    for run in begun([run for run in runs if not run.needs]):
+        (run.folder / 'failed.json').write_text('{"message": "Invalid"}')
+    for run in plan(tmp_path, input_yaml(), methods=methods):
+        assert yaml_of(run)['train']['optim_param']['lr'] == 0.01
 
 
 def test_rows_of_an_earlier_call_are_still_told(tmp_path: Path) -> None:
@@ -197,7 +247,7 @@ def test_rows_of_an_earlier_call_are_still_told(tmp_path: Path) -> None:
 
 
 def test_a_moved_study_is_told(tmp_path: Path) -> None:
-    plan(tmp_path)
+    begun(plan(tmp_path))
     study = read_study(str(tmp_path / 'study.yaml'))
     (tmp_path / 'study').rename(tmp_path / 'moved')
     with pytest.raises(UserError, match='the study was moved. Move it back'):
@@ -338,10 +388,10 @@ def test_anchors_are_in_the_smallest_training_set(tmp_path: Path) -> None:
     sections['data']['load_trainset_path'][1] = entry(POOL, 'r2scan', ':')
     sections['data']['load_validset_path'][1] = entry(VALID, 'r2scan', ':')
     block = {'by': 'element', 'element': ['In'], 'anchors': 1}
-    runs = plan(tmp_path, sections, split=block, labels=[1], seeds=[1, 2])
+    runs = plan(tmp_path, sections, split=block, labels=[2], seeds=[1, 2])
     for run in runs:
         (e,) = yaml_of(run)['data']['load_trainset_path']
-        (anchor,) = read(e['file'], e['index'])
+        anchor, _ = read(e['file'], e['index'])
         assert 'In' in anchor.symbols
 
 
@@ -467,6 +517,11 @@ TRAIN = input_yaml()['data']['load_trainset_path']
         ),
         (
             None,
+            {'labels': [1]},
+            r'study.labels: 1 is too few .*: 2 labels tell .* Write 2 or more',
+        ),
+        (
+            None,
             {'test': [entry(POOL, 'r2scan', '6:12')]},
             r'study.test: 2 structures are in the training data of the target',
         ),
@@ -527,6 +582,42 @@ def test_what_cannot_be_is_said_before_any_run(
     with pytest.raises(UserError, match=words):
         plan(tmp_path, sections, **study)
     assert not (tmp_path / 'study' / 'runs').exists()
+
+
+def aluminium(folder: Path) -> dict[str, Any]:
+    """A test file with one structure of an element that no label has."""
+    first = read(DATA / POOL, '20')
+    found = first.copy()
+    found.symbols[0] = 'Al'
+    results = {k: first.calc.results[k] for k in ('energy', 'forces')}
+    found.calc = SinglePointCalculator(found, **results)
+    folder.mkdir(exist_ok=True)
+    write(folder / 'al.extxyz', found)
+    return {'file': str(folder / 'al.extxyz'), 'fidelity': 'r2scan'}
+
+
+def test_energies_that_no_label_tells_are_not_measured(tmp_path: Path) -> None:
+    words = (
+        r'study.test: 1 of \d+ test structures, the first .*al.extxyz.*, hold Al, '
+        'which no training label .* eV per atom .* Take them out'
+    )
+    with pytest.raises(UserError, match=words):
+        plan(tmp_path, test=[TEST, aluminium(tmp_path)])
+    # numbers settle that; nitrides alone do not tell nitrogen from the rest
+    sections = input_yaml()
+    numbers = {'r2scan': {'Al': -3.0, 'N': -8.0}}
+    sections['data']['fidelity'] = {'reference_energies': numbers}
+    plan(tmp_path, sections, test=[TEST, aluminium(tmp_path)])
+
+
+def test_an_element_left_out_on_purpose_is_told(tmp_path: Path) -> None:
+    sections = input_yaml()
+    sections['data']['load_trainset_path'][1]['index'] = ':'
+    split = {'by': 'element', 'element': ['In'], 'anchors': 0}
+    with pytest.warns(UserWarning, match='hold In, .* `anchors: 1` settles it'):
+        plan(tmp_path, sections, split=split, checkpoint='last')
+    told = json.loads((tmp_path / 'study' / 'study.json').read_text())['test']
+    assert told['doubt'].endswith('Forces are not concerned.')
 
 
 def test_a_plain_yaml_is_no_input(tmp_path: Path) -> None:

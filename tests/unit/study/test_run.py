@@ -51,7 +51,7 @@ def test_a_dry_run_shows_runs_and_steps(
     out = str(tmp_path / 'out')
     assert cli.main(['study', path, '-o', out, '--dry_run']) == cli.DONE
     said = capsys.readouterr().out
-    assert '3 runs of 80 optimiser steps' in said
+    assert '3 runs, 3 to do: 80 optimiser steps' in said
     assert '20 + 20' in said
     assert 'low/seed1' in said
     assert started == []

@@ -127,9 +127,10 @@ def test_element_without_anchors_never_sees_it(pool: Labels, valid: Labels) -> N
         ({'by': 'element', 'element': ['in']}, "got 'in'. Did you mean 'In'"),
         (
             {'by': 'element', 'element': ['N']},
-            'puts .* into the test set; both sides',
+            'leaves no structure to train on, of the 47 labelled',
         ),
-        ({'by': 'random', 'test': 0.001}, 'test: 0.001 puts 0 of the .* labelled'),
+        ({'by': 'random', 'test': 0.001}, 'test: 0.001 leaves no structure to test'),
+        ({'by': 'random', 'test': 0.99}, 'leaves no structure to train on'),
     ],
 )
 def test_wrong_splits(
