@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from sevennet_mf import FidelityCalculator
 from sevennet_mf.errors import UserError, unknown
 from sevennet_mf.study.mixing import Mixing, mixing_energy, r_squared
-from sevennet_mf.train.load import load_model
+from sevennet_mf.train.load import UNNAMED, load_model
 
 HERE = Path(__file__).parent
 ENDS = ('GaN', 'InN')
@@ -46,19 +46,35 @@ def predictions(checkpoint: str, chosen: list[str] | None) -> dict[str, Mixing]:
     }
 
 
-def report(labels: dict[str, Mixing], found: dict[str, Mixing]) -> None:
+def model(name: str) -> str:
+    """What columns and the legend call a prediction."""
+    return 'model' if name == UNNAMED else f'model {name}'
+
+
+def width(head: str) -> int:
+    return max(15, len(head) + 2)
+
+
+def report(
+    labels: dict[str, Mixing], found: dict[str, Mixing], compared_with: str | None
+) -> None:
     columns = {f'DFT {name}': curve for name, curve in labels.items()}
-    columns |= {f'model {name}': curve for name, curve in found.items()}
+    columns |= {model(name): curve for name, curve in found.items()}
     x = next(iter(labels.values())).x
     print('mixing energy in meV/atom; x is the fraction of InN')
-    print('   x ' + ''.join(f'{head:>15}' for head in columns))
+    print('   x ' + ''.join(f'{head:>{width(head)}}' for head in columns))
     for i in np.argsort(x):
-        cells = ''.join(f'{curve.energy[i]:15.1f}' for curve in columns.values())
+        cells = ''.join(
+            f'{curve.energy[i]:{width(head)}.1f}' for head, curve in columns.items()
+        )
         print(f'{x[i]:.2f} {cells}')
     for name, curve in found.items():
-        label = labels.get(name.lower())
+        label = labels.get((compared_with or name).lower())
         if label is None:
-            print(f'{name}: no DFT labels of that name to compare with')
+            print(
+                f'{name}: no DFT labels of that name to compare with; name others '
+                f'with --compare_with, of {", ".join(labels)}'
+            )
             continue
         mixed = label.is_mixed  # the end members are 0 by definition
         reference, predicted = label.energy[mixed], curve.energy[mixed]
@@ -77,14 +93,14 @@ def draw(labels: dict[str, Mixing], found: dict[str, Mixing], path: str) -> None
     for name, curve in labels.items():
         order = np.argsort(curve.x)
         x, energy = curve.x[order], curve.energy[order]
-        ax.plot(x, energy, 'o-', color=colour[name], label=f'DFT, {name}')
+        ax.plot(x, energy, 'o-', color=colour[name], label=f'DFT {name}')
     for k, (name, curve) in enumerate(found.items()):
         size = 10 * 0.6**k  # so that each is seen below the next
         order = np.argsort(curve.x)
         x, energy = curve.x[order], curve.energy[order]
         style = {'color': colour[name.lower()], 'markerfacecolor': 'white'}
         style |= {'markersize': size, 'linewidth': size / 4}
-        ax.plot(x, energy, 's--', label=f'model, {name}', **style)
+        ax.plot(x, energy, 's--', label=model(name), **style)
     ax.set_xlabel('x in In$_x$Ga$_{1-x}$N')
     ax.set_ylabel('mixing energy (meV/atom)')
     ax.grid(color='#dddddd', linewidth=0.6)
@@ -97,10 +113,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('checkpoint', help='its path, or a pretrained name')
     parser.add_argument('--fidelity', nargs='+', help='default: all of the model')
+    parser.add_argument('--compare_with', help='pbe or r2scan: the DFT labels')
     parser.add_argument('-o', '--output', default='mixing.png', help='the picture')
     args = parser.parse_args()
     labels, found = dft(), predictions(args.checkpoint, args.fidelity)
-    report(labels, found)
+    if args.compare_with not in (None, *labels):
+        raise unknown('--compare_with', args.compare_with, list(labels))
+    report(labels, found, args.compare_with)
     draw(labels, found, args.output)
 
 

@@ -117,11 +117,13 @@ def _smallest(part: Floats, squares: Floats, own: Values) -> Floats:
 @dataclass(frozen=True)
 class Choice:
     """One structure, in the order of choosing; at that time its distance, and its
-    score: distance x weight."""
+    score: distance x weight. lacking: whether it brings an element, for which the
+    distance stands for none."""
 
     index: int
     score: float
     distance: float
+    lacking: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,7 +173,8 @@ def choose(
         else:
             best = np.flatnonzero(score >= score.max() - 1e-9 * abs(score.max()))
             index = int(best[typical[best].argmin()])
-        choices.append(Choice(index, float(score[index]), float(distances[index])))
+        at = float(score[index]), float(distances[index])
+        choices.append(Choice(index, *at, lacking=bool(lacking.any())))
         open_[index] = False
         budget -= cost[index]
         coverage.add(coverage.features.of(index))

@@ -58,6 +58,11 @@ def check(options: Options) -> None:
             f'--budget must be a number above 0, got {options.budget:g}. Without it '
             'costs have no limit.'
         )
+    if options.disagreement_of != features.FORCE and not options.disagreement:
+        raise UserError(
+            f'--disagreement_of {options.disagreement_of}: of which models? Name '
+            'further checkpoints with --disagreement.'
+        )
     output.check_keys(options.keep)
 
 

@@ -32,14 +32,15 @@ SHOWN: Final[int] = 30  # lines of the table; the file has all
 class Selected:
     """A structure that was chosen.
 
-    rank: from 1; score, distance: see farthest.py; disagreement: see features.py,
-    None if it was not asked for; cost: None likewise.
+    rank: from 1; score, distance: see farthest.py, None of a structure with an
+    element that nothing before has; disagreement: see features.py, None if it was
+    not asked for; cost: None likewise.
     """
 
     rank: int
     candidate: Candidate
-    score: float
-    distance: float
+    score: float | None
+    distance: float | None
     disagreement: float | None
     cost: float | None
 
@@ -119,7 +120,7 @@ def _bare(atoms: Atoms, keep: Sequence[str]) -> Atoms:
 
 
 def write_index(path: str, selected: Sequence[Selected], unit: str) -> None:
-    """Write a line for each structure; empty cells for what was not asked for.
+    """Write a line for each structure; empty cells for what is None.
 
     unit: of the disagreement.
     """
@@ -140,7 +141,7 @@ def table(selected: Sequence[Selected], unit: str, caption: str) -> Table:
     result = Table(title='To compute next', caption=caption, caption_justify='left')
     disagreement = [s.disagreement for s in selected if s.disagreement is not None]
     cost = [s.cost for s in selected if s.cost is not None]
-    shown: dict[str, list[float]] = {}
+    shown: dict[str, list[float] | list[float | None]] = {}
     if disagreement:
         shown[f'disagreement\n({unit})'] = disagreement
     if cost:
@@ -155,11 +156,15 @@ def table(selected: Sequence[Selected], unit: str, caption: str) -> Table:
     for k, s in enumerate(selected[:SHOWN]):
         cells = [str(s.rank), f'{s.candidate.source}:{s.candidate.frame}']
         cells += [s.candidate.formula, str(s.candidate.n_atoms)]
-        cells += [f'{s.distance:.2f}', *(f'{v[k]:.3g}' for v in shown.values())]
-        result.add_row(*cells)
+        cells += [_digits(s.distance, '.2f')]
+        result.add_row(*cells, *(_digits(v[k], '.3g') for v in shown.values()))
     if len(selected) > SHOWN:
         result.add_row('…', f'{len(selected) - SHOWN} more')
     return result
+
+
+def _digits(value: float | None, form: str) -> str:
+    return '–' if value is None else f'{value:{form}}'
 
 
 def check_has(atoms: Atoms, keep: Sequence[str], where: str) -> None:

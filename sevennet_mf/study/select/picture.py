@@ -97,7 +97,7 @@ def draw(
     for k, z in enumerate(elements[:PANELS]):
         axes = figure.add_subplot(rows, columns, k + 1)
         _panel(axes, chemical_symbols[z], principal(z, pool, labelled), chosen)
-    _legend(figure, labelled is not None)
+    _legend(figure, labelled is not None, len(chosen))
     _curve(figure.add_subplot(rows, columns, panels), left, labelled is not None)
     write_whole(path, partial(_save, figure))
 
@@ -160,11 +160,12 @@ def _numbers(axes: Axes, places: Mapping[int, Floats]) -> None:
         )
 
 
-def _legend(figure: Figure, with_labelled: bool) -> None:
+def _legend(figure: Figure, with_labelled: bool, chosen: int) -> None:
     styles = [(GREY, 'o', GREY, 'not chosen')]
     if with_labelled:
         styles.append((BLUE, 's', 'none', 'labelled'))
-    styles.append((ORANGE, 'o', ORANGE, 'chosen, in this order'))
+    order = ', in this order' if chosen <= NUMBERED else ''
+    styles.append((ORANGE, 'o', ORANGE, f'chosen{order}'))
     handles = [
         Line2D([], [], color=c, marker=m, mfc=face, linestyle='', label=label)
         for c, m, face, label in styles

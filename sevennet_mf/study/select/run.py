@@ -143,8 +143,8 @@ def _selected(
         Selected(
             rank=rank,
             candidate=pool[choice.index],
-            score=choice.score,
-            distance=choice.distance,
+            score=None if choice.lacking else choice.score,
+            distance=None if choice.lacking else choice.distance,
             disagreement=_at(described.disagreement, choice.index),
             cost=None if options.cost == NONE else pool[choice.index].cost,
         )

@@ -181,7 +181,11 @@ def test_the_score_is_distance_times_disagreement_by_cost(
     ratios = [
         s.score / (s.distance * (s.disagreement or 0.0) / (s.cost or 0.0))
         for s in found.selected
+        if s.score is not None and s.distance is not None
     ]
+    # the first has elements that nothing before it has: it is far from nothing
+    assert len(ratios) == len(found.selected) - 1
+    assert rows(tmp_path)[0]['distance'] == ''
     assert [s.cost for s in found.selected] == [
         float(s.candidate.n_atoms**3) for s in found.selected
     ]
@@ -201,6 +205,7 @@ def test_a_budget_says_how_many(checkpoints: list[str], tmp_path: Path) -> None:
     [
         ({'n': 40}, '-n 40: there are only 36 structures to choose from. Ask for'),
         ({'n': 0}, '-n must be 1 or more, got 0'),
+        ({'disagreement_of': 'energy'}, '--disagreement_of energy: of which models'),
         ({'seed': -1}, '--seed must be 0 or more, got -1'),
         ({'cost': 'atoms3', 'budget': 0.0}, '--budget must be a number above 0'),
         ({'cost': 'atoms3', 'budget': float('nan')}, 'number above 0, got nan'),
