@@ -123,9 +123,11 @@ def _fewer(ax: Axes, place: float, mean: float, look: Look) -> None:
 
 def _limits(table: Table) -> tuple[float, float]:
     values = [v for s in table.values() for v in s.values if v > 0] or [1.0]
-    tops = [s.mean + s.deviation for s in table.values() if s.n > 1]
-    # bars may go down to nothing: the points say how far to look
-    return min(values) / 1.25, max([*values, *tops]) * 1.15
+    bars = [s for s in table.values() if s.n > 1]
+    tops = [s.mean + s.deviation for s in bars]
+    # bars that go down to nothing are cut: how far to look, points say
+    ends = [s.mean - s.deviation for s in bars if s.deviation < 0.7 * s.mean]
+    return min([*values, *ends]) / 1.25, max([*values, *tops]) * 1.15
 
 
 # ---- labels saved
