@@ -10,6 +10,7 @@ import numpy as np
 from ase.data import chemical_symbols
 
 from sevennet_mf.data.estimator import N_SPECIES, PRIOR_WIDTH, Bools, Floats
+from sevennet_mf.data.graphs import composition
 from sevennet_mf.data.references import DETERMINED_BELOW
 from sevennet_mf.errors import UserError
 from sevennet_mf.study.base import Base
@@ -41,7 +42,7 @@ def undetermined(labels: Labels, trained: Labels, given: Iterable[str]) -> Bools
 
 def _compositions(labels: Labels) -> Floats:
     """(n, 119) fractions of the elements."""
-    counts = [np.bincount(s.numbers, minlength=N_SPECIES) for s in labels.structures]
+    counts = [composition(s.numbers) for s in labels.structures]
     count = np.array(counts, np.float64).reshape(-1, N_SPECIES)
     fractions: Floats = count / count.sum(axis=1, keepdims=True)
     return fractions

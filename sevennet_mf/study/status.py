@@ -61,7 +61,15 @@ def study_folder(run: Run) -> Path:
 
 def read(run: Run) -> Status:
     """Return how far a run is; whether what it needs failed: `read_all`."""
-    folder = Path(run.folder)
+    return _read(Path(run.folder))
+
+
+def nothing_done(folder: Path) -> bool:
+    """Whether a run has failed or never begun, so that it may become another."""
+    return _read(folder).state in ('failed', 'waiting')
+
+
+def _read(folder: Path) -> Status:
     result = read_json(folder / RESULT_FILE)
     if result:
         maes = {q: e.get('mae') for q, e in result.get('errors', {}).items()}
@@ -75,15 +83,6 @@ def read(run: Run) -> Status:
     if fraction or (folder / lock.RUN_LOCK).exists():
         return Status('interrupted', fraction)
     return Status('waiting')
-
-
-def nothing_done(folder: Path) -> bool:
-    """Whether a run has failed or never begun, so that it may become another."""
-    if (folder / RESULT_FILE).is_file() or lock.holder(folder / lock.RUN_LOCK):
-        return False
-    return (folder / FAILED_FILE).is_file() or not (
-        (folder / lock.RUN_LOCK).exists() or progress(folder)
-    )
 
 
 def read_all(runs: Iterable[Run]) -> dict[str, Status]:
