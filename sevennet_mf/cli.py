@@ -12,6 +12,7 @@ from sevennet_mf import __version__
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
 PROGRAM = 'sevennet-mf'
+FUSED = 'SEVENNET_MF_FUSED'  # kernels/library.py reads it
 
 
 def _train(parser: argparse.ArgumentParser) -> None:
@@ -110,6 +111,11 @@ def _deploy(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add('-p', '--parallel', action='store_true', help='for e3gnn/parallel')
     add('-o', '--output', help='file; with --parallel a folder')
+    add(
+        '--no_table',
+        action='store_true',
+        help='compute radial weights in each step, instead of from a table',
+    )
 
 
 def _lammps_build(parser: argparse.ArgumentParser) -> None:
@@ -243,6 +249,11 @@ def make_parser() -> argparse.ArgumentParser:
         sub.set_defaults(command=name.replace(' ', '_'))
         arguments(sub)
         sub.add_argument(
+            '--e3nn',
+            action='store_true',
+            help='convolutions with e3nn instead of the fused kernel for CPUs',
+        )
+        sub.add_argument(
             '--debug', action='store_true', help='show the traceback of an error'
         )
     return parser
@@ -251,13 +262,18 @@ def make_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; 0 done, 2 bad input, 1 anything else."""
     args = make_parser().parse_args(argv)
-    shown_as = warnings.formatwarning
+    shown_as, fused = warnings.formatwarning, os.environ.get(FUSED)
     if not args.debug:
         warnings.formatwarning = _one_line_warning  # type: ignore[assignment]
+    if args.e3nn:
+        os.environ[FUSED] = 'off'  # for processes that this one starts as well
     try:
         return _run(args)
     finally:
         warnings.formatwarning = shown_as
+        if args.e3nn:
+            os.environ.pop(FUSED)
+            os.environ.update({} if fused is None else {FUSED: fused})
 
 
 def _run(args: argparse.Namespace) -> int:

@@ -17,6 +17,7 @@ from sevennet_mf import keys
 from sevennet_mf.checkpoint_file import read_checkpoint
 from sevennet_mf.errors import HostError, UserError
 from sevennet_mf.model import accelerators
+from sevennet_mf.model.fused import fuse
 
 # what a model without a name for its fidelity is called
 UNNAMED: Final[str] = 'model'
@@ -61,11 +62,14 @@ def load_model(
     enable_cueq: bool = False,
     enable_flash: bool = False,
     enable_oeq: bool = False,
+    fused: bool = True,
 ) -> LoadedModel:
     """Return the model of a checkpoint, by path or by pretrained name.
 
     The plugin is registered on the way. With an accelerator (cuEquivariance, FlashTP
-    or OpenEquivariance) the model has it, and every parameter of the file. Raises
+    or OpenEquivariance) the model has it, and every parameter of the file; without
+    one its convolutions are fused on a CPU (model/fused.py) unless `fused` is False.
+    Raises
     UserError, one line: no such file, not a SevenNet checkpoint, truncated, from a
     newer version, not to be built; an accelerator that is missing or loses a
     parameter.
@@ -91,6 +95,8 @@ def load_model(
             f'{sevenn.__version__}.'
         ) from error
     model.eval()
+    if fused:
+        fuse(model)
     return LoadedModel(
         model=model,
         config=config,

@@ -7,6 +7,7 @@ import warnings
 from typing import Any
 
 import sevenn._keys as KEY
+import torch
 from sevenn.logger import Logger
 from sevenn.model_build import build_E3_equivariant_model
 
@@ -16,6 +17,7 @@ from sevennet_mf.checkpoint_file import check_version
 from sevennet_mf.data.dataset import FidelityDataset
 from sevennet_mf.errors import UserError
 from sevennet_mf.model import accelerators
+from sevennet_mf.model.fused import describe, fuse
 from sevennet_mf.train import checkpoint, ewc
 from sevennet_mf.train.distributed import Process
 from sevennet_mf.train.drift import of_checkpoint, with_metrics
@@ -58,8 +60,9 @@ def train(
         drift = process.share(lambda: of_checkpoint(config, start, sets[DRIFT]))
     _log_sets(log, config, sets)
     log.write('\nModel building...\n')
-    model = build_E3_equivariant_model(config)
+    model = fuse(build_E3_equivariant_model(config))
     log.print_model_info(model, config)
+    _log_convolution(log, config, model)
     fit = prepare_fit(config, model, sets, working_dir, process, start, drift)
     if start is not None and ewc.asked(config):
         fit.trainer.loss_functions.append(ewc.term(config, start, fit.trainer))
@@ -104,6 +107,17 @@ def _follow(config: Config, working_dir: str, moved: str) -> None:
     path = block[KEY.CHECKPOINT]
     if path and checkpoint.is_set_aside(path, working_dir):
         block[KEY.CHECKPOINT] = os.path.join(moved, os.path.basename(path))
+
+
+def _log_convolution(
+    log: Logger, config: Config, model: torch.nn.Module
+) -> None:
+    """Say what carries the convolutions, in one line."""
+    used = accelerators.name_of(config)
+    if used is None:
+        on_gpu = torch.device(config[KEY.DEVICE]).type == 'cuda'
+        used = 'e3nn' if on_gpu else describe(model)
+    log.format_k_v('Convolution', used, write=True)
 
 
 def _log_sets(log: Logger, config: Config, sets: dict[str, FidelityDataset]) -> None:
