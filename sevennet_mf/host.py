@@ -55,6 +55,10 @@ def _read_config_yaml(original: Callable) -> Callable:
 def _patch_modules(original: Callable) -> Callable:
     @functools.wraps(original)
     def patch_modules(layers: Any, config: dict[str, Any]) -> Any:
+        if form := config.get(keys.DEPLOYED_FORM):
+            from sevennet_mf.model.tabulated import make_scriptable
+
+            layers = make_scriptable(layers, form == 'table')
         if not config.get(keys.FIDELITY_MODEL):
             return original(layers, config)
         from sevennet_mf.model.build import check_kept, patch_fidelity

@@ -43,3 +43,7 @@ KBAR: Final[float] = 1602.1766208
 def by_index(modal_map: Mapping[str, int]) -> list[str]:
     """Names of the fidelities in the order of their indices in the model."""
     return sorted(modal_map, key=lambda name: int(modal_map[name]))
+
+# 'table' or 'network' | in the configuration of a model that is scripted for our
+# pair styles: where the radial weights of its convolutions come from
+DEPLOYED_FORM: Final[str] = '_sevennet_mf_deployed_form'

@@ -13,6 +13,8 @@ from sevennet_mf.errors import UserError
 # an entry of the archive beside the host's own; other readers do not ask for it
 PROVENANCE_FILE: Final[str] = 'sevennet_mf.json'
 SEGMENT_FILE: Final[str] = 'sevennet_mf_segment'  # hash of the model, number
+# a TorchScript archive: the same model with the fused convolution, for our pairs
+FAST_FILE: Final[str] = 'sevennet_mf_fast.pt'
 SEGMENT: Final = re.compile(r'deployed_parallel_(\d+)\.pt')
 
 
@@ -34,7 +36,9 @@ def read_deployed(path: str) -> dict[str, Any]:
     'parallel'), 'segments' and 'segment' (None for a folder), 'elements' (symbols
     by type index), 'cutoff' (Å), 'num_species', 'comm_size' (None for serial),
     'model_type', 'version' (of sevenn), 'dtype', 'time', 'flashTP' and 'oeq'
-    (bool), 'hash' and 'provenance' (None and {} in the host's own files). Raises
+    (bool), 'hash' and 'provenance' (None and {} in the host's own files), 'fast'
+    ('table', 'network' or None: how the form for our pair styles has its radial
+    weights). Raises
     UserError for anything else, and for a folder whose segments do not belong
     together.
     """
@@ -61,7 +65,7 @@ def extra_files(archive: zipfile.ZipFile) -> dict[str, str]:
     return {
         name.split('/extra/', 1)[1]: archive.read(name).decode()
         for name in archive.namelist()
-        if '/extra/' in name
+        if '/extra/' in name and not name.endswith(FAST_FILE)
     }
 
 
@@ -97,4 +101,5 @@ def _metadata(extra: dict[str, str], ours: dict[str, Any]) -> dict[str, Any]:
         'time': extra.get('time'),
         'hash': ours.get('hash'),
         'provenance': ours.get('provenance') or {},
+        'fast': ours.get('fast'),
     }

@@ -9,6 +9,8 @@ import tempfile
 import zipfile
 from argparse import Namespace
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import sevenn._keys as KEY
@@ -17,8 +19,10 @@ from ase import Atoms
 from sevenn.scripts.deploy import deploy as host_deploy
 from sevenn.scripts.deploy import deploy_parallel as host_deploy_parallel
 
+from sevennet_mf import keys
 from sevennet_mf.data.estimator import Floats
 from sevennet_mf.deploy.deployed import (
+    FAST_FILE,
     PROVENANCE_FILE,
     SEGMENT,
     SEGMENT_FILE,
@@ -36,7 +40,9 @@ from sevennet_mf.deploy.folded import (
 from sevennet_mf.deploy.probe import Answers, deviation, graph_of, probes, worst
 from sevennet_mf.deploy.slices import split_slices
 from sevennet_mf.errors import UserError
+from sevennet_mf.model.fused import why_not
 from sevennet_mf.model.plain_config import json_ready
+from sevennet_mf.model.tabulated import FormError
 from sevennet_mf.train import checkpoint as files
 
 __all__ = ['deploy', 'read_deployed', 'run']
@@ -48,6 +54,7 @@ def deploy(
     fidelity: str | None = None,
     references: str | None = None,
     parallel: bool = False,
+    table: bool = True,
 ) -> tuple[list[str], Folded]:
     """Write what the host's `e3gnn` reads; return the paths and what was folded.
 
@@ -56,15 +63,19 @@ def deploy(
     `e3gnn/parallel`. By default `<checkpoint>_<fidelity>.pt` or
     `<checkpoint>_<fidelity>_parallel` here. Written by the host's own code from the
     folded model, then compared with the original. What stood there is replaced
-    whole or stays. Raises UserError as `export`.
+    whole or stays. The files also carry the model with the fused convolution, which
+    our pair styles run on a CPU; table: whether a table replaces its radial network.
+    Raises UserError as `export`.
     """
     if parallel and output is not None:
         _refuse_other_files(output)  # before the work is done
     folded = prepare(checkpoint, fidelity, references)
-    return deploy_folded(folded, output, parallel), folded
+    return deploy_folded(folded, output, parallel, table), folded
 
 
-def deploy_folded(folded: Folded, output: str | None, parallel: bool) -> list[str]:
+def deploy_folded(
+    folded: Folded, output: str | None, parallel: bool, table: bool = True
+) -> list[str]:
     """Write a model that is folded already; otherwise as `deploy`."""
     if not parallel and output is not None and not output.endswith('.pt'):
         output = f'{output}.pt'  # as the host does
@@ -75,8 +86,11 @@ def deploy_folded(folded: Folded, output: str | None, parallel: bool) -> list[st
         _refuse_other_files(target)
     with tempfile.TemporaryDirectory() as folder:
         made = _write(folded, folder, parallel)
-        apart = worst([deviation(a, folded.wanted) for a in _answers(made, folded)])
-        refuse_deviation(apart, 'the deployed model', len(folded.wanted.energy))
+        _check(made, folded, 'the deployed model')
+        fast = _add_fast(made, folded, folder, parallel, table)
+        for i, path in enumerate(made):
+            position = {'segment': i, 'segments': len(made)}
+            _finish(path, folded, position, fast[i] if fast else None)
         if parallel:
             _replace_folder(target, made)
             names = map(os.path.basename, made)
@@ -90,7 +104,12 @@ def deploy_folded(folded: Folded, output: str | None, parallel: bool) -> list[st
 def run(args: Namespace) -> str:
     """`sevennet-mf deploy`: returns what to tell the user."""
     paths, folded = deploy(
-        args.checkpoint, args.output, args.fidelity, args.references, args.parallel
+        args.checkpoint,
+        args.output,
+        args.fidelity,
+        args.references,
+        args.parallel,
+        not args.no_table,
     )
     style = 'e3gnn/parallel' if args.parallel else 'e3gnn'
     where = os.path.dirname(paths[0]) if args.parallel else paths[0]
@@ -103,6 +122,7 @@ def run(args: Namespace) -> str:
 
 def _write(folded: Folded, folder: str, parallel: bool) -> list[str]:
     """Deploy into `folder` by the host's own code; return the files in order."""
+    os.makedirs(folder, exist_ok=True)
     source = os.path.join(folder, 'folded.pth')
     place = os.path.join(folder, 'deployed')
     torch.save(folded.content, source)
@@ -113,28 +133,84 @@ def _write(folded: Folded, folder: str, parallel: bool) -> list[str]:
         else:
             host_deploy(source, f'{place}.pt')
             made = [f'{place}.pt']
-    for i, path in enumerate(made):
-        _finish(path, folded, {'segment': i, 'segments': len(made)})
+    for path in made:
+        _cheapen(path)
     return made
 
 
-def _finish(path: str, folded: Folded, position: dict[str, int]) -> None:
-    """Make the file's gradients cheaper, and write down where it comes from."""
+def _cheapen(path: str) -> None:
+    """Make the gradients of a deployed file cheaper; the rest of it stays."""
+    with zipfile.ZipFile(path) as archive:
+        extra = extra_files(archive)
+    module = torch.jit.load(path, map_location='cpu')
+    split_slices(module.graph)
+    torch.jit.save(module, path, _extra_files=extra)
+
+
+def _add_fast(
+    made: Sequence[str], folded: Folded, folder: str, parallel: bool, table: bool
+) -> list[tuple[str, bytes]] | None:
+    """Return the fast form of each segment and what it is, checked like the rest.
+
+    None, with a warning of the model, where there cannot be one.
+    """
+    reason = why_not()
+    for form in ('table', 'network') if table else ('network',):
+        if reason is not None:
+            break
+        try:
+            place = os.path.join(folder, form)
+            files = _write(_in_form(folded, form), place, parallel)
+        except FormError as error:  # the next form may do
+            folded.warnings.append(f'{error}.')
+            continue
+        except ValueError as error:  # no plan for these irreps
+            reason = str(error)
+            break
+        _check(files, folded, f'the fast form ({form}) of the deployed model')
+        return [(form, Path(path).read_bytes()) for path in files]
+    folded.warnings.append(
+        f'LAMMPS will run this file with e3nn, slower: {reason}.'
+    )
+    return None
+
+
+def _in_form(folded: Folded, form: str) -> Folded:
+    """The same model, which the host's code scripts with the fused convolution."""
+    config = {**folded.content['config'], keys.DEPLOYED_FORM: form}
+    return replace(folded, content={**folded.content, 'config': config})
+
+
+def _check(made: Sequence[str], folded: Folded, what: str) -> None:
+    """Raise UserError unless deployed files agree with the original."""
+    apart = worst([deviation(a, folded.wanted) for a in _answers(made, folded)])
+    refuse_deviation(apart, what, len(folded.wanted.energy))
+
+
+def _finish(
+    path: str,
+    folded: Folded,
+    position: dict[str, int],
+    fast: tuple[str, bytes] | None,
+) -> None:
+    """Write down where a file comes from, and its fast form beside it."""
     found = json_ready(
         {
             'provenance': folded.provenance,
             'hash': folded.content['hash'],  # the same in all segments of a model
             'time': folded.content['time'],
+            'fast': fast and fast[0],
             **position,
         }
     )
     with zipfile.ZipFile(path) as archive:
-        extra = extra_files(archive)
+        extra: dict[str, str | bytes] = dict(extra_files(archive))
     module = torch.jit.load(path, map_location='cpu')
-    split_slices(module.graph)
     # what the pair style compares, so that segments of two models are not mixed
     extra[SEGMENT_FILE] = f'{folded.content["hash"]} {position["segment"]}'
     extra[PROVENANCE_FILE] = json.dumps(found, indent=1, ensure_ascii=False)
+    if fast is not None:
+        extra[FAST_FILE] = fast[1]
     torch.jit.save(module, path, _extra_files=extra)
 
 

@@ -1,6 +1,8 @@
 #include "deployed_file.h"
 
+#include <cctype>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -15,11 +17,15 @@
 #include <torch/csrc/jit/serialization/import.h>
 #include <torch/cuda.h>
 
+#include "convolution_operator.h"
+
 namespace sevennet_mf {
 
 namespace {
 
 using Extra = std::unordered_map<std::string, std::string>;
+
+constexpr auto FAST = "sevennet_mf_fast.pt";    // an archive in the archive
 
 // What SevenNet writes into its deployed files (sevenn/scripts/deploy.py).
 Extra no_extra() {
@@ -32,7 +38,17 @@ Extra no_extra() {
           {"oeq", ""},
           {"time", ""},
           {"comm_size", ""},
-          {"sevennet_mf_segment", ""}};    // ours: name of the model, number
+          {"sevennet_mf_segment", ""},    // ours: name of the model, number
+          {FAST, ""}};
+}
+
+// On a CPU the form with the fused convolution, unless the user turned it off
+bool wants_fast(const std::string &device) {
+  const char *set = std::getenv("SEVENNET_MF_FUSED");
+  std::string choice = set ? set : "";
+  for (char &letter : choice) letter = std::tolower(letter);
+  const bool off = choice == "0" || choice == "off" || choice == "false" || choice == "no";
+  return device == "cpu" && !off;
 }
 
 std::vector<std::string> words(const std::string &text) {
@@ -110,6 +126,12 @@ DeployedFile load_deployed(const std::string &file, const std::string &device) {
   DeployedFile deployed;
   try {
     deployed.module = torch::jit::load(file, c10::Device(device), extra);
+    if (!extra[FAST].empty() && wants_fast(device)) {
+      register_convolution();
+      std::istringstream stream(std::move(extra[FAST]));
+      deployed.module = torch::jit::load(stream, c10::Device(device));
+      extra["fused"] = "yes";
+    }
   } catch (const std::exception &problem) {
     // what an accelerator needs is unknown to this torch: say that first
     refuse_accelerated(file, extra);
@@ -119,6 +141,7 @@ DeployedFile load_deployed(const std::string &file, const std::string &device) {
     throw ModelError("cannot load '" + file + "': " + short_reason(problem));
   }
   deployed.metadata = metadata_from(file, extra);
+  deployed.metadata.fused = extra["fused"] == "yes";
   deployed.module.eval();
   run_without_specialisation();
   return deployed;

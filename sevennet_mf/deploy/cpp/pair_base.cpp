@@ -104,7 +104,8 @@ void PairBase::report(const Metadata &metadata, const std::string &file,
     types += " " + std::to_string(i + 1) + "=" + names[i];
   utils::logmesg(lmp, style_ + ": " + file + ", sevenn " + metadata.version + ", " +
                           metadata.dtype + " precision, deployed " + metadata.date +
-                          ", device " + device_ + ", threads per rank " +
+                          ", device " + device_ + ", convolutions " +
+                          (metadata.fused ? "fused" : "e3nn") + ", threads per rank " +
                           std::to_string(n_threads_) + ", types" + types + "\n");
 }
 

@@ -16,11 +16,20 @@ from typing import Any, Final
 
 from tqdm import tqdm
 
+from sevennet_mf.deploy.lammps import plugin_path
 from sevennet_mf.deploy.lammps.toolchain import Compiler
 from sevennet_mf.deploy.lammps.tools import Lammps, first_error
 from sevennet_mf.errors import UserError
 
-FLAGS: Final = ('-O2', '-fPIC', '-Wall', '-pipe')  # -pipe: nothing in /tmp
+FLAGS: Final = (
+    '-O3',
+    '-fPIC',
+    '-Wall',
+    '-pipe',  # nothing in /tmp
+    # of the kernel: a product and a sum in one instruction
+    '-ffp-contract=fast',
+    '-Wno-psabi',  # vectors in registers are passed to inlined functions only
+)
 # of torch, where it has them; the CUDA ones register themselves when loaded
 LIBRARIES: Final = ('torch', 'torch_cpu', 'c10', 'torch_cuda', 'c10_cuda')
 NEW_ABI: Final[bytes] = b'NSt7__cxx1112basic_string'  # std::string in a symbol
@@ -71,6 +80,7 @@ def compile_flags(
         compiler.standard,
         f'-D_GLIBCXX_USE_CXX11_ABI={common_abi(torch, lammps)}',
         *lammps.flags,
+        f'-I{plugin_path.KERNEL}',
         *system,
         *includes,
     ]

@@ -20,7 +20,10 @@ CACHE_VARIABLE: Final[str] = 'SEVENNET_MF_CACHE'
 PLUGIN_FILE: Final[str] = 'e3gnnplugin.so'  # LAMMPS loads what ends in plugin.so
 RECORD_FILE: Final[str] = 'build.json'
 SOURCES: Final[Path] = Path(__file__).parents[1] / 'cpp'
-RECIPE: Final[str] = '1'  # to be raised when sources are compiled another way
+# the fused convolution, which the Python package compiles as well
+KERNEL: Final[Path] = Path(__file__).parents[2] / 'kernels'
+KERNEL_FILES: Final = ('convolution.cpp', 'convolution.h', 'loops.h')
+RECIPE: Final[str] = '2'  # to be raised when sources are compiled another way
 # how MPI libraries tell a process its number
 RANKS: Final = ('PMI_RANK', 'PMIX_RANK', 'OMPI_COMM_WORLD_RANK', 'SLURM_PROCID')
 
@@ -109,7 +112,8 @@ def cache_root() -> Path:
 
 def source_files(sources: Path) -> list[Path]:
     """Return what is compiled and what that includes, always in the same order."""
-    return sorted(p for p in sources.iterdir() if p.suffix in ('.cpp', '.h'))
+    own = sorted(p for p in sources.iterdir() if p.suffix in ('.cpp', '.h'))
+    return own + [KERNEL / n for n in KERNEL_FILES] if sources == SOURCES else own
 
 
 def _package(name: str) -> Path:

@@ -1,0 +1,229 @@
+"""Convolutions for MD: radial weights from a table, and nothing but inference.
+
+The weights of an edge are functions of its length alone. A table of polynomials
+takes the place of the radial network when a model is scripted for LAMMPS.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections import OrderedDict
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Final
+
+import sevenn._keys as KEY
+import torch
+import torch.nn as nn
+from e3nn.util.jit import compile_mode
+from sevenn._const import AtomGraphDataType
+from sevenn.nn.convolution import IrrepsConvolution
+from sevenn.nn.edge_embedding import EdgeEmbedding, XPLORCutoff
+
+from sevennet_mf.errors import HostError
+from sevennet_mf.kernels.plan import padded_weights, plan_of
+
+INTERVALS: Final = (100, 150, 200, 250, 300, 400, 600, 1000)
+DEGREE: Final = 5  # of convolution.h
+# of the largest weight and slope: what float32 leaves of a network's own output
+TOLERANCE: Final = 5e-7
+SHORTEST: Final = 0.1  # of the cutoff: below it atoms are never seen
+
+class FormError(Exception):
+    """A model cannot be had in a form; another may do."""
+
+
+Radial = Callable[[torch.Tensor], torch.Tensor]
+
+
+@compile_mode('script')
+class ScriptableConvolution(IrrepsConvolution):
+    """The host's layer, which is scripted as a `DeployedConvolution`.
+
+    It has the host's parameters and is trained and evaluated as the host's.
+    tabulate: whether a table replaces the radial network.
+    """
+
+    def __init__(
+        self, layer: IrrepsConvolution, embedding: EdgeEmbedding, tabulate: bool
+    ) -> None:
+        nn.Module.__init__(self)
+        self.__dict__.update(layer.__dict__)
+        self.tabulate = tabulate
+        self.embedding = (embedding,)  # a tuple: not a submodule of this one
+
+    def instantiate(self) -> None:
+        IrrepsConvolution.instantiate(self)
+        self.plan = plan_of(self.convolution)  # before it becomes TorchScript
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        return DeployedConvolution(self)
+
+
+@compile_mode('script')
+class DeployedConvolution(nn.Module):
+    """Sums messages with the operator that the pair styles bring along.
+
+    layer: with the weights that it is deployed with; evaluation only.
+    """
+
+    def __init__(self, layer: ScriptableConvolution) -> None:
+        super().__init__()
+        self.key_x = layer.key_x
+        self.key_filter = layer.key_filter
+        self.key_weight_input = layer.key_weight_input
+        self.key_edge_idx = layer.key_edge_idx
+        self.is_parallel = layer.is_parallel
+        self.denominator = nn.Parameter(
+            layer.denominator.detach().clone(), requires_grad=False
+        )
+        self.register_buffer('plan', layer.plan)
+        self.is_tabulated = layer.tabulate
+        table, self.step = torch.empty(0), 0.0
+        if layer.tabulate:
+            table, self.step = table_of(layer)
+        self.register_buffer('table', table)
+        # TorchScript wants the attribute in either case
+        self.weight_nn = nn.Identity() if layer.tabulate else layer.weight_nn
+
+    def forward(self, data: AtomGraphDataType) -> AtomGraphDataType:
+        x = data[self.key_x]
+        n_targets = x.shape[0]
+        if self.is_parallel:
+            n_targets = int(data[KEY.NLOCAL].item())
+            x = torch.cat([x, data[KEY.NODE_FEATURE_GHOST]])
+        if self.is_tabulated:
+            weight = data[KEY.EDGE_LENGTH]
+        else:
+            weight = self.weight_nn(data[self.key_weight_input])
+        edge_index = data[self.key_edge_idx]
+        x = torch.ops.sevennet_mf.deployed_convolution(
+            x,
+            data[self.key_filter],
+            weight,
+            self.table,
+            self.step,
+            edge_index[1],
+            edge_index[0],
+            n_targets,
+            self.plan,
+        )
+        data[self.key_x] = x.div(self.denominator)
+        return data
+
+
+def make_scriptable(layers: OrderedDict, tabulate: bool) -> OrderedDict:
+    """Layers of the host, not yet instantiated, that are scripted in the fast form.
+
+    Raises HostError if there is no edge embedding to make the tables with.
+    """
+    from sevennet_mf.kernels.operators import register_deployed
+
+    register_deployed()
+    found = (m for m in layers.values() if isinstance(m, EdgeEmbedding))
+    embedding = next(found, None)
+    if embedding is None:
+        raise HostError('the model has no edge embedding')
+    return OrderedDict(
+        (
+            name,
+            ScriptableConvolution(layer, embedding, tabulate)
+            if type(layer) is IrrepsConvolution
+            else layer,
+        )
+        for name, layer in layers.items()
+    )
+
+
+def table_of(layer: ScriptableConvolution) -> tuple[torch.Tensor, float]:
+    """Return polynomials of the radial weights, and how many Å each is for.
+
+    (intervals, DEGREE + 1, padded weights) float32, as convolution.h wants them. As
+    few as leave errors of weights and slopes within float32's rounding. Raises
+    FormError if the most of INTERVALS do not.
+    """
+    (embedding,) = layer.embedding
+    cutoff = cutoff_of(embedding.cutoff_function)
+    radial = _in_double(embedding, layer.weight_nn)
+    for intervals in aligned(embedding.cutoff_function, cutoff):
+        step = cutoff / intervals
+        pieces = _pieces(radial, intervals, step)
+        if _error(radial, pieces, step) <= TOLERANCE:
+            break
+    else:
+        raise FormError(
+            f'{INTERVALS[-1]} polynomials do not fit the radial weights to '
+            f'{TOLERANCE}'
+        )
+    place = padded_weights(layer.plan, torch.float32)
+    table = torch.zeros(intervals, DEGREE + 1, int(place[-1]))
+    table[:, :, place[:-1]] = pieces.float()
+    return table, step
+
+
+def _pieces(radial: Radial, intervals: int, step: float) -> torch.Tensor:
+    """(intervals, DEGREE + 1, n_weights): coefficients of the lengths in steps.
+
+    Each agrees with the network at its ends and at Chebyshev's points between.
+    """
+    powers = torch.arange(DEGREE + 1, dtype=torch.float64)
+    nodes = 0.5 - 0.5 * torch.cos(powers * (math.pi / DEGREE))
+    starts = torch.arange(intervals, dtype=torch.float64)
+    values = radial((starts[:, None] + nodes).reshape(-1) * step)
+    values = values.reshape(intervals, DEGREE + 1, -1)
+    solve = torch.linalg.inv(nodes[:, None] ** powers)
+    return torch.einsum('dn,inw->idw', solve, values)
+
+
+def _error(radial: Radial, pieces: torch.Tensor, step: float) -> float:
+    """The largest error of weights and of slopes, in units of the largest of each.
+
+    Between the points of each piece; slopes by central differences of both.
+    """
+    starts = torch.arange(len(pieces), dtype=torch.float64)
+    starts = starts[starts >= SHORTEST * len(pieces)]
+    pieces = pieces[-len(starts) :]
+    apart, size = [0.0, 0.0], [1e-30, 1e-30]
+    for t in torch.linspace(0.05, 0.95, 7, dtype=torch.float64).tolist():
+        found, exact = [], []
+        for place in (t - 1e-3, t + 1e-3):
+            powers = place ** torch.arange(DEGREE + 1, dtype=torch.float64)
+            found.append(torch.einsum('d,idw->iw', powers, pieces))
+            exact.append(radial((starts + place) * step))
+        errors = [a - b for a, b in zip(found, exact, strict=True)]
+        for pair, largest in ((errors, apart), (exact, size)):
+            for i, array in enumerate((pair[0], pair[1] - pair[0])):
+                largest[i] = max(largest[i], float(array.abs().max()))
+    return max(a / b for a, b in zip(apart, size, strict=True))
+
+
+def cutoff_of(cutoff_function: nn.Module) -> float:
+    """Å; SevenNet's two cutoff functions call it by different names."""
+    if isinstance(cutoff_function, XPLORCutoff):
+        return float(cutoff_function.r_cut)
+    return float(cutoff_function.cutoff_length)  # type: ignore[arg-type]
+
+
+def aligned(cutoff_function: nn.Module, cutoff: float) -> list[int]:
+    """Numbers of intervals that have a knot where the cutoff function has a kink."""
+    kink = Fraction(getattr(cutoff_function, 'r_on', 0.0) / cutoff)
+    unit = kink.limit_denominator(100).denominator
+    return [-(-n // unit) * unit for n in INTERVALS]
+
+
+def _in_double(embedding: EdgeEmbedding, network: nn.Module) -> Radial:
+    """The radial weights as a function of lengths (n,), in float64."""
+    basis, envelope, network = (
+        copy.deepcopy(module).double()
+        for module in (embedding.basis_function, embedding.cutoff_function, network)
+    )
+    if not isinstance(basis.coeffs, nn.Parameter):
+        basis.coeffs = basis.coeffs.double()  # neither is it a buffer
+
+    @torch.no_grad()
+    def radial(r: torch.Tensor) -> torch.Tensor:
+        r = r.clamp_min(1e-6)  # the basis divides by it
+        return network(basis(r) * envelope(r).unsqueeze(-1))
+
+    return radial
