@@ -20,7 +20,8 @@ HEAD = """\
 <!-- written by docs/generate_cli_reference.py from sevennet_mf/cli.py -->
 
 `sevennet-mf COMMAND --help` prints the same. Every command takes `--debug`, which
-shows the traceback of an error instead of one line.
+shows the traceback of an error instead of one line. With `--trust` a command reads
+checkpoints and graph files that run code when they are read ([](errors.md)).
 
 | exit code | meaning |
 |---|---|

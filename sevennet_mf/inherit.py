@@ -14,10 +14,9 @@ from typing import Any, Final
 
 import sevenn._const as const
 import sevenn._keys as KEY
-from sevenn.checkpoint import SevenNetCheckpoint
 
 from sevennet_mf import host_checks, keys
-from sevennet_mf.checkpoint_file import read_checkpoint
+from sevennet_mf.checkpoint_file import OpenedCheckpoint, read_checkpoint
 from sevennet_mf.config import DataFidelity, ModelFidelity, TrainFidelity
 from sevennet_mf.errors import UserError, unknown
 
@@ -82,7 +81,7 @@ def read(section: Config, train: TrainFidelity) -> Inherited | None:
         path, content = read_checkpoint(name)
         with warnings.catch_warnings():
             warnings.simplefilter('ignore', UserWarning)
-            config = SevenNetCheckpoint(path).config
+            config = OpenedCheckpoint(path, content).config
     except UserError as error:
         raise UserError(f'{WHERE}: {error}') from None
     except (KeyError, TypeError, ValueError, AttributeError) as error:

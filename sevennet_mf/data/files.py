@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import ase.io
-import yaml
 from ase import Atoms
 from ase.io.formats import filetype, ioformats
 from ase.utils import string2index
 from braceexpand import braceexpand
 from sevenn.atom_graph_data import AtomGraphData
-from sevenn.train.graph_dataset import SevenNetGraphDataset, pt_to_args
 
+from sevennet_mf.data import graph_files
 from sevennet_mf.data.labels import LABEL_KEYS, Entry
 from sevennet_mf.errors import UserError, nearest
 
@@ -128,18 +127,16 @@ def items_of(
     try:
         chosen = string2index(index)
         if reader == GRAPH:
-            graphs = _graphs(path, cutoff)
-            for frame in range(len(graphs))[_as_slice(chosen)]:
-                yield frame, graphs[frame]
+            yield from _chosen(graph_files.processed(path, cutoff), chosen)
         elif reader == OLD_GRAPH:
-            graphs, made_with = SevenNetGraphDataset._read_sevenn_data(path)
-            _check_cutoff(path, made_with, cutoff)
-            yield from _chosen(graphs, chosen)
+            yield from _chosen(graph_files.of_old_form(path, cutoff), chosen)
         elif reader == LIST:
             # the host's reader has every ionic step but the first twice
             frames = (a for file, i in listed(path) for a in _frames(file, i))
-            everything = chosen == slice(None)
-            yield from enumerate(frames) if everything else _chosen(frames, chosen)
+            if chosen == slice(None):
+                yield from enumerate(frames)
+            else:
+                yield from _chosen([*frames], chosen)
         else:
             numbers = _numbers(path, chosen, reader)
             yield from zip(numbers, _frames(path, index, reader), strict=False)
@@ -184,8 +181,7 @@ def _numbers(path: str, chosen: Any, reader: str) -> Iterable[int]:
     return range(total)[chosen]
 
 
-def _chosen(items: Any, chosen: Any) -> Iterator[tuple[int, Any]]:
-    items = list(items)
+def _chosen(items: Sequence[Any], chosen: Any) -> Iterator[tuple[int, Any]]:
     for frame in range(len(items))[_as_slice(chosen)]:
         yield frame, items[frame]
 
@@ -194,27 +190,3 @@ def _as_slice(chosen: Any) -> slice:
     if isinstance(chosen, str):
         raise ValueError(f'{chosen!r} is no index')
     return slice(chosen, chosen + 1 or None) if isinstance(chosen, int) else chosen
-
-
-def _graphs(path: str, cutoff: float) -> SevenNetGraphDataset:
-    meta = path.removesuffix('.pt') + '.yaml'
-    folder = os.path.basename(os.path.dirname(os.path.abspath(path)))
-    if not os.path.isfile(meta) or folder != 'sevenn_data':
-        raise UserError(
-            f'{path} must lie in a folder named `sevenn_data` beside {meta}, as '
-            'SevenNet wrote them: its cutoff stands there. Copy the whole folder.'
-        )
-    with open(meta, encoding='utf-8') as stream:
-        made_with = float(yaml.safe_load(stream)['cutoff'])
-    _check_cutoff(path, made_with, cutoff)
-    return SevenNetGraphDataset(
-        cutoff=cutoff, drop_info=False, **pt_to_args(os.path.abspath(path))
-    )
-
-
-def _check_cutoff(path: str, made_with: float, cutoff: float) -> None:
-    if float(made_with) != float(cutoff):
-        raise UserError(
-            f'{path} was made with cutoff {made_with:g} Å, but model.cutoff is '
-            f'{cutoff:g}. Make the two equal, or give the structures themselves.'
-        )

@@ -36,7 +36,8 @@ class FidelityCalculator(Calculator):
     {'pbe': 0.3, 'r2scan': 0.7}, for the mixture sum_f w_f E_f; None if the model has
     one fidelity only. device: 'cpu', 'cuda' or 'auto', a GPU if there is one.
     enable_cueq, enable_flash, enable_oeq: compute with cuEquivariance, FlashTP or
-    OpenEquivariance. Raises UserError for whatever of these cannot be.
+    OpenEquivariance. trust: read a checkpoint that runs code, one you made yourself.
+    Raises UserError for whatever of these cannot be.
     """
 
     implemented_properties = [
@@ -59,12 +60,14 @@ class FidelityCalculator(Calculator):
         enable_cueq: bool = False,
         enable_flash: bool = False,
         enable_oeq: bool = False,
+        trust: bool = False,
     ) -> None:
         loaded = load_model(
             os.fspath(checkpoint),
             enable_cueq=enable_cueq,
             enable_flash=enable_flash,
             enable_oeq=enable_oeq,
+            trust=trust,
         )
         self._weights = weights_of(fidelity, loaded.fidelities)
         self._doubtful = {name: doubtful(loaded, name) for name in loaded.fidelities}

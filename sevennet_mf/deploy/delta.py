@@ -14,7 +14,7 @@ from ase.calculators.calculator import all_changes
 from ase.calculators.mixing import SumCalculator
 from ase.data import chemical_symbols
 
-from sevennet_mf import keys
+from sevennet_mf import keys, unpickle
 from sevennet_mf.checkpoint_file import read_checkpoint
 from sevennet_mf.deploy.calculator import FidelityCalculator
 from sevennet_mf.errors import UserError
@@ -32,9 +32,9 @@ class DeltaCalculator(SumCalculator):
     low: path of a checkpoint of this package or of SevenNet, or the name of a
     pretrained model. difference: likewise, of a single fidelity, trained on
     differences of labels. fidelity: which one of `low` the difference is to; None if
-    it has one only. device, enable_*: as of FidelityCalculator, for both. Raises
-    UserError for what cannot be, for the same file twice, for models without a
-    common element, and if the difference says in its `about` that it is to another
+    it has one only. device, trust, enable_*: as of FidelityCalculator, for both.
+    Raises UserError for what cannot be, for the same file twice, for models without
+    a common element, and if the difference says in its `about` that it is to another
     fidelity (`difference_to`).
     """
 
@@ -44,6 +44,7 @@ class DeltaCalculator(SumCalculator):
         difference: str | os.PathLike[str],
         fidelity: str | None = None,
         device: str | torch.device = 'auto',
+        trust: bool = False,
         **accelerators: bool,
     ) -> None:
         if fidelity is not None and not isinstance(fidelity, str):
@@ -51,10 +52,11 @@ class DeltaCalculator(SumCalculator):
                 'fidelity of a DeltaCalculator must be one name, since a difference '
                 f'is to one fidelity, got {fidelity!r}.'
             )
-        path, content = read_checkpoint(os.fspath(difference))
-        _check_single(path, content['config'])
-        self.low = FidelityCalculator(low, fidelity, device, **accelerators)
-        self.difference = FidelityCalculator(path, None, device, **accelerators)
+        with unpickle.trusting(trust):
+            path, content = read_checkpoint(os.fspath(difference))
+            _check_single(path, content['config'])
+            self.low = FidelityCalculator(low, fidelity, device, **accelerators)
+            self.difference = FidelityCalculator(path, None, device, **accelerators)
         low_path = str(self.low.parameters['checkpoint'])
         if os.path.samefile(low_path, path):
             raise UserError(

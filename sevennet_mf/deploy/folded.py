@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import tempfile
 import uuid
 import warnings
 from collections.abc import Iterator
@@ -16,11 +15,10 @@ from typing import Any
 
 import torch
 from ase.data import chemical_symbols
-from sevenn.checkpoint import SevenNetCheckpoint
 from sevenn.nn.sequential import AtomGraphSequential
 
 from sevennet_mf import keys
-from sevennet_mf.checkpoint_file import read_checkpoint
+from sevennet_mf.checkpoint_file import OpenedCheckpoint, read_checkpoint
 from sevennet_mf.deploy.accelerated import row_names, two_rows
 from sevennet_mf.deploy.doubts import doubtful, reference_doubts
 from sevennet_mf.deploy.probe import (
@@ -152,10 +150,7 @@ def refuse_deviation(apart: Deviation, what: str, n: int) -> None:
 
 def build_alone(content: dict[str, Any]) -> AtomGraphSequential:
     """The model that SevenNet itself builds from a file with `content`."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, 'folded.pth')
-        torch.save(content, path)
-        return SevenNetCheckpoint(path).build_model().eval()
+    return OpenedCheckpoint('folded.pth', content).build_model().eval()
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from sevennet_mf import unpickle
 from sevennet_mf.checkpoint_file import is_deployed
 from sevennet_mf.deploy.deployed import segments_in
 from sevennet_mf.info import of_checkpoint, of_deployed
@@ -14,19 +15,21 @@ from sevennet_mf.model.plain_config import json_ready
 __all__ = ['info', 'render']
 
 
-def info(path: str) -> dict[str, Any]:
+def info(path: str, trust: bool = False) -> dict[str, Any]:
     """Return what a model file tells of itself, of plain builtins (JSON).
 
     path: a checkpoint of this package or of SevenNet, a pretrained name, a file
     deployed for LAMMPS, or the folder of a parallel one. 'kind' says which it is,
     and the keys are the same for all. Energies in eV, lengths in Å. What the file
     does not say is None or empty. 'warnings' lists what is wrong with it. Nothing
-    deployed is run. Raises UserError as load_model.
+    deployed is run, and code in a checkpoint only with `trust`. Raises UserError as
+    load_model.
     """
     if os.path.isdir(path) and segments_in(path):
         found = of_deployed.folder(path)
     elif is_deployed(path):
         found = of_deployed.file(path)
     else:
-        found = of_checkpoint.checkpoint(path)
+        with unpickle.trusting(trust):
+            found = of_checkpoint.checkpoint(path)
     return dict(json_ready(found))

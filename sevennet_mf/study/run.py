@@ -9,11 +9,13 @@ from pathlib import Path
 
 from rich.table import Table
 
+from sevennet_mf import unpickle
 from sevennet_mf.study.config import LOW
 from sevennet_mf.study.plan import plan
 from sevennet_mf.study.runs import Run, make_folder
 from sevennet_mf.study.status import Status, read_all
 from sevennet_mf.study.study_yaml import read_study
+from sevennet_mf.study.worker_process import COMMAND, TRUST
 
 
 def run(args: argparse.Namespace) -> tuple[list[Table | str], bool]:
@@ -48,7 +50,13 @@ def _plan_and_do(args: argparse.Namespace) -> Mapping[str, Status]:
     with execute.locked(folder):
         runs = plan(study, folder, command=command)
         with Display(runs) as display:
-            return execute.work(runs, study.run, on_change=display.update)
+            trust = [TRUST] if unpickle.is_trusting() else []
+            return execute.work(
+                runs,
+                study.run,
+                on_change=display.update,
+                command=[*COMMAND, *trust],
+            )
 
 
 def planned(runs: Sequence[Run]) -> Table:

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
+from sevennet_mf import unpickle
 from sevennet_mf.study.runs import Run
 from sevennet_mf.study.worker_process import bound
 from sevennet_mf.train.checkpoint import RESUME_FILE
@@ -50,6 +51,8 @@ def train(run: Run, stage: Stage, signals: Signals) -> None:
     """Start `sevennet-mf train`, or have it go on. Raises StageFailed."""
     work_dir = run.folder / stage['folder']
     command = [*COMMAND, str(run.folder / stage['yaml']), '-w', str(work_dir)]
+    if unpickle.is_trusting():
+        command.append('--trust')
     if stage['host']:
         # it cannot resume, and takes up processed data whatever they are of
         shutil.rmtree(work_dir, ignore_errors=True)

@@ -1,6 +1,6 @@
 """The process that does one run: its stages in order, then the measurement.
 
-    python -m sevennet_mf.study.worker RUN_FOLDER
+    python -m sevennet_mf.study.worker [--trust] RUN_FOLDER
 
 What is done is skipped and what was interrupted goes on. At the end stands
 result.json, or failed.json and exit code 1.
@@ -14,12 +14,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from sevennet_mf import unpickle
 from sevennet_mf.errors import HostError, TrainingStopped, UserError
 from sevennet_mf.study import stages
 from sevennet_mf.study.runs import Run, read_run
 from sevennet_mf.study.status import FAILED_FILE, RESULT_FILE, read_json
 from sevennet_mf.study.training import Interrupted, Signals, StageFailed
-from sevennet_mf.study.worker_process import write_failure
+from sevennet_mf.study.worker_process import TRUST, write_failure
 
 
 def work(folder: str) -> None:
@@ -80,9 +81,10 @@ def _named(stage: str) -> Iterator[None]:
 
 def main(argv: Sequence[str]) -> int:
     """Do one run; return 0, 1 if it failed, 128 + n after signal n."""
-    (folder,) = argv
+    *options, folder = argv
     try:
-        work(folder)
+        with unpickle.trusting(TRUST in options):
+            work(folder)
     except Interrupted as stop:
         sys.stderr.write(f'stopped by {stop}\n')
         return 128 + stop.number

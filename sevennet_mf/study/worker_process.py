@@ -16,6 +16,7 @@ from sevennet_mf.study import lock, status
 
 # what does a run; the run's folder is added
 COMMAND = (sys.executable, '-m', 'sevennet_mf.study.worker')
+TRUST = '--trust'  # an option of it
 LOG_FILE = 'worker.log'  # of all tries, in the run's folder
 
 # Runs the command in its place, and has the kernel send SIGTERM to it when the

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from rich.table import Table
 
+from sevennet_mf import unpickle
 from sevennet_mf.data.build import load_or_build
 from sevennet_mf.data.dataset import FidelityDataset
 from sevennet_mf.errors import UserError
@@ -58,21 +59,48 @@ def evaluate(
     batch_size: int = 8,
     device: str = 'cpu',
     progress: bool = True,
+    trust: bool = False,
 ) -> Evaluation:
     """Measure a checkpoint on data, and write CSV files and parity plots.
 
     checkpoint: path or pretrained name; data: entries as in `load_*_path`, or a YAML
     whose sets other than the training set count, or those in `sets`
     ('validset', 'trainset', ...); key: as data.fidelity.key; predict_as: predict all
-    at this fidelity of the model. Files: errors.csv, per_structure.csv,
+    at this fidelity of the model; trust: read a checkpoint and graph files that run
+    code, if you made them yourself. Files: errors.csv, per_structure.csv,
     parity_<fidelity>.png. Raises UserError for whatever cannot be used or written.
     """
     if batch_size < 1:
         raise UserError(f'--batch_size must be 1 or more, got {batch_size}.')
     _make_folder(output_dir)  # before the work, not after it
-    loaded = load_model(checkpoint)
+    loaded = load_model(checkpoint, trust=trust)
     for line in loaded.differences.values():
         warnings.warn(line, stacklevel=2)
+    # not in /tmp, which may be small, or memory
+    with unpickle.trusting(trust), tempfile.TemporaryDirectory(
+        dir=output_dir, prefix='.graphs_', ignore_cleanup_errors=True
+    ) as folder:
+        entries, key, named = _asked(loaded, data, sets, key, predict_as)
+        parts = [
+            load_or_build(entry, key, named, loaded.cutoff, Path(folder))
+            for entry in entries
+        ]
+        dataset = FidelityDataset(parts, named)
+        predictions = _predict(
+            loaded, dataset, batch_size, device, progress, predict_as
+        )
+        del parts, dataset  # they hold files of the folder that goes now
+    return write(predictions, output_dir)
+
+
+def _asked(
+    loaded: LoadedModel,
+    data: str | Sequence[Entry],
+    sets: Sequence[str] | None,
+    key: str | None,
+    predict_as: str | None,
+) -> tuple[list[Entry], str | None, list[str]]:
+    """The entries, the key of their fidelity, and the fidelities that there are."""
     names: list[str] = []
     if isinstance(data, str):
         entries, key, names = entries_of_yaml(data, sets, key)
@@ -85,21 +113,7 @@ def evaluate(
     match_fidelities(loaded.fidelities, named, predict_as, loaded.path)
     # in the model's order, so that tables of two models compare
     own = [name for name in loaded.fidelities if name in named]
-    named = list(dict.fromkeys([*own, *names, *named]))
-    # not in /tmp, which may be small, or memory
-    with tempfile.TemporaryDirectory(
-        dir=output_dir, prefix='.graphs_', ignore_cleanup_errors=True
-    ) as folder:
-        parts = [
-            load_or_build(entry, key, named, loaded.cutoff, Path(folder))
-            for entry in entries
-        ]
-        dataset = FidelityDataset(parts, named)
-        predictions = _predict(
-            loaded, dataset, batch_size, device, progress, predict_as
-        )
-        del parts, dataset  # they hold files of the folder that goes now
-    return write(predictions, output_dir)
+    return entries, key, list(dict.fromkeys([*own, *names, *named]))
 
 
 def _predict(

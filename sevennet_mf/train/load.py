@@ -9,12 +9,11 @@ from typing import Any, Final
 
 import sevenn
 import sevenn._keys as KEY
-from sevenn.checkpoint import SevenNetCheckpoint
 from sevenn.nn.sequential import AtomGraphSequential
 
 import sevennet_mf
-from sevennet_mf import keys
-from sevennet_mf.checkpoint_file import read_checkpoint
+from sevennet_mf import keys, unpickle
+from sevennet_mf.checkpoint_file import OpenedCheckpoint, read_checkpoint
 from sevennet_mf.errors import HostError, UserError
 from sevennet_mf.model import accelerators
 from sevennet_mf.model.fused import fuse
@@ -63,18 +62,19 @@ def load_model(
     enable_flash: bool = False,
     enable_oeq: bool = False,
     fused: bool = True,
+    trust: bool = False,
 ) -> LoadedModel:
     """Return the model of a checkpoint, by path or by pretrained name.
 
     The plugin is registered on the way. With an accelerator (cuEquivariance, FlashTP
     or OpenEquivariance) the model has it, and every parameter of the file; without
     one its convolutions are fused on a CPU (model/fused.py) unless `fused` is False.
-    Raises
-    UserError, one line: no such file, not a SevenNet checkpoint, truncated, from a
-    newer version, not to be built; an accelerator that is missing or loses a
-    parameter.
+    With `trust` a file may bring code along, which runs. Raises UserError, one line:
+    no such file, not a SevenNet checkpoint, truncated, from a newer version, not to be
+    built, code in it; an accelerator that is missing or loses a parameter.
     """
-    path, content = read_checkpoint(name)
+    with unpickle.trusting(trust):
+        path, content = read_checkpoint(name)
     flags = {
         'enable_cueq': enable_cueq,
         'enable_flash': enable_flash,
@@ -84,7 +84,7 @@ def load_model(
     accelerators.check(**flags, config={KEY.USE_BIAS_IN_LINEAR: biases})
     sevennet_mf.register()
     try:
-        config, model = _build(SevenNetCheckpoint(path), flags)
+        config, model = _build(OpenedCheckpoint(path, content), flags)
     except (HostError, UserError):
         raise
     except Exception as error:  # whatever a strange configuration sets off
@@ -108,7 +108,7 @@ def load_model(
 
 
 def _build(
-    file: SevenNetCheckpoint, flags: dict[str, bool]
+    file: OpenedCheckpoint, flags: dict[str, bool]
 ) -> tuple[dict[str, Any], AtomGraphSequential]:
     """The configuration and the model of a file, with the accelerator of `flags`."""
     config = file.config

@@ -12,7 +12,7 @@ PACKAGE = 'sevennet_mf'
 ROOT = Path(__file__).parents[2] / PACKAGE
 SOURCES = sorted(ROOT.rglob('*.py'))
 LIGHT: tuple[str, ...] = ('keys', 'errors', 'config', 'pretrained')
-LIGHT = (*LIGHT, 'checkpoint_file', 'host_checks', 'host_config')
+LIGHT = (*LIGHT, 'unpickle', 'checkpoint_file', 'host_checks', 'host_config')
 
 ALL = (*LIGHT, 'inputs', 'kernels', 'model', 'data', 'train', 'deploy')
 ALL = (*ALL, 'study', 'host')
@@ -24,7 +24,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     'config': ('keys', 'errors'),
     'host_traps': (),
     'pretrained': ('errors',),
-    'checkpoint_file': ('keys', 'errors', 'pretrained'),
+    'unpickle': ('errors',),
+    'checkpoint_file': ('keys', 'errors', 'pretrained', 'unpickle'),
     'host_checks': ('keys', 'errors', 'pretrained'),
     'testing': (),
     'host_config': ('keys', 'errors', 'config', 'host_checks'),
@@ -39,7 +40,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     'info': (*LIGHT, 'inputs', 'model', 'data', 'train', 'deploy', 'info'),
     'demo': (*LIGHT, 'inputs', 'model', 'data', 'train'),
     'commands': (*ALL, 'host_traps', 'info', 'demo'),
-    'cli': ('errors', 'commands'),
+    'cli': ('errors', 'unpickle', 'commands'),
 }
 EXEMPT = ('__init__', 'host')  # host wires the rest into sevenn, at any layer
 

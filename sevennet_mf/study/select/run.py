@@ -54,11 +54,13 @@ def select(
     output_dir: str,
     labelled: Sequence[str] = (),
     options: Options | None = None,
+    trust: bool = False,
 ) -> Selection:
     """Choose structures of `files` by farthest-point sampling, and write them.
 
     checkpoint: path or pretrained name, whose node features are compared; labelled:
-    files with structures that count as chosen already. Raises UserError for whatever
+    files with structures that count as chosen already; trust: read checkpoints that
+    run code, if you made them yourself. Raises UserError for whatever
     cannot be used: a file, an element that a checkpoint lacks, a fidelity, a column,
     more structures asked for than there are.
     """
@@ -69,7 +71,8 @@ def select(
     output.check_inputs(output_dir, [*given_as, *labelled_as])
     names = [checkpoint, *options.disagreement]
     networks = [
-        Network(load_model(name), options.fidelity, options.device) for name in names
+        Network(load_model(name, trust=trust), options.fidelity, options.device)
+        for name in names
     ]
     known = [(network.name, network.references) for network in networks]
     look = partial(_look, cost_of(options.cost), options.keep)

@@ -11,10 +11,11 @@ import pytest
 from commandline import snapshot
 from study_inputs import write_study
 
-from sevennet_mf import cli
+from sevennet_mf import cli, unpickle
 from sevennet_mf.study import execute
 from sevennet_mf.study.runs import Run
 from sevennet_mf.study.status import Status
+from sevennet_mf.study.worker_process import COMMAND, TRUST
 
 
 @pytest.fixture
@@ -23,8 +24,13 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
 
     def pretend(
-        runs: Sequence[Run], options: Any, *, on_change: Callable[..., None]
+        runs: Sequence[Run],
+        options: Any,
+        *,
+        on_change: Callable[..., None],
+        command: Sequence[str],
     ) -> dict[str, Status]:
+        assert [*command] == [*COMMAND, *([TRUST] if unpickle.is_trusting() else [])]
         names.extend(run.name for run in runs)
         assert options.threads == 2
         states: dict[str, Status] = {run.name: Status('waiting') for run in runs}
@@ -63,7 +69,7 @@ def test_a_study_ends_with_its_report(
 ) -> None:
     path = write_study(tmp_path, run={'threads': 2})
     out = str(tmp_path / 'out')
-    assert cli.main(['study', path, '-o', out]) == cli.DONE
+    assert cli.main(['study', path, '-o', out, '--trust']) == cli.DONE
     assert started == ['high_only/n4_seed1']
     said = capsys.readouterr().out
     assert '12.5' in said

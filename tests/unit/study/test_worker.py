@@ -330,5 +330,5 @@ def test_a_signal_reaches_the_training_which_goes_on_later(tmp_path: Path) -> No
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training.Signals, 'run', note)
-        assert worker.main([str(run.folder)]) == 1
-    assert command[-1] == '--resume'
+        assert worker.main(['--trust', str(run.folder)]) == 1
+    assert command[-2:] == ['--trust', '--resume']

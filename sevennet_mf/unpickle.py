@@ -1,0 +1,116 @@
+"""Files that torch.save wrote: read without running code that they bring along.
+
+A pickle names functions, and reading it calls them. Here only those of `_allowed`
+are called, which build the plain data that SevenNet, torch_geometric and this
+package write. Whoever made a file himself may trust it.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch.serialization import (
+    get_safe_globals,
+    get_unsafe_globals_in_checkpoint,
+    safe_globals,
+)
+
+from sevennet_mf.errors import UserError
+
+_TRUSTING: ContextVar[bool] = ContextVar('trusting', default=False)
+# numpy 2 moved what numpy 1 writes, and each reads files of the other
+NUMPY: Final[tuple[str, ...]] = ('numpy._core.multiarray', 'numpy.core.multiarray')
+# of arrays of plain numbers and texts; not of objects
+TYPE_CODES: Final[str] = f'{np.typecodes["AllInteger"]}{np.typecodes["AllFloat"]}?US'
+# how torch names what it refuses, where the file itself cannot be asked
+REFUSED: Final = re.compile(r"GLOBAL ([\w.]+)|<class '([\w.]+)'>")
+
+
+@contextmanager
+def trusting(trust: bool = True) -> Iterator[None]:
+    """Within, files are read whatever code they bring along, if `trust` says so.
+
+    False leaves it at what it was outside.
+    """
+    token = _TRUSTING.set(trust or _TRUSTING.get())
+    try:
+        yield
+    finally:
+        _TRUSTING.reset(token)
+
+
+def is_trusting() -> bool:
+    """Whether files are trusted at present."""
+    return _TRUSTING.get()
+
+
+def read(path: str) -> Any:
+    """Return what torch.save wrote to a file, its tensors on the CPU.
+
+    Raises UserError for a file that asks for more than plain data, unless within
+    `trusting`. What is no such file, or is truncated, may raise anything.
+    """
+    if is_trusting():
+        return torch.load(path, map_location='cpu', weights_only=False)
+    ours = [name for name in _allowed() if name not in get_safe_globals()]
+    with safe_globals(ours):
+        try:
+            return torch.load(path, map_location='cpu', weights_only=True)
+        except pickle.UnpicklingError as error:
+            names = _asked_for(path, str(error))
+            if not names:
+                raise
+    raise UserError(
+        f'{path} asks for {", ".join(names)}: reading it would run code of whoever '
+        'wrote it, and data need none. If you made the file yourself, say so with '
+        '--trust (in Python trust=True).'
+    )
+
+
+def check(path: str) -> None:
+    """Raise UserError, as `read`, before another reader is given the file.
+
+    Also for a file that cannot be read here: that reader may get further in it.
+    """
+    try:
+        read(path)
+    except UserError:
+        raise
+    except Exception as error:  # random bytes may set off anything in a pickle
+        raise UserError(
+            f'{path} is no file that SevenNet wrote, or it is truncated. Take it '
+            'out of the YAML or the folder.'
+        ) from error
+
+
+@cache
+def _allowed() -> list[Callable | tuple[Callable, str]]:
+    """What files may call, beside what torch itself knows as safe."""
+    from sevenn.atom_graph_data import AtomGraphData
+    from sevenn.train.dataset import AtomGraphDataset
+    from torch_geometric.data.data import Data, DataEdgeAttr, DataTensorAttr
+    from torch_geometric.data.storage import GlobalStorage
+
+    # as numpy itself names them to a pickle: _reconstruct and scalar
+    makers: list[Any] = [x.__reduce__()[0] for x in (np.zeros(0), np.float64(0))]
+    calls = [(f, f'{module}.{f.__name__}') for f in makers for module in NUMPY]
+    types = {type(np.dtype(code)) for code in TYPE_CODES}
+    graphs = [AtomGraphData, AtomGraphDataset, Data, DataEdgeAttr, DataTensorAttr]
+    return [*calls, np.ndarray, np.dtype, *types, *graphs, GlobalStorage]
+
+
+def _asked_for(path: str, message: str) -> list[str]:
+    """The names in a file that are not allowed; none if that is not its fault."""
+    try:
+        found = get_unsafe_globals_in_checkpoint(path)
+    except Exception:  # not of today's form, or nothing that torch wrote
+        found = []
+    return sorted(found) or [a or b for a, b in REFUSED.findall(message)][:1]
