@@ -36,9 +36,15 @@ def _read_config_yaml(original: Callable) -> Callable:
     def read_config_yaml(filename: str, return_separately: bool = True) -> Any:
         from sevennet_mf import inputs
         from sevennet_mf.errors import UserError
+        from sevennet_mf.yaml_file import RepeatedKey
 
         try:
             sections = inputs.load_yaml(filename)
+        except RepeatedKey:
+            with open(filename, 'rb') as stream:
+                if b'fidelity' in stream.read():  # perhaps in the one it would drop
+                    raise
+            sections = {}
         except UserError:
             sections = {}  # the host has its own error
         if not inputs.has_fidelity(sections):

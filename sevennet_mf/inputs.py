@@ -9,12 +9,9 @@ from __future__ import annotations
 import copy
 import glob
 import os
-import re
 from typing import Any
 
-import yaml
-
-from sevennet_mf import keys
+from sevennet_mf import keys, yaml_file
 from sevennet_mf.config import (
     DataEntry,
     DataFidelity,
@@ -22,7 +19,7 @@ from sevennet_mf.config import (
     TrainFidelity,
     validate,
 )
-from sevennet_mf.errors import UserError, nearest, unknown
+from sevennet_mf.errors import UserError, unknown
 
 Config = dict[str, Any]
 SECTIONS = ('model', 'train', 'data')
@@ -36,44 +33,15 @@ HOST_MODALITY_KEYS = {
 HOST_ENTRY_KEYS = ('data_modality', 'file_list', 'data_weight')
 
 
-class _Loader(yaml.SafeLoader):
-    """Reads `lr: 1e-4` as a number, as YAML 1.2 has it; PyYAML makes it a text."""
-
-
-_Loader.add_implicit_resolver(
-    'tag:yaml.org,2002:float',
-    re.compile(r'[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$'),
-    list('-+0123456789'),
-)
-
-
 def load_yaml(filename: str) -> Config:
     """Return the sections of a YAML file; UserError if it is not such a file."""
-    try:
-        with open(filename, encoding='utf-8') as stream:
-            sections = yaml.load(stream, Loader=_Loader)
-    except FileNotFoundError:
-        raise UserError(f'no such file: {filename}.{_near(filename)}') from None
-    except IsADirectoryError:
-        raise UserError(f'{filename} is a folder; give a YAML file in it.') from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f'{filename} cannot be read: {error}') from None
-    except yaml.YAMLError as error:
-        reason = ' '.join(str(error).split())
-        raise UserError(f'{filename} is not valid YAML: {reason}') from None
+    sections = yaml_file.load(filename)
     if not isinstance(sections, dict):
         what = 'is empty' if sections is None else 'has none'
         raise UserError(
             f'{filename} must have the sections model, train and data; it {what}.'
         )
     return sections
-
-
-def _near(path: str) -> str:
-    """The hint that names the file beside `path` which was meant, or ''."""
-    folder = os.path.dirname(path) or '.'
-    here = os.listdir(folder) if os.path.isdir(folder) else []
-    return nearest(os.path.basename(path), here)
 
 
 def has_fidelity(sections: Config) -> bool:
@@ -235,7 +203,7 @@ def _expand(pattern: str, where: str) -> list[str]:
         if not files and os.path.isdir(part):
             raise UserError(f'{where}: {part!r} is a folder; name files in it.')
         if not files:
-            raise UserError(f'{where}: no such file: {part}.{_near(part)}')
+            raise UserError(f'{where}: no such file: {part}.{yaml_file.near(part)}')
         found += files
     return found
 
