@@ -400,6 +400,17 @@ def test_what_a_page_shows_works(
     Page(own, monkeypatch, capsys).run(blocks)
 
 
+@pytest.mark.parametrize('path', PAGES, ids=label)
+def test_a_piece_of_yaml_says_that_it_is_merged(path: Path) -> None:
+    """Pasted below the rest, its sections would stand twice."""
+    for block in blocks_of(path):
+        if block.language != 'yaml' or path.name == 'errors.md':  # what is wrong
+            continue
+        shown = yaml.safe_load(block.text)
+        if set(shown) != {'study'} and not is_whole(shown):
+            assert block.text.startswith('# merge into your YAML\n'), block.text
+
+
 @pytest.mark.parametrize('path', SHIPPED, ids=label)
 def test_shipped_yaml_is_valid_and_trains(
     path: Path, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
