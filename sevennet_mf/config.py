@@ -180,7 +180,11 @@ class DataEntry(Block):
         description='Key of `atoms.info` that holds the stress (eV/Å^3, ASE sign '
         'and order); `null`: none. Default: what ASE reads as stress.',
     )
-    index: str = Field(':', description='Which frames of each file, as ASE has it.')
+    index: str = Field(
+        ':',
+        description='Which frames of each file, as ASE has it; of an ASE database '
+        'also a query.',
+    )
     format: str | None = Field(
         None, description='File format by its ASE name, if the file name lies.'
     )
@@ -329,7 +333,7 @@ class DataFidelity(Block):
     key: str | None = Field(
         None,
         description="Read each structure's fidelity from this key of its "
-        '`atoms.info`.',
+        '`atoms.info`, or of the `key_value_pairs` of an ASE database.',
     )
     about: dict[Name, dict[str, str | int | float | bool | None]] = Field(
         default_factory=dict,

@@ -8,21 +8,25 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import ase.io
 from ase import Atoms
+from ase.data import chemical_symbols
 from ase.io.formats import filetype, ioformats
 from ase.utils import string2index
 from braceexpand import braceexpand
 from sevenn.atom_graph_data import AtomGraphData
 
-from sevennet_mf.data import graph_files
+from sevennet_mf.data import databases, graph_files, names
 from sevennet_mf.data.labels import LABEL_KEYS, Entry
 from sevennet_mf.errors import UserError, nearest
 
 GRAPH, OLD_GRAPH, LIST = 'sevenn graph', 'sevenn_data', 'structure_list'
+ISOTOPES = ('D', 'T')
 
 
 def files_of(entry: Entry) -> list[str]:
@@ -103,20 +107,38 @@ def listed(path: str) -> list[tuple[str, str]]:
     return found
 
 
-def unreadable(path: str, error: Exception) -> UserError:
+def unreadable(path: str, error: Exception, last: int | None = None) -> UserError:
+    """Return the error for a file that a reader failed at; last: frame it gave."""
+    where = path if last is None else f'{path}, after frame {last},'
     reason = ' '.join(str(error).split()) or type(error).__name__
+    if isinstance(error, KeyError):
+        name = str(error.args[0]) if error.args else ''
+        if meant := _element(name):
+            return UserError(
+                f'{where} has {name!r} for an element. Write {meant!r}: labels, '
+                'charges and isotopes are no part of a symbol.'
+            )
+        reason = f'{name!r} is missing in it, or ASE does not know it'
     return UserError(
-        f'{path} cannot be read: {reason.rstrip(".")}. Correct the file, its '
+        f'{where} cannot be read: {reason.rstrip(".")}. Correct the file, its '
         '`index` or its `format`, or take it out of the list.'
     )
 
 
+def _element(name: str) -> str | None:
+    """The symbol that is meant by 'Ga1', 'O2-' or 'D'; None for other names."""
+    if name in ISOTOPES:
+        return 'H'
+    found = re.match('[A-Za-z]{1,2}(?![a-z])', name)
+    meant = found[0].capitalize() if found else ''
+    return meant if meant in chemical_symbols[1:] and meant != name else None
+
+
 def items_of(
-    path: str, entry: Entry, cutoff: float
+    path: str, entry: Entry, cutoff: float, key: str | None = None
 ) -> Iterator[tuple[int, Atoms | AtomGraphData]]:
-    """(frame, structure) of one file."""
+    """(frame, structure) of one file; key: of its info that names the fidelity."""
     reader = reader_of(path, entry.get('format'))
-    index = entry.get('index', ':')
     if reader in (GRAPH, OLD_GRAPH):
         given = [k for k in ('energy_key', *LABEL_KEYS) if entry.get(k) is not None]
         if given:
@@ -124,26 +146,41 @@ def items_of(
                 f'{path}: {given[0]} has no meaning for a graph file, whose '
                 'labels are fixed. Remove it; `null` leaves a label out.'
             )
+    last, index = None, entry.get('index', ':')
     try:
-        chosen = string2index(index)
-        if reader == GRAPH:
-            yield from _chosen(graph_files.processed(path, cutoff), chosen)
-        elif reader == OLD_GRAPH:
-            yield from _chosen(graph_files.of_old_form(path, cutoff), chosen)
-        elif reader == LIST:
-            # the host's reader has every ionic step but the first twice
-            frames = (a for file, i in listed(path) for a in _frames(file, i))
-            if chosen == slice(None):
-                yield from enumerate(frames)
-            else:
-                yield from _chosen([*frames], chosen)
-        else:
-            numbers = _numbers(path, chosen, reader)
-            yield from zip(numbers, _frames(path, index, reader), strict=False)
+        for frame, item in _items(path, reader, index, cutoff, key):
+            last = frame
+            yield frame, item
     except UserError:
         raise
     except Exception as error:  # whatever a reader may raise
-        raise unreadable(path, error) from error
+        raise unreadable(path, error, last) from error
+
+
+def _items(
+    path: str, reader: str, index: str, cutoff: float, key: str | None
+) -> Iterator[tuple[int, Atoms | AtomGraphData]]:
+    chosen = string2index(index)
+    if reader == GRAPH:
+        yield from _chosen(graph_files.processed(path, cutoff), chosen)
+    elif reader == OLD_GRAPH:
+        yield from _chosen(graph_files.of_old_form(path, cutoff), chosen)
+    elif reader == LIST:
+        # the host's reader has every ionic step but the first twice
+        frames = (
+            item
+            for file, part in listed(path)
+            for _, item in items_of(file, {'index': part}, cutoff, key)
+        )
+        if chosen == slice(None):
+            yield from enumerate(frames)
+        else:
+            yield from _chosen([*frames], chosen)
+    elif reader in databases.DATABASES:
+        yield from databases.rows(path, reader, chosen)
+    else:
+        numbers = _numbers(path, chosen, reader)
+        yield from zip(numbers, _frames(path, index, reader, key), strict=False)
 
 
 def atoms_of(path: str) -> Iterator[tuple[int, Atoms]]:
@@ -163,16 +200,18 @@ def no_cell(where: str) -> UserError:
     )
 
 
-def _frames(path: str, index: str, reader: str | None = None) -> Iterator[Atoms]:
+def _frames(
+    path: str, index: str, reader: str, key: str | None = None
+) -> Iterator[Atoms]:
     # parallel: one rank reads alone; at_sign: a name with @ is only a name
-    options = {'parallel': False, 'do_not_split_by_at_sign': True}
+    options: dict[str, Any] = {'parallel': False, 'do_not_split_by_at_sign': True}
+    if key is not None and reader == 'extxyz':
+        options['properties_parser'] = partial(names.parse_comment, key=key)
     yield from ase.io.iread(path, index=index, format=reader, **options)
 
 
 def _numbers(path: str, chosen: Any, reader: str) -> Iterable[int]:
     """Numbers of the frames of `path` that `chosen` picks."""
-    if isinstance(chosen, str):  # a query into a database
-        return itertools.count()
     chosen = _as_slice(chosen)
     start, step = chosen.start or 0, chosen.step or 1
     if min(start, step, chosen.stop or 0) >= 0:

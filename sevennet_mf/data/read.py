@@ -13,6 +13,7 @@ from sevenn import _keys as KEY
 from sevenn.atom_graph_data import AtomGraphData
 
 from sevennet_mf.data import labels as label_rules
+from sevennet_mf.data import names
 from sevennet_mf.data.estimator import Floats, Ints
 from sevennet_mf.data.files import files_of, items_of
 from sevennet_mf.data.labels import LABEL_KEYS, Entry, Labels
@@ -63,7 +64,7 @@ def read_entry(
     """
     read = _Reader(entry, key, fidelities, on_error)
     for number, path in enumerate(files_of(entry)):
-        items = items_of(path, entry, cutoff)
+        items = items_of(path, entry, cutoff, key)
         while item := read.tried(partial(next, items, None)):
             read.count += 1
             structure = read.tried(partial(read.structure, number, path, *item))
@@ -101,7 +102,7 @@ class _Reader:
         self, number: int, path: str, frame: int, item: Atoms | AtomGraphData
     ) -> Structure:
         where = f'{path}:{frame}'
-        info = item.info if isinstance(item, Atoms) else _info(item)
+        info = names.info_of(item)
         fidelity = _fidelity(self.entry, self.key, info, self.fidelities, where)
         make = _from_atoms if isinstance(item, Atoms) else _from_graph
         geometry, labels = make(item, self.entry, where)
@@ -146,14 +147,6 @@ def require_known(name: str, fidelities: Sequence[str], where: str) -> None:
         )
 
 
-def _info(graph: AtomGraphData) -> dict[str, Any]:
-    info = graph.to_dict().get(KEY.INFO)
-    found = dict(info) if isinstance(info, Mapping) else {}
-    if isinstance(modality := graph.to_dict().get(KEY.DATA_MODALITY), str):
-        found.setdefault(KEY.DATA_MODALITY, modality)
-    return found
-
-
 def _fidelity(
     entry: Entry,
     key: str | None,
@@ -162,9 +155,7 @@ def _fidelity(
     where: str,
 ) -> str:
     given = entry.get('fidelity')
-    own = None if key is None else info.get(key)
-    if own is not None:  # a name such as `2` is read as a number
-        own = str(own.item() if isinstance(own, np.generic) else own)
+    own = names.fidelity_in(info, key)
     if given is not None and own is not None and given != own:
         raise UserError(
             f'{where}: its info has {key}={own!r}, but its entry says fidelity: '

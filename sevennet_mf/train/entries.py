@@ -6,11 +6,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from ase import Atoms
-
 from sevennet_mf import inputs, keys
 from sevennet_mf.config import DataEntry, validate
 from sevennet_mf.data.files import items_of
+from sevennet_mf.data.names import fidelity_in, info_of
 from sevennet_mf.errors import UserError, nearest
 from sevennet_mf.train.load import LoadedModel
 
@@ -104,7 +103,7 @@ def names_in(entries: Sequence[Entry], key: str, cutoff: float) -> list[str]:
     names: dict[str, None] = {}
     for entry in entries:
         for path in entry['file']:
-            for _, item in items_of(path, entry, cutoff):
-                if isinstance(item, Atoms) and key in item.info:
-                    names[str(item.info[key])] = None
+            for _, item in items_of(path, entry, cutoff, key):
+                if name := fidelity_in(info_of(item), key):
+                    names[name] = None
     return list(names)

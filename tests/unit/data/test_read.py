@@ -427,6 +427,32 @@ def test_unreadable_files(
     assert '\n' not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ('symbol', 'meant'),
+    [('Ga1', 'Ga'), ('D', 'H'), ('O2-', 'O'), ('N_a', 'N')],
+)
+def test_symbols_that_are_none(symbol: str, meant: str, tmp_path: Path) -> None:
+    file = tmp_path / 'a.extxyz'
+    frames = [f'1\nenergy=-1\n{s} 0 0 0\n' for s in ('N', 'N', symbol)]
+    file.write_text(''.join(frames))
+    words = rf"xyz, after frame 1, has '{symbol}' for an element\. Write '{meant}'"
+    with pytest.raises(UserError, match=words):
+        read({'file': str(file), 'fidelity': 'pbe'})
+
+
+def test_what_a_reader_lacks_is_no_bare_word(tmp_path: Path) -> None:
+    file = xyz(tmp_path / 'a.extxyz', 'energy=-1', 'Foo 0 0 0')
+    with pytest.raises(UserError, match=r"be read: 'Foo' is missing in it, or"):
+        read({'file': file, 'fidelity': 'pbe'})
+
+
+def test_an_error_in_a_listed_file_names_that_file(tmp_path: Path) -> None:
+    xyz(tmp_path / 'a.extxyz', 'energy=-1', 'Ga1 0 0 0')
+    (tmp_path / 'structure_list').write_text('[a]\na.extxyz\n')
+    with pytest.raises(UserError, match=r"a\.extxyz has 'Ga1' for an element"):
+        read({'file': str(tmp_path / 'structure_list'), 'fidelity': 'pbe'})
+
+
 def test_bad_index(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r'cannot be read: .*its `index`'):
         read({'file': PBE, 'fidelity': 'pbe', 'index': 'a:b'})
