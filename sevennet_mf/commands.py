@@ -35,6 +35,7 @@ def _train_as_host(args: argparse.Namespace, sections: dict[str, Any]) -> None:
     from sevennet_mf import host_traps
     from sevennet_mf.train.distributed import from_environment
 
+    inputs.refuse_misspelt(sections)
     if args.resume:
         raise UserError(
             '--resume needs a `fidelity` block; without one use `continue:` in the '

@@ -30,6 +30,13 @@ CHOICES = {
     KEY.SCHEDULER: scheduler_dict,
 }
 WORDS_OF_ANY_CASE = (KEY.LOSS, KEY.OPTIMIZER, KEY.SCHEDULER)
+# the parameters of the class that another key chooses
+PARAMETERS = {
+    KEY.LOSS_PARAM: KEY.LOSS,
+    KEY.OPTIM_PARAM: KEY.OPTIMIZER,
+    KEY.SCHEDULER_PARAM: KEY.SCHEDULER,
+}
+FILLED_IN = ('params', 'optimizer', 'size_average', 'reduce')
 POSITIVE = (
     KEY.CUTOFF,
     KEY.NODE_FEATURE_MULTIPLICITY,
@@ -55,7 +62,7 @@ def section(where: str, given: Config, known: Config, conditions: Config) -> Non
     for name, value in given.items():
         key = f'{where}.{name}'
         if name not in known:
-            public = [k for k in known if not k.startswith('_')]
+            public = ['fidelity', *(k for k in known if not k.startswith('_'))]
             raise UserError(f'{key} is not a known key.{nearest(name, public)}')
         wanted = dict if isinstance(known[name], dict) else conditions.get(name)
         _type(key, value, wanted)
@@ -73,6 +80,21 @@ def section(where: str, given: Config, known: Config, conditions: Config) -> Non
             _activation(key, value)
         if name in (KEY.CONTINUE, *NAMED_LAYERS):
             _nested(key, value, known[name], conditions[name])
+        if name in PARAMETERS:
+            _parameters(key, value, str({**known, **given}[PARAMETERS[name]]))
+
+
+def _parameters(key: str, block: Config, name: str) -> None:
+    """UserError for what the class that a block is for does not take."""
+    word = CHOICES[PARAMETERS[key.split('.')[-1]]][name.lower()]
+    taken = list(inspect.signature(word).parameters)
+    known = [k for k in taken if k not in FILLED_IN]
+    for inner in block:
+        if inner not in known:
+            raise UserError(
+                f'{key}.{inner} is not a known key of {name}.'
+                f'{nearest(inner, known)} Known: {", ".join(known)}.'
+            )
 
 
 def _type(key: str, value: Any, wanted: Any) -> None:

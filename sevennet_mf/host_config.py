@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import re
 import warnings
+from contextlib import suppress
 from typing import Any
 
 import sevenn._const as const
@@ -158,4 +159,17 @@ def _init(initialise: Any, section: Config, where: str) -> Config:
             warnings.simplefilter('ignore', UserWarning)
             return copy.deepcopy(initialise(copy.deepcopy(section)))
     except HOST_TROUBLE as error:
-        raise UserError(f'{where}: {" ".join(str(error).split())}') from None
+        name = _culprit(initialise, section)
+        key = where if name is None else f'{where}.{name}: {section[name]!r}'
+        raise UserError(f'{key}: {" ".join(str(error).split())}') from None
+
+
+def _culprit(initialise: Any, section: Config) -> str | None:
+    """The key without which the host reads a section, if it is one."""
+    for name in section:
+        rest = {k: v for k, v in section.items() if k != name}
+        with suppress(*HOST_TROUBLE), warnings.catch_warnings():
+            warnings.simplefilter('ignore', UserWarning)
+            initialise(copy.deepcopy(rest))
+            return str(name)
+    return None

@@ -19,7 +19,7 @@ from sevennet_mf.config import (
     TrainFidelity,
     validate,
 )
-from sevennet_mf.errors import UserError, unknown
+from sevennet_mf.errors import UserError, nearest, nearest_file, unknown
 
 Config = dict[str, Any]
 SECTIONS = ('model', 'train', 'data')
@@ -30,6 +30,8 @@ HOST_MODALITY_KEYS = {
     'train': ('use_modality', 'use_weight', 'default_modal'),
     'data': ('use_modal_wise_shift', 'use_modal_wise_scale'),
 }
+TRAINING = 'load_trainset_path'
+SETS = (TRAINING, 'load_validset_path', 'load_testset_path')
 HOST_ENTRY_KEYS = ('data_modality', 'file_list', 'data_weight')
 
 
@@ -91,7 +93,7 @@ def from_sections(sections: Config) -> tuple[Config, Config, Config]:
         for name, value in _load_paths(sections['data']).items()
     }
     if not entries.get('load_trainset_path'):
-        raise UserError('data.load_trainset_path is missing: nothing to train on.')
+        raise _no_training(sections['data'])
     if 'load_drift_path' in entries:
         raise UserError(
             'data.load_drift_path: the set `drift` is that of old fidelities, which '
@@ -102,6 +104,32 @@ def from_sections(sections: Config) -> tuple[Config, Config, Config]:
     _complete_replay(blocks)
     _check_shares(blocks, entries['load_trainset_path'])
     return _host_configs(sections, blocks, entries)
+
+
+def _no_training(data: Config) -> UserError:
+    for name in data:
+        hint = nearest(name, [TRAINING])
+        if hint and name not in SETS:
+            return UserError(f'data.{name} is no set to train on.{hint}')
+    return UserError(f'data.{TRAINING} is missing: nothing to train on.')
+
+
+def refuse_misspelt(sections: Config) -> None:
+    """UserError for `fidelty` where `fidelity` would have been a block, or a key.
+
+    For a YAML that has no fidelity: SevenNet trains it, and warns of such a key.
+    """
+    for where, block in sections.items():
+        entries = _load_paths(block) if where == 'data' else {}
+        blocks = {where: block}
+        for load, value in entries.items():
+            listed = value if isinstance(value, list) else [value]
+            blocks |= {f'data.{load}[{i}]': entry for i, entry in enumerate(listed)}
+        for path, values in blocks.items():
+            for name in values if isinstance(values, dict) else ():
+                hint = nearest(name, ['fidelity'])
+                if hint and name not in HOST_ENTRY_KEYS:
+                    raise UserError(f'{path}.{name} is not a known key.{hint}')
 
 
 def _inherit(
@@ -193,17 +221,20 @@ def _expand(pattern: str, where: str) -> list[str]:
     from braceexpand import braceexpand
 
     found: list[str] = []
+    if os.path.isfile(pattern):  # whatever signs are in its name
+        return [pattern]
     try:
-        parts = [pattern] if os.path.isfile(pattern) else list(braceexpand(pattern))
+        parts = list(braceexpand(pattern))
     except ValueError:
         raise UserError(f'{where}: a brace is not closed in {pattern!r}.') from None
     for part in parts:
-        matches = sorted(glob.glob(part)) if glob.has_magic(part) else [part]
+        is_pattern = glob.has_magic(part) and not os.path.isfile(part)
+        matches = sorted(glob.glob(part)) if is_pattern else [part]
         files = [m for m in matches if os.path.isfile(m)]
         if not files and os.path.isdir(part):
             raise UserError(f'{where}: {part!r} is a folder; name files in it.')
         if not files:
-            raise UserError(f'{where}: no such file: {part}.{yaml_file.near(part)}')
+            raise UserError(f'{where}: no such file: {part}.{nearest_file(part)}')
         found += files
     return found
 

@@ -7,7 +7,7 @@ from typing import Final
 
 import sevenn._const as const
 
-from sevennet_mf.errors import UserError, nearest
+from sevennet_mf.errors import UserError, nearest, nearest_file
 
 # The host's names and the constant that says where each file lies. Its own look-up
 # downloads what is not there.
@@ -47,9 +47,7 @@ def find_checkpoint(name: str) -> str:
         )
     if os.path.isdir(name):
         raise UserError(f'{name} is a folder; give the path of a checkpoint in it.')
-    folder = os.path.dirname(name) or '.'
-    here = os.listdir(folder) if os.path.isdir(folder) else []
-    hint = nearest(os.path.basename(name), here) or nearest(short, PRETRAINED)
+    hint = nearest_file(name) or nearest(short, PRETRAINED)
     present = [
         n for n, c in PRETRAINED.items() if os.path.isfile(str(getattr(const, c)))
     ]

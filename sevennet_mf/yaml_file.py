@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from typing import Any
 
 import yaml
 
-from sevennet_mf.errors import UserError, nearest
+from sevennet_mf.errors import UserError, nearest_file
 
 
 class RepeatedKey(UserError):
@@ -37,7 +36,8 @@ def load(filename: str) -> Any:
         with open(filename, encoding='utf-8') as stream:
             return _content(_Loader(stream), filename)
     except FileNotFoundError:
-        raise UserError(f'no such file: {filename}.{near(filename)}') from None
+        hint = nearest_file(filename)
+        raise UserError(f'no such file: {filename}.{hint}') from None
     except IsADirectoryError:
         raise UserError(f'{filename} is a folder; give a YAML file in it.') from None
     except (OSError, UnicodeDecodeError) as error:
@@ -102,10 +102,3 @@ def _told(filename: str, key: str, first: int, second: int) -> str:
         f'{places if first != second else f"both times in line {first}"}: only the '
         'second would count. Merge the two into one.'
     )
-
-
-def near(path: str) -> str:
-    """Return the hint that names the file beside `path` which was meant, or ''."""
-    folder = os.path.dirname(path) or '.'
-    here = os.listdir(folder) if os.path.isdir(folder) else []
-    return nearest(os.path.basename(path), here)

@@ -23,7 +23,7 @@ from sevenn.atom_graph_data import AtomGraphData
 
 from sevennet_mf.data import databases, graph_files, names
 from sevennet_mf.data.labels import LABEL_KEYS, Entry
-from sevennet_mf.errors import UserError, nearest
+from sevennet_mf.errors import UserError, nearest, nearest_file
 
 GRAPH, OLD_GRAPH, LIST = 'sevenn graph', 'sevenn_data', 'structure_list'
 ISOTOPES = ('D', 'T')
@@ -98,13 +98,21 @@ def listed(path: str) -> list[tuple[str, str]]:
                 raise UserError(
                     f'{path}: {line!r} is neither `[title]` nor `file index`.'
                 )
-            for file in braceexpand(name):
-                beside = os.path.join(os.path.dirname(path), file)
-                file = file if os.path.isfile(file) else beside
-                if not os.path.isfile(file):
-                    raise UserError(f'{path}: no such file: {name}.')
+            # a name that is there is no pattern
+            for part in [name] if _listed_file(path, name) else braceexpand(name):
+                file = _listed_file(path, part)
+                if file is None:
+                    raise UserError(
+                        f'{path}: no such file: {part}.{nearest_file(part)}'
+                    )
                 found.append((file, index))
     return found
+
+
+def _listed_file(path: str, name: str) -> str | None:
+    """The file that a list at `path` names, here or beside the list."""
+    beside = os.path.join(os.path.dirname(path), name)
+    return next((file for file in (name, beside) if os.path.isfile(file)), None)
 
 
 def unreadable(path: str, error: Exception, last: int | None = None) -> UserError:

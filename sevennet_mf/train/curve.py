@@ -64,8 +64,10 @@ class LearningCurve:
     def append(self, epoch: int, lr: float, values: Values) -> None:
         """Add an epoch's line, in the host's format."""
         if self.active:
-            numbers = [f'{values[s][f][m]:6f}' for s, f, m in self.columns]
-            self._write([','.join([str(epoch), f'{lr:8f}', *numbers])], 'a')
+            numbers = [values[s][f][m] for s, f, m in self.columns]
+            # the host's format would pad `nan` with blanks
+            cells = [f'{lr:8f}', *(f'{number:6f}'.strip() for number in numbers)]
+            self._write([','.join([str(epoch), *cells])], 'a')
 
     def _write(self, lines: list[str], mode: str) -> None:
         try:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import warnings
-from typing import Any
+from typing import Any, Final
 
+import sevenn._const as const
 import sevenn._keys as KEY
 import torch
 from sevenn.logger import Logger
@@ -26,6 +27,13 @@ from sevennet_mf.train.prepare import prepare_data, prepare_fit
 from sevennet_mf.train.setup import DRIFT
 
 Config = dict[str, Any]
+DEFAULTS: Final[Config] = const.DEFAULT_E3_EQUIVARIANT_MODEL_CONFIG
+SIZE: Final = (
+    KEY.NODE_FEATURE_MULTIPLICITY,
+    KEY.LMAX,
+    KEY.NUM_CONVOLUTION,
+    KEY.CUTOFF,
+)
 
 
 def train(
@@ -63,6 +71,8 @@ def train(
     model = fuse(build_E3_equivariant_model(config))
     log.print_model_info(model, config)
     _log_convolution(log, config, model)
+    if start is None:
+        _tell_default_model(log, model, config)
     fit = prepare_fit(config, model, sets, working_dir, process, start, drift)
     if start is not None and ewc.asked(config):
         fit.trainer.loss_functions.append(ewc.term(config, start, fit.trainer))
@@ -84,6 +94,20 @@ def train(
 
         finish.draw(fit, start)
     log.timer_end('total', message='Total wall time')
+
+
+def _tell_default_model(log: Logger, model: Any, config: Config) -> None:
+    """Say how large the model is where the YAML does not."""
+    if any(config[key] != DEFAULTS[key] for key in SIZE):
+        return
+    weights = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    sizes = ', '.join(f'{key} {config[key]}' for key in SIZE)
+    message = (
+        f"the model is of SevenNet's default size: {weights} weights ({sizes}). "
+        'These keys under `model` set another one.'
+    )
+    log.writeline(message)
+    warnings.warn(message, UserWarning, stacklevel=2)
 
 
 def check_folder(working_dir: str) -> None:

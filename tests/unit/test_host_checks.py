@@ -27,11 +27,24 @@ def message(section: str, **values: Any) -> str:
         ('data', {'batchsize': 4}, "Did you mean 'batch_size'?"),
         ('data', {'laod_validset_path': 'x'}, 'laod_validset_path is not a known'),
         ('model', {'zzz': 4}, 'model.zzz is not a known key.'),
+        ('model', {'fidelty': {}}, "fidelty is not a known key. Did you mean 'fid"),
+        ('train', {'optim_param': {'lrr': 1}}, "of adam. Did you mean 'lr'?"),
+        ('train', {'optimizer': 'SGD', 'optim_param': {'betas': 1}}, 'key of SGD.'),
+        ('train', {'scheduler_param': {'gama': 1}}, "Did you mean 'gamma'?"),
+        ('train', {'loss': 'huber', 'loss_param': {'dleta': 1}}, "mean 'delta'?"),
     ],
 )  # fmt: skip
 def test_misspelt_keys(section: str, values: Any, wanted: str) -> None:
     """Trap 10: the host only warns."""
     assert wanted in message(section, **values)
+
+
+@pytest.mark.parametrize(
+    ('section', 'name'),
+    [('model', 'mode'), ('train', 'depth'), ('train', 'hidden'), ('data', 'name')],
+)
+def test_no_hint_where_nothing_is_in_common(section: str, name: str) -> None:
+    assert message(section, **{name: 1}) == f'{section}.{name} is not a known key.'
 
 
 @pytest.mark.parametrize('value', ['no', 'yes', 0, 1, None])

@@ -213,6 +213,7 @@ def test_what_the_host_refuses_is_one_line() -> None:
         lambda: data(scale={'pbe': 1.0}),
         lambda: data(mem_ratio=5),
     ):
-        with pytest.raises(UserError, match=r'^(model|train|data): ') as caught:
+        words = r'^(model|train|data)\.\w+: .+: '  # key and value before its words
+        with pytest.raises(UserError, match=words) as caught:
             call()
         assert '\n' not in str(caught.value)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sevenn._const as const
 import yaml
 from helpers import INGAN, NAMES, entry, sections
 
@@ -217,6 +218,75 @@ def test_a_file_whose_name_has_braces(tmp_path: Path) -> None:
     given = with_data(load_trainset_path=[{'file': str(path), 'fidelity': 'pbe'}])
     data = inputs.from_sections(given)[2]
     assert data['load_trainset_path'][0]['file'] == [str(path)]
+
+
+@pytest.mark.parametrize('name', ['dir[1]/a.extxyz', 'a{1,2}.extxyz', 'b*.extxyz'])
+def test_a_file_that_is_there_is_no_pattern(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for file in (name, 'dir1/a.extxyz', 'a1.extxyz', 'b2.extxyz'):
+        path = tmp_path / file
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    assert inputs.existing(name, 'here') == [name]
+
+
+def test_hints_are_of_names_not_of_endings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for file in ('n_T.extxyz', 'pbe_train.extxyz', 'a.xyz', 'README'):
+        Path(file).touch()
+
+    def told(name: str) -> str:
+        with pytest.raises(UserError) as caught:
+            inputs.existing(name, 'here')
+        return str(caught.value)
+
+    assert told('r2.extxyz') == 'here: no such file: r2.extxyz.'
+    assert told('pbe_trian.extxyz').endswith("Did you mean 'pbe_train.extxyz'?")
+    assert told('a.extxyz').endswith("Did you mean 'a.xyz'?")
+    assert told('readme').endswith("Did you mean 'README'?")
+
+
+@pytest.mark.parametrize('name', ['load_trainset', 'load_train_path'])
+def test_a_training_set_by_another_name(name: str) -> None:
+    given = with_data(**{name: [entry('pbe')]})
+    del given['data']['load_trainset_path']
+    assert message(given) == (
+        f"data.{name} is no set to train on. Did you mean 'load_trainset_path'?"
+    )
+
+
+@pytest.mark.parametrize(
+    ('given', 'where'),
+    [
+        ({'model': {'fidelty': {}}}, 'model.fidelty'),
+        ({'train': {'Fidelity': {}}}, 'train.Fidelity'),
+        (
+            {'data': {'load_trainset_path': ['a', {'file': 'a', 'fidelitiy': 'b'}]}},
+            r'data\.load_trainset_path\[1\]\.fidelitiy',
+        ),
+    ],
+)
+def test_no_fidelity_but_nearly(given: dict[str, Any], where: str) -> None:
+    assert not inputs.has_fidelity(given)
+    words = f"{where} is not a known key. Did you mean 'fidelity'"
+    with pytest.raises(UserError, match=words):
+        inputs.refuse_misspelt(given)
+
+
+def test_yaml_of_sevennet_itself_is_not_misspelt() -> None:
+    data = {'load_trainset_path': [{'data_modality': 'pbe', 'file_list': []}]}
+    inputs.refuse_misspelt({'model': {'cutoff': 4}, 'train': None, 'data': data})
+    inputs.refuse_misspelt(
+        {
+            'model': const.DEFAULT_E3_EQUIVARIANT_MODEL_CONFIG,
+            'train': const.DEFAULT_TRAINING_CONFIG,
+            'data': const.DEFAULT_DATA_CONFIG,
+        }
+    )
 
 
 def test_fidelity_by_key_and_bare_file_names() -> None:

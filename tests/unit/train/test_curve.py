@@ -44,6 +44,13 @@ def test_a_line_per_epoch_in_the_hosts_format(tmp_path: Path) -> None:
     )
 
 
+def test_numbers_that_are_none_are_not_padded(tmp_path: Path) -> None:
+    curve = curve_in(tmp_path)
+    name = curve.create()
+    curve.append(1, 0.5, values(float('nan')))
+    assert (tmp_path / name).read_text().splitlines()[1] == f'1,0.500000{",nan" * 6}'
+
+
 def test_an_older_curve_stays(tmp_path: Path) -> None:
     first = written(tmp_path, 2)
     second = written(tmp_path, 1)
