@@ -147,8 +147,6 @@ def _nested(key: str, block: Config, defaults: Config, conditions: Config) -> No
 
 def continue_from(block: Config) -> None:
     """Put the path of its checkpoint into `continue`; refuse one that is nowhere."""
-    if not block:
-        return
     checkpoint = block.get(KEY.CHECKPOINT)
     key = f'train.{KEY.CONTINUE}.{KEY.CHECKPOINT}'
     if not isinstance(checkpoint, str):

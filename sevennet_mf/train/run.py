@@ -71,7 +71,7 @@ def train(
     model = fuse(build_E3_equivariant_model(config))
     log.print_model_info(model, config)
     _log_convolution(log, config, model)
-    if start is None:
+    if start is None and process.rank == 0:
         _tell_default_model(log, model, config)
     fit = prepare_fit(config, model, sets, working_dir, process, start, drift)
     if start is not None and ewc.asked(config):

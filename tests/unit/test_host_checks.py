@@ -132,6 +132,7 @@ def test_blocks_that_name_a_layer(key: str, block: Any, wanted: str) -> None:
     [
         (5, 'train.continue must be a block of keys, got 5.'),
         ({'chekpoint': 'x'}, "Did you mean 'checkpoint'?"),
+        ({}, 'continue.checkpoint must be a file or a pretrained model, got None.'),
         ({'reset_epoch': True},
          'continue.checkpoint must be a file or a pretrained model, got None.'),
         ({'checkpoint': False}, 'must be a file or a pretrained model, got False.'),
