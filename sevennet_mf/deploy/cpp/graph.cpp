@@ -4,6 +4,9 @@
 
 #include "atom.h"
 #include "neigh_list.h"
+#include "neighbor.h"
+
+#include "exclusions.h"
 
 namespace sevennet_mf {
 
@@ -23,17 +26,23 @@ void GraphBuilder::find_owners(const LAMMPS_NS::Atom &atom) {
   }
 }
 
+int GraphBuilder::element(const LAMMPS_NS::Atom &atom,
+                          const std::vector<int> &element_of_type, int i) const {
+  if (!absent_.empty() && absent_[i]) return -1;
+  return element_of_type[atom.type[i]];
+}
+
 void GraphBuilder::add_local_nodes(const LAMMPS_NS::Atom &atom,
                                    const LAMMPS_NS::NeighList &list,
                                    const std::vector<int> &element_of_type) {
   node_of_.assign(owner_.size(), -1);
   for (int ii = 0; ii < list.inum; ++ii) {
     const int i = list.ilist[ii];
-    const int element = element_of_type[atom.type[i]];
-    if (element < 0) continue;
+    const int type = element(atom, element_of_type, i);
+    if (type < 0) continue;
     node_of_[i] = static_cast<int>(graph_.n_nodes());
     graph_.atoms.push_back(i);
-    graph_.types.push_back(element);
+    graph_.types.push_back(type);
   }
   graph_.n_local = graph_.n_nodes();
 }
@@ -53,14 +62,14 @@ void GraphBuilder::add_edges(const LAMMPS_NS::Atom &atom,
       const double d[3] = {xj[0] - xi[0], xj[1] - xi[1], xj[2] - xi[2]};
       // the list reaches further than the cutoff, by the skin
       if (d[0] * d[0] + d[1] * d[1] + d[2] * d[2] >= cutoff_squared) continue;
-      const int element = element_of_type[atom.type[j]];
-      if (element < 0) continue;
+      const int type = element(atom, element_of_type, j);
+      if (type < 0) continue;
 
       int &node = node_of_[owner_[j]];
       if (node < 0) {
         node = static_cast<int>(graph_.n_nodes());
         graph_.atoms.push_back(owner_[j]);
-        graph_.types.push_back(element);
+        graph_.types.push_back(type);
       }
       graph_.centres.push_back(centre);
       graph_.neighbours.push_back(node);
@@ -71,11 +80,15 @@ void GraphBuilder::add_edges(const LAMMPS_NS::Atom &atom,
 }
 
 const Graph &GraphBuilder::build(const LAMMPS_NS::Atom &atom,
+                                 const LAMMPS_NS::Neighbor &neighbor,
                                  const LAMMPS_NS::NeighList &list,
                                  const std::vector<int> &element_of_type,
                                  double cutoff, bool new_list) {
   const size_t n_all = static_cast<size_t>(atom.nlocal) + atom.nghost;
-  if (new_list || owner_.size() != n_all) find_owners(atom);
+  if (new_list || owner_.size() != n_all) {
+    find_owners(atom);
+    find_absent(atom, neighbor, absent_);
+  }
 
   graph_.atoms.clear();    // clear() keeps the memory for this step
   graph_.types.clear();

@@ -8,6 +8,7 @@
 namespace LAMMPS_NS {
 class Atom;
 class NeighList;
+class Neighbor;
 }    // namespace LAMMPS_NS
 
 namespace sevennet_mf {
@@ -32,13 +33,19 @@ class GraphBuilder {
  public:
   // element_of_type: (n_types + 1,), -1 for a type that has no element.
   // new_list: the neighbour list, and with it the ghosts, changed since last time.
-  const Graph &build(const LAMMPS_NS::Atom &atom, const LAMMPS_NS::NeighList &list,
+  // Atoms that are excluded from all others have no node (see exclusions.h).
+  const Graph &build(const LAMMPS_NS::Atom &atom, const LAMMPS_NS::Neighbor &neighbor,
+                     const LAMMPS_NS::NeighList &list,
                      const std::vector<int> &element_of_type, double cutoff,
                      bool new_list);
   const Graph &graph() const { return graph_; }
+  const std::vector<char> &absent() const { return absent_; }    // of `find_absent`
 
  private:
   void find_owners(const LAMMPS_NS::Atom &atom);
+  // index of the element of an atom, -1 if it is none for the model
+  int element(const LAMMPS_NS::Atom &atom, const std::vector<int> &element_of_type,
+              int i) const;
   void add_local_nodes(const LAMMPS_NS::Atom &atom, const LAMMPS_NS::NeighList &list,
                        const std::vector<int> &element_of_type);
   void add_edges(const LAMMPS_NS::Atom &atom, const LAMMPS_NS::NeighList &list,
@@ -46,6 +53,7 @@ class GraphBuilder {
 
   Graph graph_;
   std::vector<std::pair<int64_t, int>> by_id_;    // (atom id, LAMMPS index)
+  std::vector<char> absent_;    // LAMMPS index -> 1 for an excluded atom; or empty
   std::vector<int> owner_;      // LAMMPS index -> lowest index with the same id
   std::vector<int> node_of_;    // LAMMPS index -> node, -1 if it is none
 };

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "atom.h"
+#include "comm.h"
 #include "error.h"
 #include "force.h"
 #include "memory.h"
@@ -14,6 +15,7 @@
 #include "utils.h"
 
 #include "elements.h"
+#include "exclusions.h"
 
 using namespace LAMMPS_NS;
 
@@ -114,18 +116,72 @@ void PairBase::init_style() {
     fail_all("models are in eV and angstrom: put 'units metal' first, not 'units " +
              std::string(update->unit_style) + "'");
   if (!atom->tag_enable) fail_all("atoms need ids: remove 'atom_modify id no'");
+  check_special_bonds();
+  neighbor->add_request(this, NeighConst::REQ_FULL);
+}
+
+void PairBase::check_special_bonds() {
   for (int k = 1; k <= 3 && atom->molecular && atom->nbonds > 0; ++k) {
     // such neighbours would be left out of the list, and out of the energy
     if (force->special_lj[k] == 0.0 && force->special_coul[k] == 0.0)
       fail_all("bonded atoms must stay neighbours: add 'special_bonds lj/coul 1 1 1'");
   }
-  neighbor->add_request(this, NeighConst::REQ_FULL);
 }
 
 double PairBase::init_one(int, int) { return cutoff_; }
 
 const Graph &PairBase::build_graph() {
-  return builder_.build(*atom, *list, element_of_type_, cutoff_, neighbor->ago == 0);
+  const bool new_list = neighbor->ago == 0;
+  const Graph &graph = builder_.build(*atom, *neighbor, *list, element_of_type_, cutoff_,
+                                      new_list);
+  // now, not before the run: fixes add exclusions and molecules with bonds
+  if (new_list) {
+    check_special_bonds();
+    warn_of_hidden_neighbours();
+  }
+  return graph;
+}
+
+// Collective over `world`.
+bool PairBase::pairs_excluded() {
+  if (!neighbor->exclude) return false;
+  std::vector<int> sides =
+      sides_present(*atom, *neighbor, element_of_type_, builder_.absent());
+  MPI_Allreduce(MPI_IN_PLACE, sides.data(), static_cast<int>(sides.size()), MPI_INT,
+                MPI_MAX, world);
+  for (size_t k = 0; k < sides.size(); k += 2)
+    if (sides[k] && sides[k + 1]) return true;
+  return false;
+}
+
+// Whether hybrid gives pairs of our types to another style alone.
+bool PairBase::pairs_given_away() const {
+  for (int i = 1; i <= atom->ntypes && list->ijskip; ++i)
+    for (int j = 1; j <= atom->ntypes; ++j)
+      if (list->ijskip[i][j] && element_of_type_[i] >= 0 && element_of_type_[j] >= 0)
+        return true;
+  return list->molskip != 0;    // hybrid/molecular
+}
+
+void PairBase::warn_of_hidden_neighbours() {
+  if (warned_) return;
+  std::string by, remedy;
+  if (pairs_excluded()) {
+    by = "neigh_modify exclude";
+    remedy = "To hold atoms still, leave them out of the integration; to take them out "
+             "of the model, exclude their group from group all";
+  } else if (pairs_given_away()) {
+    by = "pair_style hybrid";
+    remedy = "Give it all pairs of its types: hybrid/overlay adds another style to them";
+  } else {
+    return;
+  }
+  warned_ = true;
+  if (comm->me == 0)
+    error->warning(PLACE, 0,
+                   style_ + ": " + by +
+                       " hides neighbours from the model; energies, and forces on every "
+                       "atom near, are not the model's. " + remedy);
 }
 
 void PairBase::tally(const Graph &graph) {

@@ -59,6 +59,7 @@ class PairBase : public LAMMPS_NS::Pair {
   void use_model(const Metadata &metadata, const std::string &file,
                  const std::vector<std::string> &names);
 
+  // Collective over `world` where the neighbour list is new.
   const Graph &build_graph();
   void tally(const Graph &graph);
 
@@ -69,11 +70,16 @@ class PairBase : public LAMMPS_NS::Pair {
   void allocate();
   void report(const Metadata &metadata, const std::string &file,
               const std::vector<std::string> &names);
+  void check_special_bonds();
+  bool pairs_excluded();
+  bool pairs_given_away() const;
+  void warn_of_hidden_neighbours();
   void tally_energies(const Graph &graph);
   void tally_virials(const Graph &graph);
 
   std::string style_;
   int n_threads_ = 1;
+  bool warned_ = false;    // of hidden neighbours
   double cutoff_ = 0.0;
   std::vector<int> element_of_type_;    // (n_types + 1,), -1 for NULL
   GraphBuilder builder_;
