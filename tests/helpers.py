@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import sevenn
 import sevenn._keys as KEY
 import torch
 from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import read
 from sevenn.atom_graph_data import AtomGraphData
 from sevenn.model_build import build_E3_equivariant_model
@@ -142,6 +143,19 @@ def structures(n: int = 3, file: str = 'pbe_valid.extxyz') -> list[Atoms]:
     found = read(INGAN / file, ':')
     found.sort(key=lambda atoms: -len(set(atoms.numbers)))
     return found[:n]
+
+
+def ase_keeps_all(atoms: Atoms, names: Sequence[str]) -> None:
+    """Every way of ASE to keep what its calculator found keeps these properties."""
+    wanted = {name: atoms.calc.get_property(name, atoms) for name in names}
+    single = SinglePointCalculator(atoms, **atoms.calc.results)
+    for kept in (
+        atoms.get_properties(list(names)),
+        atoms.calc.export_properties(),
+        single.results,
+    ):
+        for name in names:
+            np.testing.assert_array_equal(kept[name], wanted[name])
 
 
 def graph(

@@ -28,8 +28,8 @@ class FidelityCalculator(Calculator):
     energy, free_energy (the same): eV; energies: (n_atoms,) eV; forces: (n_atoms, 3)
     eV/Å; stress: (6,) eV/Å^3 as xx, yy, zz, yz, xz, xy, positive under tension. A
     structure without a volume has no stress: PropertyNotImplementedError. For
-    mixtures, `results` also holds what `get_denergy_dweights` and
-    `get_denergy_dlambda` return.
+    mixtures, `results` also answers to denergy_dweights and denergy_dlambda, what
+    `get_denergy_dweights` and `get_denergy_dlambda` return.
 
     checkpoint: path of a checkpoint of this package or of SevenNet, or the name of
     a pretrained model. fidelity: a name; weights by name that sum to one,

@@ -17,6 +17,8 @@ from ase.data import chemical_symbols
 from sevennet_mf import keys, unpickle
 from sevennet_mf.checkpoint_file import read_checkpoint
 from sevennet_mf.deploy.calculator import FidelityCalculator
+from sevennet_mf.deploy.evaluator import Properties
+from sevennet_mf.deploy.results import Results
 from sevennet_mf.errors import UserError
 from sevennet_mf.train.load import UNNAMED
 
@@ -26,8 +28,8 @@ class DeltaCalculator(SumCalculator):
 
     energy, free_energy (the same): eV; energies: (n_atoms,) eV; forces: (n_atoms, 3)
     eV/Å; stress: (6,) eV/Å^3 in ASE's order and sign, as of FidelityCalculator, and
-    each the sum of both models'. `results` also holds the two parts, low first, as
-    'energy_contributions' and so on.
+    each the sum of both models'. `contributions` are the two parts, to which
+    `results` answers as 'energy_contributions' and so on.
 
     low: path of a checkpoint of this package or of SevenNet, or the name of a
     pretrained model. difference: likewise, of a single fidelity, trained on
@@ -37,6 +39,8 @@ class DeltaCalculator(SumCalculator):
     a common element, and if the difference says in its `about` that it is to another
     fidelity (`difference_to`).
     """
+
+    results: Properties
 
     def __init__(
         self,
@@ -104,6 +108,19 @@ class DeltaCalculator(SumCalculator):
                     f'{", ".join(self.elements)}.'
                 )
         super().calculate(atoms, properties, system_changes)
+        own = self.implemented_properties
+        found = self.results
+        self.results = Results(
+            {name: found[name] for name in found if name in own},
+            {name: found[name] for name in found if name not in own},
+        )
+
+    @property
+    def contributions(self) -> dict[str, list[Any]]:
+        """{property: [of low, of the difference]} of the structure asked last."""
+        end = '_contributions'  # as ASE's mixer names them
+        names = [n for n in self.implemented_properties if n + end in self.results]
+        return {name: self.results[name + end] for name in names}
 
     def todict(self) -> dict[str, Any]:
         """What ASE writes into its databases: both files and the fidelity."""

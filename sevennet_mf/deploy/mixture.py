@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from sevennet_mf.deploy.evaluator import Properties
+from sevennet_mf.deploy.results import Results
 from sevennet_mf.errors import UserError, unknown
 from sevennet_mf.train.load import UNNAMED
 
@@ -82,8 +84,8 @@ def mix(parts: Mapping[str, Properties], weights: Mapping[str, float]) -> Proper
     """Return the properties of sum_f w_f E_f, and how the energy depends on w.
 
     parts: properties by fidelity; weights: by the same names. Of several fidelities
-    the result has denergy_dweights, {name: dE/dw_f = E_f} in eV; of two also
-    denergy_dlambda, E_second - E_first in eV, lambda being the second's weight.
+    the result answers to denergy_dweights, {name: dE/dw_f = E_f} in eV; of two also
+    to denergy_dlambda, E_second - E_first in eV, lambda being the second's weight.
     """
     if len(weights) == 1:
         (name,) = weights
@@ -97,7 +99,9 @@ def mix(parts: Mapping[str, Properties], weights: Mapping[str, float]) -> Proper
         )
         for key in first
     }
-    mixed['denergy_dweights'] = {name: parts[name]['energy'] for name in weights}
+    slopes: dict[str, Any] = {
+        'denergy_dweights': {name: parts[name]['energy'] for name in weights}
+    }
     if len(others) == 1:
-        mixed['denergy_dlambda'] = others[0]['energy'] - first['energy']
-    return mixed
+        slopes['denergy_dlambda'] = others[0]['energy'] - first['energy']
+    return Results(mixed, slopes)

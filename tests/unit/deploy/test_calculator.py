@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,11 +19,11 @@ from ase.calculators.fd import (
     calculate_numerical_forces,
     calculate_numerical_stress,
 )
-from ase.calculators.singlepoint import SinglePointCalculator
 from ase.data import atomic_numbers
 from helpers import (
     CUTOFF,
     ENCODINGS,
+    ase_keeps_all,
     build,
     randomise,
     save_checkpoint,
@@ -452,9 +453,36 @@ def test_what_ase_writes(path: Path, tmp_path: Path) -> None:
     assert found.todict() == {'checkpoint': str(path), 'fidelity': MIXTURE}
     found.fidelity = 'pbe'
     assert found.todict()['fidelity'] == 'pbe'
-    atoms.get_stress()
-    kept = SinglePointCalculator(atoms, **found.results)
-    assert kept.get_potential_energy() == atoms.get_potential_energy()
+
+
+@pytest.mark.parametrize('fidelity', FIDELITIES, ids=str)
+def test_what_ase_keeps(
+    fidelity: Any, shared: Callable[..., FidelityCalculator]
+) -> None:
+    atoms = cell()
+    atoms.calc = found = shared('bias', fidelity)
+    ase_keeps_all(atoms, QUANTITIES)
+    assert set(found.results) == set(QUANTITIES)
+
+
+def test_further_results_are_found_where_they_were(
+    shared: Callable[..., FidelityCalculator],
+) -> None:
+    atoms = cell()
+    found = shared('bias', MIXTURE)
+    slope = found.get_denergy_dlambda(atoms)
+    for results in (found.results, copy.deepcopy(found.results)):
+        assert results['denergy_dlambda'] == results.get('denergy_dlambda') == slope
+        assert results['denergy_dweights'] == found.get_denergy_dweights(atoms)
+        assert 'denergy_dweights' in results
+        assert len(results) == len(QUANTITIES)
+        assert results.get('dipole') is None
+        assert 'dipole' not in results
+        with pytest.raises(KeyError, match='dipole'):
+            results['dipole']
+    found.fidelity = 'pbe'
+    found.get_potential_energy(atoms)
+    assert 'denergy_dlambda' not in found.results
 
 
 def test_it_can_be_sent_to_another_process(path: Path) -> None:

@@ -14,7 +14,14 @@ from ase.calculators.fd import (
     calculate_numerical_forces,
     calculate_numerical_stress,
 )
-from helpers import randomise, save_checkpoint, structures, to_double, trained
+from helpers import (
+    ase_keeps_all,
+    randomise,
+    save_checkpoint,
+    structures,
+    to_double,
+    trained,
+)
 
 import sevennet_mf
 from sevennet_mf import keys
@@ -73,8 +80,12 @@ def test_it_is_the_sum_of_both(files: Mapping[str, Path]) -> None:
             result = found.get_property(name, atoms)
             np.testing.assert_allclose(result, low + difference, atol=1e-6)
             assert np.abs(difference).max() > 1e-5
-            kept = found.results[f'{name}_contributions']
-            np.testing.assert_allclose(kept[0], low, atol=1e-6)
+            parts_of = found.contributions[name]
+            assert found.results[f'{name}_contributions'] is parts_of
+            np.testing.assert_allclose(parts_of, [low, difference], atol=1e-6)
+        first.calc = found
+        ase_keeps_all(first, QUANTITIES)
+        assert set(found.results) == set(found.contributions) == set(QUANTITIES)
     assert found.get_forces(first).shape == (len(first), 3)
     assert found.get_stress(first).shape == (6,)
 
