@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Generator, Iterator, Sequence
 from functools import partial
 from itertools import islice
+from multiprocessing.pool import Pool
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -186,10 +187,19 @@ def _with_edges(
         for structure in structures:
             yield structure, find(structure)
         return
-    with multiprocessing.Pool(cores) as pool:
+    with _pool(cores) as pool:
         # in batches: a pool would read all its input at once
         while batch := list(islice(structures, BATCH)):
             yield from zip(batch, pool.map(find, batch), strict=True)
+
+
+def _pool(cores: int) -> Pool:
+    """Return processes that look for neighbours.
+
+    With one thread of torch, as its own loaders have it: those that this process
+    may have started are not in a fork, which would wait for them for ever.
+    """
+    return multiprocessing.Pool(cores, torch.set_num_threads, (1,))
 
 
 class _Shards:
