@@ -74,7 +74,10 @@ def joint_gradients(folder: Path, process: Process) -> dict[str, dict]:
         dataset = fit.sets['trainset'].dataset
         found[encoding] = {}
         for case, halves in HALVES.items():
-            fit.trainer.step(batch_of(dataset, halves[process.rank]))
+            joint = batch_of(dataset, [*halves[0], *halves[1]])
+            present = fit.trainer._present(joint)
+            batch = batch_of(dataset, halves[process.rank])
+            fit.trainer.step(batch, present=present)
             found[encoding][case] = gradients(fit.trainer.module)
     return found
 
@@ -83,13 +86,14 @@ def agreed(folder: Path, process: Process) -> dict[str, Any]:
     """What one rank knows and all must: a request to stop, a bad loss."""
     fit = fit_of(sections('bias'), folder, process)
     batch = batch_of(fit.sets['trainset'].dataset, [process.rank])
-    _, stop = fit.trainer.step(batch, stop=process.rank == 1)
+    present = torch.tensor([True, False])
+    _, stop = fit.trainer.step(batch, process.rank == 1, present)
     before = weights(fit)
     batch = batch_of(fit.sets['trainset'].dataset, [3 + process.rank])
     if process.rank == 1:
         batch[KEY.ENERGY] = batch[KEY.ENERGY] * float('inf')
     try:
-        fit.trainer.step(batch)
+        fit.trainer.step(batch, present=present)
     except BadLoss as bad:
         structures, message = bad.structures, fit._bad_loss(bad)
     unchanged = all(torch.equal(v, before[k]) for k, v in weights(fit).items())
@@ -108,9 +112,9 @@ def run_and_resume(folder: Path, process: Process) -> dict[str, Any]:
     parts = fit_of(sections('bias'), folder / 'parts', process)
     step, done = parts.trainer.step, []
 
-    def asked(batch: Any, stop: bool = False) -> Any:
+    def asked(batch: Any, stop: bool, present: torch.Tensor) -> Any:
         done.append(batch)
-        return step(batch, len(done) == 2 and process.rank == 1)
+        return step(batch, len(done) == 2 and process.rank == 1, present)
 
     parts.trainer.step = asked
     message = ''

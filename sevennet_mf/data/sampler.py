@@ -107,6 +107,12 @@ class FidelityBatchSampler(Sampler[list[int]]):
         for step in range(self.start, self.steps_per_epoch):
             yield self._deal(self._draw(epoch, step))
 
+    def present(self, step: int) -> torch.Tensor:
+        """Which fidelities a step of the epoch draws, over all ranks, (n,) bool."""
+        drawn = self.fidelity_index[self._draw(self.epoch, step)]
+        counts = np.bincount(drawn, minlength=len(self.members))
+        return torch.from_numpy(counts > 0)
+
     def _draw(self, epoch: int, step: int) -> Ints:
         """The structures of one step over all ranks."""
         if self._drawn is None and self.in_passes:

@@ -260,11 +260,12 @@ class Fit:
         n_steps = len(data.loader)
         self.trainer.model.train()
         for batch in data.loader:
+            present = sampler.present(self.state.step)
             try:
-                output, must_stop = self.trainer.step(batch, bool(stop))
+                seen, must_stop = self.trainer.step(batch, bool(stop), present)
             except BadLoss as bad:
                 raise TrainingStopped(self._bad_loss(bad)) from None
-            data.recorder.update(output)
+            data.recorder.update(seen)
             self.state.step += 1
             bar.update()
             done = (self.state.epoch - 1) * n_steps + self.state.step

@@ -26,8 +26,8 @@ from sevennet_mf import keys
 from sevennet_mf.errors import UserError, unknown
 from sevennet_mf.model.build import fidelity_layers
 
-# (n_fidelities,) bool | which fidelities the joint batch of all processes has;
-# the trainer adds it to what the model returns
+# (n_fidelities,) bool, on the CPU | which fidelities the joint batch of all
+# processes has; the trainer adds it to what the model returns
 PRESENT: Final[str] = 'fidelity_present'
 Criterion = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 # (label, the host's name, key of the label, key of the prediction)
@@ -100,8 +100,8 @@ class FidelityLoss(LossDefinition):
         assert self.criterion is not None
         values, known = per_structure(self.label, batch_data, self.criterion)
         fidelity = batch_data[keys.FIDELITY_INDEX]
-        weights = self.weights.to(values.device)[fidelity]
-        weights = weights * batch_data[keys.SAMPLE_WEIGHT] * known
+        self.weights = self.weights.to(values.device)  # there once and for all
+        weights = self.weights[fidelity] * batch_data[keys.SAMPLE_WEIGHT] * known
         return (weights * values).sum() / self.divisor
 
 

@@ -20,6 +20,7 @@ from sevennet_mf.model.build import common_potential, drop_absent_gradients
 from sevennet_mf.train.distributed import Process
 from sevennet_mf.train.loss import PRESENT
 from sevennet_mf.train.metrics import SetRecorder, sum_over_processes
+from sevennet_mf.train.seen import Seen, fetch, labels_of
 
 SHIFT = 'rescale_atomic_energy.shift'
 
@@ -82,35 +83,37 @@ class FidelityTrainer(Trainer):
                 broadcast_buffers=False,  # all of them are constants
             )
 
-    def step(self, batch: Any, stop: bool = False) -> tuple[Any, bool]:
-        """One optimiser step; returns the model's output and whether to stop.
+    def step(
+        self, batch: Any, stop: bool = False, present: torch.Tensor | None = None
+    ) -> tuple[Seen, bool]:
+        """One optimiser step; returns labels and predictions, and whether to stop.
 
         stop: this process was asked to stop; the answer is the same on all.
-        Raises BadLoss before anything is changed if the loss is not finite.
+        present: (n_fidelities,) bool, which fidelities the processes' joint batch
+        has; None: those of this batch, which is all there is in one process.
+        Raises BadLoss before anything is changed if the loss, or its gradient, is
+        not finite. Waits for the device once, when all but Adam is done there.
         """
+        assert present is not None or not self.distributed
         self.optimizer.zero_grad()
-        present = self._present(batch)
-        batch = batch.to(self.device, non_blocking=True)
-        output = self.model(batch)
+        labels = labels_of(batch)
+        present = self._present(labels) if present is None else present
+        output = self.model(batch.to(self.device, non_blocking=True))
         output[PRESENT] = present
         loss = torch.zeros((), device=self.device)
         for definition, factor in self.loss_functions:
             loss = loss + definition.get_loss(output, self.module) * factor
-        bad, stop = self._agree(loss, stop)
-        if bad:
-            raise BadLoss(
-                []
-                if torch.isfinite(loss)
-                else output[keys.STRUCTURE_INDEX].cpu().tolist()
-            )
         loss.backward()
-        gradients = [p.grad for p in self.module.parameters() if p.grad is not None]
-        if not torch.isfinite(torch.nn.utils.get_total_norm(gradients)):
-            raise BadLoss(output[keys.STRUCTURE_INDEX].cpu().tolist())
+        flags = self._flags(loss, stop)
+        seen, (bad_here, bad, bad_gradient, stops) = fetch(labels, output, flags)
+        if bad or bad_gradient:
+            is_here = bad_here or not bad
+            numbers = seen[keys.STRUCTURE_INDEX].tolist()
+            raise BadLoss(numbers if is_here else [])
         drop_absent_gradients(self.module, present.tolist())
         with self._absent_rows_kept(present):
             self.optimizer.step()
-        return output, stop
+        return seen, bool(stops)
 
     @contextmanager
     def _absent_rows_kept(self, present: torch.Tensor) -> Iterator[None]:
@@ -119,50 +122,58 @@ class FidelityTrainer(Trainer):
         They are rows of one Parameter, which Adam moves as a whole.
         """
         rescale = self.module._modules['rescale_atomic_energy']
-        rows = (~present).nonzero().flatten().to(self.device)
         kept = [
-            (p, p.detach()[rows].clone())
-            for p in (rescale.shift, rescale.scale)
-            if p.requires_grad and p.dim() == 2 and len(rows)
+            (parameter, row, parameter.detach()[row].clone())
+            for parameter in (rescale.shift, rescale.scale)
+            if parameter.requires_grad and parameter.dim() == 2
+            for row in (~present).nonzero().flatten().tolist()
         ]
         yield
         with torch.no_grad():
-            for parameter, before in kept:
-                parameter[rows] = before
+            for parameter, row, before in kept:
+                parameter[row] = before
 
-    def _present(self, batch: Any) -> torch.Tensor:
-        """Which fidelities the processes' joint batch has, (n_fidelities,) bool."""
-        real = batch[keys.FIDELITY_INDEX][batch[keys.SAMPLE_WEIGHT] > 0]
-        counts = torch.bincount(real, minlength=self.n_fidelities)
-        if self.distributed:
-            counts = sum_over_processes(counts.to(self.device)).cpu()
-        return counts > 0
+    def _present(self, labels: Seen) -> torch.Tensor:
+        """Which fidelities a batch has, (n_fidelities,) bool."""
+        real = labels[keys.FIDELITY_INDEX][labels[keys.SAMPLE_WEIGHT] > 0]
+        return torch.bincount(real, minlength=self.n_fidelities) > 0
 
-    def _agree(self, loss: torch.Tensor, stop: bool) -> tuple[bool, bool]:
-        """Whether any process has a bad loss, and whether any was asked to stop."""
-        flags = torch.stack([~torch.isfinite(loss), loss.new_tensor(stop) > 0])
-        bad, stopped = sum_over_processes(flags.int()).tolist()
-        return bad > 0, stopped > 0
+    def _flags(self, loss: torch.Tensor, stop: bool) -> torch.Tensor:
+        """(4,) on the device, not zero where it is so: the loss of this process
+        is bad, that of any is, the joint gradient is, any was asked to stop."""
+        gradients = [p.grad for p in self.module.parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients).to(loss)
+        bad = ~torch.isfinite(torch.stack([loss.detach(), norm]))
+        flags = torch.cat([bad, torch.full_like(bad[:1], stop)]).int()
+        own = flags[:1].clone()
+        return torch.cat([own, sum_over_processes(flags)])
 
     def evaluate(self, loader: Iterable, recorder: SetRecorder) -> None:
         """Record the errors of a data set, and theta_T's part of its energies."""
         self.module.eval()
         for batch in loader:
+            labels = labels_of(batch)
             batch = batch.to(self.device, non_blocking=True)
             common = self._common_energy(batch)
             output = self.module(batch)
-            self._record_theta(output, common, recorder)
-            recorder.update(output)
+            seen, theta = fetch(labels, output, self._theta(output, common))
+            recorder.update(seen)
+            if common is not None:
+                recorder.update_theta(seen, torch.tensor(theta))
         self.module.train()
 
     def probe_theta(self, loader: Iterable, recorder: SetRecorder) -> None:
         """Record theta_T's part of the energies alone, without forces."""
+        if self.n_fidelities < 2:
+            return
         self.module.eval()
         with torch.no_grad():
             for batch in loader:
+                labels = labels_of(batch)
                 batch = batch.to(self.device)
                 common = self._common_energy(batch)
-                self._record_theta(self._energy(batch), common, recorder)
+                theta = self._theta(self._energy(batch), common).cpu()
+                recorder.update_theta(labels, theta)
         self.module.train()
 
     @torch.no_grad()
@@ -173,12 +184,13 @@ class FidelityTrainer(Trainer):
         with common_potential(self.module):
             return self._energy(batch.clone())[KEY.PRED_TOTAL_ENERGY]
 
-    def _record_theta(
-        self, output: Any, common: torch.Tensor | None, recorder: SetRecorder
-    ) -> None:
-        if common is not None:
-            own = output[KEY.PRED_TOTAL_ENERGY].detach()
-            recorder.update_theta(output, (own - common) / output[KEY.NUM_ATOMS])
+    @staticmethod
+    def _theta(output: Any, common: torch.Tensor | None) -> torch.Tensor:
+        """theta_T's part of the energies, (n_graphs,) eV/atom; (0,) without it."""
+        own = output[KEY.PRED_TOTAL_ENERGY].detach()
+        if common is None:
+            return own[:0]
+        return (own - common) / output[KEY.NUM_ATOMS]
 
     def _energy(self, batch: Any) -> Any:
         """The model's output but for forces and stress."""
@@ -222,7 +234,8 @@ class FidelityTrainer(Trainer):
 
     def weights_are_finite(self) -> bool:
         """Whether the weights are worth keeping."""
-        return all(bool(torch.isfinite(p).all()) for p in self.module.parameters())
+        finite = [torch.isfinite(p).all() for p in self.module.parameters()]
+        return bool(torch.stack(finite).all())
 
 
 def _classes(config: dict[str, Any]) -> tuple[Any, Any]:

@@ -194,6 +194,12 @@ def test_ranks_together_draw_what_one_would(
         epochs(sampler(2, sampling, rank=r, world_size=world_size), 0, 1, 2)
         for r in range(world_size)
     ]
+    own = sampler(2, sampling, rank=1, world_size=world_size)
+    said = []
+    for epoch in range(3):  # what all ranks have, each knows by itself
+        own.set_epoch(epoch)
+        said += [own.present(step).tolist() for step in range(len(own))]
+    assert said == [[f in INDEX[joint] for f in range(3)] for joint in one]
     for joint, *parts in zip(one, *ranks, strict=True):
         assert sorted(joint) == sorted(i for part in parts for i in real(part))
         shares = [np.bincount(INDEX[real(part)], minlength=3) for part in parts]

@@ -3,7 +3,7 @@
 import copy
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import ase.io
 import numpy as np
@@ -25,9 +25,11 @@ from train_helpers import (
     yaml_of,
 )
 
+from sevennet_mf import keys
 from sevennet_mf.errors import UserError
 from sevennet_mf.model.build import fidelity_layers, theta_of
 from sevennet_mf.train.fit import Fit
+from sevennet_mf.train.loss import LABELS
 from sevennet_mf.train.trainer import SHIFT, BadLoss
 
 MOLECULAR = [
@@ -231,6 +233,71 @@ def test_a_request_to_stop_comes_back(tmp_path: Path) -> None:
     fit = fit_of(yaml_of(), tmp_path)
     assert step(fit, [0, 6])[1] is False
     assert step(fit, [0, 6], stop=True)[1] is True
+
+
+class OnDevice(torch.Tensor):
+    """Numbers of a device: the processor waits for it when it wants to know them."""
+
+    waits: ClassVar[list[str]] = []
+    # what a tensor of CUDA has to be complete for
+    asking = ('item', 'tolist', 'cpu', 'numpy', '__bool__', '__float__', '__int__')
+    asking = (*asking, 'nonzero', 'masked_select', 'unique', 'argwhere', 'equal')
+
+    @classmethod
+    def __torch_function__(
+        cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        masked = func is torch.Tensor.__getitem__ and any(
+            isinstance(i, torch.Tensor) and i.dtype == torch.bool for i in args[1:]
+        )
+        if masked or func.__name__ in cls.asking:
+            cls.waits.append(func.__name__)
+        result = super().__torch_function__(func, types, args, kwargs)
+        return result.as_subclass(torch.Tensor) if func.__name__ == 'cpu' else result
+
+
+def test_a_step_waits_for_the_device_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For what our code asks, beside what layers of the host ask in between."""
+    sections = yaml_of(
+        model={'train_shift_scale': True},
+        fidelity={'train': {'regularization': 0.1}},
+    )
+    fit = fit_of(sections, tmp_path)
+    trainer, norm = fit.trainer, torch.nn.utils.get_total_norm
+    model = trainer.model
+
+    def on_device(batch: Any) -> Any:
+        output = model(batch)
+        for name, value in output.to_dict().items():
+            if isinstance(value, torch.Tensor):
+                output[name] = value.as_subclass(OnDevice)
+        return output
+
+    trainer.model = on_device
+    monkeypatch.setattr(
+        torch.nn.utils, 'get_total_norm', lambda g: norm(g).as_subclass(OnDevice)
+    )
+    numbers, recorder = [0, 1, 6], fit.sets['trainset'].recorder
+    assert recorder is not None
+    batch = batch_of(fit.sets['trainset'].dataset, numbers)
+    OnDevice.waits.clear()
+    seen, _ = trainer.step(batch)
+    recorder.update(seen)
+    assert OnDevice.waits == ['cpu']
+    assert seen[keys.STRUCTURE_INDEX].tolist() == numbers
+
+
+def test_what_a_step_saw_is_what_the_model_says(tmp_path: Path) -> None:
+    fit = fit_of(yaml_of(), tmp_path)
+    dataset, numbers = fit.sets['trainset'].dataset, [7, 0, 2]
+    exact = fit.trainer.module(batch_of(dataset, numbers))
+    seen, _ = step(fit, numbers)
+    for _, _, ref_key, pred_key in LABELS:
+        assert torch.equal(seen[pred_key], exact[pred_key].detach())
+        assert not seen[pred_key].requires_grad
+        assert torch.equal(seen[ref_key].isnan(), exact[ref_key].isnan())
 
 
 def test_weights_that_are_not_finite(tmp_path: Path) -> None:
