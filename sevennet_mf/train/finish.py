@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+import torch
 from sevenn.logger import Logger
 
+from sevennet_mf import keys
+from sevennet_mf.checkpoint_file import load
 from sevennet_mf.train import checkpoint, drift, drift_picture, plots
-from sevennet_mf.train.predict import load_model, predict
+from sevennet_mf.train.predict import predict
+from sevennet_mf.train.predictions import Predictions
+from sevennet_mf.train.provenance import fidelity_names
 from sevennet_mf.train.setup import DRIFT, is_validation
 from sevennet_mf.train.tables import write_csv
 
@@ -27,47 +33,73 @@ def draw(fit: Fit, start: Start | None = None) -> list[str]:
     one, the last.
 
     Parity is that of the best checkpoint on the validation sets; a fidelity that
-    no validation set holds is shown on what it was trained on.
+    no validation set holds is shown on what it was trained on. The model that was
+    trained takes the weights of the file meanwhile: to build another would take
+    longer than to draw.
     """
     log = Logger()
     picture = fit.path('learning_curves.png')
     drawn = plots.learning_curves(fit.path(fit.state.curve), picture)
     paths = [picture] if drawn else []
-    best = fit.path(checkpoint.BEST_FILE)
-    if os.path.isfile(best):
-        loaded = load_model(best)
-        for fidelity, (name, dataset) in _shown(fit).items():
-            predictions = predict(
-                loaded.model, dataset, device=str(fit.trainer.device)
-            )
-            paths += plots.parity(
-                predictions, loaded.fidelities, fit.path(''), fidelity, name
-            )
-    if fit.drift is not None and start is not None:
-        paths += _report_drift(fit, start)
+    best = os.path.isfile(fit.path(checkpoint.BEST_FILE))
+    name = checkpoint.BEST_FILE if best else checkpoint.RESUME_FILE
+    content = load(fit.path(name))
+    with _holding(fit.trainer.module, content['model_state_dict']):
+        if best:
+            paths += _draw_parity(fit)
+        if fit.drift is not None and start is not None:
+            paths += _report_drift(fit, start, content['config'])
     log.writeline(f'Pictures: {", ".join(os.path.basename(p) for p in paths)}')
     return paths
 
 
-def _report_drift(fit: Fit, start: Start) -> list[str]:
-    """Print, write and draw how far the old fidelities went; return pictures."""
-    path = fit.path(checkpoint.BEST_FILE)
-    if fit.state.best_epoch is None:
-        path = fit.path(checkpoint.RESUME_FILE)
-    loaded = load_model(path)
-    report = loaded.provenance['drift']
+@contextmanager
+def _holding(
+    model: torch.nn.Module, weights: dict[str, torch.Tensor]
+) -> Iterator[None]:
+    """Within, a model has other weights."""
+    own = {name: value.clone() for name, value in model.state_dict().items()}
+    model.load_state_dict(weights)
+    try:
+        yield
+    finally:
+        model.load_state_dict(own)
+
+
+def _draw_parity(fit: Fit) -> list[str]:
+    """Draw parity of the trained model as it is now; return the pictures."""
+    names = fidelity_names(fit.config)
+    paths = []
+    for fidelity, (name, dataset) in _shown(fit).items():
+        found = _predict(fit, dataset)
+        paths += plots.parity(found, names, fit.path(''), fidelity, name)
+    return paths
+
+
+def _predict(fit: Fit, dataset: FidelityDataset) -> Predictions:
+    module, device = fit.trainer.module, str(fit.trainer.device)
+    return predict(module, dataset, device=device)
+
+
+def _report_drift(fit: Fit, start: Start, config: dict[str, Any]) -> list[str]:
+    """Print, write and draw how far the old fidelities went; return pictures.
+
+    config: of the checkpoint whose weights the model has.
+    """
+    report = config[keys.PROVENANCE]['drift']
     dataset = fit.sets[DRIFT].dataset
     moved: dict[str, dict[str, float]] = {}
     for name in report:
         own = dataset.subset(dataset.rows_of(name))
         before = start.predict(fit.config, own, start.old_name(name))
-        after = predict(loaded.model, own, device=str(fit.trainer.device))
-        moved[name] = drift.moved(before, after)
+        moved[name] = drift.moved(before, _predict(fit, own))
     table = drift.rows(report, moved)
     write_csv(fit.path('drift.csv'), table)
     for line in drift.lines(table):
         fit.log.writeline(line)
     if fit.process.rank == 0:
+        from rich.console import Console
+
         Console(stderr=True).print(drift.render(table))
     picture = fit.path('drift.png')
     return [picture] if drift_picture.draw(report, picture) else []

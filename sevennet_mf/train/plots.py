@@ -34,8 +34,8 @@ COLOURS: Final[tuple[str, ...]] = (
     '#000000',
 )
 STYLES: Final[tuple[Any, ...]] = ('--', '-', ':', '-.', (0, (5, 1, 1, 1, 1, 1)))
+DPI: Final[int] = 150
 RC: Final[Any] = {
-    'savefig.dpi': 150,
     'font.size': 9,
     'axes.titlesize': 10,
     'axes.spines.top': False,
@@ -69,10 +69,11 @@ class _Curve:
 
 def save(figure: Figure, path: str) -> None:
     """Write a figure as PNG, whole or not at all; UserError if it cannot be."""
-    FigureCanvasAgg(figure)  # whatever the backend of the program is
+    canvas = FigureCanvasAgg(figure)  # whatever the backend of the program is
+    figure.set_dpi(DPI)
 
     def write(stream: IO[bytes]) -> None:
-        figure.savefig(stream, format='png')
+        canvas.print_png(stream)  # savefig() would draw everything twice
 
     write_whole(path, write)
 

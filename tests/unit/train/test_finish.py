@@ -1,0 +1,51 @@
+"""The pictures at the end of a run are those of the best checkpoint."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import sevenn.checkpoint
+from train_helpers import fit_of, lines, same, weights, yaml_of
+
+from sevennet_mf.train import checkpoint, finish, plots
+from sevennet_mf.train.load import load_model
+from sevennet_mf.train.predict import predict
+from sevennet_mf.train.predictions import Predictions
+
+
+def test_the_trained_model_takes_the_weights_of_the_best(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No other model is built; the last epoch is not the best, and stays."""
+    # too fast: the errors grow
+    fit = fit_of(yaml_of(optim_param={'lr': 0.3}, epoch=3), tmp_path)
+    fit.run()
+    values = [row['validset_r2scan_TotalLoss'] for row in lines(fit)]
+    assert fit.state.best_epoch == int(np.argmin(values)) + 1 < 3
+    best = load_model(fit.path(checkpoint.BEST_FILE)).model
+    shown: dict[str, tuple[Predictions, Any]] = {}
+
+    def note(found: Predictions, names: Any, prefix: str, only: str, _: str) -> list:
+        shown[only] = found, names
+        return []
+
+    def refuse(*_: object) -> None:
+        raise AssertionError('another model is built')
+
+    monkeypatch.setattr(plots, 'parity', note)
+    monkeypatch.setattr(
+        sevenn.checkpoint.SevenNetCheckpoint, 'build_model', refuse
+    )
+    last = weights(fit)
+    finish.draw(fit)
+    assert same(last, weights(fit))
+    assert [*shown] == ['r2scan', 'pbe']
+    for fidelity, name in (('r2scan', 'validset'), ('pbe', 'trainset')):
+        dataset = fit.sets[name].dataset
+        wanted = predict(best, dataset.subset(dataset.rows_of(fidelity)))
+        found, names = shown[fidelity]
+        assert list(names) == ['pbe', 'r2scan']
+        np.testing.assert_allclose(found.energy, wanted.energy, rtol=1e-6)
+        forces, exact = (np.concatenate(p.forces) for p in (found, wanted))
+        np.testing.assert_allclose(forces, exact, atol=1e-5)
