@@ -286,7 +286,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(args: argparse.Namespace) -> int:
     from sevennet_mf import commands, unpickle
     from sevennet_mf.errors import UserError
+    from sevennet_mf.program import keep_freed_memory
 
+    keep_freed_memory()
     try:
         with unpickle.trusting(getattr(args, 'trust', False)):
             code = getattr(commands, args.command)(args)

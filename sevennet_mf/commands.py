@@ -15,6 +15,7 @@ from typing import Any
 import sevennet_mf
 from sevennet_mf import inputs, unpickle
 from sevennet_mf.errors import TrainingStopped, UserError
+from sevennet_mf.program import importing
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -22,7 +23,8 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def train(args: argparse.Namespace) -> None:
     """`sevennet-mf train`: the host's own run; ours for a YAML with fidelities."""
     sections = inputs.load_yaml(args.input_yaml)
-    sevennet_mf.register()
+    with importing():
+        sevennet_mf.register()
     if inputs.has_fidelity(sections):
         _train_fidelities(args, sections)
     else:
@@ -30,10 +32,11 @@ def train(args: argparse.Namespace) -> None:
 
 
 def _train_as_host(args: argparse.Namespace, sections: dict[str, Any]) -> None:
-    from sevenn.main import sevenn
+    with importing():
+        from sevenn.main import sevenn
 
-    from sevennet_mf import host_traps
-    from sevennet_mf.train.distributed import from_environment
+        from sevennet_mf import host_traps
+        from sevennet_mf.train.distributed import from_environment
 
     inputs.refuse_misspelt(sections)
     if args.resume:
@@ -76,8 +79,9 @@ def _train_here(args: argparse.Namespace, sections: dict[str, Any]) -> None:
     import sevenn._keys as KEY
     import torch
 
-    from sevennet_mf.train import checkpoint, run
-    from sevennet_mf.train.distributed import process_group
+    with importing():
+        from sevennet_mf.train import checkpoint, run
+        from sevennet_mf.train.distributed import process_group
 
     if args.mode != 'train_v2':
         raise UserError('-m train_v1 does not know fidelities; leave it out.')
@@ -170,7 +174,8 @@ def _errors_in_log(log: Any, working_dir: str) -> Iterator[None]:
 
 def inspect(args: argparse.Namespace) -> int:
     """`sevennet-mf inspect`: the audit as a table, JSON and a picture."""
-    from sevennet_mf.data import inspect as audit_module
+    with importing():
+        from sevennet_mf.data import inspect as audit_module
 
     audit = audit_module.inspect(args.input_yaml)
     audit_module.write_json(audit, args.json)
@@ -182,7 +187,8 @@ def inspect(args: argparse.Namespace) -> int:
 
 def evaluate(args: argparse.Namespace) -> None:
     """`sevennet-mf evaluate`: errors per fidelity, CSV files and parity plots."""
-    from sevennet_mf.train import evaluate as module
+    with importing():
+        from sevennet_mf.train import evaluate as module
 
     _print(module.run(args))
 
@@ -191,7 +197,8 @@ def info(args: argparse.Namespace) -> None:
     """`sevennet-mf info`: what a checkpoint is."""
     import json
 
-    from sevennet_mf import info as module
+    with importing():
+        from sevennet_mf import info as module
 
     found = module.info(args.file)
     if args.json:
@@ -202,49 +209,56 @@ def info(args: argparse.Namespace) -> None:
 
 def extend(args: argparse.Namespace) -> None:
     """`sevennet-mf extend`: a checkpoint with one fidelity more."""
-    from sevennet_mf.train import extend_file
+    with importing():
+        from sevennet_mf.train import extend_file
 
     _print(extend_file.run(args))
 
 
 def fisher(args: argparse.Namespace) -> None:
     """`sevennet-mf fisher`: the Fisher information that EWC needs."""
-    from sevennet_mf.train import fisher as module
+    with importing():
+        from sevennet_mf.train import fisher as module
 
     _print(module.run(args))
 
 
 def export(args: argparse.Namespace) -> None:
     """`sevennet-mf export`: one fidelity as a plain SevenNet checkpoint."""
-    from sevennet_mf.deploy import export as module
+    with importing():
+        from sevennet_mf.deploy import export as module
 
     _print(module.run(args))
 
 
 def deploy(args: argparse.Namespace) -> None:
     """`sevennet-mf deploy`: one fidelity as the files that LAMMPS reads."""
-    from sevennet_mf.deploy import torchscript
+    with importing():
+        from sevennet_mf.deploy import torchscript
 
     _print(torchscript.run(args))
 
 
 def lammps_build(args: argparse.Namespace) -> None:
     """`sevennet-mf lammps build`: compile the pair styles."""
-    from sevennet_mf.deploy.lammps import commands
+    with importing():
+        from sevennet_mf.deploy.lammps import commands
 
     _print(commands.run_build(args))
 
 
 def lammps_check(args: argparse.Namespace) -> None:
     """`sevennet-mf lammps check`: one step in LAMMPS against ASE."""
-    from sevennet_mf.deploy.lammps import commands
+    with importing():
+        from sevennet_mf.deploy.lammps import commands
 
     _print(commands.run_check(args))
 
 
 def study(args: argparse.Namespace) -> int:
     """`sevennet-mf study`: methods, numbers of labels and seeds compared."""
-    from sevennet_mf.study import run as module
+    with importing():
+        from sevennet_mf.study import run as module
 
     shown, is_whole = module.run(args)
     for part in shown:
@@ -254,14 +268,16 @@ def study(args: argparse.Namespace) -> int:
 
 def select(args: argparse.Namespace) -> None:
     """`sevennet-mf select`: structures to compute next at the high fidelity."""
-    from sevennet_mf.study.select import run as module
+    with importing():
+        from sevennet_mf.study.select import run as module
 
     _print(module.run(args))
 
 
 def demo(args: argparse.Namespace) -> None:
     """`sevennet-mf demo`: the main job on the InGaN data."""
-    from sevennet_mf import demo as module
+    with importing():
+        from sevennet_mf import demo as module
 
     _print(module.run(args.example, args.output))
 

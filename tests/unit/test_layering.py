@@ -28,6 +28,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     'yaml_file': ('errors',),
     'checkpoint_file': ('keys', 'errors', 'pretrained', 'unpickle'),
     'host_checks': ('keys', 'errors', 'pretrained'),
+    'program': (),
     'testing': (),
     'host_config': ('keys', 'errors', 'config', 'host_checks'),
     'inherit': ('keys', 'errors', 'config', 'checkpoint_file', 'host_checks'),
@@ -40,8 +41,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     'study': (*LIGHT, 'inputs', 'model', 'data', 'train', 'deploy', 'study'),
     'info': (*LIGHT, 'inputs', 'model', 'data', 'train', 'deploy', 'info'),
     'demo': (*LIGHT, 'inputs', 'model', 'data', 'train'),
-    'commands': (*ALL, 'host_traps', 'info', 'demo'),
-    'cli': ('errors', 'unpickle', 'commands'),
+    'commands': (*ALL, 'host_traps', 'info', 'demo', 'program'),
+    'cli': ('errors', 'unpickle', 'commands', 'program'),
 }
 EXEMPT = ('__init__', 'host')  # host wires the rest into sevenn, at any layer
 

@@ -1,0 +1,60 @@
+"""What `sevennet-mf` sets for its own process; an import sets nothing."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+# mallopt's names for them, from malloc.h
+TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4
+NEVER, INT_MAX = -1, 2**31 - 1
+# by which a user tells glibc what to do: then that is done
+CHOICES: Final[tuple[str, ...]] = (
+    'MALLOC_TRIM_THRESHOLD_',
+    'MALLOC_MMAP_THRESHOLD_',
+    'GLIBC_TUNABLES',
+)
+MANY: Final[int] = 100  # modules, as torch and SevenNet are: they stay to the end
+
+
+def keep_freed_memory() -> bool:
+    """Let glibc keep memory for the next step; return whether it does.
+
+    Else it gives the large arrays of each step back to the system, which has to
+    clear them again. Left alone where the environment has one of CHOICES, and where
+    the C library is another one. As keep_freed_memory() of deploy/cpp/node.cpp.
+    """
+    if any(name in os.environ for name in CHOICES):
+        return False
+    try:
+        library = ctypes.CDLL(None)
+        library.gnu_get_libc_version  # noqa: B018 - others lack it
+        mallopt = library.mallopt
+    except (AttributeError, OSError, TypeError):
+        return False
+    # before glibc 2.35 or so that is more than it takes
+    kept = mallopt(MMAP_THRESHOLD, INT_MAX) or mallopt(MMAP_MAX, 0)
+    return bool(kept and mallopt(TRIM_THRESHOLD, NEVER))
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """Within, no garbage is collected: for imports, whose objects all stay.
+
+    To look through them again and again takes a fifth of their time. Afterwards they
+    are out of the collector's sight.
+    """
+    was_on, before = gc.isenabled(), len(sys.modules)
+    gc.disable()
+    try:
+        yield
+    finally:
+        if len(sys.modules) - before >= MANY:
+            gc.freeze()
+        if was_on:
+            gc.enable()
