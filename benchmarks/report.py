@@ -119,15 +119,16 @@ def table(architecture: str, result: Json, report: Json) -> Table:
             row['task'] if row['task'] != previous else '',
             row['variant'],
             f'{times["median_ms"]:.1f}',
-            _ratio(times['over_host']),
-            _ratio(times['over_modality']),
+            ratio_text(times['over_host']),
+            ratio_text(times['over_modality']),
             f'{memory / 1e6:.0f}' if memory and row['task'] == trained_by else '',
         )
         previous = row['task']
     return shown
 
 
-def _ratio(values: Json) -> str:
+def ratio_text(values: Json) -> str:
+    """A ratio of measure.ratio() with its interval; 1 of a thing to itself."""
     if values['low'] == values['high'] == 1:
         return '1'
     return f'{values["ratio"]:.3f} ({values["low"]:.3f}-{values["high"]:.3f})'

@@ -61,7 +61,8 @@ NOT_FOR_YAML = (
 )
 
 
-def _model_section(architecture: str) -> dict[str, Any]:
+def model_section(architecture: str) -> dict[str, Any]:
+    """The section `model` of a YAML for an architecture."""
     if architecture == 'small':
         return {
             'chemical_species': ['Ga', 'In', 'N'],
@@ -81,7 +82,7 @@ def _model_section(architecture: str) -> dict[str, Any]:
 def _config(architecture: str, batch_size: int, device: str) -> dict[str, Any]:
     """The merged configuration of a run with the encoding `bias`."""
     sections = {
-        'model': {**_model_section(architecture), 'fidelity': {}},
+        'model': {**model_section(architecture), 'fidelity': {}},
         'train': {
             'optimizer': 'adam',
             # small, so that the weights stay those of an ordinary model
