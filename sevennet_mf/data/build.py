@@ -187,6 +187,8 @@ def _with_edges(
         for structure in structures:
             yield structure, find(structure)
         return
+    import sevenn.train.dataload  # noqa: F401 - once, not in each process
+
     with _pool(cores) as pool:
         # in batches: a pool would read all its input at once
         while batch := list(islice(structures, BATCH)):

@@ -10,7 +10,6 @@ import torch
 from ase.data import chemical_symbols
 from sevenn import _keys as KEY
 from sevenn.atom_graph_data import AtomGraphData
-from sevenn.train.dataload import unlabeled_atoms_to_graph
 
 from sevennet_mf.data.estimator import Ints
 from sevennet_mf.data.read import Structure
@@ -40,6 +39,9 @@ def edges_of(structure: Structure, cutoff: float) -> dict[str, np.ndarray[Any, A
                 'file again with SevenNet, or give the structures themselves.'
             ) from None
     else:
+        # here: it takes scikit-learn along, which graphs from the cache do without
+        from sevenn.train.dataload import unlabeled_atoms_to_graph
+
         assert structure.atoms is not None
         # a copy: the host may lengthen the cell along axes that do not repeat
         graph = unlabeled_atoms_to_graph(structure.atoms.copy(), cutoff)

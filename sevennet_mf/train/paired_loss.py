@@ -78,7 +78,8 @@ class PairedLoss(LossDefinition):
     def _pairs(self, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
         """Places in the batch of the pairs that are whole in it."""
         number = batch[keys.STRUCTURE_INDEX]
-        wanted = self.partner.to(number.device)[number]
+        self.partner = self.partner.to(number.device)  # there once and for all
+        wanted = self.partner[number]
         high, low = (wanted[:, None] == number[None, :]).nonzero(as_tuple=True)
         return high, low
 

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
@@ -17,7 +17,6 @@ from ase import Atoms, units
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.data import chemical_symbols
 from ase.md.langevin import Langevin
-from sevenn.calculator import SevenNetCalculator
 from tqdm import tqdm
 
 from sevennet_mf.data import extxyz, perturb
@@ -25,6 +24,9 @@ from sevennet_mf.data.files import atoms_of
 from sevennet_mf.errors import UserError
 from sevennet_mf.train.load import LoadedModel
 from sevennet_mf.train.predict import reference_energies, without_shift
+
+if TYPE_CHECKING:
+    from sevenn.calculator import SevenNetCalculator
 
 Options = dict[str, Any]  # config.SelfLabel as a dictionary
 FRICTION: Final[float] = 0.02 / units.fs
@@ -187,6 +189,9 @@ def _calculator(
     loaded: LoadedModel, fidelity: str, device: str | torch.device
 ) -> Iterator[SevenNetCalculator]:
     """SevenNet's calculator on the model less its reference energies."""
+    # it takes along what reads and builds graphs, which few runs need at all
+    from sevenn.calculator import SevenNetCalculator
+
     model = loaded.model
     was_batch = model.is_batch_data
     several = len(loaded.fidelities) > 1

