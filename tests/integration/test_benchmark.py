@@ -17,6 +17,7 @@ from sevennet_mf.deploy.lammps.plugin_path import CACHE_VARIABLE
 ROOT = Path(__file__).parents[2]
 TRAIN_STEP = ROOT / 'benchmarks' / 'train_step.py'
 LAMMPS_MD = ROOT / 'benchmarks' / 'lammps_md.py'
+WHOLE_RUN = ROOT / 'benchmarks' / 'whole_run.py'
 LIMIT = 580.0  # s; two pair styles are compiled where they are not kept
 HOST = ['host', 'host, again', 'modality']
 OURS = ['bias', 'gain', 'lora']
@@ -151,6 +152,37 @@ def test_a_gpu_that_is_not_there() -> None:
     done = run('--quick', '--device', 'cuda')
     assert done.returncode == 1
     assert done.stderr == '--device cuda: torch finds no GPU here\n'
+
+
+# ---- whole runs
+
+
+@pytest.mark.slow
+def test_whole_runs(tmp_path: Path) -> None:
+    file = tmp_path / 'report.json'
+    arguments = ('--quick', '--structures', 4, '--epochs', 1, '--json', file)
+    done = run(*arguments, script=WHOLE_RUN)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ''
+    result = json.loads(file.read_text())
+    assert (result['structures'], result['epochs'], result['rounds']) == (4, 1, 1)
+    rows = {row['program']: row for row in result['programs']}
+    assert list(rows) == ['host', 'host, again', 'ours']
+    for name, row in rows.items():
+        assert name in done.stdout
+        for clock in ('cpu', 'wall'):
+            whole, start = row[clock], row[f'{clock}_to_first_step']
+            assert 0.5 < start['median_s'] < whole['median_s']
+            over = whole['over_host']
+            assert 0 < over['low'] <= over['ratio'] <= over['high']
+        assert 1e8 < row['peak_memory_bytes'] < 2e9
+
+
+@pytest.mark.parametrize('option', ['rounds', 'epochs', 'structures', 'threads'])
+def test_options_of_whole_runs_that_cannot_be(option: str) -> None:
+    done = run(f'--{option}', 0, script=WHOLE_RUN)
+    assert done.returncode == 2
+    assert f'--{option} must be 1 or more' in done.stderr
 
 
 # ---- MD steps
