@@ -23,8 +23,8 @@ Seen = dict[str, torch.Tensor]
 
 
 def labels_of(batch: Any) -> Seen:
-    """The labels of a batch, to be asked for before it goes to a device."""
-    return {name: batch[name] for name in KEPT}
+    """The labels of a batch, which is to be asked before it goes to a device."""
+    return {name: batch[name].cpu() for name in KEPT}
 
 
 def fetch(labels: Seen, output: Any, numbers: torch.Tensor) -> tuple[Seen, list]:
