@@ -12,7 +12,6 @@ from typing import Any
 
 import yaml
 from sevenn.atom_graph_data import AtomGraphData
-from sevenn.train.dataset import AtomGraphDataset
 from torch_geometric.data import InMemoryDataset
 
 from sevennet_mf import unpickle
@@ -46,6 +45,9 @@ def processed(path: str, cutoff: float) -> Sequence[AtomGraphData]:
 
 def of_old_form(path: str, cutoff: float) -> Sequence[AtomGraphData]:
     """Return the graphs of a `.sevenn_data` file; as `processed`."""
+    # with scikit-learn behind it, which few runs need
+    from sevenn.train.dataset import AtomGraphDataset
+
     found = unpickle.read(path)
     if not isinstance(found, AtomGraphDataset):
         raise ValueError(f'it holds a {type(found).__name__}, not graphs')

@@ -70,8 +70,8 @@ def load_model(
     or OpenEquivariance) the model has it, and every parameter of the file; without
     one its convolutions are fused on a CPU (model/fused.py) unless `fused` is False.
     With `trust` a file may bring code along, which runs. Raises UserError, one line:
-    no such file, not a SevenNet checkpoint, truncated, from a newer version, not to be
-    built, code in it; an accelerator that is missing or loses a parameter.
+    no such file, not a SevenNet checkpoint, truncated, from a newer version, not to
+    be built, code in it; an accelerator that is missing or loses a parameter.
     """
     with unpickle.trusting(trust):
         path, content = read_checkpoint(name)

@@ -250,7 +250,8 @@ def test_each_edge_finds_its_other_direction() -> None:
     # a chain 0 - 1 - 2, a pair at two distances, and an edge without its other
     edges = [(0, 1, 1.0), (1, 0, -1.0), (1, 2, 2.0), (2, 1, -2.0), (0, 1, 3.0)]
     edges += [(1, 0, -3.0), (2, 0, 0.5), (0, 0, 4.0), (0, 0, -4.0)]
-    source, target, along = (torch.tensor(column) for column in zip(*edges))
+    columns = zip(*edges, strict=True)
+    source, target, along = (torch.tensor(column) for column in columns)
     vec = along[:, None] * torch.tensor([[1.0, 0.5, -0.25]])
     found = operators.partners(source.int(), target.int(), vec, 3)
     assert found.tolist() == [1, 0, 3, 2, 5, 4, 6, 8, 7]

@@ -160,8 +160,13 @@ def test_a_layer_that_it_cannot_do_stays_and_is_named(
         raise ValueError('its l is above 4')
 
     monkeypatch.setattr(fused, 'plan_of', refuse)
-    with pytest.warns(UserWarning, match='0_convolution runs with e3nn: its l is'):
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter('always')
         fuse(model)
+        fuse(model)  # each is said once
+    assert [str(one.message) for one in said] == [
+        f'{i}_convolution runs with e3nn: its l is above 4.' for i in (0, 1)
+    ]
     layers = [m for m in model.modules() if isinstance(m, IrrepsConvolution)]
     assert len(layers) == 2
     assert not fused_layers(model)
