@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from itertools import permutations
 from typing import Any, Final
 
 import numpy as np
 import torch
+from ase import Atoms
 from ase.data import chemical_symbols
 from sevenn import _keys as KEY
 from sevenn.atom_graph_data import AtomGraphData
@@ -17,6 +19,47 @@ from sevennet_mf.errors import UserError
 
 CLOSEST: Final[float] = 0.2  # Å: nearer than any two nuclei come
 GRAIN: Final[float] = 1e-3  # Å: positions this near are of the same structure
+FLATTEST: Final[float] = 0.1  # volume of three vectors of length 1
+FARTHEST: Final[float] = 50.0  # Å from the origin
+
+
+def host_graph(atoms: Atoms, cutoff: float) -> dict[str, Any]:
+    """Return the host's graph of a structure without labels; cutoff: Å.
+
+    The structure may be periodic along any of its cell vectors, and is not changed.
+    """
+    return unlabeled_atoms_to_graph(as_host_takes(atoms), cutoff)
+
+
+def as_host_takes(atoms: Atoms) -> Atoms:
+    """Return the same structure as the host's neighbour list can take it.
+
+    The host replaces the i-th cell vector, if nothing repeats along it, by one along
+    the i-th of x, y, z that is longer for atoms farther from the origin. Where that
+    gives no cell, or an enormous one, the structure is brought to the origin, and
+    its cell vectors into the order that serves best.
+    """
+    pbc, cell = atoms.pbc, atoms.cell.array
+    if pbc.all():
+        return atoms
+    lengths = np.linalg.norm(cell, axis=1, keepdims=True)
+    unit = cell / np.where(lengths > 0, lengths, 1)
+
+    def volume(order: Any) -> float:
+        rows = list(order)
+        return abs(float(np.linalg.det(np.where(pbc[rows, None], unit[rows], axes))))
+
+    axes = np.eye(3)
+    near = np.abs(atoms.positions).max() <= FARTHEST
+    if near and volume(range(3)) >= FLATTEST:
+        return atoms  # its numbers are those of the host
+    order = list(max(permutations(range(3)), key=volume))  # the first of equals
+    return Atoms(
+        numbers=atoms.numbers,
+        positions=atoms.positions - atoms.positions.mean(axis=0),
+        cell=cell[order],
+        pbc=pbc[order],
+    )
 
 
 def edges_of(structure: Structure, cutoff: float) -> dict[str, np.ndarray[Any, Any]]:
@@ -43,8 +86,7 @@ def edges_of(structure: Structure, cutoff: float) -> dict[str, np.ndarray[Any, A
         from sevenn.train.dataload import unlabeled_atoms_to_graph
 
         assert structure.atoms is not None
-        # a copy: the host may lengthen the cell along axes that do not repeat
-        graph = unlabeled_atoms_to_graph(structure.atoms.copy(), cutoff)
+        graph = host_graph(structure.atoms, cutoff)
         names = (KEY.EDGE_IDX, KEY.EDGE_VEC, KEY.CELL_VOLUME)
         edges = {name: graph[name] for name in names}
     _refuse_overlap(structure, edges)

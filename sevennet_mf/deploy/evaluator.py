@@ -10,11 +10,11 @@ import sevenn._keys as KEY
 import torch
 from ase import Atoms
 from sevenn.atom_graph_data import AtomGraphData
-from sevenn.train.dataload import unlabeled_atoms_to_graph
 
 from sevennet_mf.data.estimator import Floats
+from sevennet_mf.data.graphs import host_graph
 from sevennet_mf.data.labels import FLAT, as_ase
-from sevennet_mf.deploy.structure import as_host_takes, check_structure, not_finite
+from sevennet_mf.deploy.structure import check_structure, not_finite
 from sevennet_mf.train.distributed import usable_device
 from sevennet_mf.train.load import LoadedModel
 from sevennet_mf.train.predict import reference_energies, shift_of
@@ -62,7 +62,7 @@ class Evaluator:
         that has no energy in this model.
         """
         check_structure(atoms, self.references[0])
-        graph = unlabeled_atoms_to_graph(as_host_takes(atoms), self.cutoff)
+        graph = host_graph(atoms, self.cutoff)
         n_edges = graph[KEY.EDGE_IDX].shape[1]
         at_once = max(1, self.edges_at_once // max(1, n_edges))
         found: dict[str, Properties] = {}

@@ -14,10 +14,10 @@ from ase import Atoms
 from ase.data import covalent_radii
 from sevenn.atom_graph_data import AtomGraphData
 from sevenn.nn.sequential import AtomGraphSequential
-from sevenn.train.dataload import unlabeled_atoms_to_graph
 from torch_geometric.data import Batch
 
 from sevennet_mf.data.estimator import Floats
+from sevennet_mf.data.graphs import host_graph
 from sevennet_mf.train.predict import shift_of
 
 PER_CELL: Final[int] = 8  # atoms of a probe: 2 x 2 x 2 sites of a simple cubic cell
@@ -84,9 +84,8 @@ class Answers:
 
 
 def graph_of(atoms: Atoms, cutoff: float) -> AtomGraphData:
-    """The host's graph of a structure; a copy, since the host changes cells."""
-    arrays = unlabeled_atoms_to_graph(atoms.copy(), cutoff)
-    return AtomGraphData.from_numpy_dict(dict(arrays))
+    """The host's graph of a structure."""
+    return AtomGraphData.from_numpy_dict(host_graph(atoms, cutoff))
 
 
 def ask(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -42,34 +41,6 @@ def check_structure(atoms: Atoms, references: Floats) -> None:
             f'{cell.tolist()} does not have as many independent vectors. Correct '
             'the cell, or set pbc=False.'
         )
-
-
-def as_host_takes(atoms: Atoms) -> Atoms:
-    """Return the same structure as the host's neighbour list can take it.
-
-    The host replaces the i-th cell vector, if nothing repeats along it, by one along
-    the i-th of x, y, z that is longer for atoms farther from the origin. So the
-    structure is brought to the origin, and its cell vectors into the order in which
-    that gives a cell.
-    """
-    pbc, cell = atoms.pbc, atoms.cell.array
-    if pbc.all():
-        return atoms
-    lengths = np.linalg.norm(cell, axis=1, keepdims=True)
-    unit = cell / np.where(lengths > 0, lengths, 1)
-
-    def volume(order: Any) -> float:
-        rows = list(order)
-        return abs(float(np.linalg.det(np.where(pbc[rows, None], unit[rows], axes))))
-
-    axes = np.eye(3)
-    order = list(max(permutations(range(3)), key=volume))  # the first of equals
-    return Atoms(
-        numbers=atoms.numbers,
-        positions=atoms.positions - atoms.positions.mean(axis=0),
-        cell=cell[order],
-        pbc=pbc[order],
-    )
 
 
 def not_finite(atoms: Atoms, graph: dict[str, Any]) -> UserError:

@@ -22,11 +22,11 @@ import torch
 from ase import Atoms
 from sevenn.atom_graph_data import AtomGraphData
 from sevenn.nn.sequential import AtomGraphSequential
-from sevenn.train.dataload import unlabeled_atoms_to_graph
 from torch_geometric.data import Batch
 from tqdm import tqdm
 
 from sevennet_mf import inputs
+from sevennet_mf.data.graphs import host_graph
 from sevennet_mf.errors import UserError, unknown
 from sevennet_mf.model.fold import chosen
 from sevennet_mf.train.checkpoint import save
@@ -88,9 +88,7 @@ def _add(
     total: Weights,
 ) -> None:
     """Add one structure's squares: of its energy, and of a random sum of forces."""
-    graph = AtomGraphData.from_numpy_dict(
-        unlabeled_atoms_to_graph(atoms, loaded.cutoff)
-    )
+    graph = AtomGraphData.from_numpy_dict(host_graph(atoms, loaded.cutoff))
     batch = Batch.from_data_list([graph]).to(next(model.parameters()).device)
     if fidelity is not None and len(loaded.fidelities) > 1:
         batch[KEY.DATA_MODALITY] = [fidelity]

@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from sevennet_mf.data import extxyz, perturb
 from sevennet_mf.data.files import atoms_of
+from sevennet_mf.data.graphs import as_host_takes
 from sevennet_mf.errors import UserError
 from sevennet_mf.train.load import LoadedModel
 from sevennet_mf.train.predict import reference_energies, without_shift
@@ -184,6 +185,14 @@ def _labelled(
             yield atoms
 
 
+class _Calculator(SevenNetCalculator):
+    """SevenNet's, of structures that are periodic along any of their vectors."""
+
+    def calculate(self, atoms: Atoms, *args: Any, **kwargs: Any) -> None:
+        super().calculate(as_host_takes(atoms), *args, **kwargs)
+        self.atoms = atoms.copy()  # what ASE compares the next structure with
+
+
 @contextmanager
 def _calculator(
     loaded: LoadedModel, fidelity: str, device: str | torch.device
@@ -198,7 +207,7 @@ def _calculator(
     try:
         with without_shift(model), warnings.catch_warnings():
             warnings.simplefilter('ignore', UserWarning)  # of accelerators
-            yield SevenNetCalculator(
+            yield _Calculator(
                 model,
                 file_type='model_instance',
                 device=device,

@@ -18,7 +18,6 @@ from torch_geometric.data import Batch
 from sevennet_mf.data.estimator import Floats
 from sevennet_mf.data.graphs import edges_of
 from sevennet_mf.data.read import Structure
-from sevennet_mf.deploy.structure import as_host_takes
 from sevennet_mf.errors import UserError, unknown
 from sevennet_mf.train.distributed import usable_device
 from sevennet_mf.train.load import UNNAMED, LoadedModel
@@ -156,13 +155,7 @@ def last_gate(model: AtomGraphSequential) -> EquivariantGate:
 
 def batch_edges(structures: Sequence[Structure], cutoff: float) -> list[Edges]:
     """Return the host's edges of structures; UserError for atoms that overlap."""
-    found = []
-    for structure in structures:
-        assert structure.atoms is not None
-        atoms = as_host_takes(structure.atoms)
-        taken = Structure(**{**vars(structure), 'atoms': atoms})
-        found.append(edges_of(taken, cutoff))
-    return found
+    return [edges_of(structure, cutoff) for structure in structures]
 
 
 def _slices(irreps: Any) -> Any:

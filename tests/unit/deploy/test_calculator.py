@@ -177,13 +177,13 @@ def test_all_fidelities_from_one_list_in_one_batch(
     found = calculator(checkpoints[kind], names[-1] if several else None)
     atoms = cell()
     runs, lists = count_runs(found), []
-    build_list = evaluator.unlabeled_atoms_to_graph
+    build_list = evaluator.host_graph
 
     def counted(*args: Any, **kwargs: Any) -> Any:
         lists.append(1)
         return build_list(*args, **kwargs)
 
-    monkeypatch.setattr(evaluator, 'unlabeled_atoms_to_graph', counted)
+    monkeypatch.setattr(evaluator, 'host_graph', counted)
     everything = found.all_fidelities(atoms)
     assert (runs, len(lists)) == ([len(names)], 1)
     assert tuple(everything) == found.fidelities == names

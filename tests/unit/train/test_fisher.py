@@ -106,3 +106,16 @@ def test_files_that_sevennet_reads(tmp_path: Path) -> None:
     assert all(math.isfinite(float(value.sum())) for value in fisher.values())
     with pytest.raises(UserError, match=r'--samples must be 1 or more, got 0\.'):
         run(arguments(checkpoint=str(path), files=[], output='x', samples=0))
+
+
+def test_vacuum_along_the_first_cell_vector(tmp_path: Path) -> None:
+    loaded = load_model(str(pretrained(tmp_path)))
+    atoms = structures(1)[0]
+    atoms.center(vacuum=4.0, axis=2)
+    atoms.pbc = [True, True, False]
+    other = atoms.copy()
+    other.set_cell(atoms.cell.array[[2, 0, 1]])
+    other.pbc = [False, True, True]
+    wanted = fisher_information(loaded, [atoms])
+    found = fisher_information(loaded, [other])
+    torch.testing.assert_close(found[NAME], wanted[NAME], rtol=1e-3, atol=1e-8)

@@ -145,6 +145,24 @@ def test_copies_of_a_dynamics(two: LoadedModel, tmp_path: Path) -> None:
     assert len(read(without['pbe'], ':')) == 1
 
 
+def test_vacuum_along_the_first_cell_vector(
+    two: LoadedModel, tmp_path: Path
+) -> None:
+    (atoms,) = structures(1)
+    atoms.center(vacuum=4.0, axis=2)
+    rows = [2, 0, 1]
+    other = atoms.copy()
+    other.set_cell(atoms.cell.array[rows])
+    atoms.pbc, other.pbc = [True, True, False], [False, True, True]
+    md = {'temperature': 300.0, 'steps': 1}
+    more = {'rattle': 0.0, 'strain': 0.0, 'per_structure': 1, 'md': md}
+    paths = [write(tmp_path, two, [a], **more)['pbe'] for a in (atoms, other)]
+    for a, b in zip(*(read(path, ':') for path in paths), strict=True):
+        np.testing.assert_allclose(b.positions, a.positions, atol=1e-6)
+        assert b.get_potential_energy() == pytest.approx(a.get_potential_energy())
+        np.testing.assert_allclose(b.get_forces(), a.get_forces(), atol=1e-5)
+
+
 def test_a_dynamics_that_falls_apart(
     two: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
