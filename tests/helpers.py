@@ -158,6 +158,27 @@ def ase_keeps_all(atoms: Atoms, names: Sequence[str]) -> None:
             np.testing.assert_array_equal(kept[name], wanted[name])
 
 
+def rewritten(atoms: Atoms, seed: int = 0, noise: float = 0.0) -> Atoms:
+    """The same structure: shifted, wrapped, its atoms in another order.
+
+    noise: Å, by which each atom is moved. Labels go with the atoms.
+    """
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(atoms))
+    moved = rng.standard_normal((len(atoms), 3))
+    moved *= noise / np.linalg.norm(moved, axis=1, keepdims=True)
+    other = atoms.copy()
+    other.positions += rng.uniform(-5, 5, 3) + moved
+    other.wrap()  # along what is periodic
+    other = other[order]
+    if atoms.calc is not None:
+        results = dict(atoms.calc.results)
+        if 'forces' in results:
+            results['forces'] = results['forces'][order]
+        other.calc = SinglePointCalculator(other, **results)
+    return other
+
+
 def graph(
     atoms: Atoms,
     fidelity: str | None,

@@ -26,6 +26,8 @@ from tqdm import tqdm
 from sevennet_mf.data import graphs
 from sevennet_mf.data.cache import META, Cached, Recipe, is_whole, recipe_of
 from sevennet_mf.data.files import count_frames
+from sevennet_mf.data.geometry import Geometry
+from sevennet_mf.data.identity import Traits
 from sevennet_mf.data.labels import Entry
 from sevennet_mf.data.read import Structure, read_entry
 from sevennet_mf.errors import UserError
@@ -204,6 +206,15 @@ def _pool(cores: int) -> Pool:
     return multiprocessing.Pool(cores, torch.set_num_threads, (1,))
 
 
+def _identity(structure: Structure) -> dict[str, Any]:
+    """What tells the structure of a graph; its lattice has zeros for less than 3."""
+    geometry = Geometry.of(structure)
+    traits = Traits.of(structure, geometry)
+    lattice = np.zeros((3, 3))
+    lattice[: len(geometry.lattice)] = geometry.lattice
+    return {**vars(traits), 'lattice': lattice}
+
+
 class _Shards:
     """Packs structures into files as they come; the small arrays at the end."""
 
@@ -231,7 +242,7 @@ class _Shards:
             'file': structure.file,
             'frame': structure.frame,
             'fidelity': self.names.index(structure.fidelity),
-            'fingerprint': graphs.fingerprint(structure),
+            **_identity(structure),
             'energy': structure.energy,
             'force_square': 0.0 if forces is None else float(np.sum(forces**2)),
             'has_force': forces is not None,

@@ -36,9 +36,10 @@ from sevennet_mf.data.files import (
     reader_of,
     unreadable,
 )
+from sevennet_mf.data.geometry import Geometry
 from sevennet_mf.data.labels import Entry
 
-CACHE_FORMAT: Final[int] = 1  # raise it when what is written changes its meaning
+CACHE_FORMAT: Final[int] = 2  # raise it when what is written changes its meaning
 META: Final[str] = 'meta.pt'
 # what of an entry decides about the structures; unset and null differ
 ENTRY_KEYS: Final[tuple[str, ...]] = (
@@ -142,9 +143,11 @@ class Cached:
     """A processed entry. Rows are in the order of its folder.
 
     Arrays over the n structures: n_atoms, n_edges, n_centres (atoms with a
-    neighbour), file, frame, fidelity (index into fidelity_names), fingerprint
-    int64; energy (eV, total), force_square (eV^2/Å^2, summed over components)
-    float64; has_force, has_stress bool.
+    neighbour), file, frame, fidelity (index into fidelity_names), digest, kind
+    int64; signature (n, WIDTH) float32: see identity.Traits; lattice (n, 3, 3)
+    float64, Å, the periodic vectors and then zeros; energy (eV, total),
+    force_square (eV^2/Å^2, summed over components) float64; has_force,
+    has_stress bool.
     """
 
     def __init__(self, folder: Path, recipe: Recipe) -> None:
@@ -198,6 +201,18 @@ class Cached:
         # the host writes into what it is given, so nothing is shared
         fresh = {key: value.clone() for key, value in graph.items()}
         return {**fresh, KEY.EDGE_IDX: index}
+
+    def geometry(self, row: int) -> Geometry:
+        """Return the atoms of a row, of which positions are float32, and lattice."""
+        number = int(np.searchsorted(self._first, row, side='right')) - 1
+        data, slices, _ = self._shard(number)
+        start, end = slices[KEY.POS][row - int(self._first[number]) :][:2].tolist()
+        lattice = self.arrays['lattice'][row]
+        return Geometry(
+            data[KEY.ATOMIC_NUMBERS][start:end].numpy(),
+            data[KEY.POS][start:end].double().numpy(),
+            lattice[lattice.any(axis=1)],
+        )
 
     def composition(self) -> np.ndarray[Any, np.dtype[np.int32]]:
         """Return (n, 119) int32, atoms of each atomic number."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from itertools import permutations
 from typing import Any, Final
 
@@ -18,7 +17,6 @@ from sevennet_mf.data.read import Structure
 from sevennet_mf.errors import UserError
 
 CLOSEST: Final[float] = 0.2  # Å: nearer than any two nuclei come
-GRAIN: Final[float] = 1e-3  # Å: positions this near are of the same structure
 FLATTEST: Final[float] = 0.1  # volume of three vectors of length 1
 FARTHEST: Final[float] = 50.0  # Å from the origin
 
@@ -142,16 +140,3 @@ def composition(numbers: Ints) -> np.ndarray[Any, np.dtype[np.int32]]:
     """Return (119,) int32, atoms of each atomic number; numbers: (n_atoms,)."""
     count = np.bincount(numbers, minlength=len(chemical_symbols))
     return count.astype(np.int32)
-
-
-def fingerprint(structure: Structure) -> int:
-    """Return 64 bits that two labels of one structure share.
-
-    The same atoms in the same order, positions and cell within GRAIN.
-    """
-    digest = hashlib.sha256(structure.numbers.astype(np.int64).tobytes())
-    for lengths in (structure.positions, structure.cell):
-        if lengths is not None:
-            grains = np.rint(np.asarray(lengths) / GRAIN).astype(np.int64)
-            digest.update(grains.tobytes())
-    return int.from_bytes(digest.digest()[:8], 'little', signed=True)

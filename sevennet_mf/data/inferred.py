@@ -159,7 +159,9 @@ def _differences(train: FidelityDataset, high: Ints, low: Ints) -> list[Differen
         below = train[int(b)]
         forces = None
         if train.has['force'][h] and train.has['force'][b]:
-            forces = _forces(train[int(h)]) - _forces(below)
+            above = _forces(train[int(h)])
+            order = train.order_between(int(h), int(b))
+            forces = (above if order is None else above[order]) - _forces(below)
         gap = float(train.energy[h] - train.energy[b])
         labels.append(Difference(edges_of(below), gap, forces))
     return labels

@@ -9,6 +9,7 @@ import numpy as np
 from ase.data import atomic_numbers, chemical_symbols
 
 from sevennet_mf.data.estimator import Ints
+from sevennet_mf.data.identity import first_of
 from sevennet_mf.data.inspect_audit import Report, some, structures
 from sevennet_mf.data.inspect_scan import Records
 from sevennet_mf.data.references import References, fit_references
@@ -17,14 +18,6 @@ from sevennet_mf.errors import UserError
 TRAIN: Final[str] = 'trainset'
 SAME_ENERGY: Final[float] = 1e-6  # eV/atom; a file may have been rounded
 CONFLICT: Final[float] = 1e-3  # eV/atom that two labels of one structure differ by
-def first_of(marks: Ints, wanted: Ints) -> Ints:
-    """Return for each of `wanted` its first position in `marks`, or -1."""
-    if len(marks) == 0:
-        return np.full(len(wanted), -1, np.int64)
-    known, first = np.unique(marks, return_index=True)
-    at = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
-    found: Ints = np.where(known[at] == wanted, first[at], -1)
-    return found
 
 
 def pairs_of(records: Records, low: str, high: str) -> tuple[Ints, Ints]:

@@ -15,7 +15,8 @@ from tqdm import tqdm
 
 from sevennet_mf.data.estimator import N_SPECIES, Bools, Floats, Ints
 from sevennet_mf.data.files import count_frames, files_of, reader_of
-from sevennet_mf.data.graphs import CLOSEST, fingerprint
+from sevennet_mf.data.graphs import CLOSEST
+from sevennet_mf.data.identity import Reader
 from sevennet_mf.data.labels import Entry
 from sevennet_mf.data.read import Structure, read_entry
 from sevennet_mf.data.references import Labels
@@ -43,8 +44,9 @@ class Records:
     over components, NaN without forces; stress: (n, 6) eV/Å^3 as the host has it,
     NaN without; volume: (n,) Å^3, NaN if not periodic in three directions.
     compositions: (m, 119) int64; forces: (n_atoms, 3) float32 by row, of as many
-    structures as fit; alike: per fidelity groups of rows with the same atoms, as
-    `whole` holds them; force_counts: (F, bins) atoms in FORCE_EDGES.
+    structures as fit, atoms in one order for all labels of a structure; alike: per
+    fidelity groups of rows with the same atoms, as `whole` holds them;
+    force_counts: (F, bins) atoms in FORCE_EDGES.
     """
 
     fidelities: tuple[str, ...]
@@ -210,6 +212,7 @@ class _Collector:
     paths: dict[str, int] = field(default_factory=dict)
     kinds: dict[bytes, int] = field(default_factory=dict)
     rows: list[tuple[float, ...]] = field(default_factory=list)
+    reader: Reader = field(default_factory=Reader)
     marks: list[int] = field(default_factory=list)
     stress: list[Floats] = field(default_factory=list)
     forces: dict[int, Any] = field(default_factory=dict)
@@ -223,7 +226,7 @@ class _Collector:
         self.force_counts = np.zeros(shape, np.int64)
 
     def add(self, structure: Structure, name: str) -> None:
-        row = len(self.rows)
+        row, same = len(self.rows), self.reader.same(structure)
         count = np.bincount(structure.numbers, minlength=N_SPECIES).astype(np.int64)
         kind = self.kinds.setdefault(count.tobytes(), len(self.kinds))
         path = structure.source.rsplit(':', 1)[0]
@@ -236,7 +239,8 @@ class _Collector:
             inside = np.clip(size, FORCE_EDGES[0], FORCE_EDGES[-1])
             self.force_counts[fidelity] += np.histogram(inside, FORCE_EDGES)[0]
             if len(size) <= self.room:
-                self.forces[row] = structure.forces.astype(np.float32)
+                forces = same.in_first_order(structure.forces)
+                self.forces[row] = forces.astype(np.float32)
                 self.room -= len(size)
         self.rows.append((
             fidelity,
@@ -250,7 +254,7 @@ class _Collector:
             square,
             _volume(structure),
         ))
-        self.marks.append(fingerprint(structure))
+        self.marks.append(same.mark)
         none = np.full(6, np.nan)
         self.stress.append(none if structure.stress is None else structure.stress)
         self._keep(structure, row)

@@ -17,6 +17,15 @@ from torch.utils.data import Dataset
 from sevennet_mf import keys
 from sevennet_mf.data.cache import Cached
 from sevennet_mf.data.estimator import N_SPECIES, Bools, Floats, Ints
+from sevennet_mf.data.geometry import Geometry
+from sevennet_mf.data.identity import (
+    Identity,
+    Traits,
+    first_of,
+    identify,
+    nearest,
+    order_between,
+)
 from sevennet_mf.data.labels import as_host
 from sevennet_mf.data.read import require_known
 from sevennet_mf.data.two_body import TwoBody, edges_of
@@ -26,7 +35,6 @@ OWN_INDICES: Final = (keys.FIDELITY_INDEX, keys.STRUCTURE_INDEX)
 OVER_STRUCTURES: Final = (
     'n_atoms',
     'energy',
-    'fingerprint',
     'fidelity_index',
     'residual',
     'inferred',
@@ -58,7 +66,7 @@ class FidelityDataset(Dataset[FidelityGraph]):
     fidelities: names, in the order of the modal map.
     Over the n structures: fidelity_index (n,) int64; n_atoms (n,) int64; energy (n,)
     float64, eV, total; residual (n,) float64, eV, less the reference energies;
-    fingerprint (n,) int64, equal for labels of one structure; has: {'energy',
+    has: {'energy',
     'force', 'stress'}, (n,) bool each; inferred (n,) bool, whether its labels
     are those of the base plus a two-body difference.
     """
@@ -73,7 +81,6 @@ class FidelityDataset(Dataset[FidelityGraph]):
         self._where: Ints = np.concatenate([np.zeros((0, 2), np.int64), *where])
         self.n_atoms: Ints = self._column('n_atoms', np.int64)
         self.energy: Floats = self._column('energy', np.float64)
-        self.fingerprint: Ints = self._column('fingerprint', np.int64)
         self.has: dict[str, Bools] = {
             'energy': np.ones(len(self), bool),  # read.py sees to it
             'force': self._column('has_force', np.bool_),
@@ -83,9 +90,11 @@ class FidelityDataset(Dataset[FidelityGraph]):
         self.residual: Floats = self.energy.copy()
         self.inferred: Bools = np.zeros(len(self), bool)
         self._difference: TwoBody | None = None
+        self._identity: Identity | None = None
 
     def _column(self, name: str, dtype: type[np.generic]) -> NDArray[Any]:
-        result = np.zeros(len(self), dtype)
+        shape = self._parts[0].arrays[name].shape[1:] if self._parts else ()
+        result = np.zeros((len(self), *shape), dtype)
         for k, part in enumerate(self._parts):
             mine = self._where[:, 0] == k
             result[mine] = part.arrays[name][self._where[mine, 1]]
@@ -105,6 +114,34 @@ class FidelityDataset(Dataset[FidelityGraph]):
 
     def __len__(self) -> int:
         return len(self._where)
+
+    @property
+    def fingerprint(self) -> Ints:
+        """(n,) int64, equal for labels of one structure, however it is written."""
+        return self._identities().marks
+
+    def order_between(self, i: int, j: int) -> Ints | None:
+        """Return (n_atoms,): atom k of structure j is atom result[k] of i; None: k.
+
+        i, j: two labels of one structure.
+        """
+        orders = self._identities().orders
+        return order_between(orders[i], orders[j])
+
+    def geometry(self, i: int) -> Geometry:
+        """Return the atoms of structure i and the lattice that they repeat in."""
+        part, row = self._where[i]
+        return self._parts[part].geometry(int(row))
+
+    def _identities(self) -> Identity:
+        if self._identity is None:
+            columns = (
+                self._column('digest', np.int64),
+                self._column('kind', np.int64),
+                self._column('signature', np.float32),
+            )
+            self._identity = identify(map(Traits, *columns), self.geometry)
+        return self._identity
 
     def source(self, i: int) -> str:
         """Return 'path:frame' of structure i, for messages."""
@@ -227,6 +264,7 @@ class FidelityDataset(Dataset[FidelityGraph]):
         for name in OVER_STRUCTURES:
             pair = getattr(self, name), getattr(other, name)
             setattr(both, name, np.concatenate(pair))
+        both._identity = None  # what is the same in both is not known yet
         return both
 
     def subset(self, indices: Sequence[int] | Ints) -> FidelityDataset:
@@ -237,6 +275,8 @@ class FidelityDataset(Dataset[FidelityGraph]):
         other._where = self._where[chosen]
         for name in OVER_STRUCTURES:
             setattr(other, name, getattr(self, name)[chosen])
+        # from the whole set, so that parts of it agree
+        other._identity = self._identities().at(chosen)
         return other
 
     def with_inferred(
@@ -299,12 +339,14 @@ def pair_index(dataset: FidelityDataset, base: str, fidelity: str) -> Ints:
     """Return for each structure of `fidelity` the same one among those of `base`.
 
     Positions count within `dataset.rows_of(base)`; -1 where there is none, the
-    first where there are several. What references.Labels takes as `pair`.
+    nearest where there are several. What references.Labels takes as `pair`.
     """
-    marks = dataset.fingerprint[dataset.rows_of(base)]
-    wanted = dataset.fingerprint[dataset.rows_of(fidelity)]
-    if len(marks) == 0:
-        return np.full(len(wanted), -1, np.int64)
-    known, first = np.unique(marks, return_index=True)
-    at = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
-    return np.where(known[at] == wanted, first[at], -1).astype(np.int64)
+    low, high = dataset.rows_of(base), dataset.rows_of(fidelity)
+    marks, wanted = dataset.fingerprint[low], dataset.fingerprint[high]
+    found = first_of(marks, wanted)
+    known, count = np.unique(marks, return_counts=True)
+    for at in np.flatnonzero(np.isin(wanted, known[count > 1])):
+        rows = np.flatnonzero(marks == wanted[at])
+        others = (dataset.geometry(int(k)) for k in low[rows])
+        found[at] = rows[nearest(dataset.geometry(int(high[at])), others)]
+    return found

@@ -6,7 +6,7 @@ labels; elsewhere, and for validation, the difference to what the low model pred
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from sevennet_mf.data import extxyz, graphs
+from sevennet_mf.data import extxyz
 from sevennet_mf.data.build import load_or_build
 from sevennet_mf.data.dataset import FOLDER, FidelityDataset
 from sevennet_mf.data.estimator import Floats
+from sevennet_mf.data.identity import Reader, Same, order_between
 from sevennet_mf.data.read import Structure, read_entry
 from sevennet_mf.train.load import LoadedModel
 from sevennet_mf.train.predict import predict
@@ -64,28 +65,28 @@ def write(
     loaded: LoadedModel,
     entry: Entry,
     fidelity: str,
-    paired: Mapping[int, Structure],
+    paired: Paired,
     path: Path,
     device: str = 'cpu',
 ) -> dict[str, int]:
     """Write the structures of an entry with differences for labels.
 
     loaded: the low model; fidelity: which of its fidelities the difference is to;
-    paired: labels of that fidelity by fingerprint; path: OUT/runs/NAME/.../file.
+    paired: labels of that fidelity; path: OUT/runs/NAME/.../file.
     Returns how many structures are 'paired' and how many 'predicted'.
     """
     out = _out_of(path)
     structures = list(read_entry(entry, None, [entry['fidelity']], loaded.cutoff))
-    marks = [graphs.fingerprint(structure) for structure in structures]
     found = predicted(loaded, entry, fidelity, out, device)
     assert found.sources == [s.source for s in structures]
-    lower = [_lower(found, i, paired.get(mark)) for i, mark in enumerate(marks)]
+    labels = [paired.label_of(structure) for structure in structures]
+    lower = [_lower(found, i, label) for i, label in enumerate(labels)]
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f'.{path.name}.part')
     extxyz.write(part, _frames(structures, lower))
     part.replace(path)
-    n = sum(mark in paired for mark in marks)
-    return {'paired': n, 'predicted': len(marks) - n}
+    n = sum(label is not None for label in labels)
+    return {'paired': n, 'predicted': len(labels) - n}
 
 
 def _out_of(path: Path) -> Path:
@@ -93,15 +94,15 @@ def _out_of(path: Path) -> Path:
     return next(folder for folder in path.parents if folder.name == 'runs').parent
 
 
-def _lower(found: Predictions, i: int, label: Structure | None) -> Energies:
+def _lower(found: Predictions, i: int, label: Energies | None) -> Energies:
     """The low side of a difference: each label there is, else the prediction."""
     own = Energies(float(found.energy[i]), found.forces[i], found.stress[i])
     if label is None:
         return own
     return Energies(
         label.energy,
-        own.forces if label.forces is None else label.forces,
-        own.stress if label.stress is None else label.stress,
+        np.where(np.isnan(label.forces), own.forces, label.forces),
+        np.where(np.isnan(label.stress), own.stress, label.stress),
     )
 
 
@@ -136,10 +137,40 @@ def total(low: Predictions, difference: Predictions, target: str) -> Predictions
     )
 
 
-def read_paired(path: str, fidelity: str, cutoff: float) -> dict[int, Structure]:
-    """Return the labels in a file by the fingerprint of their structures."""
+class Paired:
+    """Labels of a lower fidelity, for the structures that carry them."""
+
+    def __init__(self, structures: Iterable[Structure] = ()) -> None:
+        self._reader = Reader()
+        self._labels: dict[int, tuple[Structure, Same]] = {}
+        for structure in structures:
+            same = self._reader.same(structure)
+            self._labels[same.mark] = structure, same
+
+    def label_of(self, structure: Structure) -> Energies | None:
+        """Return the label of a structure, atoms in its order; None: it has none."""
+        same = self._reader.same(structure)
+        if same.mark not in self._labels:
+            return None
+        label, as_written = self._labels[same.mark]
+        forces, stress = label.forces, label.stress
+        if forces is None:
+            forces = np.full((len(label.numbers), 3), np.nan)
+        order = order_between(as_written.order, same.order)
+        # beside what does not repeat, a cell may be of any volume
+        if stress is None or not np.isclose(_volume(label), _volume(structure)):
+            stress = np.full(6, np.nan)
+        forces = forces if order is None else forces[order]
+        return Energies(label.energy, forces, stress)
+
+
+def _volume(structure: Structure) -> float:
+    return 0.0 if structure.cell is None else abs(np.linalg.det(structure.cell))
+
+
+def read_paired(path: str, fidelity: str, cutoff: float) -> Paired:
+    """Return the labels in a file."""
     if not Path(path).is_file() or Path(path).stat().st_size == 0:
-        return {}
+        return Paired()
     entry = {'file': [path], 'fidelity': fidelity}
-    found = read_entry(entry, None, [fidelity], cutoff)
-    return {graphs.fingerprint(structure): structure for structure in found}
+    return Paired(read_entry(entry, None, [fidelity], cutoff))

@@ -10,8 +10,8 @@ import numpy as np
 from ase.data import chemical_symbols
 from ase.formula import Formula
 
-from sevennet_mf.data import graphs
 from sevennet_mf.data.estimator import Bools, Ints
+from sevennet_mf.data.identity import Reader
 from sevennet_mf.data.read import Structure
 
 
@@ -19,16 +19,17 @@ from sevennet_mf.data.read import Structure
 class Labels:
     """The labelled structures of one fidelity, and marks that tell them apart.
 
-    marks: fingerprints, equal for labels of one structure.
+    marks: equal for labels of one structure.
     """
 
     structures: list[Structure]
     marks: list[int]
 
     @classmethod
-    def of(cls, structures: Iterable[Structure]) -> Labels:
+    def of(cls, structures: Iterable[Structure], reader: Reader) -> Labels:
+        """Read labels; reader: the one that knows all structures of the study."""
         listed = list(structures)
-        return cls(listed, [graphs.fingerprint(s) for s in listed])
+        return cls(listed, [reader.same(s).mark for s in listed])
 
     def __len__(self) -> int:
         return len(self.structures)

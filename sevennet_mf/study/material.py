@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TextIO
 
-from sevennet_mf.data import extxyz, graphs
+from sevennet_mf.data import extxyz
+from sevennet_mf.data.identity import Reader
 from sevennet_mf.data.read import Structure
 from sevennet_mf.errors import UserError
 from sevennet_mf.study import determined
@@ -90,7 +91,8 @@ def gather(study: Study, base: Base, out: Path, may_change: bool) -> Material:
     """
     folder = out / FOLDER
     make_folder(folder)
-    parts = split_target(study, base)
+    reader = Reader()
+    parts = split_target(study, base, reader)
     _check_counts(study, base, len(parts.pool))
     doubt = determined.check_test(study, base, parts)
     determined.check_counts(study, base, parts)
@@ -105,7 +107,7 @@ def gather(study: Study, base: Base, out: Path, may_change: bool) -> Material:
     with tempfile.TemporaryDirectory(dir=folder, prefix='.new_') as temporary:
         new = Path(temporary)
         _write_target(study, base, parts, new)
-        _Others(base, parts, material).write(new)
+        _Others(base, parts, material, reader).write(new)
         for path in sorted(new.iterdir()):
             extxyz.put(path, folder / path.name, may_change)
     return material
@@ -135,8 +137,11 @@ def _write_target(study: Study, base: Base, parts: Parts, new: Path) -> None:
 class _Others:
     """Streams the structures of the other fidelities into files."""
 
-    def __init__(self, base: Base, parts: Parts, material: Material) -> None:
+    def __init__(
+        self, base: Base, parts: Parts, material: Material, reader: Reader
+    ) -> None:
         self.base, self.parts, self.material = base, parts, material
+        self.reader = reader
         self.pool, self.valid = set(parts.pool.marks), set(parts.valid.marks)
         self.elements = set[str]()
         self.trained = set[int]()
@@ -173,7 +178,7 @@ class _Others:
 
     def _note(self, structure: Structure, side: str) -> str:
         """Count a structure; return 'train' or 'valid', where it belongs."""
-        mark, name = graphs.fingerprint(structure), structure.fidelity
+        mark, name = self.reader.same(structure).mark, structure.fidelity
         if side == 'train' and self.base.ratio:
             # no structure is trained on at one fidelity and validated on at another
             by_chance = chance(mark, self.base.seed) <= self.base.ratio

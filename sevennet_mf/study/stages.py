@@ -45,7 +45,7 @@ def _differences(run: Run, stage: Stage) -> None:
     counts = {}
     for path, (entry,) in wanted.items():
         # validation is of the sum of both models, as the test is
-        known = paired if path.stem == 'train' else {}
+        known = paired if path.stem == 'train' else differences.Paired()
         counts[path.stem] = differences.write(
             low, entry, fidelity, known, path, device_of(run)
         )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sevennet_mf.data.identity import Reader
 from sevennet_mf.data.read import Structure, read_entry
 from sevennet_mf.errors import UserError
 from sevennet_mf.study import split as splits
@@ -30,14 +31,15 @@ class Parts:
     given: int
 
 
-def split_target(study: Study, base: Base) -> Parts:
+def split_target(study: Study, base: Base, reader: Reader) -> Parts:
     """Return the labels of the target, divided as input_yaml and study.yaml say.
 
+    reader: the one that knows all structures of the study.
     Raises UserError for a split that cannot be, for a test set that is trained on,
     and for a validation set that is missing.
     """
-    labels = Labels.of(base.structures(base.train, [base.target]))
-    valid = Labels.of(base.validation(base.target))
+    labels = Labels.of(base.structures(base.train, [base.target]), reader)
+    valid = Labels.of(base.validation(base.target), reader)
     if base.ratio and base.valid:
         raise UserError(
             f'study.input_yaml: data_divide_ratio: {base.ratio} and '
@@ -52,7 +54,7 @@ def split_target(study: Study, base: Base) -> Parts:
         parts = Parts(found.pool, kept, found.test, found.first, given)
     else:
         assert study.test is not None
-        test = Labels.of(_test_structures(study, base))
+        test = Labels.of(_test_structures(study, base), reader)
         _refuse_overlap(test, labels, 'training')
         _refuse_overlap(test, valid, 'validation')
         parts = Parts(labels, valid, test, [], given)

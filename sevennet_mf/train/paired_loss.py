@@ -10,7 +10,7 @@ then learnt from clean data. The denominator is a constant of the run.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -38,16 +38,35 @@ def partners(dataset: FidelityDataset, base: str) -> Ints:
     return found
 
 
+def partner_orders(dataset: FidelityDataset, partner: Ints) -> dict[int, Ints]:
+    """Return for structures whose partner has its atoms in another order, which.
+
+    Atom i of the structure is atom result[number][i] of its partner.
+    """
+    found = {}
+    for number in np.flatnonzero(partner >= 0).tolist():
+        order = dataset.order_between(int(partner[number]), number)
+        if order is not None:
+            found[number] = order
+    return found
+
+
 class PairedLoss(LossDefinition):
     """The term of one label, 'energy' or 'force', without its lambda and w.
 
     partner: (n,) int64 as `partners` gives it, of pairs with both labels;
-    batch_size: |B|, the structures of a full batch of one process. Energies count
-    per atom (eV/atom), forces in eV/Å.
+    batch_size: |B|, the structures of a full batch of one process; orders: which
+    atom of the partner each atom of a structure is, where it is not the same
+    number. Energies count per atom (eV/atom), forces in eV/Å.
     """
 
     def __init__(
-        self, label: str, criterion: Criterion, partner: Ints, batch_size: int
+        self,
+        label: str,
+        criterion: Criterion,
+        partner: Ints,
+        batch_size: int,
+        orders: Mapping[int, Ints],
     ) -> None:
         names = {
             'energy': (KEY.ENERGY, KEY.PRED_TOTAL_ENERGY),
@@ -62,6 +81,7 @@ class PairedLoss(LossDefinition):
         )
         self.label = label
         self.partner = torch.from_numpy(partner)
+        self.orders = {i: torch.from_numpy(order) for i, order in orders.items()}
         self.divisor = batch_size * max(int((partner >= 0).sum()), 1) / len(partner)
 
     def get_loss(
@@ -83,6 +103,24 @@ class PairedLoss(LossDefinition):
         high, low = (wanted[:, None] == number[None, :]).nonzero(as_tuple=True)
         return high, low
 
+    def _atoms(
+        self, batch: Any, high: torch.Tensor, low: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Of every atom of the pairs: its pair, and its place in each of the two."""
+        n_atoms, number = batch[KEY.NUM_ATOMS], batch[keys.STRUCTURE_INDEX]
+        sizes, starts = n_atoms[high], n_atoms.cumsum(0) - n_atoms
+        owner = torch.repeat_interleave(
+            torch.arange(len(high), device=sizes.device), sizes
+        )
+        first = sizes.cumsum(0) - sizes
+        inside = torch.arange(len(owner), device=sizes.device) - first[owner]
+        other = inside.clone()
+        for pair, structure in enumerate(number[high].tolist()):
+            if structure in self.orders:
+                order = self.orders[structure].to(other.device)
+                other[first[pair] : first[pair] + len(order)] = order
+        return owner, starts[high][owner] + inside, starts[low][owner] + other
+
     def _values(
         self, batch: Any, high: torch.Tensor, low: torch.Tensor
     ) -> torch.Tensor:
@@ -96,15 +134,8 @@ class PairedLoss(LossDefinition):
             owner = torch.arange(len(high), device=gap.device)
             share = torch.ones_like(gap[:, 0])
         else:
-            # atoms of both are in the same order
             sizes = n_atoms[high]
-            starts = n_atoms.cumsum(0) - n_atoms
-            owner = torch.repeat_interleave(
-                torch.arange(len(high), device=sizes.device), sizes
-            )
-            inside = torch.arange(len(owner), device=sizes.device)
-            inside = inside - (sizes.cumsum(0) - sizes)[owner]
-            above, below = starts[high][owner] + inside, starts[low][owner] + inside
+            owner, above, below = self._atoms(batch, high, low)
             gap = label[above] - label[below]
             found = predicted[above] - predicted[below]
             share = 1.0 / sizes[owner]
@@ -139,11 +170,13 @@ def paired_losses(
     weight = config[keys.FIDELITY_TRAIN]['paired_weight']
     factors = {'energy': 1.0, 'force': float(config[KEY.FORCE_WEIGHT])}
     criterion = criterion_from(config)
+    orders = partner_orders(train, partner)
     losses: list[tuple[LossDefinition, float]] = []
     for label, factor in factors.items():
         both = train.has[label] & train.has[label][partner]  # -1: any, and no pair
         own = np.where(both, partner, -1)
         if (own >= 0).any():
-            loss = PairedLoss(label, criterion, own, config[KEY.BATCH_SIZE])
+            size = config[KEY.BATCH_SIZE]
+            loss = PairedLoss(label, criterion, own, size, orders)
             losses.append((loss, weight * factor))
     return losses

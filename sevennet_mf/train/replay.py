@@ -17,7 +17,7 @@ from sevennet_mf import keys
 from sevennet_mf.data.dataset import FOLDER, FidelityDataset, random_split
 from sevennet_mf.data.estimator import Bools
 from sevennet_mf.data.extxyz import to_atoms
-from sevennet_mf.data.graphs import fingerprint
+from sevennet_mf.data.identity import Reader
 from sevennet_mf.data.read import read_entry
 from sevennet_mf.errors import UserError
 from sevennet_mf.train import self_label
@@ -145,13 +145,14 @@ class Replay:
         """The user's structures of the fidelities that are trained, each once."""
         data = config[keys.FIDELITY_DATA]
         found: dict[int, Atoms] = {}
+        reader = Reader()
         for entry in config.get(load) or ():
             if entry.get('fidelity', self.start.trained[0]) in self.start.trained:
                 for structure in read_entry(
                     entry, data['key'], data['order'], float(config[KEY.CUTOFF])
                 ):
                     if structure.fidelity in self.start.trained:
-                        mark = fingerprint(structure)
+                        mark = reader.same(structure).mark
                         found.setdefault(mark, to_atoms(structure))
         return list(found.values())
 

@@ -15,7 +15,7 @@ from ase import Atoms
 
 from sevennet_mf.data.estimator import Floats
 from sevennet_mf.data.files import atoms_of
-from sevennet_mf.data.graphs import fingerprint
+from sevennet_mf.data.identity import Reader, digest
 from sevennet_mf.data.read import Structure
 from sevennet_mf.deploy.structure import check_structure
 from sevennet_mf.errors import UserError
@@ -29,15 +29,16 @@ class Candidate:
     """What is kept of a structure.
 
     source: its file as it was given; frame: its number there, from 0; formula: in
-    Hill's order; fingerprint: equal for the same atoms, positions and cell; cost: in
-    the user's unit, 1 if there is none.
+    Hill's order; mark: equal for writings of one structure; digest: of this writing;
+    cost: in the user's unit, 1 if there is none.
     """
 
     source: str
     frame: int
     formula: str
     n_atoms: int
-    fingerprint: int
+    mark: int
+    digest: int
     cost: float
 
 
@@ -74,13 +75,15 @@ def structures(files: Iterable[str]) -> Iterator[Structure]:
 def survey(
     files: Sequence[str],
     known: Sequence[tuple[str, Floats]],
+    reader: Reader,
     cost: Cost | None = None,
 ) -> list[Candidate]:
     """Read every structure and return what is kept of it, in the order of files.
 
-    known: name and reference energies (119,) of each model, NaN for an element it
-    lacks; cost: of atoms at 'file:frame'. Raises UserError that names `file:frame`
-    for a structure that no model can take, and if there is none at all.
+    reader: recognises structures, also those of other files; known: name and
+    reference energies (119,) of each model, NaN for an element it lacks; cost: of
+    atoms at 'file:frame'. Raises UserError that names `file:frame` for a structure
+    that no model can take, and if there is none at all.
     """
     found = []
     for structure in structures(files):
@@ -97,7 +100,8 @@ def survey(
                 frame=structure.frame,
                 formula=atoms.get_chemical_formula(),
                 n_atoms=len(atoms),
-                fingerprint=fingerprint(structure),
+                mark=reader.same(structure).mark,
+                digest=digest(structure),
                 cost=cost(atoms, structure.source) if cost else 1.0,
             )
         )
@@ -110,11 +114,11 @@ def distinct(
     candidates: Sequence[Candidate], seen: Iterable[Candidate] = ()
 ) -> list[Candidate]:
     """Return the first of each structure that is not among `seen`."""
-    known = {other.fingerprint for other in seen}
+    known = {other.mark for other in seen}
     result = []
     for candidate in candidates:
-        if candidate.fingerprint not in known:
-            known.add(candidate.fingerprint)
+        if candidate.mark not in known:
+            known.add(candidate.mark)
             result.append(candidate)
     return result
 
@@ -133,7 +137,7 @@ def read_again(candidates: Iterable[Candidate]) -> Iterator[Structure]:
         for structure in structures([path]):
             wanted = frames.pop(structure.frame, None)
             if wanted is not None:
-                if fingerprint(structure) != wanted.fingerprint:
+                if digest(structure) != wanted.digest:
                     raise _changed(path)
                 yield structure
             if structure.frame == last:

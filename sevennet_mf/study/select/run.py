@@ -13,6 +13,7 @@ from rich.table import Table
 from tqdm import tqdm
 
 from sevennet_mf.data.estimator import Floats
+from sevennet_mf.data.identity import Reader
 from sevennet_mf.study.select import features, output, picture
 from sevennet_mf.study.select.cost import NONE, cost_of
 from sevennet_mf.study.select.farthest import Chosen
@@ -76,8 +77,9 @@ def select(
     ]
     known = [(network.name, network.references) for network in networks]
     look = partial(_look, cost_of(options.cost), options.keep)
-    given = survey(given_as, known, look)
-    done = survey(labelled_as, known[:1]) if labelled_as else []
+    reader = Reader()
+    given = survey(given_as, known, reader, look)
+    done = survey(labelled_as, known[:1], reader) if labelled_as else []
     pool = distinct(given, done)
     n = number(options, len(given), len(pool))
     described, own = _describe(pool, distinct(done), networks, options)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
+from helpers import rewritten
 from sevenn import _keys as KEY
 from sevenn.train.graph_dataset import SevenNetGraphDataset
 from sevenn.train.modal_dataset import SevenNetMultiModalDataset
@@ -319,6 +320,47 @@ def test_pairs_are_those_of_the_data(train: FidelityDataset) -> None:
     assert max(expected) >= 0
     assert pair_index(train, 'pbe', 'r2scan').tolist() == expected
     assert pair_index(train, 'pbe', 'pbe').tolist() == list(range(164))
+
+
+def test_pairs_however_they_are_written(tmp_path: Path, ingan: Path) -> None:
+    """Labels of the other order of the atoms belong to the same structure."""
+    low = ase.io.read(ingan / 'pbe_valid.extxyz', ':6')
+    high = [rewritten(atoms, seed, 1e-5) for seed, atoms in enumerate(low)]
+    ase.io.write(tmp_path / 'low.extxyz', low)
+    ase.io.write(tmp_path / 'high.extxyz', high[::-1])
+    files = [entry(tmp_path, 'low', 'pbe'), entry(tmp_path, 'high', 'r2scan')]
+    dataset = build_datasets(config_of(trainset=files), tmp_path)['trainset']
+    assert pair_index(dataset, 'pbe', 'r2scan').tolist() == [5, 4, 3, 2, 1, 0]
+    for i in range(6):
+        order = dataset.order_between(11 - i, i)
+        assert order is not None
+        own, other = dataset[i], dataset[11 - i]
+        numbers, forces = other[KEY.ATOMIC_NUMBERS][order], other[KEY.FORCE][order]
+        assert torch.equal(numbers, own[KEY.ATOMIC_NUMBERS])
+        torch.testing.assert_close(forces, own[KEY.FORCE])
+    # they are not parted, and parts of a set agree
+    train, valid = random_split(dataset, 0.5, 1)
+    assert not set(train.fingerprint) & set(valid.fingerprint)
+    both = set(train.fingerprint) | set(valid.fingerprint)
+    assert both == set(dataset.fingerprint)
+    assert len(set(valid.fingerprint)) == 3
+
+
+def test_pairs_with_the_nearest_of_several(tmp_path: Path, ingan: Path) -> None:
+    """Of the last steps of a relaxation, the one that was labelled."""
+    atoms = ase.io.read(ingan / 'pbe_valid.extxyz', 0)
+    steps = []
+    for k in range(3):
+        step = atoms.copy()
+        step.positions[0, 0] += 4e-4 * k
+        step.calc = SinglePointCalculator(step, energy=-float(k))
+        steps.append(step)
+    ase.io.write(tmp_path / 'low.extxyz', steps)
+    ase.io.write(tmp_path / 'high.extxyz', [rewritten(s) for s in steps[::-1]])
+    files = [entry(tmp_path, 'low', 'pbe'), entry(tmp_path, 'high', 'r2scan')]
+    files = [{**file, 'force_key': None} for file in files]
+    dataset = build_datasets(config_of(trainset=files), tmp_path)['trainset']
+    assert pair_index(dataset, 'pbe', 'r2scan').tolist() == [2, 1, 0]
 
 
 def test_pairs_without_a_base(train: FidelityDataset) -> None:

@@ -11,6 +11,7 @@ import torch
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import read, write
+from helpers import rewritten
 
 from sevennet_mf import keys
 from sevennet_mf.data.dataset import FidelityDataset, build_datasets
@@ -239,6 +240,28 @@ def test_the_same_structure_twice_is_one(tmp_path: Path, ingan: Path) -> None:
     train = training_set(tmp_path, files, ingan)
     twice = train.subset([*range(len(train)), *train.rows_of('r2scan')])
     assert infer_labels(twice, 'pbe', 'r2scan')[1].paired == 3
+
+
+def test_pairs_with_their_atoms_in_another_order(
+    tmp_path: Path, ingan: Path
+) -> None:
+    """What is inferred is the same: forces of a pair are those of the same atoms."""
+    high = read(ingan / 'r2scan_pool.extxyz', ':10')
+    write(tmp_path / 'high.extxyz', high)
+    write(tmp_path / 'other.extxyz', [rewritten(a, k) for k, a in enumerate(high)])
+    low = read(ingan / 'pbe_train.extxyz', ':')
+    write(tmp_path / 'low.extxyz', low)
+    found = []
+    for name in ('high', 'other'):
+        files = {'low': 'pbe', name: 'r2scan'}
+        train = training_set(tmp_path / name, files, tmp_path)
+        found.append(infer_them(train, 'pbe', 'r2scan', CUTOFF, True))
+    assert found[0].report.paired == 10
+    errors = [one.report.errors for one in found]
+    assert errors[0] is not None
+    assert errors[1] is not None
+    assert errors[1].force == pytest.approx(errors[0].force, rel=1e-3)
+    np.testing.assert_allclose(found[1].energy, found[0].energy, rtol=1e-6)
 
 
 def test_atoms_without_neighbours(tmp_path: Path, ingan: Path) -> None:

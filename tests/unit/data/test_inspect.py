@@ -14,6 +14,7 @@ import yaml
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import read, write
+from helpers import rewritten
 from pretrained_helpers import pretrained
 from rich.console import Console
 from sevenn.train.graph_dataset import SevenNetGraphDataset
@@ -324,6 +325,24 @@ def test_the_lower_fidelity_in_another_unit(
     result = audit({'pbe': times(bare, energy=1 / HARTREE), 'r2scan': r2scan})
     message = next(p.message for p in result.problems if p.kind == 'unit')
     assert 'pbe in Hartree' in message
+
+
+def test_the_same_structures_however_they_are_written(
+    audit: Callable[..., Audit], pbe: Frames, r2scan: Frames
+) -> None:
+    """Wrapped, shifted, with their atoms in another order."""
+    by_sid = {a.info['sid']: a for a in pbe}
+    low = [by_sid[a.info['sid']] for a in r2scan if a.info['sid'] in by_sid][:12]
+    high = [a for a in r2scan if a.info['sid'] in by_sid][:12]
+    other = [rewritten(a, k, 1e-5) for k, a in enumerate(high)]
+    (wanted,) = audit({'pbe': low, 'r2scan': high}).pairs
+    result = audit({'pbe': low, 'r2scan': other}, {'r2scan': high})
+    (pair,) = result.pairs
+    assert pair.structures == 12
+    assert pair.force_rms == pytest.approx(wanted.force_rms, rel=1e-5)
+    assert '12 of 12 structures of r2scan' in the(result, 'leak')
+    twice = audit({'pbe': [*low, *(rewritten(a) for a in low)], 'r2scan': high})
+    assert '12 structures of pbe more than once' in the(twice, 'repeat', 'note')
 
 
 @pytest.mark.parametrize('unit', ['Hartree', 'kcal/mol'])

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from helpers import INGAN
 
+from sevennet_mf.data.identity import Reader
 from sevennet_mf.data.read import read_entry
 from sevennet_mf.errors import UserError
 from sevennet_mf.study import split as module
@@ -21,7 +22,7 @@ def labels_in(name: str, index: str = ':') -> Labels:
         'fidelity': 'r2scan',
         'index': index,
     }
-    return Labels.of(read_entry(entry, None, ['r2scan'], 4.0))
+    return Labels.of(read_entry(entry, None, ['r2scan'], 4.0), Reader())
 
 
 @pytest.fixture(scope='module')

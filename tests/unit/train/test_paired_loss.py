@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 import sevenn._keys as KEY
 import torch
+from ase.io import write
+from helpers import rewritten, structures
 from train_helpers import VALID, entry, fit_of, yaml_of
 
 from sevennet_mf import keys
 from sevennet_mf.data.sampler import FidelityBatchSampler
 from sevennet_mf.errors import UserError
 from sevennet_mf.train.fit import Fit
-from sevennet_mf.train.paired_loss import PairedLoss, partners
+from sevennet_mf.train.paired_loss import PairedLoss, partner_orders, partners
 
 ALL_PBE = entry('pbe_train', 'pbe')
 POOL = entry('r2scan_pool', 'r2scan', ':6')
@@ -46,7 +48,8 @@ def batch_of(run: Fit, numbers: list[int]) -> Any:
 
 def loss(run: Fit, label: str) -> PairedLoss:
     dataset = run.sets['trainset'].dataset
-    return PairedLoss(label, CRITERION, partners(dataset, 'pbe'), 4)
+    partner = partners(dataset, 'pbe')
+    return PairedLoss(label, CRITERION, partner, 4, partner_orders(dataset, partner))
 
 
 def test_partners_are_the_same_structure(run: Fit) -> None:
@@ -86,6 +89,32 @@ def test_an_error_of_the_difference(run: Fit, order: tuple[int, int]) -> None:
     assert float(loss(run, 'force').get_loss(batch)) == pytest.approx(
         0.5 / share, rel=1e-4
     )
+
+
+def test_atoms_of_a_pair_in_another_order(tmp_path: Path) -> None:
+    """The difference of each atom's forces is that of the same atom."""
+    frames = structures(3, 'r2scan_pool.extxyz')
+    for name, found in (
+        ('low', frames),
+        ('high', [rewritten(a, k + 7) for k, a in enumerate(frames)]),
+    ):
+        write(tmp_path / f'{name}.extxyz', found)
+    listed = [
+        {'file': str(tmp_path / f'{name}.extxyz'), 'fidelity': fidelity}
+        for name, fidelity in (('low', 'pbe'), ('high', 'r2scan'))
+    ]
+    block = {'data': {'inferred_labels': 'never'}}
+    valid = [entry('pbe_valid', 'pbe', ':2'), entry('r2scan_valid', 'r2scan', ':2')]
+    run = fit_of(yaml_of(train=listed, valid=valid, fidelity=block), tmp_path)
+    dataset = run.sets['trainset'].dataset
+    assert len(partner_orders(dataset, partners(dataset, 'pbe'))) == 3
+    batch = batch_of(run, [4, 0, 5, 1, 2, 3])
+    assert float(loss(run, 'force').get_loss(batch)) == pytest.approx(0, abs=1e-6)
+    # both have the same forces: an error of the label's own order would be seen
+    batch[KEY.PRED_FORCE] = batch[KEY.FORCE] * 1.5
+    assert float(loss(run, 'force').get_loss(batch)) == pytest.approx(0, abs=1e-5)
+    batch[KEY.PRED_FORCE][batch[KEY.BATCH] == 0] += 0.5
+    assert float(loss(run, 'force').get_loss(batch)) > 0.1
 
 
 def test_half_a_pair_and_a_missing_label_cost_nothing(run: Fit) -> None:

@@ -1,0 +1,243 @@
+"""What atoms and lattice of a structure are, however they are written.
+
+Signatures are numbers that hardly differ between two writings of a structure; they
+find candidates; match.py decides.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+import numpy as np
+from ase.geometry import minkowski_reduce
+from scipy.spatial import cKDTree
+from sevenn import _keys as KEY
+from sevenn.atom_graph_data import AtomGraphData
+
+from sevennet_mf.data.estimator import Floats, Ints
+from sevennet_mf.data.read import Structure
+
+# Å that an atom, or a vector of the cell, of the same structure may be off
+TOLERANCE: Final[float] = 1e-3
+RANGE: Final[float] = 2.2  # wave vectors up to this, in 2 pi / volume^(1/d)
+# how many of the largest waves are kept, for each of the weights of elements
+KEPT: Final[tuple[int, ...]] = (4, 2, 2)
+CLOSE: Final[int] = 8  # how many distances are kept, of the shortest, of the longest
+FAR: Final[float] = 4.0  # Å; distances beyond it count as this
+DENSE: Final[int] = 100  # atoms; of more, not all pairs are looked at
+WIDTH: Final[int] = 3 + sum(KEPT) + 2 * CLOSE  # of a signature
+_random = np.random.default_rng(20240709)
+# |S| of an atom of each element, for each kind of wave; positive
+_WEIGHTS: Final[Floats] = _random.uniform(0.5, 1.5, (len(KEPT), 119))
+_AXES: Final[Floats] = np.linalg.qr(_random.standard_normal((3, 3)))[0]
+# 1/Å, along what does not repeat
+_ACROSS: Final[Floats] = 0.8 * _random.standard_normal((6, 3))
+
+
+@dataclass(frozen=True, eq=False)
+class Geometry:
+    """numbers: (n_atoms,); positions: (n_atoms, 3) Å; lattice: (d, 3) Å, the d
+    vectors along which it repeats.
+    """
+
+    numbers: Ints
+    positions: Floats
+    lattice: Floats
+
+    @classmethod
+    def of(cls, structure: Structure) -> Geometry:
+        """The geometry of a structure, that of a graph as far as its edges tell."""
+        if structure.cell is None:
+            assert structure.graph is not None
+            lattice = _lattice_in(structure.graph, structure.positions)
+        else:
+            assert structure.pbc is not None
+            lattice = structure.cell[structure.pbc]
+        return cls(structure.numbers, structure.positions, lattice)
+
+
+def _lattice_in(graph: AtomGraphData, positions: Floats) -> Floats:
+    """The shortest independent vectors that edges of a graph are shifted by."""
+    if KEY.EDGE_VEC not in graph:
+        return np.zeros((0, 3))
+    i, j = graph[KEY.EDGE_IDX].numpy().reshape(2, -1)
+    shifts = graph[KEY.EDGE_VEC].double().numpy() - positions[j] + positions[i]
+    lengths = np.linalg.norm(shifts, axis=1)
+    basis = np.zeros((0, 3))
+    for k in np.argsort(lengths, kind='stable'):
+        rest = shifts[k] - shifts[k] @ np.linalg.pinv(basis) @ basis
+        if np.linalg.norm(rest) > max(0.1, 0.01 * lengths[k]):
+            basis = np.concatenate([basis, shifts[k : k + 1]])
+            if len(basis) == 3:
+                break
+    return basis
+
+
+# ---- signatures
+
+
+def signature(geometry: Geometry) -> Floats:
+    """Return (WIDTH,) float32 that shift, wrapping and order of atoms leave alone.
+
+    Displacements of the atoms and of the vectors of the lattice by up to TOLERANCE
+    change each number by about 1 at most. Lengths of the lattice come first, then
+    what the atoms scatter, and their distances.
+    """
+    lattice = np.ascontiguousarray(geometry.lattice, np.float64)
+    waves = _waves(lattice.tobytes())
+    phases = geometry.positions @ waves.vectors.T
+    weights = _WEIGHTS[:, geometry.numbers]
+    real, imaginary = weights @ np.cos(phases), weights @ np.sin(phases)
+    sizes = np.hypot(real, imaginary) / weights.sum(axis=1, keepdims=True)
+    parts = [waves.lengths / TOLERANCE]
+    for values, kept in zip(sizes * waves.factors, KEPT, strict=True):
+        parts.append(_few(np.sort(values)[::-1], kept, 0.0))
+    shortest, nearest = _distances(geometry.positions, waves)
+    two = 2 * TOLERANCE  # both atoms may move
+    parts.append(_few(np.sort(shortest), CLOSE, waves.far) / two)
+    parts.append(_few(np.sort(nearest)[::-1], CLOSE, 0.0) / two)
+    return np.concatenate(parts).astype(np.float32)
+
+
+def _few(values: Floats, count: int, rest: float) -> Floats:
+    """The first `count` values, `rest` for those that there are not."""
+    found = np.full(count, rest)
+    found[: len(values)] = values[:count]
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class _Waves:
+    """Of a lattice: its basis (d, 3), reduced, and the inverse of that (3, d).
+
+    lengths: (3,) Å of the basis, 0 where it has none; vectors: (m, 3) 1/Å; factors:
+    (kinds, m), what each amplitude per atom counts; far: Å, below which the nearest
+    image of an atom is found by rounding.
+    """
+
+    basis: Floats
+    inverse: Floats
+    lengths: Floats
+    vectors: Floats
+    factors: Floats
+    far: float
+
+
+def _distances(positions: Floats, waves: _Waves) -> tuple[Floats, Floats]:
+    """Å between atoms, at most `far`: of pairs, and (n,) to the nearest."""
+    n, far = len(positions), waves.far
+    i, j = _pairs(n) if n <= DENSE else _near_pairs(positions, waves)
+    step = positions[j] - positions[i]
+    step -= np.rint(step @ waves.inverse) @ waves.basis
+    found = np.minimum(np.sqrt((step**2).sum(axis=1)), far)
+    nearest = np.full(n, far)
+    for atoms in (i, j):
+        np.minimum.at(nearest, atoms, found)
+    return found, nearest
+
+
+@lru_cache(maxsize=DENSE + 1)
+def _pairs(n: int) -> tuple[Ints, Ints]:
+    return np.triu_indices(n, 1)
+
+
+def _near_pairs(positions: Floats, waves: _Waves) -> tuple[Ints, Ints]:
+    """Pairs of atoms that may be nearer than `far`."""
+    heights = 1 / np.linalg.norm(waves.inverse, axis=0)
+    parts = positions @ waves.inverse
+    across = positions - parts @ waves.basis
+    tree = periodic_tree(parts, across, heights)
+    pairs = tree.query_pairs(waves.far, p=np.inf, output_type='ndarray')
+    return pairs[:, 0], pairs[:, 1]
+
+
+def periodic_tree(parts: Floats, others: Floats, heights: Floats) -> cKDTree:
+    """A search among points, with no distance larger than the true one, p=inf.
+
+    parts: (n, d) of the vectors of a lattice; others: (n, k) Å, what does not
+    repeat; heights: (d,) Å between the planes of the lattice.
+    """
+    inside = (parts - np.floor(parts)) * heights
+    inside = np.where(inside < heights, inside, 0.0)  # rounded up
+    box = np.concatenate([heights, np.zeros(others.shape[1])])
+    return cKDTree(np.concatenate([inside, others], axis=1), boxsize=box)
+
+
+@lru_cache(maxsize=256)
+def _waves(lattice: bytes) -> _Waves:
+    """Waves that are periodic in a lattice, whichever vectors it is written in.
+
+    lattice: the bytes of (d, 3) float64.
+    """
+    basis = reduced(np.frombuffer(lattice).reshape(-1, 3))
+    d = len(basis)
+    lengths = np.zeros(3)
+    lengths[:d] = np.sqrt((basis**2).sum(axis=1))
+    along, limit = _reciprocal(basis)
+    # none beyond the limit, and none that comes or goes at once
+    fade = 1.0 - (along**2).sum(axis=1) / limit**2 if d else np.ones(1)
+    vectors = along
+    if d < 3:
+        across = _ACROSS - _ACROSS @ np.linalg.pinv(basis) @ basis
+        vectors = (along[:, None] + across).reshape(-1, 3)
+        fade = np.repeat(fade, len(_ACROSS))
+    size = np.sqrt((vectors**2).sum(axis=1))
+    cosines = _AXES @ (vectors / np.hypot(size, 1e-3)[:, None]).T
+    factors = fade * (0.3 + 0.7 * cosines**2) / (np.hypot(size, 0.3) * TOLERANCE)
+    inverse = np.asarray(np.linalg.pinv(basis), np.float64)
+    heights = 1 / np.sqrt((inverse**2).sum(axis=0))
+    far = min(FAR, 0.5 * float(heights.min(initial=np.inf)))
+    return _Waves(basis, inverse, lengths, vectors, factors, far)
+
+
+def _reciprocal(basis: Floats) -> tuple[Floats, float]:
+    """Vectors (m, 3) of the reciprocal lattice in 1/Å, and what they are below.
+
+    Of two opposite ones in a lattice of three dimensions there is one, and not the
+    zero; beside what does not repeat, all are different.
+    """
+    d = len(basis)
+    if d == 0:
+        return np.zeros((1, 3)), 0.0
+    squares = basis @ basis.T
+    limit = RANGE * 2 * np.pi * np.linalg.det(squares) ** (-0.5 / d)
+    most = limit / (2 * np.pi) * np.sqrt(squares.diagonal())
+    whole = _whole_numbers(tuple(int(x) for x in most), d == 3)
+    vectors = 2 * np.pi * whole @ np.linalg.solve(squares, basis)
+    near = (vectors**2).sum(axis=1) < limit**2
+    return vectors[near], float(limit)
+
+
+@lru_cache(maxsize=256)
+def _whole_numbers(most: tuple[int, ...], half: bool) -> Floats:
+    """(m, d) all whole numbers from -most to most; half: one of two opposite."""
+    shape = tuple(2 * k + 1 for k in most)
+    whole = np.indices(shape).reshape(len(most), -1).T - np.array(most)
+    return (whole[len(whole) // 2 + 1 :] if half else whole).astype(np.float64)
+
+
+def reduced(lattice: Floats) -> Floats:
+    """Return (d, 3), shortest vectors of the same lattice, shortest first."""
+    basis = _by_length(lattice)
+    if len(basis) < 2 or _is_reduced(basis):
+        return basis
+    cell = np.zeros((3, 3))
+    cell[: len(basis)] = basis
+    found, _ = minkowski_reduce(cell, np.arange(3) < len(basis))
+    return _by_length(np.asarray(found)[: len(basis)])
+
+
+def _by_length(basis: Floats) -> Floats:
+    return basis[np.argsort((basis**2).sum(axis=1), kind='stable')]
+
+
+def _is_reduced(basis: Floats) -> bool:
+    """Whether no vector is longer than with others added to it; sorted by length."""
+    for k in range(1, len(basis)):
+        others = basis[k] + _whole_numbers((1,) * k, False) @ basis[:k]
+        square = (others**2).sum(axis=1)
+        if square.min() < basis[k] @ basis[k] - 1e-9:
+            return False
+    return True

@@ -1,0 +1,249 @@
+"""Is it the same structure? One answer for pairs, leaks, repeats, splits and pools.
+
+Two writings are of one structure if a shift, wrapping, another order of the atoms,
+other vectors of the same lattice or noise below geometry.TOLERANCE takes one to the
+other. Labels go from the one to the other with the atoms in their order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import tempfile
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sevennet_mf.data.estimator import Floats, Ints
+from sevennet_mf.data.geometry import TOLERANCE, Geometry, signature
+from sevennet_mf.data.match import AT_ONCE, match
+from sevennet_mf.data.read import Structure
+
+# what signatures of one structure differ by at most; see geometry.signature
+WINDOW: Final[float] = 1.5
+# numbers of a signature that structures are filed by, and how wide a drawer is: the
+# lengths of a lattice are often equal, waves and distances hardly ever
+FILED: Final[tuple[int, ...]] = (0, 1, 2, 3, 11, 13, 19, 21)
+DRAWER: Final[Floats] = WINDOW * np.array([32.0] * 3 + [4.0] * 5)
+# so that what is zero, or a round number, is not at the edge of a drawer
+OFFSET: Final[float] = 0.3819660113
+IN_MEMORY: Final[int] = 1 << 26  # bytes of geometries; more are in a file
+
+
+@dataclass(frozen=True, eq=False)
+class Traits:
+    """What tells of a structure where to look for others like it.
+
+    digest: 64 bits of the writing, to 1e-3 Å; kind: 64 bits of its atoms and of how
+    many directions it repeats in; signature: as geometry.signature has it.
+    """
+
+    digest: int
+    kind: int
+    signature: Floats
+
+    @classmethod
+    def of(cls, structure: Structure, geometry: Geometry) -> Traits:
+        directions = np.array([len(geometry.lattice)])
+        kind = _hashed(np.sort(geometry.numbers), directions)
+        return cls(digest(structure), kind, signature(geometry))
+
+
+def digest(structure: Structure) -> int:
+    """Return 64 bits of how a structure is written: a file that changed has others.
+
+    Two writings of one structure may well have different ones.
+    """
+    lengths = [structure.positions, structure.cell]
+    grains = [np.rint(x / TOLERANCE) for x in lengths if x is not None]
+    return _hashed(structure.numbers, *grains)
+
+
+def _hashed(*values: np.ndarray) -> int:
+    found = hashlib.sha256()
+    for value in values:
+        found.update(value.astype(np.int64).tobytes())
+    return int.from_bytes(found.digest()[:8], 'little', signed=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Same:
+    """Which structure one is.
+
+    mark: equal for all writings of it; order: (n_atoms,), atom i of the writing that
+    was met first is atom order[i] of this one; None: atom i.
+    """
+
+    mark: int
+    order: Ints | None
+
+    def in_first_order(self, values: Floats) -> Floats:
+        """Return (n_atoms, ...) of this writing as the first one has its atoms."""
+        return values if self.order is None else values[self.order]
+
+
+def order_between(this: Ints | None, other: Ints | None) -> Ints | None:
+    """Return (n_atoms,): atom i of `other` is atom result[i] of `this`; None: i.
+
+    this, other: `order` of two writings of one structure.
+    """
+    if other is None:
+        return this
+    back = np.argsort(other)
+    return back if this is None else this[back]
+
+
+class Known:
+    """The structures met so far, each in the writing that was met first.
+
+    geometry_of: the geometry of the n-th that was placed, which need not be in
+    memory.
+    """
+
+    def __init__(self, geometry_of: Callable[[int], Geometry]) -> None:
+        self._geometry_of = geometry_of
+        self._drawers: dict[tuple[int, ...], list[int]] = {}
+        self._signatures: dict[int, Floats] = {}
+        self._marks: dict[int, int] = {}  # of the first writings
+        self._taken: set[int] = set()
+        self._count = 0
+
+    def place(self, traits: Traits) -> Same:
+        """Return which structure the next one is; it is known from then on."""
+        number = self._count
+        self._count += 1
+        found: tuple[float, int, Ints | None] | None = None
+        own = None
+        for other in self._alike(traits):
+            own = own or self._geometry_of(number)
+            how = match(self._geometry_of(other), own)
+            if how is not None and (found is None or how.distance < found[0]):
+                found = how.distance, other, how.order
+                if how.distance <= AT_ONCE * TOLERANCE:
+                    break
+        if found is not None:
+            return Same(self._marks[found[1]], found[2])
+        return Same(self._keep(number, traits), None)
+
+    def _alike(self, traits: Traits) -> list[int]:
+        """Numbers of those that the structure may be."""
+        listed = [
+            number
+            for drawer in _drawers(traits, WINDOW)
+            for number in self._drawers.get(drawer, ())
+        ]
+        if not listed:
+            return []
+        theirs = np.array([self._signatures[number] for number in listed])
+        near = (np.abs(theirs - traits.signature) <= WINDOW).all(axis=1)
+        return sorted(np.array(listed)[near].tolist())
+
+    def _keep(self, number: int, traits: Traits) -> int:
+        (drawer,) = _drawers(traits, 0.0)
+        self._drawers.setdefault(drawer, []).append(number)
+        self._signatures[number] = traits.signature
+        mark = traits.digest
+        while mark in self._taken:  # another structure that is written alike
+            mark += 1
+        self._taken.add(mark)
+        self._marks[number] = mark
+        return mark
+
+
+def _drawers(traits: Traits, reach: float) -> Iterator[tuple[int, ...]]:
+    """The drawers within reach of a signature."""
+    filed = traits.signature[list(FILED)]
+    low, high = (
+        np.floor((filed + step) / DRAWER + OFFSET).astype(np.int64).tolist()
+        for step in (-reach, reach)
+    )
+    choices = (
+        (a,) if a == b else (a, b) for a, b in zip(low, high, strict=True)
+    )
+    return itertools.product((traits.kind,), *choices)
+
+
+@dataclass(frozen=True, eq=False)
+class Identity:
+    """Of n structures: marks (n,) int64 and orders (n,), both as in Same."""
+
+    marks: Ints
+    orders: NDArray[np.object_]
+
+    def at(self, rows: Ints) -> Identity:
+        return Identity(self.marks[rows], self.orders[rows])
+
+
+def identify(
+    listed: Iterable[Traits], geometry_of: Callable[[int], Geometry]
+) -> Identity:
+    """Return which structures are the same; geometry_of: of the n-th of them."""
+    known = Known(geometry_of)
+    found = [known.place(traits) for traits in listed]
+    orders = np.empty(len(found), object)
+    orders[:] = [same.order for same in found]
+    return Identity(np.array([same.mark for same in found], np.int64), orders)
+
+
+def first_of(marks: Ints, wanted: Ints) -> Ints:
+    """Return for each of `wanted` its first position in `marks`, or -1."""
+    if len(marks) == 0:
+        return np.full(len(wanted), -1, np.int64)
+    known, first = np.unique(marks, return_index=True)
+    at = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
+    found: Ints = np.where(known[at] == wanted, first[at], -1)
+    return found
+
+
+def nearest(one: Geometry, others: Iterable[Geometry]) -> int:
+    """Return which of several writings of a structure `one` is off least from."""
+    best, least = 0, np.inf
+    for number, other in enumerate(others):
+        how = match(one, other)
+        if how is not None and how.distance < least - AT_ONCE * TOLERANCE:
+            best, least = number, how.distance
+        if least <= AT_ONCE * TOLERANCE:
+            break
+    return best
+
+
+class Reader:
+    """Recognises structures that are read one after another.
+
+    It keeps the atoms of all, in memory or, if they are many, in a file.
+    """
+
+    def __init__(self) -> None:
+        self._stored = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115
+        weakref.finalize(self, self._stored.close)
+        self._where: list[tuple[int, int, Floats]] = []
+        self._known = Known(self._geometry)
+
+    def same(self, structure: Structure) -> Same:
+        """Return which structure the next one is; it is known from then on."""
+        geometry = Geometry.of(structure)
+        self._store(geometry)
+        return self._known.place(Traits.of(structure, geometry))
+
+    def _store(self, geometry: Geometry) -> None:
+        start = self._stored.seek(0, 2)
+        # from the middle, where 32 bits are enough
+        inside = geometry.positions - geometry.positions.mean(axis=0)
+        self._stored.write(geometry.numbers.astype(np.int16).tobytes())
+        self._stored.write(inside.astype(np.float32).tobytes())
+        self._where.append((start, len(geometry.numbers), geometry.lattice))
+
+    def _geometry(self, number: int) -> Geometry:
+        start, n, lattice = self._where[number]
+        self._stored.seek(start)
+        numbers = np.frombuffer(self._stored.read(2 * n), np.int16)
+        positions = np.frombuffer(self._stored.read(12 * n), np.float32)
+        return Geometry(
+            numbers.astype(np.int64),
+            positions.astype(np.float64).reshape(n, 3),
+            lattice,
+        )
