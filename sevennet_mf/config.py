@@ -326,9 +326,10 @@ class DataFidelity(Block):
     )
     inferred_labels: Literal['auto', 'always', 'never'] = Field(
         'auto',
-        description='Give structures of the base labels of the target: their own '
-        'plus a two-body difference fitted to paired structures. `auto`: if '
-        'paired structures left out of the fit bear it out.',
+        description='Give structures of lower fidelities labels of the target: '
+        'their own plus a two-body difference fitted to paired structures, from '
+        'the nearest fidelity first. `auto`: from those for which paired '
+        'structures left out of the fit bear it out.',
     )
     key: str | None = Field(
         None,

@@ -13,8 +13,10 @@ from sevenn import _keys as KEY
 from sevennet_mf import keys
 from sevennet_mf.data.build import load_or_build
 from sevennet_mf.data.estimator import Ints
+from sevennet_mf.data.identity import first_of
+from sevennet_mf.data.identity import nearest as nearest_writing
 from sevennet_mf.data.labels import Entry
-from sevennet_mf.data.structures import FidelityDataset, FidelityGraph, pair_index
+from sevennet_mf.data.structures import FidelityDataset, FidelityGraph
 from sevennet_mf.errors import UserError, nearest
 
 __all__ = [
@@ -120,6 +122,23 @@ def random_split(
             is_valid[members[k]] = True
     train, valid = np.flatnonzero(~is_valid), np.flatnonzero(is_valid)
     return dataset.subset(train), dataset.subset(valid)
+
+
+def pair_index(dataset: FidelityDataset, base: str, fidelity: str) -> Ints:
+    """Return for each structure of `fidelity` the same one among those of `base`.
+
+    Positions count within `dataset.rows_of(base)`; -1 where there is none, the
+    nearest where there are several. What references.Labels takes as `pair`.
+    """
+    low, high = dataset.rows_of(base), dataset.rows_of(fidelity)
+    marks, wanted = dataset.fingerprint[low], dataset.fingerprint[high]
+    found = first_of(marks, wanted)
+    known, count = np.unique(marks, return_counts=True)
+    for at in np.flatnonzero(np.isin(wanted, known[count > 1])):
+        rows = np.flatnonzero(marks == wanted[at])
+        others = (dataset.geometry(int(k)) for k in low[rows])
+        found[at] = rows[nearest_writing(dataset.geometry(int(high[at])), others)]
+    return found
 
 
 def check_coverage(

@@ -1,15 +1,17 @@
-"""Labels of the target where there are only those of the base.
+"""Labels of the target where there are only those of lower fidelities.
 
 In many materials two levels of theory differ by little more than a pair potential.
 Where the paired labels bear that out, the difference they give is added to the
-labels of the base, and the target is trained on these as well. Where they do not, or
-for a structure too unlike the paired ones, nothing is added.
+labels of the lower one, and the target is trained on these as well. Where they do
+not, or for a structure too unlike the paired ones, nothing is added. The fidelity
+next below the target is asked first, the others for what is left.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
@@ -17,8 +19,9 @@ import numpy as np
 import sevenn._keys as KEY
 from tqdm import tqdm
 
+from sevennet_mf.data.dataset import pair_index
 from sevennet_mf.data.estimator import Floats, Ints
-from sevennet_mf.data.structures import FidelityDataset, FidelityGraph, pair_index
+from sevennet_mf.data.structures import FidelityDataset, FidelityGraph
 from sevennet_mf.data.two_body import TwoBody, edges_of
 from sevennet_mf.data.two_body_fit import Errors, Fit, fit
 from sevennet_mf.data.two_body_system import Difference
@@ -83,7 +86,7 @@ class Report:
 
 @dataclass(frozen=True, eq=False)
 class Inferred:
-    """The labels: rows of the base, their energies at the target in eV, total.
+    """The labels: rows of the lower fidelity, energies at the target in eV, total.
 
     has_forces: whether labels said what forces differ by. Where they did not, the
     slope of the fit is not to be relied on, and there is no stress either.
@@ -104,6 +107,56 @@ class Inferred:
         )
 
 
+def sources_of(
+    order: Sequence[str], base: str, target: str, train: FidelityDataset
+) -> list[str]:
+    """Return what labels of the target may be inferred from, nearest first.
+
+    order: fidelities from low to high. Those below the target that have structures,
+    and the base, whatever it has, last of all.
+    """
+    below = list(order[: order.index(target)])[::-1]
+    held = [name for name in below if name != base and len(train.rows_of(name))]
+    return [*held, base]
+
+
+def infer_from(
+    train: FidelityDataset,
+    sources: Sequence[str],
+    target: str,
+    cutoff: float,
+    always: bool = False,
+) -> list[Inferred]:
+    """Return what each source gives, of structures that those before left without.
+
+    sources: names, as sources_of returns them; the rest as for infer_labels.
+    """
+    found = []
+    for name in sources:
+        found.append(infer_labels(train, name, target, cutoff, always))
+        train = found[-1].added_to(train)
+    return found
+
+
+def provenance(reports: Sequence[Report]) -> dict[str, Any]:
+    """Return plain builtins: one report, with the sums where there are several.
+
+    Then it is that of the first source that gave any, and `each` holds all.
+    """
+    gave = [report for report in reports if report.inferred]
+    said = (gave or list(reports)[-1:])[0].as_dict()
+    if len(reports) == 1:
+        return said
+    joined = ' '.join(report.digest for report in reports)
+    return {
+        **said,
+        'base': ', '.join(report.base for report in gave) or said['base'],
+        'inferred': sum(report.inferred for report in gave),
+        'digest': hashlib.sha256(joined.encode()).hexdigest(),
+        'each': [report.as_dict() for report in reports],
+    }
+
+
 def infer_labels(
     train: FidelityDataset,
     base: str,
@@ -111,17 +164,20 @@ def infer_labels(
     cutoff: float,
     always: bool = False,
 ) -> Inferred:
-    """Return labels of the target for structures of the base that have none.
+    """Return labels of the target for structures of `base` that have none.
 
-    cutoff: Å, of the graphs. There are none unless the difference fitted to the
-    paired structures predicts those that are left out of the fit well enough, and
-    for a structure too unlike them. always: whatever the former says.
+    base: the fidelity that they are inferred from; cutoff: Å, of the graphs. There
+    are none unless the difference fitted to the paired structures predicts those
+    that are left out of the fit well enough, and for a structure too unlike them.
+    always: whatever the former says.
     """
     high, low = train.rows_of(target), train.rows_of(base)
     rest = low[~np.isin(train.fingerprint[low], train.fingerprint[high])]
     pair = pair_index(train, base, target)
-    _, first = np.unique(train.fingerprint[high], return_index=True)
-    known = [i for i in first if pair[i] >= 0]  # the same structure twice is one
+    # those that were computed, and the same structure twice is one
+    own = np.flatnonzero(~train.inferred[high] & (pair >= 0))
+    _, first = np.unique(train.fingerprint[high[own]], return_index=True)
+    known = own[first]
     report = Report(base, target, len(known))
     if not len(low):
         return _nothing(report, f'no structure of {base} is trained on')

@@ -18,14 +18,7 @@ from sevennet_mf import keys
 from sevennet_mf.data.cache import Cached
 from sevennet_mf.data.estimator import N_SPECIES, Bools, Floats, Ints
 from sevennet_mf.data.geometry import Geometry
-from sevennet_mf.data.identity import (
-    Identity,
-    Traits,
-    first_of,
-    identify,
-    nearest,
-    order_between,
-)
+from sevennet_mf.data.identity import Identity, Traits, identify, order_between
 from sevennet_mf.data.labels import as_host
 from sevennet_mf.data.read import require_known
 from sevennet_mf.data.two_body import TwoBody, edges_of
@@ -38,6 +31,7 @@ OVER_STRUCTURES: Final = (
     'fidelity_index',
     'residual',
     'inferred',
+    'inferred_by',
 )
 CHUNK: Final[int] = 65536  # structures whose compositions are float64 at once
 
@@ -68,7 +62,8 @@ class FidelityDataset(Dataset[FidelityGraph]):
     float64, eV, total; residual (n,) float64, eV, less the reference energies;
     has: {'energy',
     'force', 'stress'}, (n,) bool each; inferred (n,) bool, whether its labels
-    are those of the base plus a two-body difference.
+    are those of a lower fidelity plus a two-body difference, and inferred_by (n,)
+    int64, by which of the differences.
     """
 
     def __init__(self, parts: Sequence[Cached], fidelities: Sequence[str]) -> None:
@@ -89,7 +84,8 @@ class FidelityDataset(Dataset[FidelityGraph]):
         self.fidelity_index: Ints = self._fidelity_index()
         self.residual: Floats = self.energy.copy()
         self.inferred: Bools = np.zeros(len(self), bool)
-        self._difference: TwoBody | None = None
+        self.inferred_by: Ints = np.full(len(self), -1)
+        self._differences: tuple[TwoBody, ...] = ()
         self._identity: Identity | None = None
 
     def _column(self, name: str, dtype: type[np.generic]) -> NDArray[Any]:
@@ -214,13 +210,13 @@ class FidelityDataset(Dataset[FidelityGraph]):
         return graph
 
     def _infer(self, graph: FidelityGraph, i: int) -> None:
-        """Turn labels of the base into inferred ones; NaN where it has none."""
-        assert self._difference is not None
+        """Turn labels of another fidelity into inferred ones; NaN without."""
+        difference = self._differences[self.inferred_by[i]]
         forces = np.full(graph[KEY.FORCE].shape, np.nan)
         stress = np.full(graph[KEY.STRESS].shape, np.nan)
         has_force, has_stress = (self.has[label][i] for label in ('force', 'stress'))
         if has_force or has_stress:
-            pulls, virial = self._difference.derivatives(edges_of(graph))
+            pulls, virial = difference.derivatives(edges_of(graph))
             if has_force:
                 forces = pulls
             if has_stress:
@@ -300,7 +296,8 @@ class FidelityDataset(Dataset[FidelityGraph]):
         for label in ('force', 'stress'):
             other.has[label][n:] &= has_forces
         other.inferred[n:] = True
-        other._difference = difference
+        other.inferred_by[n:] = len(self._differences)
+        other._differences = (*self._differences, difference)
         return other
 
     def average_neighbours(self) -> float:
@@ -333,20 +330,3 @@ class FidelityDataset(Dataset[FidelityGraph]):
 
 def _float32(value: float) -> torch.Tensor:
     return torch.tensor(float(value), dtype=torch.float32)
-
-
-def pair_index(dataset: FidelityDataset, base: str, fidelity: str) -> Ints:
-    """Return for each structure of `fidelity` the same one among those of `base`.
-
-    Positions count within `dataset.rows_of(base)`; -1 where there is none, the
-    nearest where there are several. What references.Labels takes as `pair`.
-    """
-    low, high = dataset.rows_of(base), dataset.rows_of(fidelity)
-    marks, wanted = dataset.fingerprint[low], dataset.fingerprint[high]
-    found = first_of(marks, wanted)
-    known, count = np.unique(marks, return_counts=True)
-    for at in np.flatnonzero(np.isin(wanted, known[count > 1])):
-        rows = np.flatnonzero(marks == wanted[at])
-        others = (dataset.geometry(int(k)) for k in low[rows])
-        found[at] = rows[nearest(dataset.geometry(int(high[at])), others)]
-    return found

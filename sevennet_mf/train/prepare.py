@@ -11,6 +11,7 @@ from sevenn.logger import Logger
 
 from sevennet_mf import keys
 from sevennet_mf.data.dataset import FidelityDataset, build_datasets, check_coverage
+from sevennet_mf.data.inferred import provenance
 from sevennet_mf.data.sampler import FidelityBatchSampler, eval_loader, make_loader
 from sevennet_mf.errors import UserError
 from sevennet_mf.model.build import train_only
@@ -48,8 +49,8 @@ def prepare_data(
     if start is None:
         setup.set_statistics(config, sets[setup.TRAIN], shift)
     config[keys.PROVENANCE] = describe(config, sets, report)
-    if inferred is not None:
-        config[keys.PROVENANCE]['inferred_labels'] = inferred.as_dict()
+    if inferred:
+        config[keys.PROVENANCE]['inferred_labels'] = provenance(inferred)
     return sets
 
 

@@ -19,7 +19,7 @@ from sevennet_mf.data.dataset import (
     pair_index,
     random_split,
 )
-from sevennet_mf.data.inferred import Report, infer_labels
+from sevennet_mf.data.inferred import Report, infer_from, sources_of
 from sevennet_mf.data.references import Labels, References, fit_references
 from sevennet_mf.errors import UserError
 from sevennet_mf.train.distributed import Process
@@ -66,22 +66,26 @@ def split_training_set(sets: Sets, ratio: float, seed: int) -> Sets:
 
 def infer(
     config: Config, sets: Sets, process: Process
-) -> tuple[Sets, Report | None]:
+) -> tuple[Sets, list[Report]]:
     """Add inferred labels of the target to the training set, if asked for.
 
-    The first process infers them for all: others might round differently.
+    Reports are none if it was not. The first process infers them for all: others
+    might round differently.
     """
     data, target = config[keys.FIDELITY_DATA], config[keys.FIDELITY_TRAIN]['target']
     asked, base, train = data['inferred_labels'], data['base'], sets[TRAIN]
     if asked == 'never' or base == target:
-        return sets, None
+        return sets, []
     cutoff, always = float(config[KEY.CUTOFF]), asked == 'always'
+    sources = sources_of(data['order'], base, target, train)
     found = process.share(
-        lambda: infer_labels(train, base, target, cutoff, always)
+        lambda: infer_from(train, sources, target, cutoff, always)
     )
-    for line in found.report.lines():
-        Logger().writeline(line)
-    return {**sets, TRAIN: found.added_to(train)}, found.report
+    for inferred in found:
+        for line in inferred.report.lines():
+            Logger().writeline(line)
+        train = inferred.added_to(train)
+    return {**sets, TRAIN: train}, [inferred.report for inferred in found]
 
 
 def present_elements(sets: Sets) -> np.ndarray:

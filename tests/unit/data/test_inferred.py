@@ -9,13 +9,14 @@ import pytest
 import sevenn._keys as KEY
 import torch
 from ase import Atoms
+from ase.calculators.lj import LennardJones
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import read, write
 from helpers import rewritten
 
 from sevennet_mf import keys
 from sevennet_mf.data.dataset import FidelityDataset, build_datasets
-from sevennet_mf.data.inferred import Report
+from sevennet_mf.data.inferred import Report, infer_from, provenance, sources_of
 from sevennet_mf.data.inferred import infer_labels as infer_them
 from sevennet_mf.data.two_body import edges_of
 
@@ -262,6 +263,75 @@ def test_pairs_with_their_atoms_in_another_order(
     assert errors[1] is not None
     assert errors[1].force == pytest.approx(errors[0].force, rel=1e-3)
     np.testing.assert_allclose(found[1].energy, found[0].energy, rtol=1e-6)
+
+
+def three_levels(folder: Path, ingan: Path, without_pbe: bool) -> FidelityDataset:
+    """Of 20 r2SCAN structures and all of PBE, 10 with a label of a third level."""
+    mid = read(ingan / 'r2scan_pool.extxyz', ':20')
+    high = []
+    for atoms in mid[::2]:
+        atoms = rewritten(atoms, len(high))
+        energy, forces = atoms.get_potential_energy(), atoms.get_forces()
+        pair = LennardJones(sigma=1.9, epsilon=0.1, rc=CUTOFF, smooth=True)
+        results = {
+            'energy': energy + pair.get_potential_energy(atoms) + len(atoms),
+            'forces': forces + pair.get_forces(atoms),
+        }
+        atoms.calc = SinglePointCalculator(atoms, **results)
+        high.append(atoms)
+    low = read(ingan / 'pbe_train.extxyz', ':')
+    if without_pbe:
+        known = {a.info['sid'] for a in mid}
+        low = [a for a in low if a.info['sid'] not in known]
+    for name, frames in (('low', low), ('mid', mid), ('high', high)):
+        write(folder / f'{name}.extxyz', frames)
+    files = {'low': 'pbe', 'mid': 'r2scan', 'high': 'third'}
+    return training_set(folder / 'work', files, folder)
+
+
+def from_all(train: FidelityDataset) -> tuple[FidelityDataset, list[Report]]:
+    names = train.fidelities
+    sources = sources_of(names, 'pbe', 'third', train)
+    assert sources == ['r2scan', 'pbe']
+    found = infer_from(train, sources, 'third', CUTOFF)
+    for one in found:
+        train = one.added_to(train)
+    return train, [one.report for one in found]
+
+
+def test_the_nearest_fidelity_where_the_base_has_no_pairs(
+    tmp_path: Path, ingan: Path
+) -> None:
+    more, (near, base) = from_all(three_levels(tmp_path, ingan, without_pbe=True))
+    assert (near.base, near.paired, near.inferred) == ('r2scan', 10, 10)
+    assert base.reason.startswith('0 structures carry both labels')
+    assert more.inferred.sum() == 10
+    said = provenance([near, base])
+    assert (said['base'], said['inferred']) == ('r2scan', 10)
+    assert [one['base'] for one in said['each']] == ['r2scan', 'pbe']
+
+
+def test_the_base_for_what_the_nearest_leaves(tmp_path: Path, ingan: Path) -> None:
+    """Each label is that of its own source and of its own difference."""
+    train = three_levels(tmp_path, ingan, without_pbe=False)
+    more, (near, base) = from_all(train)
+    assert (near.base, near.inferred) == ('r2scan', 10)
+    assert base.base == 'pbe'
+    assert base.paired == 10  # what was inferred is nothing to learn from
+    assert base.inferred > 100
+    third = more.rows_of('third')
+    assert len(set(more.fingerprint[third])) == len(third)
+    assert sorted(set(more.inferred_by.tolist())) == [-1, 0, 1]
+    for number, fidelity in enumerate(('r2scan', 'pbe')):
+        i = int(np.flatnonzero(more.inferred_by == number)[0])
+        rows = more.rows_of(fidelity)
+        low = int(rows[more.fingerprint[rows] == more.fingerprint[i]][0])
+        gap = more[i][KEY.FORCE] - more[low][KEY.FORCE]
+        forces, _ = more._differences[number].derivatives(edges_of(more[low]))
+        np.testing.assert_allclose(gap.numpy(), forces, atol=1e-5)
+    said = provenance([near, base])
+    assert said['base'] == 'r2scan, pbe'
+    assert said['inferred'] == more.inferred.sum() == near.inferred + base.inferred
 
 
 def test_atoms_without_neighbours(tmp_path: Path, ingan: Path) -> None:
