@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
-from helpers import INGAN, evaluate, save_checkpoint, structures, trained
+from helpers import INGAN, evaluate, rewritten, save_checkpoint, structures, trained
 
 from sevennet_mf import cli
 from sevennet_mf.errors import UserError
@@ -123,15 +123,19 @@ def test_the_same_crystal_written_otherwise_is_not_chosen_again(
     chosen = {s.candidate.frame for s in found.selected}
     assert 3 in chosen
     with pytest.raises(UserError, match='nothing new is left to choose'):
-        choose(checkpoints[0], tmp_path, [VALID], files=[shift(path)], n=1)
+        choose(checkpoints[0], tmp_path, [VALID], files=[turned(path)], n=1)
+    again = str(tmp_path / 'again.extxyz')
+    ase.io.write(again, rewritten(two))
+    with pytest.raises(UserError, match='all 1 structures are labelled already'):
+        choose(checkpoints[0], tmp_path, [path], files=[again], n=1)
 
 
-def shift(path: str) -> str:
-    """The first structure of a file, at another place."""
+def turned(path: str) -> str:
+    """The first structure of a file, turned: to the model it is the same."""
     atoms = ase.io.read(path, 0)
-    atoms.positions += 1.1
-    ase.io.write(f'{path}.shifted.extxyz', atoms)
-    return f'{path}.shifted.extxyz'
+    atoms.rotate(40, 'z', rotate_cell=True)
+    ase.io.write(f'{path}.turned.extxyz', atoms)
+    return f'{path}.turned.extxyz'
 
 
 def test_disagreement_is_the_spread_of_the_models(
