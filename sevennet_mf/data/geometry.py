@@ -27,13 +27,24 @@ KEPT: Final[tuple[int, ...]] = (4, 2, 2)
 CLOSE: Final[int] = 8  # how many distances are kept, of the shortest, of the longest
 FAR: Final[float] = 4.0  # Å; distances beyond it count as this
 DENSE: Final[int] = 100  # atoms; of more, not all pairs are looked at
-WIDTH: Final[int] = 3 + sum(KEPT) + 2 * CLOSE  # of a signature
-_random = np.random.default_rng(20240709)
+# of a signature; processed data hold them, so that what changes them asks for
+# another cache.CACHE_FORMAT
+WIDTH: Final[int] = 3 + sum(KEPT) + 2 * CLOSE
 # |S| of an atom of each element, for each kind of wave; positive
-_WEIGHTS: Final[Floats] = _random.uniform(0.5, 1.5, (len(KEPT), 119))
-_AXES: Final[Floats] = np.linalg.qr(_random.standard_normal((3, 3)))[0]
+_WEIGHTS: Final[Floats] = 1.0 + 0.5 * np.cos(np.outer([1.0, 1.9, 2.7], range(119)))
+# for each kind, a direction that no crystal is likely to be symmetric about
+_AXES: Final[Floats] = np.array(
+    [[0.36, 0.48, 0.80], [0.79, -0.59, 0.17], [-0.53, -0.63, 0.57]]
+)
 # 1/Å, along what does not repeat
-_ACROSS: Final[Floats] = 0.8 * _random.standard_normal((6, 3))
+_ACROSS: Final[Floats] = np.array([
+    [0.31, 0.87, -0.45],
+    [-1.02, 0.22, 0.38],
+    [0.57, -0.41, 0.93],
+    [0.83, 0.66, 0.29],
+    [-0.24, 1.13, 0.61],
+    [0.71, -0.19, -1.21],
+])
 
 
 @dataclass(frozen=True, eq=False)

@@ -115,7 +115,8 @@ def sources_of(
     order: fidelities from low to high. Those below the target that have structures,
     and the base, whatever it has, last of all.
     """
-    below = list(order[: order.index(target)])[::-1]
+    known = [name for name in order if name in train.fidelities]
+    below = known[: known.index(target)][::-1]
     held = [name for name in below if name != base and len(train.rows_of(name))]
     return [*held, base]
 

@@ -149,7 +149,7 @@ class _Search:
     """Finds atoms of the one near atoms of the other, shifted onto its atom i."""
 
     def __init__(self, pair: _Pair, i: int) -> None:
-        self.pair, self.d = pair, len(pair.basis)
+        self.pair = pair
         # Å between planes of the lattice: so much is one in `parts`
         self.heights = 1 / np.linalg.norm(np.linalg.pinv(pair.basis), axis=0)
         parts = pair.parts[0] - pair.parts[0][i]

@@ -60,10 +60,9 @@ class FidelityDataset(Dataset[FidelityGraph]):
     fidelities: names, in the order of the modal map.
     Over the n structures: fidelity_index (n,) int64; n_atoms (n,) int64; energy (n,)
     float64, eV, total; residual (n,) float64, eV, less the reference energies;
-    has: {'energy',
-    'force', 'stress'}, (n,) bool each; inferred (n,) bool, whether its labels
-    are those of a lower fidelity plus a two-body difference, and inferred_by (n,)
-    int64, by which of the differences.
+    has: {'energy', 'force', 'stress'}, (n,) bool each; inferred (n,) bool, whether
+    its labels are those of a lower fidelity plus a two-body difference, and
+    inferred_by (n,) int64, by which of the differences.
     """
 
     def __init__(self, parts: Sequence[Cached], fidelities: Sequence[str]) -> None:
