@@ -76,6 +76,7 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
     add('--energy_key', help='key of atoms.info with the energy')
     add('--force_key', help='key of atoms.arrays with the forces; none: no forces')
     add('--stress_key', help='key of atoms.info with the stress; none: no stress')
+    add('--virial_key', help='key with the virial in place of a stress; none: none')
     add('--set', help='the set of an input.yaml, such as validset')
     add('-o', '--output', default='evaluation', help='folder; default: evaluation')
     add('--batch_size', type=int, default=8, help='structures at a time')

@@ -180,6 +180,13 @@ class DataEntry(Block):
         description='Key of `atoms.info` that holds the stress (eV/Å^3, ASE sign '
         'and order); `null`: none. Default: what ASE reads as stress.',
     )
+    virial_key: str | None = Field(
+        None,
+        description='Instead of `stress_key`: key of `atoms.info`, or of '
+        '`atoms.arrays` to be summed over the atoms, that holds the virial (eV): '
+        '-V times the stress in ASE sign and order, positive under compression. '
+        '`null`: virials in the file are left out.',
+    )
     index: str = Field(
         ':',
         description='Which frames of each file, as ASE has it; of an ASE database '
@@ -194,6 +201,14 @@ class DataEntry(Block):
     def _as_text(cls, index: Any) -> Any:
         is_number = isinstance(index, int) and not isinstance(index, bool)
         return str(index) if is_number else index
+
+    @model_validator(mode='after')
+    def _one_stress(self) -> DataEntry:
+        if self.stress_key is not None and self.virial_key is not None:
+            raise ValueError(
+                'stress_key and virial_key both give the stress; take one out'
+            )
+        return self
 
 
 class Replay(DataEntry):

@@ -47,6 +47,7 @@ ENTRY_KEYS: Final[tuple[str, ...]] = (
     'energy_key',
     'force_key',
     'stress_key',
+    'virial_key',
     'index',
     'format',
 )

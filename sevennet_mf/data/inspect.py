@@ -69,8 +69,9 @@ def inspect(filename: str) -> Audit:
     model, train, data = inputs.from_sections(sections)
     options = data[keys.FIDELITY_DATA]
     findings = Findings()
+    sets = _sets(data, train[keys.FIDELITY_TRAIN]['replay'])
     records = scan(
-        _sets(data, train[keys.FIDELITY_TRAIN]['replay']),
+        sets,
         options['key'],
         options['order'],
         model[KEY.CUTOFF],
@@ -80,6 +81,7 @@ def inspect(filename: str) -> Audit:
     will_split = data.get(KEY.RATIO, 0.0) > 0.0
     old = train[keys.OLD_FIDELITIES]
     checks.check_sets(records, target, will_split, findings.add, old)
+    checks.check_labels(records, sets[checks.TRAIN], findings.add)
     checks.check_elements(records, model[KEY.CHEMICAL_SPECIES], findings.add)
     references = checks.fit_training(
         records, base, options['reference_energies'], findings.add

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -12,7 +13,9 @@ from sevennet_mf.data.estimator import Ints
 from sevennet_mf.data.identity import first_of
 from sevennet_mf.data.inspect_audit import Report, some, structures
 from sevennet_mf.data.inspect_scan import Records
+from sevennet_mf.data.labels import Entry
 from sevennet_mf.data.references import References, fit_references
+from sevennet_mf.data.unread import is_left_out, only_validated
 from sevennet_mf.errors import UserError
 
 TRAIN: Final[str] = 'trainset'
@@ -118,6 +121,23 @@ def check_leaks(
                     f'{other}: {named}. Errors on them hold for structures that '
                     f'have a label at {other}.'
                 ))
+
+
+def check_labels(
+    records: Records, entries: Sequence[Entry], report: Report
+) -> None:
+    """Labels of a fidelity in a validation set and none in its training data."""
+    has = {
+        'force': ~np.isnan(records['force_max']),
+        'stress': ~np.isnan(records['stress']).any(axis=1),
+    }
+    for (label, known), name in itertools.product(has.items(), records.fidelities):
+        rows = records.rows(name, TRAIN)
+        if not len(rows) or known[rows].any() or is_left_out(entries, name, label):
+            continue
+        for held in records.sets:
+            if held != TRAIN and known[records.rows(name, held)].any():
+                report('unread', 'problem', only_validated(name, label, held))
 
 
 # ---- reference energies

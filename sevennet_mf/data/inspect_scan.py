@@ -20,6 +20,7 @@ from sevennet_mf.data.identity import Reader
 from sevennet_mf.data.labels import Entry
 from sevennet_mf.data.read import Structure, read_entry
 from sevennet_mf.data.references import Labels
+from sevennet_mf.data.unread import UnreadLabel
 from sevennet_mf.errors import UserError
 
 CHUNK: Final[int] = 16384  # structures whose compositions are in memory at once
@@ -138,7 +139,7 @@ def scan(
                 key,
                 fidelities,
                 cutoff,
-                on_error=lambda error: report('unusable', str(error)),
+                on_error=lambda error: report(_kind_of(error), str(error)),
             )
             for structure in structures:
                 if trouble := closest_pair(structure):
@@ -146,6 +147,10 @@ def scan(
                 collector.add(structure, name)
                 bar.update()
     return collector.records()
+
+
+def _kind_of(error: UserError) -> str:
+    return 'unread' if isinstance(error, UnreadLabel) else 'unusable'
 
 
 def _count(entries: Iterator[Entry]) -> int | None:

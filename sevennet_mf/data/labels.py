@@ -6,6 +6,7 @@ zx) of minus ASE's stress, so that compression is positive.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -25,7 +26,15 @@ MAX_STRESS: Final[float] = 1.0e5  # kbar
 FLAT: Final[float] = 1e-3  # Å^3: below it the host takes a cell to have no volume
 HOST_ORDER: Final[list[int]] = [0, 1, 2, 5, 3, 4]  # of ASE's xx yy zz yz xz xy
 
-LABEL_KEYS: Final[tuple[str, str]] = ('force_key', 'stress_key')
+LABEL_KEYS: Final[tuple[str, ...]] = ('force_key', 'stress_key', 'virial_key')
+STRESS_SHAPES: Final[tuple[tuple[int, ...], ...]] = ((6,), (9,), (3, 3))
+# as part of a name, in any case; a `virial_stress` is a stress
+NAMED_LIKE: Final[dict[str, str]] = {
+    'stress': 'stress(es)?',
+    'virial': 'virials?',
+    'forces': 'forces?',
+    'energy': 'energ(y|ies)',
+}
 
 Entry = Mapping[str, Any]
 
@@ -34,7 +43,7 @@ Entry = Mapping[str, Any]
 class Labels:
     """energy: eV, total; forces: (n_atoms, 3) or None; stress: (6,) or None.
 
-    named: which of 'force_key' and 'stress_key' the structure has.
+    named: which of LABEL_KEYS the structure has.
     """
 
     energy: float
@@ -46,36 +55,68 @@ class Labels:
 def of_atoms(atoms: Atoms, entry: Entry, where: str) -> Labels:
     """Return the labels of `atoms` that `entry` asks for.
 
-    entry: `energy_key`, `force_key`, `stress_key` as in config.DataEntry; `where`
-    names the structure. A label it does not have is None. Raises UserError for a
-    structure without energy, for energies and forces that may be of two levels of
-    theory, and for values that cannot be labels.
+    entry: `energy_key` and LABEL_KEYS as in config.DataEntry; `where` names the
+    structure. A label it does not have is None. Raises UserError for a structure
+    without energy, for energies and forces that may be of two levels of theory, and
+    for values that cannot be labels.
     """
     # a reader leaves the labels of the file in a calculator that only holds them;
     # its get_forces() would apply constraints
     results = {} if atoms.calc is None else atoms.calc.results
-    energy, is_own = _energy(atoms, entry, results, where)
-    forces = _find('force_key', 'forces', atoms.arrays, results, entry)
-    stress = _find('stress_key', 'stress', atoms.info, results, entry)
+    info = info_of(atoms)
+    both = {**info, **atoms.arrays}
+    energy, is_own = _energy(info, entry, results, where)
+    forces = _find('force_key', 'forces', both, results, entry)
+    virial = _find('virial_key', 'virial', both, {}, entry)
+    stress = None
+    if entry.get('virial_key') is None:
+        _refuse_virial(entry, where)
+        stress = _find('stress_key', 'stress', info, results, entry)
+    given = {'force_key': forces, 'stress_key': stress, 'virial_key': virial}
     named = frozenset(
         key
-        for key, value in (('force_key', forces), ('stress_key', stress))
+        for key, value in given.items()
         if entry.get(key) is not None and value is not None
     )
-    if not atoms.pbc.any() or abs(atoms.cell.volume) < FLAT:
-        stress = None  # of what volume?
     if not is_own:
-        arrays = {k: v for k, v in atoms.arrays.items() if k != 'positions'}
+        arrays = {k: v for k, v in both.items() if k != 'positions'}
         _refuse_mixture('force_key', 'forces', forces, arrays, entry, where)
-        _refuse_mixture('stress_key', 'stress', stress, atoms.info, entry, where)
+        if has_stress(atoms):
+            _refuse_mixture('stress_key', 'stress', stress, info, entry, where)
     labels = Labels(
         _number(energy, where),
         None if forces is None else _forces(forces, len(atoms), where),
-        None if stress is None else _stress(stress, where),
+        _stress(atoms, stress, virial, where),
         named,
     )
     check(labels, len(atoms), where)
     return labels
+
+
+def info_of(atoms: Atoms) -> dict[str, Any]:
+    """Return the info of a structure, with what databases keep in a block of it."""
+    info = dict(atoms.info)
+    for block in ('data', 'key_value_pairs'):
+        if isinstance(inner := info.get(block), Mapping):
+            info = {**inner, **info}
+    return info
+
+
+def kind_of_name(name: str) -> tuple[str | None, str]:
+    """Return which label a key is named like, or None, and the rest of the name.
+
+    The rest is in lower case.
+    """
+    lowered = str(name).lower()
+    for kind, pattern in NAMED_LIKE.items():
+        if re.search(pattern, lowered):
+            return kind, re.sub(pattern, ' ', lowered)
+    return None, lowered
+
+
+def has_stress(atoms: Atoms) -> bool:
+    """Whether a stress means something: of what volume otherwise?"""
+    return bool(atoms.pbc.any()) and abs(atoms.cell.volume) >= FLAT
 
 
 def check(labels: Labels, n_atoms: int, where: str) -> None:
@@ -119,29 +160,50 @@ def _check_size(
 
 
 def _energy(
-    atoms: Atoms, entry: Entry, results: Mapping[str, Any], where: str
+    info: Mapping[str, Any], entry: Entry, results: Mapping[str, Any], where: str
 ) -> tuple[Any, bool]:
     """The energy, and whether it is the one ASE reads as such."""
     key = entry.get('energy_key')
     if key is None:
         # the free energy is what forces are the derivative of
         energy = results.get('free_energy', results.get('energy'))
+        if is_placeholder(results):  # unread.py says so
+            energy = results['energy']
         if energy is None:
             raise UserError(
                 f'{where} has no energy. Remove it, or write `energy_key:` with the '
-                f'key of its info that holds one{_listed(atoms.info)}.'
+                f'key of its info that holds one{_listed(info)}.'
             )
         return energy, True
-    if key in atoms.info:
-        return atoms.info[key], False
+    if key in info:
+        return info[key], False
     if key in results:
         return results[key], key in ('energy', 'free_energy')
-    known = [*atoms.info, *results]
+    known = [*info, *results]
     raise UserError(
         f'{where} has no energy: energy_key {key!r} is not in its info'
         f'{_listed(known)}.{nearest(key, known)} Correct energy_key, or remove the '
         'structure.'
     )
+
+
+def is_placeholder(results: Mapping[str, Any]) -> bool:
+    """Whether the free energy stands for none: 0 or NaN beside a real energy."""
+    free, energy = results.get('free_energy'), results.get('energy')
+    if free is None or energy is None:
+        return False
+    lacking = free == 0.0 or bool(np.isnan(free))
+    return lacking and energy != 0.0 and bool(np.isfinite(energy))
+
+
+def _refuse_virial(entry: Entry, where: str) -> None:
+    key = entry.get('stress_key')
+    if key is not None and kind_of_name(key)[0] == 'virial':
+        raise UserError(
+            f'{where}: stress_key {key!r} is a virial by its name, which is minus '
+            f'the volume times the stress. Write `virial_key: {key}`; or give it '
+            'another name if it is a stress.'
+        )
 
 
 def _find(
@@ -171,7 +233,7 @@ def _refuse_mixture(
     """Labels of two levels of theory must not meet in one structure unnoticed."""
     if entry_key in entry or found is None:
         return
-    shapes = ((6,), (9,), (3, 3)) if name == 'stress' else (np.shape(found),)
+    shapes = STRESS_SHAPES if name == 'stress' else (np.shape(found),)
     others = [key for key, value in own.items() if np.shape(value) in shapes]
     raise UserError(
         f'{where}: energy_key is {entry["energy_key"]!r}, but its {name} would be '
@@ -216,17 +278,38 @@ def _forces(value: Any, n_atoms: int, where: str) -> Floats:
     return forces
 
 
-def _stress(value: Any, where: str) -> Floats:
-    """ASE's stress as 6, 9 or 3x3 numbers -> (6,) as the host has it."""
-    stress = _array(value, 'stress', '6, 9 or 3x3', where).squeeze()
+def _stress(atoms: Atoms, stress: Any, virial: Any, where: str) -> Floats | None:
+    """The stress, (6,) as the host has it, from either; None if there is none."""
+    if not has_stress(atoms):
+        return None
+    if stress is not None:
+        return stress_of(stress, where)
+    return None if virial is None else of_virial(virial, atoms, where)
+
+
+def stress_of(value: Any, where: str, name: str = 'stress') -> Floats:
+    """Return ASE's stress as 6, 9 or 3x3 numbers -> (6,) as the host has it."""
+    stress = _array(value, name, '6, 9 or 3x3', where).squeeze()
     if stress.shape in ((9,), (3, 3)):
         stress = full_3x3_to_voigt_6_stress(stress.reshape(3, 3))
     if stress.shape != (6,):
         raise UserError(
-            f'{where} has a stress of shape {stress.shape}: it must be 6, 9 or 3x3 '
-            'numbers. Correct it, or write `stress_key: null`.'
+            f'{where} has a {name} of shape {stress.shape}: it must be 6, 9 or 3x3 '
+            f'numbers. Correct it, or write `{name}_key: null`.'
         )
     return as_host(stress)
+
+
+def of_virial(value: Any, atoms: Atoms, where: str) -> Floats:
+    """Return the stress, (6,) as the host has it, of a virial in eV.
+
+    value: 6, 9 or 3x3 numbers, in ASE's order, of the structure or of each atom,
+    which are summed: minus the volume times ASE's stress.
+    """
+    virial = _array(value, 'virial', '6, 9 or 3x3', where)
+    if virial.shape in ((len(atoms), *shape) for shape in STRESS_SHAPES):
+        virial = virial.sum(axis=0)
+    return stress_of(-virial / atoms.cell.volume, where, 'virial')
 
 
 def as_host(stress: Floats) -> Floats:

@@ -13,7 +13,7 @@ from sevenn import _keys as KEY
 from sevenn.atom_graph_data import AtomGraphData
 
 from sevennet_mf.data import labels as label_rules
-from sevennet_mf.data import names
+from sevennet_mf.data import names, unread
 from sevennet_mf.data.estimator import Floats, Ints
 from sevennet_mf.data.files import files_of, items_of
 from sevennet_mf.data.labels import LABEL_KEYS, Entry, Labels
@@ -87,6 +87,7 @@ class _Reader:
         self.on_error = on_error
         self.count = 0
         self.named: set[str] = set()
+        self.lost: set[tuple[str, unread.Unread]] = set()  # of a file, said already
 
     def tried(self, step: Callable[[], Any]) -> Any:
         """What `step` returns, or None after its error was handed over."""
@@ -107,6 +108,8 @@ class _Reader:
         make = _from_atoms if isinstance(item, Atoms) else _from_graph
         geometry, labels = make(item, self.entry, where)
         self.named |= labels.named
+        if isinstance(item, Atoms):
+            self.check_unread(path, item, labels, where)
         return Structure(
             **geometry,
             fidelity=fidelity,
@@ -117,6 +120,23 @@ class _Reader:
             file=number,
             frame=frame,
         )
+
+    def check_unread(
+        self, path: str, atoms: Atoms, labels: Labels, where: str
+    ) -> None:
+        """Labels that nothing reads: an error, or said once for each file."""
+        lost = [
+            label
+            for label in unread.find(atoms, self.entry, labels)
+            if (path, label) not in self.lost
+        ]
+        if not lost:
+            return
+        error = unread.error(lost, atoms, where)
+        if self.on_error is None:
+            raise error
+        self.lost.update((path, label) for label in lost)
+        self.on_error(error)
 
     def check_whole(self) -> None:
         """What only the end of an entry tells."""

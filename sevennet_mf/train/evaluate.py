@@ -15,6 +15,7 @@ from rich.table import Table
 from sevennet_mf import unpickle
 from sevennet_mf.data.build import load_or_build
 from sevennet_mf.data.dataset import FidelityDataset
+from sevennet_mf.data.labels import LABEL_KEYS
 from sevennet_mf.errors import UserError
 from sevennet_mf.train.entries import (
     Entry,
@@ -138,7 +139,7 @@ def run(args: argparse.Namespace) -> Table:
     """
     labels = {
         name: None if value == 'none' else value
-        for name in ('energy_key', 'force_key', 'stress_key')
+        for name in ('energy_key', *LABEL_KEYS)
         if (value := getattr(args, name)) is not None
     }
     if args.fidelity:

@@ -22,6 +22,7 @@ from sevennet_mf.checkpoint_file import read_checkpoint
 from sevennet_mf.config import DataFidelity, ModelFidelity, TrainFidelity, validate
 from sevennet_mf.data.build import load_or_build
 from sevennet_mf.data.dataset import FidelityDataset
+from sevennet_mf.data.labels import LABEL_KEYS
 from sevennet_mf.data.references import IN_COMPOUNDS, References, as_text
 from sevennet_mf.errors import UserError
 from sevennet_mf.model.extend import Plan, extend, extended_config, set_references
@@ -42,6 +43,8 @@ OPTIONS = {
     'extend.start_from': '--start_from',
     'extend.target': '--fidelity',
 }
+
+NO_LABELS = dict.fromkeys(LABEL_KEYS)
 
 
 def extend_file(
@@ -72,7 +75,8 @@ def extend_file(
     references = None
     if files:
         found = inputs.existing(files, 'extend')
-        entry = {'file': found, 'fidelity': added, **(labels or {})}
+        # energies alone are read
+        entry = {'file': found, 'fidelity': added, **NO_LABELS, **(labels or {})}
         references = _references(loaded, entry, plan, device)
         energies = references.energies[0]
         set_references(state, loaded.type_map, index, energies)

@@ -21,6 +21,7 @@ from sevennet_mf.data.dataset import (
 )
 from sevennet_mf.data.inferred import Report, infer_from, sources_of
 from sevennet_mf.data.references import Labels, References, fit_references
+from sevennet_mf.data.unread import is_left_out, only_validated
 from sevennet_mf.errors import UserError
 from sevennet_mf.train.distributed import Process
 from sevennet_mf.train.provenance import fidelity_names, report
@@ -46,6 +47,22 @@ def check_ratio(sets: Iterable[str], ratio: float) -> None:
             f'data.data_divide_ratio: {ratio} and load_{given[0]}_path both give a '
             'validation set. Remove one of them.'
         )
+
+
+def check_labels(config: Config, sets: Sets) -> None:
+    """UserError for labels of a fidelity in a validation set that training lacks."""
+    train = sets[TRAIN]
+    of_label = {'force': True, 'stress': bool(config.get(KEY.IS_TRAIN_STRESS))}
+    for label in (name for name, is_trained in of_label.items() if is_trained):
+        for name in train.fidelities:
+            rows = train.rows_of(name)
+            known = train.has[label][rows].any()
+            entries = config['load_trainset_path']
+            if known or not len(rows) or is_left_out(entries, name, label):
+                continue
+            for held, data in sets.items():
+                if is_validation(held) and data.has[label][data.rows_of(name)].any():
+                    raise UserError(only_validated(name, label, held))
 
 
 def split_training_set(sets: Sets, ratio: float, seed: int) -> Sets:

@@ -1,0 +1,207 @@
+"""Labels that lie in a file and that nothing would read, by name and shape.
+
+Each code and each toolkit names labels in its own way: `REF_forces`, `dft_energy`,
+`virial`. What the entry of a file does not name would be lost without a word.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final
+
+import numpy as np
+from ase import Atoms
+
+from sevennet_mf.data import labels as label_rules
+from sevennet_mf.data.labels import Entry, Labels, info_of, kind_of_name
+from sevennet_mf.errors import UserError
+
+# the key that reads a label, what counts as having said something about it
+READ_BY: Final[dict[str, str]] = {
+    'energy': 'energy_key',
+    'forces': 'force_key',
+    'stress': 'stress_key',
+    'virial': 'virial_key',
+}
+PLACEHOLDER: Final[str] = 'placeholder'
+# words that make another quantity of a label's name
+OTHER: Final[re.Pattern[str]] = re.compile(
+    r'\b(weights?|sigma|std|var|variance|err|errors?|uncertainty|mae|rmse|diff'
+    r'|difference|delta|residual|scale|shift|units?|mask|threshold|tol|tolerance'
+    r'|max|min|norm|mean|average|per|atom|above|hull|formation|atomi[sz]ation'
+    r'|cohesive|binding|adsorption|surface|interaction|reaction|barrier|activation'
+    r'|relative|kinetic|zero|zpe|fermi|gap|band|dispersion|cutoff|correction'
+    r'|repulsion|exchange|correlation|ewald|entropy|enthalpy|vibrational|thermal'
+    r'|isolated|homo|lumo|constants?|external|applied|bias|spring|magnetic)\b'
+)
+CLOSE: Final[dict[str, float]] = {  # of one number in two writings
+    'energy': 1e-4,  # eV
+    'forces': 1e-3,  # eV/Å
+    'stress': 1e-4,  # eV/Å^3
+}
+
+
+class UnreadLabel(UserError):
+    """A structure has labels that its entry neither names nor leaves out."""
+
+
+@dataclass(frozen=True)
+class Unread:
+    """name: its key in the info or the arrays; kind: one of READ_BY."""
+
+    name: str
+    kind: str
+
+
+@lru_cache(maxsize=4096)
+def kind_of(name: str) -> str | None:
+    """Return which label a key is named like, or None; of any case and prefix."""
+    kind, rest = kind_of_name(name)
+    return None if OTHER.search(re.sub('[^a-z]', ' ', rest)) else kind
+
+
+def find(atoms: Atoms, entry: Entry, found: Labels) -> list[Unread]:
+    """Return the labels of `atoms` that are not those in `found`, nor left out.
+
+    entry: as of labels.of_atoms, which gave `found`. A label that is there twice
+    with the same numbers is not lost. A free energy that stands for none is among
+    them, as a PLACEHOLDER: the energy was read in its place.
+    """
+    lost = [
+        Unread(name, kind)
+        for name, kind, value in _candidates(atoms)
+        if not _is_settled(kind, entry) and not _is_read(kind, value, atoms, found)
+    ]
+    unnamed = entry.get('energy_key') is None
+    if unnamed and label_rules.is_placeholder(_results(atoms)):
+        lost.append(Unread('free_energy', PLACEHOLDER))
+    return lost
+
+
+def error(lost: list[Unread], atoms: Atoms, where: str) -> UnreadLabel:
+    """Return the one line that names what is lost and what to write."""
+    results = _results(atoms)
+    named = [label for label in lost if label.kind != PLACEHOLDER]
+    parts = []
+    if named:
+        names = ' and '.join(f'`{label.name}`' for label in named)
+        one = len(named) == 1
+        what = 'is a label by its name' if one else 'are labels by their names'
+        advice = '; '.join(_advice(named, results))
+        parts.append(
+            f'{names} {what}, but nothing reads {"it" if one else "them"}. Write '
+            f'{advice}.'
+        )
+    if len(named) < len(lost):
+        parts.append(
+            f'its free_energy is {float(results["free_energy"]):g}, its energy '
+            f'{float(results["energy"]):.6g} eV: the former seems to stand for '
+            'none. Write `energy_key: energy`, or `energy_key: free_energy` if it '
+            'is meant.'
+        )
+    return UnreadLabel(f'{where}: {" ".join(parts)}')
+
+
+def only_validated(fidelity: str, label: str, held: str) -> str:
+    """Return what to say of a label in a validation set that training lacks.
+
+    label: 'force' or 'stress'; held: the name of the set.
+    """
+    word = {'force': 'forces', 'stress': 'stress'}[label]
+    return (
+        f'{fidelity} has {word} in {held}, but none in its training data: are they '
+        f'under another key there? Name it with {label}_key, or write '
+        f'`{label}_key: null` in the entries of load_trainset_path if there are '
+        'none.'
+    )
+
+
+def is_left_out(entries: Any, fidelity: str, label: str) -> bool:
+    """Whether an entry for `fidelity` says something of a label ('force', ...)."""
+    return any(
+        f'{label}_key' in entry
+        for entry in entries
+        if entry.get('fidelity', fidelity) == fidelity
+    )
+
+
+def _results(atoms: Atoms) -> dict[str, Any]:
+    return {} if atoms.calc is None else atoms.calc.results
+
+
+def _advice(named: list[Unread], results: Mapping[str, Any]) -> Iterator[str]:
+    """What to write about each kind of label."""
+    for kind in dict.fromkeys(label.kind for label in named):
+        key = READ_BY[kind]
+        choices = [f'{key}: {label.name}' for label in named if label.kind == kind]
+        own = 'stress' if kind == 'virial' else kind
+        if results.get(own) is not None:  # what ASE reads is a choice, too
+            choices.append(f'{READ_BY[own]}: {own}')
+        advice = ' or '.join(f'`{choice}`' for choice in choices)
+        may_lack = kind != 'energy'
+        yield f'{advice}, or `{key}: null` to leave it out' if may_lack else advice
+
+
+def _candidates(atoms: Atoms) -> Iterator[tuple[str, str, Any]]:
+    """(name, kind, value) of whatever is named and shaped like a label."""
+    n = len(atoms)
+    for name, value in atoms.arrays.items():
+        kind = kind_of(name)
+        fitting = {'forces': [(3,)], 'virial': label_rules.STRESS_SHAPES}
+        if kind in fitting and np.shape(value)[1:] in fitting[kind]:
+            yield name, kind, value
+    periodic = label_rules.has_stress(atoms)
+    for name, value in info_of(atoms).items():
+        kind = kind_of(name)
+        if kind is None or not _is_numeric(value):
+            continue
+        shape = np.shape(value)
+        fits = {
+            'energy': np.size(value) == 1,
+            'forces': shape == (n, 3),
+            'stress': periodic and shape in label_rules.STRESS_SHAPES,
+            'virial': periodic and shape in label_rules.STRESS_SHAPES,
+        }
+        if fits[kind]:
+            yield name, kind, value
+
+
+def _is_numeric(value: Any) -> bool:
+    try:
+        array = np.asarray(value)
+    except ValueError:  # a ragged list
+        return False
+    return array.dtype.kind in 'fiu'
+
+
+def _is_settled(kind: str, entry: Entry) -> bool:
+    if kind == 'stress':
+        return 'stress_key' in entry or entry.get('virial_key') is not None
+    if kind == 'virial':
+        return 'virial_key' in entry or 'stress_key' in entry
+    return READ_BY[kind] in entry
+
+
+def _is_read(kind: str, value: Any, atoms: Atoms, found: Labels) -> bool:
+    """Whether the numbers are those of a label that is read."""
+    own: list[Any]
+    if kind == 'energy':
+        own = [found.energy, _results(atoms).get('energy')]
+    elif kind == 'forces':
+        own = [found.forces]
+    else:
+        own = [found.stress]
+        is_virial, kind = kind == 'virial', 'stress'
+        if is_virial:
+            value = label_rules.of_virial(value, atoms, '')
+        else:
+            value = label_rules.stress_of(value, '')
+    value = np.asarray(value, dtype=np.float64).squeeze()
+    return any(
+        np.allclose(np.squeeze(other), value, rtol=1e-4, atol=CLOSE[kind])
+        for other in own
+        if other is not None
+    )
