@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from sevenn import _keys as KEY
 
 from sevennet_mf import keys
 from sevennet_mf.data.build import load_or_build
-from sevennet_mf.data.estimator import Ints
+from sevennet_mf.data.estimator import Bools, Ints
 from sevennet_mf.data.identity import first_of
 from sevennet_mf.data.identity import nearest as nearest_writing
 from sevennet_mf.data.labels import Entry
@@ -25,11 +25,15 @@ __all__ = [
     'build_datasets',
     'check_coverage',
     'check_elements',
+    'check_ratio',
+    'is_validation',
     'pair_index',
     'random_split',
     'split_by_fidelity',
 ]
 
+TRAIN = 'trainset'
+DRIFT = 'drift'  # what old fidelities are watched on
 FOLDER = 'sevenn_data'  # the host's name for processed data
 
 
@@ -98,30 +102,64 @@ def random_split(
 ) -> tuple[FidelityDataset, FidelityDataset]:
     """Return a training and a validation part, the latter `ratio` of each fidelity.
 
-    All labels of one structure go to the same part, so that none is validated on
-    what was trained on at another fidelity. spared: fingerprints of structures that
-    are validated on only if the others are too few.
+    spared: fingerprints of structures that are validated on only if the others are
+    too few.
     """
-    n = len(dataset.fidelities)
-    count = np.bincount(dataset.fidelity_index, minlength=n)
+    is_valid = validated(
+        dataset.fidelity_index, dataset.fingerprint, ratio, seed, spared
+    )
+    train, valid = np.flatnonzero(~is_valid), np.flatnonzero(is_valid)
+    return dataset.subset(train), dataset.subset(valid)
+
+
+def validated(
+    fidelity: Ints,
+    fingerprint: Ints,
+    ratio: float,
+    seed: int,
+    spared: Ints | None = None,
+) -> Bools:
+    """Return which structures `data_divide_ratio` takes, `ratio` of each fidelity.
+
+    fidelity, fingerprint: (n,), as of FidelityDataset. All labels of one structure
+    go to the same part, so that none is validated on what was trained on at another
+    fidelity. spared: as of random_split.
+    """
+    count = np.bincount(fidelity)
     left = np.rint(count * ratio).astype(np.int64)
-    marks, group = np.unique(dataset.fingerprint, return_inverse=True)
+    marks, group = np.unique(fingerprint, return_inverse=True)
     members = np.split(
         np.argsort(group, kind='stable'), np.cumsum(np.bincount(group))[:-1]
     )
     # at random, but those of the rarest fidelity first: later on their pairs might
     # find the other fidelity's share taken
     chance = np.random.default_rng(seed).permutation(len(marks))
-    rarest = [count[dataset.fidelity_index[m]].min() for m in members]
+    rarest = [count[fidelity[m]].min() for m in members]
     is_spared = np.isin(marks, [] if spared is None else spared)
-    is_valid = np.zeros(len(dataset), bool)
+    is_valid = np.zeros(len(fidelity), bool)
     for k in np.lexsort((chance, rarest, is_spared)):
-        needs = np.bincount(dataset.fidelity_index[members[k]], minlength=n)
+        needs = np.bincount(fidelity[members[k]], minlength=len(count))
         if (needs <= left).all():
             left -= needs
             is_valid[members[k]] = True
-    train, valid = np.flatnonzero(~is_valid), np.flatnonzero(is_valid)
-    return dataset.subset(train), dataset.subset(valid)
+    return is_valid
+
+
+def is_validation(name: str) -> bool:
+    """Whether a set may pick the best checkpoint."""
+    words = name.split('_')
+    no = name in (TRAIN, DRIFT) or any(word.startswith('test') for word in words)
+    return not no
+
+
+def check_ratio(sets: Iterable[str], ratio: float) -> None:
+    """UserError if `data_divide_ratio` stands beside a validation set."""
+    given = [name for name in sets if is_validation(name)]
+    if given and ratio > 0:
+        raise UserError(
+            f'data.data_divide_ratio: {ratio} and load_{given[0]}_path both give a '
+            'validation set. Remove one of them.'
+        )
 
 
 def pair_index(dataset: FidelityDataset, base: str, fidelity: str) -> Ints:

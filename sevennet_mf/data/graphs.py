@@ -26,6 +26,9 @@ def host_graph(atoms: Atoms, cutoff: float) -> dict[str, Any]:
 
     The structure may be periodic along any of its cell vectors, and is not changed.
     """
+    # here: it takes scikit-learn along, which graphs from the cache do without
+    from sevenn.train.dataload import unlabeled_atoms_to_graph
+
     return unlabeled_atoms_to_graph(as_host_takes(atoms), cutoff)
 
 
@@ -80,9 +83,6 @@ def edges_of(structure: Structure, cutoff: float) -> dict[str, np.ndarray[Any, A
                 'file again with SevenNet, or give the structures themselves.'
             ) from None
     else:
-        # here: it takes scikit-learn along, which graphs from the cache do without
-        from sevenn.train.dataload import unlabeled_atoms_to_graph
-
         assert structure.atoms is not None
         graph = host_graph(structure.atoms, cutoff)
         names = (KEY.EDGE_IDX, KEY.EDGE_VEC, KEY.CELL_VOLUME)
@@ -112,6 +112,16 @@ def _refuse_overlap(
         f'{structure.source}: atoms {first} and {other} are {lengths[nearest]:.3f} '
         f'Å apart, closer than {CLOSEST} Å. Correct the positions or the cell, or '
         'remove the structure.'
+    )
+
+
+def no_neighbours(cutoff: float) -> str:
+    """Return what to say of training data without any pair within the cutoff, Å."""
+    return (
+        'data.load_trainset_path: no two atoms of any structure are within '
+        f'model.cutoff ({cutoff:g} Å) of each other, so there is nothing to train '
+        'on. Cutoff, positions and cells must be in Å; add structures in which '
+        'atoms have neighbours.'
     )
 
 

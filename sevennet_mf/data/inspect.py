@@ -14,8 +14,10 @@ from sevenn import _keys as KEY
 from sevennet_mf import inputs, keys
 from sevennet_mf.data import inspect_checks as checks
 from sevennet_mf.data import inspect_derivatives as derivatives
+from sevennet_mf.data import inspect_lengths as lengths
 from sevennet_mf.data import inspect_outliers as outliers
 from sevennet_mf.data import inspect_units as units
+from sevennet_mf.data.dataset import TRAIN
 from sevennet_mf.data.estimator import Floats
 from sevennet_mf.data.inspect_audit import (
     Audit,
@@ -32,6 +34,7 @@ from sevennet_mf.data.inspect_describe import (
 )
 from sevennet_mf.data.inspect_report import table, write_json
 from sevennet_mf.data.inspect_scan import Records, scan
+from sevennet_mf.data.inspect_training import divide, inferred
 from sevennet_mf.errors import UserError
 
 __all__ = [
@@ -78,13 +81,21 @@ def inspect(filename: str) -> Audit:
         findings.add_structure,
     )
     base, target = options['base'], train[keys.FIDELITY_TRAIN]['target']
-    will_split = data.get(KEY.RATIO, 0.0) > 0.0
+    ratio = float(data.get(KEY.RATIO) or 0.0)
+    records = divide(records, ratio, train[KEY.RANDOM_SEED], findings.add)
     old = train[keys.OLD_FIDELITIES]
-    checks.check_sets(records, target, will_split, findings.add, old)
-    checks.check_labels(records, sets[checks.TRAIN], findings.add)
+    checks.check_sets(records, target, findings.add, old)
+    checks.check_neighbours(records, model[KEY.CUTOFF], findings.add)
+    lengths.check(records, findings.add)
+    checks.check_labels(records, sets[TRAIN], findings.add)
     checks.check_elements(records, model[KEY.CHEMICAL_SPECIES], findings.add)
+    more = {}
+    if not old:  # beside a checkpoint other references are fitted
+        more[target] = inferred(
+            records, sets[TRAIN], options, target, model[KEY.CUTOFF], findings.add
+        )
     references = checks.fit_training(
-        records, base, options['reference_energies'], findings.add
+        records, base, options['reference_energies'], findings.add, more
     )
     if references is not None:
         checks.check_determined(records, references, target, findings.add)
@@ -93,6 +104,7 @@ def inspect(filename: str) -> Audit:
         checks.check_leaks(records, name, target, findings.add)
         outliers.check_fidelity(records, name, findings.add)
         outliers.check_zeros(records, name, findings.add)
+        outliers.check_constant(records, name, findings.add)
         found = len(findings.found)
         units.check_files(records, name, findings.add)
         if len(findings.found) == found:
@@ -121,7 +133,7 @@ def _sets(
         if name.startswith('load_') and name.endswith('_path') and entries
     }
     if replay and replay['self_label'] is None:
-        sets[checks.TRAIN].append(replay['entry'])
+        sets[TRAIN].append(replay['entry'])
     return sets
 
 

@@ -9,7 +9,9 @@ from typing import Final
 import numpy as np
 from ase.data import atomic_numbers, chemical_symbols
 
-from sevennet_mf.data.estimator import Ints
+from sevennet_mf.data.dataset import TRAIN
+from sevennet_mf.data.estimator import Floats, Ints
+from sevennet_mf.data.graphs import no_neighbours
 from sevennet_mf.data.identity import first_of
 from sevennet_mf.data.inspect_audit import Report, some, structures
 from sevennet_mf.data.inspect_scan import Records
@@ -18,7 +20,6 @@ from sevennet_mf.data.references import References, fit_references
 from sevennet_mf.data.unread import is_left_out, only_validated
 from sevennet_mf.errors import UserError
 
-TRAIN: Final[str] = 'trainset'
 SAME_ENERGY: Final[float] = 1e-6  # eV/atom; a file may have been rounded
 CONFLICT: Final[float] = 1e-3  # eV/atom that two labels of one structure differ by
 
@@ -123,6 +124,12 @@ def check_leaks(
                 ))
 
 
+def check_neighbours(records: Records, cutoff: float, report: Report) -> None:
+    """Training data in which no atom has a neighbour; cutoff: Å."""
+    if len(records.rows(set=TRAIN)) and not records.has_neighbours:
+        report('no neighbours', 'problem', no_neighbours(cutoff))
+
+
 def check_labels(
     records: Records, entries: Sequence[Entry], report: Report
 ) -> None:
@@ -148,8 +155,13 @@ def fit_training(
     base: str,
     method: str | Mapping[str, Mapping[str, float]],
     report: Report,
+    inferred: Mapping[str, tuple[Ints, Floats]] | None = None,
 ) -> References | None:
-    """Fit reference energies as training does; None if that is not possible."""
+    """Fit reference energies as training does; None if that is not possible.
+
+    inferred: for a fidelity rows of the base that training gives labels of it, and
+    their energies in eV.
+    """
     rows = {name: records.rows(name, TRAIN) for name in records.fidelities}
     given = {} if isinstance(method, str) else method
     names = [name for name in rows if len(rows[name]) or given.get(name)]
@@ -160,8 +172,13 @@ def fit_training(
     marks = records['fingerprint'][rows[base]]
     labels = {}
     for name in names:
-        pair = first_of(marks, records['fingerprint'][rows[name]])
-        labels[name] = records.labels(rows[name], pair=pair)
+        own, energy = rows[name], records['energy'][rows[name]]
+        if inferred and name in inferred:
+            more = inferred[name]
+            own = np.concatenate([own, more[0]])
+            energy = np.concatenate([energy, more[1]])
+        pair = first_of(marks, records['fingerprint'][own])
+        labels[name] = records.labels(own, energy, pair)
     elements = records.symbols(records.rows())
     if not isinstance(method, str):
         method = {name: method[name] for name in method if name in names}
@@ -252,11 +269,10 @@ def check_elements(
 def check_sets(
     records: Records,
     target: str,
-    will_split: bool,
     report: Report,
     old: Sequence[str] = (),
 ) -> None:
-    """Fidelities without data; will_split: training data are split at random.
+    """Fidelities without data, and a target without validation data.
 
     old: those of a checkpoint that training goes on from, which need none.
     """
@@ -269,7 +285,7 @@ def check_sets(
                 'data, or take it out of data.fidelity.order.'
             ))
     held = [len(records.rows(target, s)) for s in records.sets if s != TRAIN]
-    if not any(held) and not will_split:
+    if not any(held):
         report('no validation', 'note', (
             f'no validation data of the target {target}: the best checkpoint cannot '
             'be chosen by it. Add some under data.load_validset_path, or set '

@@ -23,6 +23,7 @@ FLOOR: Final[dict[str, float]] = {
     'stress': 1000.0,  # kbar
 }
 MANY: Final[float] = 0.1  # share of structures that are no outliers any more
+SAME_FORCE: Final[float] = 1e-3  # eV/Å
 ISOLATED: Final[float] = 200.0  # Å^3 around one atom: no neighbour worth the name
 
 
@@ -110,6 +111,32 @@ def check_zeros(records: Records, fidelity: str, report: Report) -> None:
                 'but zero. If these stand for labels that were not computed, leave '
                 'them out.'
             ))
+
+
+def check_constant(records: Records, fidelity: str, report: Report) -> None:
+    """Energies that stand for none: zero, or one number for unlike structures."""
+    rows = records.rows(fidelity)
+    for file in np.unique(records['file'][rows]):
+        own = rows[records['file'][rows] == file]
+        values, count = np.unique(records['energy'][own], return_counts=True)
+        most = int(count.argmax())
+        same = own[records['energy'][own] == values[most]]
+        if len(same) <= max(MANY * len(own), 2) or not _differ(records, same):
+            continue
+        what = 'zero' if values[most] == 0.0 else f'{values[most]:.6g} eV'
+        report('constant', 'problem', (
+            f'{records.paths[file]}: {len(same)} of {structures(len(own))} of '
+            f'{fidelity} have one and the same energy, {what}, though they differ '
+            f'(the first is {records.source(int(same[0]))}). It seems to stand for '
+            'none: name another key with energy_key, or take them out.'
+        ))
+
+
+def _differ(records: Records, rows: Ints) -> bool:
+    """Whether the structures have other atoms, or forces of another size."""
+    force = records['force_max'][rows]
+    spread = np.ptp(force[~np.isnan(force)]) if (~np.isnan(force)).any() else 0.0
+    return len(np.unique(records['kind'][rows])) > 1 or bool(spread > SAME_FORCE)
 
 
 def _say(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -13,6 +14,7 @@ from ase.neighborlist import neighbor_list
 from sevenn import _keys as KEY
 from tqdm import tqdm
 
+from sevennet_mf.data.dataset import TRAIN
 from sevennet_mf.data.estimator import N_SPECIES, Bools, Floats, Ints
 from sevennet_mf.data.files import count_frames, files_of, reader_of
 from sevennet_mf.data.graphs import CLOSEST
@@ -29,6 +31,9 @@ ALIKE: Final[int] = 16  # structures of one list of atoms kept whole, to compare
 ALIKE_ATOMS: Final[int] = 2_000_000
 TOO_CLOSE: Final[float] = 0.5  # of the sum of the covalent radii
 SMALL: Final[int] = 100  # atoms
+MEASURED: Final[int] = 64  # structures of a file and fidelity: enough for a median
+BONDED, FARTHEST = 1.3, 2.6  # of the sum of the covalent radii
+NOBLE: Final[tuple[int, ...]] = (2, 10, 18, 36, 54, 86)  # these have no bonds
 # eV/Å: bins of the histogram of forces
 FORCE_EDGES: Final[Floats] = np.logspace(-4, 4, 81)
 
@@ -43,11 +48,14 @@ class Records:
     frame, n_atoms, kind (row of `compositions`), fingerprint: (n,) int64;
     energy: (n,) eV, total; force_max, force_square: (n,) eV/Å and (eV/Å)^2 summed
     over components, NaN without forces; stress: (n, 6) eV/Å^3 as the host has it,
-    NaN without; volume: (n,) Å^3, NaN if not periodic in three directions.
+    NaN without; volume: (n,) Å^3, NaN if not periodic in three directions;
+    nearest: (n,) smallest distance over the sum of the covalent radii, NaN where it
+    was not measured or is large.
     compositions: (m, 119) int64; forces: (n_atoms, 3) float32 by row, of as many
     structures as fit, atoms in one order for all labels of a structure; alike: per
-    fidelity groups of rows with the same atoms, as `whole` holds them;
-    force_counts: (F, bins) atoms in FORCE_EDGES.
+    fidelity groups of rows with the same atoms, as `whole` holds them; force_counts:
+    (F, bins) atoms in FORCE_EDGES; has_neighbours: whether two atoms of the training
+    data are within the cutoff.
     """
 
     fidelities: tuple[str, ...]
@@ -59,6 +67,7 @@ class Records:
     alike: dict[str, list[list[int]]]
     whole: dict[int, Structure]
     force_counts: Ints
+    has_neighbours: bool
 
     def __len__(self) -> int:
         return len(self.columns['energy'])
@@ -125,7 +134,7 @@ def scan(
     entries: per set its entries, as read.read_entry takes them with the other
     arguments. report: called with the kind of the trouble and a message.
     """
-    collector = _Collector(tuple(fidelities), tuple(entries))
+    collector = _Collector(tuple(fidelities), tuple(entries), cutoff)
     listed = [(name, entry) for name, group in entries.items() for entry in group]
     with tqdm(
         total=_count(entry for _, entry in listed),
@@ -172,15 +181,8 @@ def closest_pair(structure: Structure) -> str:
     """Return what is wrong with the two closest atoms of a structure, or ''."""
     numbers = structure.numbers
     radii = np.nan_to_num(covalent_radii[numbers], nan=1.5)
-    if structure.atoms is not None:
-        limits = np.maximum(TOO_CLOSE * radii, 0.5 * CLOSEST)
-        i, j, length = _neighbours(structure.atoms, limits)
-    else:
-        assert structure.graph is not None
-        if KEY.EDGE_VEC not in structure.graph:
-            return ''
-        i, j = structure.graph[KEY.EDGE_IDX].numpy().reshape(2, -1)
-        length = np.linalg.norm(structure.graph[KEY.EDGE_VEC].numpy(), axis=-1)
+    limits = np.maximum(TOO_CLOSE * radii, 0.5 * CLOSEST)
+    i, j, length = _edges(structure, limits)
     if len(length) == 0:
         return ''
     ratio = length / (radii[i] + radii[j])
@@ -193,6 +195,34 @@ def closest_pair(structure: Structure) -> str:
         f'apart, {ratio[k]:.2f} of the sum of their covalent radii. Correct the '
         'positions or the cell, or remove the structure.'
     )
+
+
+def _edges(
+    structure: Structure, limits: Floats
+) -> tuple[Ints, Ints, Floats]:
+    """Pairs closer than the sum of their limits, or those of the graph."""
+    if structure.atoms is not None:
+        return _neighbours(structure.atoms, limits)
+    assert structure.graph is not None
+    if KEY.EDGE_VEC not in structure.graph:
+        none = np.zeros(0, np.int64)
+        return none, none, np.zeros(0)
+    i, j = structure.graph[KEY.EDGE_IDX].numpy().reshape(2, -1)
+    vectors = structure.graph[KEY.EDGE_VEC].numpy().reshape(-1, 3)
+    return i, j, np.linalg.norm(vectors, axis=1)
+
+
+def _nearest(structure: Structure) -> float:
+    """The smallest distance over the sum of the covalent radii; NaN if large."""
+    numbers = structure.numbers
+    if np.isin(numbers, NOBLE).all():
+        return float('nan')
+    radii = np.nan_to_num(covalent_radii[numbers], nan=1.5)
+    for factor in (BONDED, FARTHEST):
+        i, j, length = _edges(structure, factor * radii)
+        if len(length):
+            return float((length / (radii[i] + radii[j])).min())
+    return float('nan')
 
 
 def _neighbours(atoms: Atoms, limits: Floats) -> tuple[Ints, Ints, Floats]:
@@ -214,6 +244,7 @@ def _neighbours(atoms: Atoms, limits: Floats) -> tuple[Ints, Ints, Floats]:
 class _Collector:
     fidelities: tuple[str, ...]
     sets: tuple[str, ...]
+    cutoff: float
     paths: dict[str, int] = field(default_factory=dict)
     kinds: dict[bytes, int] = field(default_factory=dict)
     rows: list[tuple[float, ...]] = field(default_factory=list)
@@ -223,6 +254,9 @@ class _Collector:
     forces: dict[int, Any] = field(default_factory=dict)
     groups: dict[tuple[str, bytes], list[int]] = field(default_factory=dict)
     whole: dict[int, Structure] = field(default_factory=dict)
+    nearest: list[float] = field(default_factory=list)
+    measured: Counter[tuple[int, str]] = field(default_factory=Counter)
+    has_neighbours: bool = False
     room: int = KEPT_ATOMS
     room_whole: int = ALIKE_ATOMS
 
@@ -260,9 +294,20 @@ class _Collector:
             _volume(structure),
         ))
         self.marks.append(same.mark)
+        self._measure(structure, name, (fidelity, path))
         none = np.full(6, np.nan)
         self.stress.append(none if structure.stress is None else structure.stress)
         self._keep(structure, row)
+
+    def _measure(
+        self, structure: Structure, name: str, group: tuple[int, str]
+    ) -> None:
+        self.measured[group] += 1
+        few = self.measured[group] <= MEASURED
+        self.nearest.append(_nearest(structure) if few else np.nan)
+        if not self.has_neighbours and name == TRAIN:
+            limits = np.full(len(structure.numbers), 0.5 * self.cutoff)
+            self.has_neighbours = len(_edges(structure, limits)[2]) > 0
 
     def _keep(self, structure: Structure, row: int) -> None:
         """Some structures of the same atoms, to compare energies with forces."""
@@ -285,6 +330,7 @@ class _Collector:
         for k, name in enumerate(('energy', 'force_max', 'force_square', 'volume')):
             columns[name] = table[:, len(names) + k].copy()
         columns['fingerprint'] = np.array(self.marks, np.int64)
+        columns['nearest'] = np.array(self.nearest)
         columns['stress'] = np.array(self.stress).reshape(len(self.rows), 6)
         kinds = [np.frombuffer(k, np.int64) for k in self.kinds]
         alike: dict[str, list[list[int]]] = {name: [] for name in self.fidelities}
@@ -300,6 +346,7 @@ class _Collector:
             alike,
             self.whole,
             self.force_counts,
+            self.has_neighbours,
         )
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from sevennet_mf.data.estimator import Floats, Ints
 from sevennet_mf.data.inspect_audit import Report
 from sevennet_mf.data.inspect_scan import Records
+from sevennet_mf.data.labels import as_ase
 from sevennet_mf.data.references import fit_references
 
 HARTREE, RYDBERG, BOHR = 27.211386, 13.605693, 0.52917721
@@ -41,11 +42,17 @@ STRESS_UNITS: Final[dict[str, float]] = {
     'Hartree/Bohr^3': BOHR**3 / HARTREE,
     'Rydberg/Bohr^3': BOHR**3 / RYDBERG,
 }
+# other codes' orders of shear components, and how to have ASE's yz xz xy of them
+ORDERS: Final[dict[str, list[int]]] = {
+    'xy, yz, zx (VASP)': [0, 1, 2, 4, 5, 3],
+    'xy, xz, yz (LAMMPS)': [0, 1, 2, 5, 4, 3],
+}
 NEAR: Final[float] = 0.25  # of a factor, in its logarithm: methods differ, too
 ORDINARY: Final[float] = 0.7  # the same for 1: factors of 0.5 to 2 need no reason
 SPREAD: Final[float] = 6.0  # factor of the spread of energies that is remarkable
 EXACT: Final[float] = 0.02  # of total energies: those of a file, or all-electron
 FAR: Final[float] = 1.0  # eV/atom: what files of one fidelity may differ by
+ALIKE: Final[float] = 0.8  # cosine of the angle between shear components
 FEWEST: Final[int] = 4  # structures beyond one for each composition
 SURE: Final[int] = 12  # so many are believed without a unit that explains them
 SMALLEST: Final[float] = 1e-4  # eV/atom (eV/Å, eV/Å^3): less says nothing
@@ -113,13 +120,54 @@ def check_pair(
         if int(a) in records.forces and int(b) in records.forces
     ]
     stress = records['stress'][first], records['stress'][second]
-    x, y = (values[~np.isnan(stress[0] + stress[1])] for values in stress)
+    both = ~np.isnan(stress[0] + stress[1]).any(axis=1)
+    x, y = (values[both] for values in stress)
     if forces:
         fx, fy = (
             np.concatenate(f).astype(np.float64) for f in zip(*forces, strict=True)
         )
         _components(low, high, 'forces', 'eV/Å', fx, fy, FORCE_UNITS, report)
-    _components(low, high, 'stresses', 'eV/Å^3', x, y, STRESS_UNITS, report)
+    volume = records['volume'][first][both]
+    if not _order(low, high, x, y, report):
+        units = {**STRESS_UNITS, 'eV as a virial': _middle(volume)}
+        _components(low, high, 'stresses', 'eV/Å^3', x, y, units, report)
+
+
+def _middle(volume: Floats) -> float:
+    known = volume[~np.isnan(volume)]
+    return float(np.median(known)) if len(known) else np.inf
+
+
+def _order(low: str, high: str, x: Floats, y: Floats, report: Report) -> bool:
+    """Whether shear components agree in another order only; it is reported.
+
+    x, y: (k, 6) eV/Å^3 as the host has them.
+    """
+    if len(x) < FEWEST:
+        return False
+    x, y = as_ase(x), as_ase(y)
+    here = _agreement(x[:, 3:], y[:, 3:])
+    for order, columns in ORDERS.items():
+        shear = columns[3:]
+        for wrong, there in (
+            (high, _agreement(x[:, 3:], y[:, shear])),
+            (low, _agreement(x[:, shear], y[:, 3:])),
+        ):
+            if there > ALIKE > ALIKE - 0.3 > here:
+                report('unit', 'problem', (
+                    f'shear components of the stress of {wrong} agree with those of '
+                    f'{low if wrong == high else high} over {len(x)} structures if '
+                    f"they stand in the order {order}. They must stand in ASE's "
+                    'order: yz, xz, xy.'
+                ))
+                return True
+    return False
+
+
+def _agreement(x: Floats, y: Floats) -> float:
+    """The cosine of the angle between two sets of numbers."""
+    size = float(np.linalg.norm(x) * np.linalg.norm(y))
+    return float(np.sum(x * y)) / size if size else 0.0
 
 
 def _paired_energies(

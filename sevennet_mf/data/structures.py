@@ -143,6 +143,10 @@ class FidelityDataset(Dataset[FidelityGraph]):
         part, row = self._where[i]
         return self._parts[part].source(int(row))
 
+    def sources(self) -> list[str]:
+        """Return 'path:frame' of all structures."""
+        return [self.source(i) for i in range(len(self))]
+
     @property
     def file_hashes(self) -> dict[str, str]:
         """sha256 of the content of each file, by its path."""

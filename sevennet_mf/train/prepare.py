@@ -80,6 +80,7 @@ def _divided(
     ratio = float(config.get(KEY.RATIO) or 0.0)
     setup.check_ratio(sets, ratio)
     setup.check_labels(config, sets)
+    setup.check_neighbours(config, sets[setup.TRAIN])
     setup.choose_species(config, sets)
     if start is not None:
         made = {} if replay is None else replay.self_labelled(sets)

@@ -185,14 +185,6 @@ def _labelled(
             yield atoms
 
 
-class _Calculator(SevenNetCalculator):
-    """SevenNet's, of structures that are periodic along any of their vectors."""
-
-    def calculate(self, atoms: Atoms, *args: Any, **kwargs: Any) -> None:
-        super().calculate(as_host_takes(atoms), *args, **kwargs)
-        self.atoms = atoms.copy()  # what ASE compares the next structure with
-
-
 @contextmanager
 def _calculator(
     loaded: LoadedModel, fidelity: str, device: str | torch.device
@@ -201,13 +193,20 @@ def _calculator(
     # it takes along what reads and builds graphs, which few runs need at all
     from sevenn.calculator import SevenNetCalculator
 
+    class Calculator(SevenNetCalculator):
+        """SevenNet's, of structures periodic along any of their vectors."""
+
+        def calculate(self, atoms: Atoms, *args: Any, **kwargs: Any) -> None:
+            super().calculate(as_host_takes(atoms), *args, **kwargs)
+            self.atoms = atoms.copy()  # what ASE compares the next structure with
+
     model = loaded.model
     was_batch = model.is_batch_data
     several = len(loaded.fidelities) > 1
     try:
         with without_shift(model), warnings.catch_warnings():
             warnings.simplefilter('ignore', UserWarning)  # of accelerators
-            yield _Calculator(
+            yield Calculator(
                 model,
                 file_type='model_instance',
                 device=device,

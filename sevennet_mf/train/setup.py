@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -14,11 +13,16 @@ from sevenn.logger import Logger
 
 from sevennet_mf import keys
 from sevennet_mf.data.dataset import (
+    DRIFT,
+    TRAIN,
     FidelityDataset,
     check_elements,
+    check_ratio,
+    is_validation,
     pair_index,
     random_split,
 )
+from sevennet_mf.data.graphs import no_neighbours
 from sevennet_mf.data.inferred import Report, infer_from, sources_of
 from sevennet_mf.data.references import Labels, References, fit_references
 from sevennet_mf.data.unread import is_left_out, only_validated
@@ -26,27 +30,10 @@ from sevennet_mf.errors import UserError
 from sevennet_mf.train.distributed import Process
 from sevennet_mf.train.provenance import fidelity_names, report
 
+__all__ = ['DRIFT', 'TRAIN', 'check_ratio', 'is_validation']
+
 Config = dict[str, Any]
 Sets = dict[str, FidelityDataset]
-TRAIN = 'trainset'
-DRIFT = 'drift'  # what old fidelities are watched on
-
-
-def is_validation(name: str) -> bool:
-    """Whether a set may pick the best checkpoint."""
-    words = name.split('_')
-    no = name in (TRAIN, DRIFT) or any(word.startswith('test') for word in words)
-    return not no
-
-
-def check_ratio(sets: Iterable[str], ratio: float) -> None:
-    """UserError if `data_divide_ratio` stands beside a validation set."""
-    given = [name for name in sets if is_validation(name)]
-    if given and ratio > 0:
-        raise UserError(
-            f'data.data_divide_ratio: {ratio} and load_{given[0]}_path both give a '
-            'validation set. Remove one of them.'
-        )
 
 
 def check_labels(config: Config, sets: Sets) -> None:
@@ -63,6 +50,12 @@ def check_labels(config: Config, sets: Sets) -> None:
             for held, data in sets.items():
                 if is_validation(held) and data.has[label][data.rows_of(name)].any():
                     raise UserError(only_validated(name, label, held))
+
+
+def check_neighbours(config: Config, train: FidelityDataset) -> None:
+    """UserError if no atom has a neighbour: the network would see nothing."""
+    if np.isnan(train.average_neighbours()):
+        raise UserError(no_neighbours(float(config[KEY.CUTOFF])))
 
 
 def split_training_set(sets: Sets, ratio: float, seed: int) -> Sets:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import yaml
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import read, write
+from audit_helpers import Frames, found, only, relabel, the, times
 from helpers import rewritten
 from pretrained_helpers import pretrained
 from rich.console import Console
@@ -21,7 +22,6 @@ from sevenn.train.graph_dataset import SevenNetGraphDataset
 
 from sevennet_mf.data.inspect import (
     Audit,
-    Problem,
     inspect,
     table,
     write_json,
@@ -29,7 +29,6 @@ from sevennet_mf.data.inspect import (
 )
 from sevennet_mf.errors import UserError
 
-Frames = list[Atoms]
 HARTREE, BOHR = 27.211386, 0.52917721  # eV, Å
 
 
@@ -56,69 +55,6 @@ def held(ingan: Path) -> dict[str, Frames]:
     """Validation structures."""
     names = ('pbe', 'r2scan')
     return {name: load(ingan / f'{name}_valid.extxyz') for name in names}
-
-
-def relabel(atoms: Atoms, **labels: Any) -> Atoms:
-    """A copy with other labels: functions of the old one, or values."""
-    results = dict(atoms.calc.results)
-    results.pop('free_energy', None)
-    for name, value in labels.items():
-        results[name] = value(results[name]) if callable(value) else value
-    copy = atoms.copy()
-    copy.calc = SinglePointCalculator(copy, **results)
-    return copy
-
-
-def times(frames: Iterable[Atoms], **factors: float) -> Frames:
-    """Copies whose labels are multiplied."""
-    return [
-        relabel(a, **{k: lambda v, f=f: v * f for k, f in factors.items()})
-        for a in frames
-    ]
-
-
-def only(frames: Frames, keep: Callable[[Atoms], bool]) -> Frames:
-    return [atoms for atoms in frames if keep(atoms)]
-
-
-@pytest.fixture
-def audit(tmp_path: Path) -> Callable[..., Audit]:
-    """Audit of frames by fidelity; `more` goes into the YAML's sections."""
-
-    def entries(name: str, frames: dict[str, Any]) -> list[dict[str, str]]:
-        listed = []
-        for fidelity, parts in frames.items():
-            groups = parts if parts and isinstance(parts[0], list) else [parts]
-            for k, group in enumerate(groups):
-                path = tmp_path / f'{name}_{fidelity}_{k}.extxyz'
-                write(path, group, format='extxyz')
-                listed.append({'file': str(path), 'fidelity': fidelity})
-        return listed
-
-    def run(train: dict[str, Any], valid: Any = None, **more: Any) -> Audit:
-        data = {'load_trainset_path': entries('train', train)}
-        if valid:
-            data['load_validset_path'] = entries('valid', valid)
-        sections: dict[str, Any] = {'model': {'cutoff': 4.0}, 'data': data}
-        for name, block in more.items():
-            sections.setdefault(name, {}).update(block)
-        path = tmp_path / 'input.yaml'
-        path.write_text(yaml.safe_dump(sections))
-        return inspect(str(path))
-
-    return run
-
-
-def found(audit: Audit, kind: str, severity: str = 'problem') -> list[Problem]:
-    """The findings of a kind; there is no other problem."""
-    problems = [p for p in audit.problems if p.severity == 'problem']
-    assert {p.kind for p in problems} <= {kind}
-    return [p for p in audit.problems if (p.kind, p.severity) == (kind, severity)]
-
-
-def the(audit: Audit, kind: str, severity: str = 'problem') -> str:
-    (problem,) = found(audit, kind, severity)
-    return problem.message
 
 
 def yaml_of(folder: Path, tmp_path: Path, **sets: dict[str, str]) -> str:

@@ -7,6 +7,7 @@ import ase.io
 import numpy as np
 import pytest
 import sevenn._keys as KEY
+import yaml
 from sevenn.train.graph_dataset import SevenNetGraphDataset
 from sevenn.train.modal_dataset import SevenNetMultiModalDataset
 from train_helpers import (
@@ -22,6 +23,7 @@ from train_helpers import (
 )
 
 from sevennet_mf import keys
+from sevennet_mf.data.inspect import inspect
 from sevennet_mf.errors import UserError
 from sevennet_mf.train import setup
 
@@ -376,3 +378,51 @@ def test_steps_per_epoch_count_whatever_is_inferred(tmp_path: Path) -> None:
     block = {'train': {'steps_per_epoch': 7}}
     fit = fit_of(yaml_of(train=[ALL_PBE, POOL], fidelity=block), tmp_path)
     assert len(fit.sets['trainset'].loader) == 7
+
+
+# ------------------------------------------------------- what training cannot use
+
+
+def no_forces(entry_: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The same structures in a file without forces."""
+    frames = ase.io.read(entry_['file'], entry_['index'])
+    for atoms in frames:
+        atoms.calc.results.pop('forces')
+    ase.io.write(path, frames, format='extxyz')
+    return {**entry_, 'file': str(path), 'index': ':'}
+
+
+def test_forces_in_validation_alone(tmp_path: Path) -> None:
+    bare = no_forces(R2SCAN, tmp_path / 'bare.extxyz')
+    train = [entry('pbe_train', 'pbe', ':6'), bare]
+    message = r'r2scan has forces in validset, but none in its .*`force_key: null`'
+    with pytest.raises(UserError, match=message):
+        data_of(yaml_of(train=train), tmp_path)
+    train[1]['force_key'] = None
+    config, sets = data_of(yaml_of(train=train), tmp_path)
+    assert not sets['trainset'].has['force'][6:].any()
+
+
+def test_no_neighbour_within_the_cutoff(tmp_path: Path) -> None:
+    message = r'within model\.cutoff \(0\.5 Å\) of each other, so there is nothing'
+    with pytest.raises(UserError, match=message):
+        data_of(yaml_of(model={'cutoff': 0.5}), tmp_path)
+
+
+@pytest.mark.parametrize('ratio', [None, 0.2])
+def test_the_audit_fits_the_same_references(
+    tmp_path: Path, ratio: float | None
+) -> None:
+    """Those of the training part, with inferred labels."""
+    train = [entry('pbe_train', 'pbe', ':60'), entry('r2scan_pool', 'r2scan', ':20')]
+    more = {} if ratio is None else {'data_divide_ratio': ratio}
+    yaml_ = yaml_of(train=train, valid=[] if ratio else None, data=more)
+    (tmp_path / 'input.yaml').write_text(yaml.safe_dump(yaml_))
+    audit = inspect(str(tmp_path / 'input.yaml'))
+    config, sets = data_of(yaml_, tmp_path)
+    assert sets['trainset'].inferred.any()
+    fitted = config[keys.PROVENANCE]['reference_energies']
+    for name, own in fitted.items():
+        for symbol, value in own.items():
+            theirs = audit.references[name][symbol]
+            assert theirs['energy'] == pytest.approx(value['energy'], abs=1e-9)
