@@ -100,7 +100,9 @@ def from_sections(sections: Config) -> tuple[Config, Config, Config]:
             'train.fidelity.replay gives. Call yours load_testset_path, for example.'
         )
     _inherit(sections, blocks, entries)
-    _complete(blocks['train'], blocks['data'], entries)
+    data = blocks['data']
+    blocks['default_order'] = data.order is None and data.base is None
+    _complete(blocks['train'], data, entries)
     _complete_replay(blocks)
     _check_shares(blocks, entries['load_trainset_path'])
     return _host_configs(sections, blocks, entries)
@@ -365,5 +367,6 @@ def _host_configs(
             **replay.model_dump(exclude=set(DataEntry.model_fields) - {'fidelity'}),
         }
     train[keys.OLD_FIDELITIES] = blocks['old']
+    data[keys.DEFAULT_ORDER] = blocks['default_order']
     data[keys.FIDELITY_DATA] = blocks['data'].model_dump()
     return model, train, data

@@ -11,6 +11,8 @@ FIDELITY_TRAIN: Final[str] = 'fidelity_train'
 FIDELITY_DATA: Final[str] = 'fidelity_data'
 # list of str | fidelities of the checkpoint that training starts from, by index
 OLD_FIDELITIES: Final[str] = 'fidelity_old'
+# bool | whether neither data.fidelity.order nor its base was written
+DEFAULT_ORDER: Final[str] = 'fidelity_default_order'
 # dict | names, order, target, references, data hashes, versions: see provenance.py
 PROVENANCE: Final[str] = 'fidelity_provenance'
 # dict | a key of the provenance: what a file of one fidelity was made of

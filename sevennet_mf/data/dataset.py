@@ -179,6 +179,27 @@ def pair_index(dataset: FidelityDataset, base: str, fidelity: str) -> Ints:
     return found
 
 
+def doubtful_base(count: Mapping[str, int], base: str) -> str:
+    """Return what to say of a base that is the rarest fidelity by default, or ''.
+
+    count: training structures by fidelity, in the order that the files gave.
+    """
+    others = {name: n for name, n in count.items() if name != base and n}
+    if not others or count[base] >= min(others.values()):
+        return ''
+    order = sorted(count, key=lambda name: -count[name])
+    return (
+        f'{base!r} is the base and {list(count)[-1]!r} the target, because '
+        f'load_trainset_path names them first and last, but {base!r} has the fewest '
+        f'structures: {count[base]}, while {_counted(others)}. If it is the higher '
+        f'level of theory, write data.fidelity.order: [{", ".join(order)}].'
+    )
+
+
+def _counted(count: Mapping[str, int]) -> str:
+    return ', '.join(f'{name!r} has {n}' for name, n in count.items())
+
+
 def check_coverage(
     train: FidelityDataset,
     order: Sequence[str],

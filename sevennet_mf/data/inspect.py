@@ -85,6 +85,8 @@ def inspect(filename: str) -> Audit:
     records = divide(records, ratio, train[KEY.RANDOM_SEED], findings.add)
     old = train[keys.OLD_FIDELITIES]
     checks.check_sets(records, target, findings.add, old)
+    if data[keys.DEFAULT_ORDER] and not old:
+        checks.check_base(records, base, findings.add)
     checks.check_neighbours(records, model[KEY.CUTOFF], findings.add)
     lengths.check(records, findings.add)
     checks.check_labels(records, sets[TRAIN], findings.add)

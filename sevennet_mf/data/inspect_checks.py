@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from ase.data import atomic_numbers, chemical_symbols
 
-from sevennet_mf.data.dataset import TRAIN
+from sevennet_mf.data.dataset import TRAIN, doubtful_base
 from sevennet_mf.data.estimator import Floats, Ints
 from sevennet_mf.data.graphs import no_neighbours
 from sevennet_mf.data.identity import first_of
@@ -122,6 +122,13 @@ def check_leaks(
                     f'{other}: {named}. Errors on them hold for structures that '
                     f'have a label at {other}.'
                 ))
+
+
+def check_base(records: Records, base: str, report: Report) -> None:
+    """An order that nobody wrote, and that begins with the rarest fidelity."""
+    count = {name: len(records.rows(name, TRAIN)) for name in records.fidelities}
+    if message := doubtful_base(count, base):
+        report('order', 'note', message)
 
 
 def check_neighbours(records: Records, cutoff: float, report: Report) -> None:

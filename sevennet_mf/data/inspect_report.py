@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Container
 from typing import TYPE_CHECKING, Final
 
 from rich import box
@@ -21,7 +22,7 @@ MANY_ELEMENTS: Final[int] = 8  # for one cell
 ROWS: Final[int] = 20  # of reference energies; the JSON has them all
 MARK: Final[dict[str, tuple[str, str]]] = {
     'problem': ('problem', 'bold red'),
-    'note': ('note', 'yellow'),
+    'note': ('note', 'cyan'),  # nothing may be wrong: not the colour of a warning
 }
 
 
@@ -66,7 +67,8 @@ def _sets(audit: Audit) -> Table:
     result = _table('Structures', 'elements: structures that hold each')
     for name in ('set', 'fidelity'):
         result.add_column(name, overflow='fold')
-    for name in ('structures', 'atoms', 'energy', 'forces', 'stress'):
+    labels = _labelled(audit)
+    for name in ('structures', 'atoms', *labels.values()):
         result.add_column(name, justify='right', no_wrap=True)
     result.add_column('elements', overflow='fold')
     for part in audit.sets:
@@ -75,10 +77,20 @@ def _sets(audit: Audit) -> Table:
             _mark(audit, part.fidelity),
             str(part.structures),
             str(part.atoms),
-            *(str(part.labels[k] or NONE) for k in ('energy', 'force', 'stress')),
+            *(str(part.labels[k] or NONE) for k in labels),
             _held(part),
         )
     return result
+
+
+def _labelled(audit: Audit) -> dict[str, str]:
+    """The labels that any set has, and what a column of them is called."""
+    titles = {'energy': 'energy', 'force': 'forces', 'stress': 'stress'}
+    return {
+        key: title
+        for key, title in titles.items()
+        if any(part.labels[key] for part in audit.sets)
+    }
 
 
 def _held(part: SetAudit) -> str:
@@ -99,12 +111,14 @@ def _mark(audit: Audit, fidelity: str) -> str:
 def _labels(audit: Audit) -> Table:
     result = _table(
         'Labels',
-        'stress: components, compression positive; force rms: of components',
+        _of_components(audit),
     )
     result.add_column('set\nfidelity', overflow='fold', min_width=8)
     for name in ('E range\neV/atom', 'E std\neV/atom'):
         result.add_column(name, justify='right', no_wrap=True)
-    for name in ('max |F|\neV/Å', 'F rms\neV/Å', 'stress\nkbar'):
+    labels = _labelled(audit)
+    heads = {'force': ('max |F|\neV/Å', 'F rms\neV/Å'), 'stress': ('stress\nkbar',)}
+    for name in (n for key, names in heads.items() if key in labels for n in names):
         result.add_column(name, justify='right', no_wrap=True)
     for part in audit.sets:
         energy = part.energy
@@ -112,9 +126,18 @@ def _labels(audit: Audit) -> Table:
             f'{part.set}\n{part.fidelity}',
             f'{energy.min:.3f} to {energy.max:.3f}',
             f'{energy.std:.3f}',
-            *_derived(part),
+            *_derived(part, labels),
         )
     return result
+
+
+def _of_components(audit: Audit) -> str | None:
+    words = {
+        'stress': 'stress: components, compression positive',
+        'force': 'force rms: of components',
+    }
+    labels = _labelled(audit)
+    return '; '.join(text for k, text in words.items() if k in labels) or None
 
 
 def _spread(spread: Spread) -> list[str]:
@@ -124,15 +147,16 @@ def _spread(spread: Spread) -> list[str]:
     ]
 
 
-def _derived(part: SetAudit) -> list[str]:
-    force = part.force or {}
-    stress = NONE
-    if part.stress:
-        stress = f'{part.stress["min"]:.0f} to {part.stress["max"]:.0f}'
-    return [
-        *(f'{force[k]:.2f}' if k in force else NONE for k in ('max', 'rms')),
-        stress,
-    ]
+def _derived(part: SetAudit, labels: Container[str]) -> list[str]:
+    force, cells = part.force or {}, []
+    if 'force' in labels:
+        cells += [
+            f'{force[k]:.2f}' if k in force else NONE for k in ('max', 'rms')
+        ]
+    if 'stress' in labels:
+        limits = part.stress
+        cells += [f'{limits["min"]:.0f} to {limits["max"]:.0f}' if limits else NONE]
+    return cells
 
 
 def _pairs(audit: Audit) -> Table:
@@ -146,9 +170,12 @@ def _pairs(audit: Audit) -> Table:
     for name in ('min', 'mean', 'max', 'std'):
         result.add_column(f'E {name}\neV/atom', justify='right', no_wrap=True)
     result.add_column('scatter\nmeV/atom', justify='right', no_wrap=True)
-    result.add_column('F rms\neV/Å', justify='right', no_wrap=True)
+    has_forces = any(pair.with_forces for pair in audit.pairs)
+    if has_forces:
+        result.add_column('F rms\neV/Å', justify='right', no_wrap=True)
     for pair in audit.pairs:
-        result.add_row(*_pair(pair))
+        cells = _pair(pair)
+        result.add_row(*(cells if has_forces else cells[:-1]))
     return result
 
 
@@ -204,6 +231,6 @@ def _findings(audit: Audit) -> list[RenderableType]:
     summary = Text(
         f'{count or "No"} problem{"" if count == 1 else "s"}, '
         f'{notes or "no"} note{"" if notes == 1 else "s"}.',
-        'bold red' if count else 'bold',
+        'bold red' if count else 'bold green',
     )
     return [result, summary]

@@ -17,7 +17,7 @@ from ase.calculators.calculator import (
 
 from sevennet_mf.deploy.doubts import doubtful
 from sevennet_mf.deploy.evaluator import Evaluator, Properties
-from sevennet_mf.deploy.mixture import mix, weights_of
+from sevennet_mf.deploy.mixture import mix, refuse_others, weights_of
 from sevennet_mf.errors import UserError
 from sevennet_mf.train.load import load_model
 
@@ -61,7 +61,9 @@ class FidelityCalculator(Calculator):
         enable_flash: bool = False,
         enable_oeq: bool = False,
         trust: bool = False,
+        **others: Any,
     ) -> None:
+        refuse_others(others)
         loaded = load_model(
             os.fspath(checkpoint),
             enable_cueq=enable_cueq,

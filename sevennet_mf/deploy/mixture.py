@@ -14,6 +14,15 @@ from sevennet_mf.train.load import UNNAMED
 TOLERANCE = 1e-6  # of the sum of the weights
 
 
+def refuse_others(others: Mapping[str, object]) -> None:
+    """Raise TypeError for keyword arguments a calculator does not have."""
+    for name, value in others.items():
+        hint = ''
+        if name in ('modal', 'modality'):  # what SevenNet calls it
+            hint = f' Write fidelity={value!r}, as a modality is called here.'
+        raise TypeError(f'there is no argument {name!r}.{hint}')
+
+
 def weights_of(
     fidelity: str | Mapping[str, float] | None, known: Sequence[str]
 ) -> dict[str, float]:

@@ -21,6 +21,7 @@ from sevennet_mf.study.status import STUDY_FILE, nothing_done, read_json
 # keys of study.json that runs of one study cannot differ in
 SHARED = 'shared'
 ROWS = 'rows'
+WITHDRAWN = 'withdrawn'  # rows with runs that study.yaml no longer has
 
 
 def describe(
@@ -91,7 +92,7 @@ def _shared(study: Study, base: Base, row: Row) -> Config:
 
 
 def joined(out: Path, about: Config, planned: Container[str]) -> Config:
-    """Return `about` with the rows that an earlier call has runs of as well.
+    """Return `about` with the rows that only an earlier call has runs of apart.
 
     planned: names of runs; what one of them was made with does not count if it
     failed or never began. Raises UserError, naming the key and both values, if the
@@ -104,17 +105,15 @@ def joined(out: Path, about: Config, planned: Container[str]) -> Config:
         if not nothing_done(path)
         or f'{path.parent.name}/{path.name}' not in planned
     }
-    rows = {n: r for n, r in (before.get(ROWS) or {}).items() if n in there}
+    known = {**(before.get(WITHDRAWN) or {}), **(before.get(ROWS) or {})}
+    rows = {n: r for n, r in known.items() if n in there}
     if there:
         _refuse(out, before.get(SHARED), about[SHARED])
     for name, row in rows.items():
         if name in about[ROWS]:
             _refuse(out, row, about[ROWS][name], f'variants.{name}.')
-    return {**about, ROWS: {**about[ROWS], **_after(rows, about[ROWS])}}
-
-
-def _after(rows: Config, now: Iterable[str]) -> Config:
-    return {name: row for name, row in rows.items() if name not in set(now)}
+    gone = {name: row for name, row in rows.items() if name not in about[ROWS]}
+    return {**about, WITHDRAWN: gone} if gone else about
 
 
 def _refuse(out: Path, was: Any, now: Any, above: str = '') -> None:

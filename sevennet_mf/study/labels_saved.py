@@ -82,10 +82,17 @@ class Needed:
         return f'{value:.0f}'
 
     @property
+    def unresolved(self) -> bool:
+        """Whether the interval holds all that was measured, and beyond."""
+        return self.low == FEWER and self.high == MORE
+
+    @property
     def interval(self) -> str:
-        """Return '24 to 40'; '' without an interval."""
+        """Return '24 to 40', 'not resolved', or '' without an interval."""
         if self.low is None or self.high is None:
             return ''
+        if self.unresolved:
+            return 'not resolved'
         low, high = self.words(self.low), self.words(self.high)
         return low if low == high else f'{low} to {high}'
 

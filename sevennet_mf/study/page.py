@@ -36,6 +36,7 @@ def content(found: Findings) -> dict[str, Any]:
         'same_budget': words.same_budget(done),
         'doubt': str((study.get('test') or {}).get('doubt') or ''),
         'caveat': words.caveat(done),
+        'seen': any(r.test_low_labelled for r in done),
         'inferred': words.inferred(done),
         'errors': [_errors(found, quantity) for quantity in found.tables],
         'needed': [_needed(found, quantity) for quantity in found.needed],

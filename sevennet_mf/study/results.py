@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -78,6 +78,7 @@ class Result:
 def collect(out: str) -> list[Result]:
     """Return every run of a study, done or not, in the order of its tables.
 
+    Rows that study.yaml no longer has are left out, and so is what only they needed.
     States are those of `status`. A done run with an error that is not a finite
     number has no errors and says so. Raises UserError if there is no run in `out`.
     """
@@ -92,9 +93,20 @@ def collect(out: str) -> list[Result]:
             'the folder that the study was started with (-o).'
         )
     found = [_read(folder, folder.relative_to(runs).as_posix()) for folder in own]
-    order = row_order((r.row for r in found), read_study(out))
+    study = read_study(out)
+    found = _compared(found, study.get('withdrawn') or ())
+    order = row_order((r.row for r in found), study)
     found = _with_states(found)
     return sorted(found, key=lambda r: (order.index(r.row), r.labels, r.seed))
+
+
+def _compared(found: list[Result], withdrawn: Container[str]) -> list[Result]:
+    """The runs of rows that are still compared, and what these need."""
+    gone = [r for r in found if r.row in withdrawn]
+    kept = [r for r in found if r.row not in withdrawn]
+    needed = {name for r in kept for name in r.needs}
+    theirs = {name for r in gone for name in r.needs} - needed
+    return [r for r in kept if r.name not in theirs]
 
 
 def read_study(out: str | Path) -> dict[str, Any]:

@@ -32,11 +32,13 @@ class Drift:
 
     before: mean absolute errors of the checkpoint, by fidelity and quantity, in
     meV/atom and meV/Å; NaN without such labels. limits: by quantity, the growth
-    that the best checkpoint may have; now: the errors of the last epoch.
+    that the best checkpoint may have; structures: labelled ones, by fidelity and
+    quantity; now: the errors of the last epoch.
     """
 
     before: Values
     limits: dict[str, float]
+    structures: dict[str, dict[str, int]] = field(default_factory=dict)
     smallest: tuple[float, int] = (math.inf, 0)  # growth over limit, epoch
     now: Values = field(default_factory=dict)
 
@@ -80,6 +82,7 @@ class Drift:
                     'after': _known(self.now[name][quantity]),
                     'unit': unit,
                     'max_drift': self.limits.get(quantity),
+                    'structures': self.structures.get(name, {}).get(quantity),
                 }
                 for quantity, (_, unit) in MEASURED.items()
             }
@@ -112,11 +115,13 @@ def of_checkpoint(
     Raises UserError for a limit of what the set has no labels of.
     """
     before: Values = {}
+    structures = {}
     for index in sorted(set(dataset.fidelity_index.tolist())):
         name = dataset.fidelities[index]
         own = dataset.subset(dataset.rows_of(name))
         (row,) = errors(start.predict(config, own, start.old_name(name)))
         before[name] = {quantity: row.mae[quantity] for quantity in MEASURED}
+        structures[name] = {q: row.labelled[q] for q in MEASURED}
     given = config[keys.FIDELITY_TRAIN]['max_drift'] or {}
     limits = {q: v for q, v in given.items() if v is not None}
     for quantity in limits:
@@ -127,7 +132,7 @@ def of_checkpoint(
                 f'{quantity} labels. Take it out, or replay structures that have '
                 'them.'
             )
-    return Drift(before, limits)
+    return Drift(before, limits, structures)
 
 
 def with_metrics(config: dict[str, Any]) -> None:
@@ -149,7 +154,16 @@ def moved(before: Predictions, after: Predictions) -> dict[str, float]:
     }
 
 
-HEAD: Final = ('fidelity', 'quantity', 'unit', 'before', 'after', 'drift', 'moved')
+HEAD: Final = (
+    'fidelity',
+    'quantity',
+    'unit',
+    'before',
+    'after',
+    'drift',
+    'moved',
+    'structures',
+)
 
 
 def rows(report: dict[str, Any], moved: Values) -> list[list[Any]]:
@@ -163,18 +177,20 @@ def rows(report: dict[str, Any], moved: Values) -> list[list[Any]]:
             before, after = row['before'], row['after']
             if before is not None and after is not None:
                 numbers = [before, after, after - before, moved[name][quantity]]
-                lines.append([name, quantity, row['unit'], *numbers])
+                count = row.get('structures')  # an older checkpoint has none
+                lines.append([name, quantity, row['unit'], *numbers, count or ''])
     return lines
 
 
 def lines(table: list[list[Any]]) -> list[str]:
     """What the log says of the lines of drift.csv."""
     said = ['Drift of old fidelities on held-out structures (MAE)']
-    for name, quantity, unit, *numbers in table[1:]:
+    for name, quantity, unit, *numbers, count in table[1:]:
         before, after, drift, moved = (f'{number:.2f}' for number in numbers)
+        of = f' ({count} structures)' if count else ''
         said.append(
             f'{name} {quantity:<7}: {before} -> {after} {unit}, drift {drift}; '
-            f'predictions moved by {moved}'
+            f'predictions moved by {moved}{of}'
         )
     return said
 
@@ -184,6 +200,7 @@ def render(table: list[list[Any]]) -> Table:
     shown = Table(title='Old fidelities on held-out structures (MAE)')
     for number, column in enumerate(table[0]):
         shown.add_column(column, justify='right' if number > 2 else 'left')
-    for name, quantity, unit, *numbers in table[1:]:
-        shown.add_row(name, quantity, unit, *(f'{x:.2f}' for x in numbers))
+    for name, quantity, unit, *numbers, count in table[1:]:
+        cells = [f'{x:.2f}' for x in numbers]
+        shown.add_row(name, quantity, unit, *cells, str(count))
     return shown

@@ -56,12 +56,17 @@ def _panel(ax: Axes, quantity: str, rows: dict[str, Any]) -> None:
             label = 'limit' if number == 0 else None
             ends = (number - 0.4, number + 0.4)
             ax.plot(ends, (limit, limit), color=COLOURS[1], ls='--', label=label)
-    ax.set_xticks(range(len(rows)), list(rows))
+    ax.set_xticks(range(len(rows)), [_label(n, row) for n, row in rows.items()])
     ax.set_xlim(-0.6, len(rows) - 0.4)
     unit = next(iter(rows.values()))['unit']
     ax.set_title(f'{quantity.capitalize()} ({unit})')
     ax.set_ylabel('mean absolute error, held out')
     ax.margins(y=0.15)
+
+
+def _label(name: str, row: dict[str, Any]) -> str:
+    count = row.get('structures')
+    return f'{name}\n{count} structure{"s" * (count != 1)}' if count else name
 
 
 def _is_known(row: dict[str, Any]) -> bool:

@@ -81,6 +81,8 @@ def _divided(
     setup.check_ratio(sets, ratio)
     setup.check_labels(config, sets)
     setup.check_neighbours(config, sets[setup.TRAIN])
+    if start is None:
+        setup.warn_of_base(config, sets[setup.TRAIN])
     setup.choose_species(config, sets)
     if start is not None:
         made = {} if replay is None else replay.self_labelled(sets)

@@ -23,6 +23,7 @@ MAY_CHANGE = (
     KEY.NUM_WORKERS,
     KEY.PREPROCESS_NUM_CORES,
     keys.OLD_FIDELITIES,  # follows from `continue`
+    keys.DEFAULT_ORDER,  # the order itself must stay
     KEY.RANK,
     KEY.LOCAL_RANK,
     KEY.IS_DDP,

@@ -18,6 +18,7 @@ from sevennet_mf.data.dataset import (
     FidelityDataset,
     check_elements,
     check_ratio,
+    doubtful_base,
     is_validation,
     pair_index,
     random_split,
@@ -50,6 +51,17 @@ def check_labels(config: Config, sets: Sets) -> None:
             for held, data in sets.items():
                 if is_validation(held) and data.has[label][data.rows_of(name)].any():
                     raise UserError(only_validated(name, label, held))
+
+
+def warn_of_base(config: Config, train: FidelityDataset) -> None:
+    """Warn if the order, which nobody wrote, begins with the rarest fidelity."""
+    if not config.get(keys.DEFAULT_ORDER):
+        return
+    count = {name: len(train.rows_of(name)) for name in train.fidelities}
+    message = doubtful_base(count, config[keys.FIDELITY_DATA]['base'])
+    if message:
+        Logger().writeline(f'WARNING: {message}')
+        warnings.warn(message, UserWarning, stacklevel=2)
 
 
 def check_neighbours(config: Config, train: FidelityDataset) -> None:

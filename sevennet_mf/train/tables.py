@@ -74,18 +74,19 @@ def mae_rmse(difference: np.ndarray, factor: float = 1.0) -> tuple[float, float]
 
 
 def render(rows: Sequence[Errors]) -> Table:
-    """Return the errors as a table for the terminal."""
+    """Return the errors as a table for the terminal; no column without labels."""
+    shown = [q for q in QUANTITIES if any(row.labelled[q[0]] for row in rows)]
     table = Table(title='Errors (MAE / RMSE)')
     table.add_column('fidelity')
     table.add_column('structures', justify='right')
-    for quantity, _, unit, _ in QUANTITIES:
+    for quantity, _, unit, _ in shown:
         table.add_column(f'{quantity}\n{unit}', justify='right')
     for row in rows:
         name = row.fidelity
         if row.predicted_as not in (name, UNNAMED):
             name += f'\nas {row.predicted_as}'
         cells = []
-        for quantity, *_ in QUANTITIES:
+        for quantity, *_ in shown:
             cell = '–'
             if row.labelled[quantity]:
                 cell = f'{row.mae[quantity]:.2f} / {row.rmse[quantity]:.2f}'

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,12 +16,14 @@ import pytest
 from lammps_helpers import lammps, run_lmp
 
 from sevennet_mf.deploy.lammps import build as lammps_build
+from sevennet_mf.deploy.lammps import commands
 from sevennet_mf.deploy.lammps import compile as lammps_compile
 from sevennet_mf.deploy.lammps import tools as lammps_tools
 from sevennet_mf.deploy.lammps.build import LOG_FILE, build, read_record
 from sevennet_mf.deploy.lammps.plugin_path import (
     CACHE_VARIABLE,
     PLUGIN_FILE,
+    RECORD_FILE,
     Installed,
 )
 from sevennet_mf.errors import UserError
@@ -479,3 +483,25 @@ def test_libraries_for_a_gpu_are_linked_where_torch_has_them(tmp_path: Path) -> 
 
 def test_the_pair_styles_are_there(plugin: Path) -> None:
     assert set(read_record(plugin)['styles']) == {'e3gnn', 'e3gnn/parallel'}
+
+
+def test_what_was_there_already_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugin = tmp_path / 'p.so'
+    plugin.touch()
+    (tmp_path / RECORD_FILE).write_text(
+        json.dumps({
+            'versions': {'torch': '2.0', 'lammps': '1'},
+            'styles': ['e3gnn'],
+            'mpi': 'MPI',
+            'compiler': 'g++',
+            'seconds': 60.0,
+        })
+    )
+    monkeypatch.setattr(commands, 'build', lambda force: plugin)
+    os.utime(plugin, (1.0, 1.0))
+    said = commands.run_build(Namespace(force=False))
+    assert f'{plugin}: was there already; --force compiles it again' in said
+    monkeypatch.setattr(commands, 'build', lambda force: [plugin.touch(), plugin][1])
+    assert 'already' not in commands.run_build(Namespace(force=False))

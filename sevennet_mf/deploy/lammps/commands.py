@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from argparse import Namespace
 from importlib import metadata
 from pathlib import Path
@@ -23,11 +24,14 @@ def run_build(args: Namespace) -> str:
 
     args: force. Raises UserError as `build`.
     """
+    begun = time.time()
     plugin = build(force=args.force)
+    is_old = plugin.stat().st_mtime < begun
     record = read_record(plugin)
     versions = record['versions']
+    there = 'was there already; --force compiles it again\n' if is_old else ''
     return (
-        f'{plugin}: pair styles {", ".join(record["styles"])}\n'
+        f'{plugin}: {there}pair styles {", ".join(record["styles"])}\n'
         f'for torch {versions["torch"]}, LAMMPS {versions["lammps"]} and '
         f'{record["mpi"]}, compiled by {record["compiler"]} in '
         f'{record["seconds"]:.0f} s.\n{_how_to_load(plugin)}'

@@ -590,3 +590,9 @@ def test_an_element_that_nobody_labelled_is_told_once(
         atoms.get_potential_energy()
     atoms.rattle(0.01)
     atoms.get_potential_energy()  # a second warning would be an error
+
+
+@pytest.mark.parametrize('name', ['modal', 'modality'])
+def test_what_sevennet_calls_a_fidelity(name: str) -> None:
+    with pytest.raises(TypeError, match=rf"'{name}'\. Write fidelity='R2SCAN'"):
+        FidelityCalculator('7net-mf-0', **{name: 'R2SCAN'})

@@ -104,7 +104,7 @@ def test_a_single_number_of_labels() -> None:
     assert (found.value, found.interval) == (MORE, 'more than 16')
     assert answer(high, 50.0).value == FEWER
     assert answer(high, 10.0).value == pytest.approx(16.0)
-    assert answer(high, 10.0).interval == 'fewer than 16 to more than 16'
+    assert answer(high, 10.0).interval == 'not resolved'
 
 
 def test_one_seed_has_no_interval_and_says_so() -> None:
@@ -172,3 +172,10 @@ def test_the_interval_holds_the_truth(monkeypatch: pytest.MonkeyPatch) -> None:
     # 95 % less three standard errors of 200 trials; not by being endless
     assert 0.90 <= held / trials <= 0.995
     assert np.median(width) < 3.0
+
+
+def test_an_interval_that_holds_everything_is_words() -> None:
+    found = Needed('delta', 8, 50.0, 12.0, FEWER, MORE, 4, 32)
+    assert found.unresolved
+    assert found.interval == 'not resolved'
+    assert not Needed('delta', 8, 50.0, 12.0, FEWER, 20.0, 4, 32).unresolved

@@ -14,7 +14,7 @@ from study_inputs import TEST, input_yaml, write_study
 
 from sevennet_mf import inputs
 from sevennet_mf.errors import UserError
-from sevennet_mf.study import lock
+from sevennet_mf.study import lock, results
 from sevennet_mf.study import plan as module
 from sevennet_mf.study.config import METHODS
 from sevennet_mf.study.planned import check
@@ -236,14 +236,22 @@ def test_where_all_failed_anything_may_be_corrected(tmp_path: Path) -> None:
         assert yaml_of(run)['train']['optim_param']['lr'] == 0.01
 
 
-def test_rows_of_an_earlier_call_are_still_told(tmp_path: Path) -> None:
+def test_withdrawn_rows_are_told_apart(tmp_path: Path) -> None:
     variants = {'wide': {'method': 'delta', 'set': {'model': {'channel': 8}}}}
     plan(tmp_path, variants=variants)
     plan(tmp_path, methods=['multi_fidelity'])
-    rows = json.loads((tmp_path / 'study' / 'study.json').read_text())['rows']
-    assert list(rows) == ['multi_fidelity', 'high_only', 'wide']
-    assert rows['wide'] == variants['wide']
-    assert rows['high_only'] == {'method': 'high_only', 'set': {}}
+    told = json.loads((tmp_path / 'study' / 'study.json').read_text())
+    assert list(told['rows']) == ['multi_fidelity']
+    assert told['withdrawn'] == {
+        'high_only': {'method': 'high_only', 'set': {}},
+        'wide': variants['wide'],
+    }
+    # no row of them, nor what only they need
+    found = results.collect(str(tmp_path / 'study'))
+    assert {run.row for run in found} == {'multi_fidelity'}
+    plan(tmp_path, methods=['multi_fidelity', 'high_only'], variants=variants)
+    told = json.loads((tmp_path / 'study' / 'study.json').read_text())
+    assert 'withdrawn' not in told
 
 
 def test_a_moved_study_is_told(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 import base64
 import html
+import json
 import re
+import shutil
 from html.parser import HTMLParser
 from importlib import resources
 from pathlib import Path
@@ -281,3 +283,16 @@ def test_the_template_is_shipped() -> None:
     assert template.is_file()
     project = Path(__file__).parents[3] / 'pyproject.toml'
     assert "'sevennet_mf.study' = ['templates/*']" in project.read_text()
+
+
+def test_good_news_is_in_no_warnings_colour(out: Path, tmp_path: Path) -> None:
+    """What is tested is new to every method: nothing to be careful about."""
+    changed = tmp_path / 'study'
+    shutil.copytree(out, changed)
+    for path in changed.glob('runs/*/*/result.json'):
+        told = json.loads(path.read_text())
+        path.write_text(json.dumps({**told, 'test_low_labelled': 0}))
+    said = Path(report.write(str(changed))).read_text(encoding='utf-8')
+    assert '<p class="soft">No test structure has a low-fidelity label' in said
+    seen = Path(report.write(str(out))).read_text(encoding='utf-8')
+    assert re.search(r'<p class="note">\d+ of the', seen)

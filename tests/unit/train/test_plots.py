@@ -1,5 +1,6 @@
 """Pictures: which panels there are, in what colours, from what numbers."""
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -156,8 +157,8 @@ def test_learning_curves(
     axes = [ax for ax in figures[0].axes if ax.lines]
     assert [ax.get_title() for ax in axes] == [
         'Energy RMSE',
-        'Force RMSE',
-        'Stress RMSE',
+        'Force component RMSE',
+        'Stress component RMSE',
         'Total loss',
         'Mean |energy from θ|',
     ]
@@ -179,7 +180,9 @@ def test_units_of_the_curves(tmp_path: Path, figures: list[Figure]) -> None:
     assert energy.get_ylabel() == 'meV/atom'
     assert energy.lines[0].get_ydata().tolist() == [250, 250]
     assert stress.get_ylabel() == 'kbar'
-    assert stress.lines[0].get_ydata().tolist() == [0.25, 0.25]
+    # of components, where the file has that of the six together
+    drawn = stress.lines[0].get_ydata().tolist()
+    assert drawn == pytest.approx([0.25 / math.sqrt(6)] * 2)
 
 
 def test_what_cannot_be_drawn_is_left_out(
@@ -191,7 +194,7 @@ def test_what_cannot_be_drawn_is_left_out(
     lc = write_lc(tmp_path / 'lc.csv', 3, columns, **nan, **zero)
     assert learning_curves(str(lc), str(tmp_path / 'lc.png'))
     titles = [ax.get_title() for ax in figures[0].axes if ax.lines]
-    assert titles == ['Energy RMSE', 'Force RMSE', 'Total loss']
+    assert titles == ['Energy RMSE', 'Force component RMSE', 'Total loss']
 
 
 def test_mae_where_there_is_no_rmse(tmp_path: Path, figures: list[Figure]) -> None:
@@ -232,3 +235,23 @@ def test_no_figure_is_left_open(tmp_path: Path) -> None:
         str(write_lc(tmp_path / 'lc.csv', 3, COLUMNS)), str(tmp_path / 'lc.png')
     )
     assert dict(matplotlib.rcParams) == before
+
+
+def test_learning_curves_show_the_rmse_of_parity_plots(
+    tmp_path: Path, figures: list[Figure]
+) -> None:
+    """Of components, where lc.csv has the host's, of vectors."""
+    force, stress = math.sqrt(3) * 0.5, math.sqrt(6) * 1.6
+    (tmp_path / 'lc.csv').write_text(
+        'epoch,lr,validset_pbe_Force_RMSE,validset_pbe_Stress_RMSE\n'
+        f'1,0.1,{force},{stress}\n'
+    )
+    assert learning_curves(str(tmp_path / 'lc.csv'), str(tmp_path / 'a.png'))
+    parity(predictions(), ['pbe'], f'{tmp_path}/')
+    curves, panels = figures
+    titles = [ax.get_title() for ax in curves.axes if ax.lines]
+    assert titles == ['Force component RMSE', 'Stress component RMSE']
+    drawn = [float(ax.lines[0].get_ydata()[0]) for ax in curves.axes if ax.lines]
+    assert drawn == pytest.approx([500.0, 1.6])
+    assert 'RMSE 500 meV/Å' in texts(panels)
+    assert 'RMSE 1.60 kbar' in texts(panels)

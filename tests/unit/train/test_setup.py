@@ -1,5 +1,6 @@
 """Species, reference energies and statistics of a run, from real files."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -426,3 +427,20 @@ def test_the_audit_fits_the_same_references(
         for symbol, value in own.items():
             theirs = audit.references[name][symbol]
             assert theirs['energy'] == pytest.approx(value['energy'], abs=1e-9)
+
+
+def test_a_base_that_is_the_rarest_by_default(tmp_path: Path) -> None:
+    few, many = entry('r2scan_pool', 'r2scan', ':4'), entry('pbe_train', 'pbe', ':9')
+    wrong = yaml_of(train=[few, many], valid=[])
+    message = r"'r2scan' is the base and 'pbe' the target.*order: \[pbe, r2scan\]"
+    with pytest.warns(UserWarning, match=message):
+        data_of(wrong, tmp_path)
+    (tmp_path / 'input.yaml').write_text(yaml.safe_dump(wrong))
+    notes = inspect(str(tmp_path / 'input.yaml')).problems
+    assert [p.severity for p in notes if p.kind == 'order'] == ['note']
+    meant = yaml_of(
+        train=[few, many], valid=[], fidelity={'data': {'order': ['r2scan', 'pbe']}}
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter('error', UserWarning)
+        data_of(meant, tmp_path)

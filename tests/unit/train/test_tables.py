@@ -83,6 +83,14 @@ def test_compared_leaves_missing_components_out() -> None:
     assert errors(found)[1].labelled['force'] == 0  # not labelled as a whole
 
 
+def test_columns_without_labels_are_left_out() -> None:
+    found = predictions()
+    found.label_stress[:] = np.nan
+    text = shown(render(errors(found)))
+    assert 'force' in text
+    assert 'stress' not in text
+
+
 def test_table_for_the_terminal() -> None:
     text = shown(render(errors(predictions())))
     assert '1.00 / 1.00' in text
