@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -148,7 +149,7 @@ def scan(
                 key,
                 fidelities,
                 cutoff,
-                on_error=lambda error: report(_kind_of(error), str(error)),
+                on_error=partial(_say, report),
             )
             for structure in structures:
                 if trouble := closest_pair(structure):
@@ -158,8 +159,11 @@ def scan(
     return collector.records()
 
 
-def _kind_of(error: UserError) -> str:
-    return 'unread' if isinstance(error, UnreadLabel) else 'unusable'
+def _say(report: Report, error: UserError) -> None:
+    if isinstance(error, UnreadLabel):
+        report('unread', str(error))
+    else:
+        report('unusable', str(error))
 
 
 def _count(entries: Iterator[Entry]) -> int | None:

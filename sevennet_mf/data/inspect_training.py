@@ -31,14 +31,14 @@ MANY: Final[int] = 20_000  # structures whose graphs take minutes to make
 
 def divide(records: Records, ratio: float, seed: int, report: Report) -> Records:
     """Return the records with `data_divide_ratio` of the training set held out."""
-    if ratio <= 0.0:
+    rows = records.rows(set=TRAIN)
+    if ratio <= 0.0 or not len(rows):
         return records
     try:
         check_ratio(records.sets, ratio)
     except UserError as error:
         report('no validation', 'problem', str(error))
         return records
-    rows = records.rows(set=TRAIN)
     is_valid = validated(
         records['fidelity'][rows], records['fingerprint'][rows], ratio, seed
     )

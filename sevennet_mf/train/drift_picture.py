@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sevennet_mf.train.plots import COLOURS, RC, save
+
+NUMBER: Final = {'facecolor': 'white', 'edgecolor': 'none', 'pad': 0.8}
 
 
 def draw(report: dict[str, Any], path: str) -> bool:
@@ -50,7 +52,8 @@ def _panel(ax: Axes, quantity: str, rows: dict[str, Any]) -> None:
             place = number + 0.4 * side - 0.2
             label = when if number == 0 else None
             bar = ax.bar(place, row[when], 0.36, color=colour, label=label)
-            ax.bar_label(bar, fmt='%.2f', fontsize=8)
+            for text in ax.bar_label(bar, fmt='%.2f', fontsize=8, padding=2):
+                text.set_bbox(NUMBER)  # a limit may cross it
         if row['max_drift'] is not None:
             limit = row['before'] + row['max_drift']
             label = 'limit' if number == 0 else None

@@ -170,6 +170,9 @@ def test_a_share_is_held_out_as_training_does(audit: Callable[..., Audit]) -> No
         'validset': 4,
     }
     assert not [p for p in result.problems if p.kind == 'no validation']
+    useless = [relabel(a, energy=np.nan) for a in frames[:3]]
+    nothing = audit({'emt': useless}, data={'data_divide_ratio': 0.2})
+    assert {p.kind for p in nothing.problems} >= {'unusable', 'no data'}
     held = {'emt': frames[:2]}
     both = audit({'emt': frames}, held, data={'data_divide_ratio': 0.2})
     assert any('both give a validation set' in p.message for p in both.problems)
