@@ -140,7 +140,7 @@ def run(args: argparse.Namespace) -> Table:
     labels = {
         name: None if value == 'none' else value
         for name in ('energy_key', *LABEL_KEYS)
-        if (value := getattr(args, name)) is not None
+        if (value := getattr(args, name, None)) is not None
     }
     if args.fidelity:
         labels['fidelity'] = args.fidelity
