@@ -9,17 +9,14 @@ from functools import partial
 from typing import Any, Final
 
 import numpy as np
-from ase import Atoms
-from ase.data import chemical_symbols, covalent_radii
-from ase.neighborlist import neighbor_list
-from sevenn import _keys as KEY
+from ase.data import chemical_symbols
 from tqdm import tqdm
 
 from sevennet_mf.data.dataset import TRAIN
 from sevennet_mf.data.estimator import N_SPECIES, Bools, Floats, Ints
 from sevennet_mf.data.files import count_frames, files_of, reader_of
-from sevennet_mf.data.graphs import CLOSEST
 from sevennet_mf.data.identity import Reader
+from sevennet_mf.data.inspect_distances import closest_pair, edges, nearest
 from sevennet_mf.data.labels import Entry
 from sevennet_mf.data.read import Structure, read_entry
 from sevennet_mf.data.references import Labels
@@ -30,11 +27,7 @@ CHUNK: Final[int] = 16384  # structures whose compositions are in memory at once
 KEPT_ATOMS: Final[int] = 20_000_000  # whose forces are kept for pairs: 240 MB
 ALIKE: Final[int] = 16  # structures of one list of atoms kept whole, to compare
 ALIKE_ATOMS: Final[int] = 2_000_000
-TOO_CLOSE: Final[float] = 0.5  # of the sum of the covalent radii
-SMALL: Final[int] = 100  # atoms
 MEASURED: Final[int] = 64  # structures of a file and fidelity: enough for a median
-BONDED, FARTHEST = 1.3, 2.6  # of the sum of the covalent radii
-NOBLE: Final[tuple[int, ...]] = (2, 10, 18, 36, 54, 86)  # these have no bonds
 # eV/Å: bins of the histogram of forces
 FORCE_EDGES: Final[Floats] = np.logspace(-4, 4, 81)
 
@@ -181,69 +174,6 @@ def _count(entries: Iterator[Entry]) -> int | None:
     return total
 
 
-def closest_pair(structure: Structure) -> str:
-    """Return what is wrong with the two closest atoms of a structure, or ''."""
-    numbers = structure.numbers
-    radii = np.nan_to_num(covalent_radii[numbers], nan=1.5)
-    limits = np.maximum(TOO_CLOSE * radii, 0.5 * CLOSEST)
-    i, j, length = _edges(structure, limits)
-    if len(length) == 0:
-        return ''
-    ratio = length / (radii[i] + radii[j])
-    k = int(ratio.argmin())
-    if ratio[k] >= TOO_CLOSE and length[k] >= CLOSEST:
-        return ''
-    first, second = (f'{chemical_symbols[numbers[a]]}({a})' for a in (i[k], j[k]))
-    return (
-        f'{structure.source}: atoms {first} and {second} are {length[k]:.3f} Å '
-        f'apart, {ratio[k]:.2f} of the sum of their covalent radii. Correct the '
-        'positions or the cell, or remove the structure.'
-    )
-
-
-def _edges(
-    structure: Structure, limits: Floats
-) -> tuple[Ints, Ints, Floats]:
-    """Pairs closer than the sum of their limits, or those of the graph."""
-    if structure.atoms is not None:
-        return _neighbours(structure.atoms, limits)
-    assert structure.graph is not None
-    if KEY.EDGE_VEC not in structure.graph:
-        none = np.zeros(0, np.int64)
-        return none, none, np.zeros(0)
-    i, j = structure.graph[KEY.EDGE_IDX].numpy().reshape(2, -1)
-    vectors = structure.graph[KEY.EDGE_VEC].numpy().reshape(-1, 3)
-    return i, j, np.linalg.norm(vectors, axis=1)
-
-
-def _nearest(structure: Structure) -> float:
-    """The smallest distance over the sum of the covalent radii; NaN if large."""
-    numbers = structure.numbers
-    if np.isin(numbers, NOBLE).all():
-        return float('nan')
-    radii = np.nan_to_num(covalent_radii[numbers], nan=1.5)
-    for factor in (BONDED, FARTHEST):
-        i, j, length = _edges(structure, factor * radii)
-        if len(length):
-            return float((length / (radii[i] + radii[j])).min())
-    return float('nan')
-
-
-def _neighbours(atoms: Atoms, limits: Floats) -> tuple[Ints, Ints, Floats]:
-    """Pairs closer than the sum of their limits (n,): i, j and distance, (k,)."""
-    cell, pbc = atoms.get_cell().complete(), atoms.get_pbc()
-    heights = 1.0 / np.linalg.norm(np.linalg.inv(cell), axis=0)
-    if len(atoms) > SMALL or (heights[pbc] < 4.0 * limits.max()).any():
-        return neighbor_list('ijd', atoms, limits)
-    # many times as fast for small cells, where one image of an atom can be near
-    i, j = np.triu_indices(len(atoms), 1)
-    step = (atoms.positions[j] - atoms.positions[i]) @ np.linalg.inv(cell)
-    step[:, pbc] -= np.rint(step[:, pbc])
-    length = np.linalg.norm(step @ cell, axis=1)
-    near = length < limits[i] + limits[j]
-    return i[near], j[near], length[near]
-
-
 @dataclass
 class _Collector:
     fidelities: tuple[str, ...]
@@ -308,10 +238,10 @@ class _Collector:
     ) -> None:
         self.measured[group] += 1
         few = self.measured[group] <= MEASURED
-        self.nearest.append(_nearest(structure) if few else np.nan)
+        self.nearest.append(nearest(structure) if few else np.nan)
         if not self.has_neighbours and name == TRAIN:
             limits = np.full(len(structure.numbers), 0.5 * self.cutoff)
-            self.has_neighbours = len(_edges(structure, limits)[2]) > 0
+            self.has_neighbours = len(edges(structure, limits)[2]) > 0
 
     def _keep(self, structure: Structure, row: int) -> None:
         """Some structures of the same atoms, to compare energies with forces."""

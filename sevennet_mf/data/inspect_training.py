@@ -97,8 +97,13 @@ def inferred(
             )
         except UserError:  # training will say it, and the audit has said it
             return none
-        by_source = {records.source(int(row)): int(row) for row in train}
-        rows = np.array([by_source.get(s, -1) for s in dataset.sources()], np.int64)
+        # one file may hold labels of several fidelities
+        known = {
+            (records.source(int(row)), int(records['fidelity'][row])): int(row)
+            for row in train
+        }
+        found_as = zip(dataset.sources(), dataset.fidelity_index, strict=True)
+        rows = np.array([known.get((s, int(f)), -1) for s, f in found_as], np.int64)
         here = np.flatnonzero(rows >= 0)
         subset = dataset.subset(here)
         sources = sources_of(options['order'] or names, base, target, subset)
