@@ -88,9 +88,11 @@ def _train_here(args: argparse.Namespace, sections: dict[str, Any]) -> None:
     # first of all: who fails after it does not leave the others waiting
     with process_group(args.distributed, args.distributed_backend) as process:
         working_dir = os.path.abspath(args.working_dir or '.')
+        began = None
         if args.resume:
-            sections = checkpoint.follow(sections, working_dir)
-        configs = inputs.from_sections(sections)
+            began = checkpoint.began_with(working_dir)
+            sections = checkpoint.follow(sections, began, working_dir)
+        configs = inputs.from_sections(sections, began)
         _check_accelerators(args, configs[0])
         run.check_folder(working_dir)
         config = _merge(configs, process)

@@ -16,9 +16,10 @@ import sevenn._const as const
 import sevenn._keys as KEY
 import sevenn.parse_input as parse_input
 
-from sevennet_mf import host_checks, keys
+from sevennet_mf import host_checks, keys, recipe
 from sevennet_mf.config import ModelFidelity
 from sevennet_mf.errors import UserError, nearest
+from sevennet_mf.recipe import Origin
 
 Config = dict[str, Any]
 
@@ -84,13 +85,17 @@ def model(section: Config, fidelity: ModelFidelity, order: list[str]) -> Config:
     return config
 
 
-def train(section: Config, order: list[str]) -> Config:
-    """The host's training configuration."""
+def train(
+    section: Config, order: list[str], origin: Origin | None = None
+) -> Config:
+    """The host's training configuration, what is left out by the recipe.
+
+    origin: what the run starts from. keys.DEFAULTS has what was left out.
+    """
     defaults = {**const.DEFAULT_TRAINING_CONFIG, KEY.DEVICE: 'auto'}
     host_checks.section('train', section, defaults, const.TRAINING_CONFIG_CONDITION)
-    section = dict(section)
+    section, left_out = recipe.completed(section, origin or recipe.Origin())
     if isinstance(section.get(KEY.CONTINUE), dict):
-        section[KEY.CONTINUE] = dict(section[KEY.CONTINUE])
         host_checks.continue_from(section[KEY.CONTINUE])
     device = section.get(KEY.DEVICE, 'auto')
     if not re.fullmatch(r'auto|cpu|mps|cuda(:\d+)?', str(device)):
@@ -101,6 +106,7 @@ def train(section: Config, order: list[str]) -> Config:
         section.pop(KEY.DEVICE, None)
     config = _init(parse_input.init_train_config, section, 'train')
     config[KEY.USE_MODALITY] = len(order) > 1
+    config[keys.DEFAULTS] = left_out
     return config
 
 

@@ -19,6 +19,7 @@ from sevennet_mf import host_checks, keys
 from sevennet_mf.checkpoint_file import OpenedCheckpoint, read_checkpoint
 from sevennet_mf.config import DataFidelity, ModelFidelity, TrainFidelity
 from sevennet_mf.errors import UserError, unknown
+from sevennet_mf.recipe import Origin, Recipe
 
 Config = dict[str, Any]
 WHERE: Final = 'train.continue.checkpoint'
@@ -35,6 +36,11 @@ NOT_INHERITED: Final = (
     keys.FIDELITY_MODEL,
     *keys.SITE_SWITCH.values(),
 )
+# the host's option that leaves a state in the checkpoint, and its key there
+STATES: Final = {
+    KEY.RESET_OPTIMIZER: 'optimizer_state_dict',
+    KEY.RESET_SCHEDULER: 'scheduler_state_dict',
+}
 # what means something only beside a checkpoint
 NEEDS_CHECKPOINT: Final = ('known_as', 'start_from', 'update', 'replay', 'max_drift')
 
@@ -44,12 +50,30 @@ class Inherited:
     """The checkpoint that `continue` names.
 
     name: as the YAML has it; config: the host's, defaults filled in; names: its
-    fidelities by their index in the model; none for a plain model that nobody named.
+    fidelities by their index in the model; none for a plain model that nobody named;
+    epoch: the one it has reached; states: keys of the file with the state of an
+    optimiser or a scheduler.
     """
 
     name: str
     config: Config
     names: tuple[str, ...]
+    epoch: int = 0
+    states: tuple[str, ...] = ()
+
+    def origin(self, options: Config, of: Recipe) -> Origin:
+        """What this is to the recipe of a run; options: the block `continue`."""
+
+        def going_on(reset: str) -> Config | None:
+            is_used = STATES[reset] in self.states and not options.get(reset)
+            return self.config if is_used else None
+
+        return Origin(
+            of,
+            0 if options.get(KEY.RESET_EPOCH) else self.epoch,
+            going_on(KEY.RESET_OPTIMIZER),
+            going_on(KEY.RESET_SCHEDULER),
+        )
 
     @property
     def is_plain(self) -> bool:
@@ -92,7 +116,13 @@ def read(section: Config, train: TrainFidelity) -> Inherited | None:
     assert isinstance(block, dict)
     if block.get(KEY.USE_STATISTIC_VALUES_OF_CHECKPOINT) is False:
         own = {}  # transfer learning: whatever it is called, it is not kept
-    return Inherited(name, config, _names(name, config, own, train))
+    return Inherited(
+        name,
+        config,
+        _names(name, config, own, train),
+        int(content.get('epoch') or 0),
+        tuple(key for key in STATES.values() if content.get(key)),
+    )
 
 
 def _names(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import glob
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sevennet_mf import keys, yaml_file
 from sevennet_mf.config import (
@@ -20,6 +20,10 @@ from sevennet_mf.config import (
     validate,
 )
 from sevennet_mf.errors import UserError, nearest, nearest_file, unknown
+
+if TYPE_CHECKING:
+    from sevennet_mf.inherit import Inherited
+    from sevennet_mf.recipe import Origin
 
 Config = dict[str, Any]
 SECTIONS = ('model', 'train', 'data')
@@ -59,12 +63,15 @@ def has_fidelity(sections: Config) -> bool:
     )
 
 
-def from_sections(sections: Config) -> tuple[Config, Config, Config]:
+def from_sections(
+    sections: Config, began: Config | None = None
+) -> tuple[Config, Config, Config]:
     """Return the host's (model, train, data) dictionaries of a multi-fidelity YAML.
 
     The `fidelity` blocks become the plain flat keys of keys.py, and the host's own
-    modality keys are set to what the model needs. Raises UserError for anything
-    that is not understood: nothing is ignored.
+    modality keys are set to what the model needs. Training keys that are left out
+    are the recipe's, or those of `began`, the configuration of the run that is
+    resumed. Raises UserError for what is not understood: nothing is ignored.
     """
     sections = copy.deepcopy(sections)  # the host pops keys out of what it reads
     for name in sections:
@@ -99,13 +106,30 @@ def from_sections(sections: Config) -> tuple[Config, Config, Config]:
             'data.load_drift_path: the set `drift` is that of old fidelities, which '
             'train.fidelity.replay gives. Call yours load_testset_path, for example.'
         )
-    _inherit(sections, blocks, entries)
+    found = _inherit(sections, blocks, entries)
     data = blocks['data']
     blocks['default_order'] = data.order is None and data.base is None
     _complete(blocks['train'], data, entries)
     _complete_replay(blocks)
     _check_shares(blocks, entries['load_trainset_path'])
-    return _host_configs(sections, blocks, entries)
+    origin = _origin(sections['train'], blocks, found, began)
+    return _host_configs(sections, blocks, entries, origin)
+
+
+def _origin(
+    section: Config,
+    blocks: dict[str, Any],
+    found: Inherited | None,
+    began: Config | None,
+) -> Origin:
+    """What the run starts from, to the recipe."""
+    from sevennet_mf import recipe
+
+    update, encoding = blocks['train'].update, blocks['model'].encoding
+    own = recipe.recipe_for(found is not None, update, encoding)
+    if began is not None or found is None:
+        return recipe.Origin(own, began=began)
+    return found.origin(section['continue'], own)
 
 
 def _no_training(data: Config) -> UserError:
@@ -136,14 +160,14 @@ def refuse_misspelt(sections: Config) -> None:
 
 def _inherit(
     sections: Config, blocks: dict[str, Any], entries: dict[str, list[Config]]
-) -> None:
-    """Take over what a checkpoint to continue from has."""
+) -> Inherited | None:
+    """Take over what a checkpoint to continue from has; return it, or None."""
     from sevennet_mf import inherit
 
     found = inherit.read(sections['train'], blocks['train'])
     blocks['old'] = list(found.names) if found else []
     if found is None:
-        return
+        return None
     train, data = blocks['train'], blocks['data']
     sections['model'] = inherit.fill_model(sections['model'], found)
     blocks['model'] = inherit.fill_fidelity(blocks['model'], found)
@@ -151,10 +175,10 @@ def _inherit(
     given = sections['train']['continue']
     if given.get('use_statistic_values_of_checkpoint') is False:
         inherit.check_transfer(train)
-        return  # train/start.py says what else it needs
+        return found  # train/start.py says what else it needs
     named = [e['fidelity'] for e in entries['load_trainset_path'] if 'fidelity' in e]
     if data.order is None and len(named) < len(entries['load_trainset_path']):
-        return  # _complete says what is missing
+        return found  # _complete says what is missing
     order = inherit.order_of(found, train, data, named)
     if order is not None:
         data.order = order
@@ -164,6 +188,7 @@ def _inherit(
         inherit.check_old(found, train, data)
     if order is not None:
         train.start_from = train.start_from or data.base
+    return found
 
 
 def _load_paths(data: Any) -> Config:
@@ -348,16 +373,23 @@ def _check_shares(blocks: dict[str, Any], entries: list[Config]) -> None:
 
 
 def _host_configs(
-    sections: Config, blocks: dict[str, Any], entries: dict[str, list[Config]]
+    sections: Config,
+    blocks: dict[str, Any],
+    entries: dict[str, list[Config]],
+    origin: Origin,
 ) -> tuple[Config, Config, Config]:
-    import sevennet_mf.host_config as host_config
+    from sevennet_mf import host_config, recipe
 
     order = blocks['data'].order
     model = host_config.model(sections['model'], blocks['model'], order)
-    train = host_config.train(sections['train'], order)
+    train = host_config.train(sections['train'], order, origin)
     data = host_config.data(sections['data'], blocks['model'], order, entries)
     model[keys.FIDELITY_MODEL] = blocks['model'].model_dump()
     train[keys.FIDELITY_TRAIN] = blocks['train'].model_dump()
+    asked = blocks['train'].steps_per_epoch
+    least = recipe.least_steps(sections['train'], asked, origin)
+    if least is not None:
+        train[keys.FIDELITY_TRAIN][recipe.LEAST_STEPS] = least
     replay = blocks['train'].replay
     if replay is not None:  # an entry has the keys that were given, and no others
         train[keys.FIDELITY_TRAIN]['replay'] = {

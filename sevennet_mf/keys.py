@@ -13,6 +13,9 @@ FIDELITY_DATA: Final[str] = 'fidelity_data'
 OLD_FIDELITIES: Final[str] = 'fidelity_old'
 # bool | whether neither data.fidelity.order nor its base was written
 DEFAULT_ORDER: Final[str] = 'fidelity_default_order'
+# dict of dict | training keys that the YAML left out, by whose default they got: see
+# recipe.py
+DEFAULTS: Final[str] = 'fidelity_defaults'
 # dict | names, order, target, references, data hashes, versions: see provenance.py
 PROVENANCE: Final[str] = 'fidelity_provenance'
 # dict | a key of the provenance: what a file of one fidelity was made of

@@ -25,6 +25,7 @@ def nothing_known(path: str, kind: str) -> dict[str, Any]:
         'reference_energies': {},
         **{name: {} for name in ('data', 'files', 'versions')},
         'trained_with': {},
+        'defaults': {},
         'inferred_labels': None,
         'best': None,
         'folded_from': None,
@@ -40,7 +41,10 @@ def origins(provenance: Mapping[str, Any]) -> dict[str, Any]:
         **{name: provenance.get(name) for name in ('order', 'base', 'target')},
         **{
             name: dict(provenance.get(name) or {})
-            for name in ('about', 'data', 'files', 'versions', 'trained_with')
+            for name in (
+                *('about', 'data', 'files', 'versions', 'trained_with'),
+                'defaults',
+            )
         },
         'inferred_labels': provenance.get('inferred_labels'),
         'folded_from': provenance.get(keys.FOLDED),

@@ -9,6 +9,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from sevennet_mf.recipe import as_text
+
 ROWS: Final[int] = 30  # elements in one column of the table of reference energies
 SHOWN_HASH: Final[int] = 12  # digits of a hash in the table; info() has all
 
@@ -95,6 +97,8 @@ def _origin(found: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     else:
         yield 'best metric', best.get('metric')
     yield 'inferred labels', _inferred(found['inferred_labels'] or {})
+    for who, values in found['defaults'].items():
+        yield f'defaults by {who}', as_text(values)
     for name in ('versions', 'trained_with'):
         listed = ', '.join(f'{k} {v}' for k, v in found[name].items())
         yield name.replace('_', ' '), listed

@@ -13,6 +13,7 @@ import sevenn._keys as KEY
 from sevennet_mf import inputs, keys
 from sevennet_mf.data.read import Structure, read_entry
 from sevennet_mf.errors import UserError
+from sevennet_mf.recipe import LEAST_STEPS
 from sevennet_mf.study.methods import Config
 from sevennet_mf.train.setup import is_validation
 
@@ -29,7 +30,8 @@ class Base:
     entries of every validation set by its name;
     ratio: data_divide_ratio, 0 without; seed: random_seed; epochs, batch_size,
     steps_per_epoch (None: a pass over the data), cutoff (Å): defaults filled in;
-    given: elements whose reference energy at the target is a number.
+    given: elements whose reference energy at the target is a number; least_steps: of
+    an epoch that is a pass over the data.
     """
 
     sections: Config
@@ -46,6 +48,7 @@ class Base:
     steps_per_epoch: int | None
     cutoff: float
     given: tuple[str, ...] = ()
+    least_steps: int = 1
 
     def structures(
         self, entries: list[Config], wanted: Collection[str]
@@ -112,6 +115,7 @@ def read_base(path: str) -> Base:
         steps_per_epoch=train[keys.FIDELITY_TRAIN]['steps_per_epoch'],
         cutoff=float(model[KEY.CUTOFF]),
         given=_given(data[keys.FIDELITY_DATA]['reference_energies'], target),
+        least_steps=train[keys.FIDELITY_TRAIN].get(LEAST_STEPS) or 1,
     )
 
 

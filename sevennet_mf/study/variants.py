@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from sevennet_mf import inputs
+from sevennet_mf import inputs, keys, recipe
 from sevennet_mf.study import methods
 from sevennet_mf.study.base import Base, configs
 from sevennet_mf.study.budget import budget_of
@@ -42,10 +42,15 @@ def _row(
     if host_only and method != 'host_modality':
         ours, host_only = change, {}  # refused, like any key that is out of place
     sections = methods.merged(base.sections, ours)
-    _, _, data = configs(sections, f'study.variants.{name}' if change else name)
+    _, train, data = configs(sections, f'study.variants.{name}' if change else name)
+    # for SevenNet's own training, too: rows are to differ in their method only
+    sections['train'] = recipe.written(
+        sections.get('train') or {}, train[keys.DEFAULTS]
+    )
     batch_size = int(data['batch_size'])
-    per_epoch = base.steps_per_epoch or math.ceil(material.given / base.batch_size)
-    recipe = Recipe(
+    in_a_pass = math.ceil(material.given / base.batch_size)
+    per_epoch = base.steps_per_epoch or max(base.least_steps, in_a_pass)
+    made = Recipe(
         sections=sections,
         epochs=base.epochs,
         order=base.order,
@@ -56,7 +61,7 @@ def _row(
     )
     budget = budget_of(study.steps, base.epochs, per_epoch)
     return Row(
-        name, method, recipe, budget, host_only, batch_size, study, material, out
+        name, method, made, budget, host_only, batch_size, study, material, out
     )
 
 

@@ -106,19 +106,29 @@ def is_set_aside(path: str, folder: str) -> bool:
     return here and CHECKPOINT_NAME.fullmatch(name) is not None
 
 
-def follow(sections: dict[str, Any], folder: str) -> dict[str, Any]:
+def began_with(folder: str) -> dict[str, Any]:
+    """Return the configuration of the run in a folder that is to be resumed.
+
+    Raises UserError if there is none.
+    """
+    saved = load_training_state(os.path.join(folder, RESUME_FILE))
+    return dict(saved['config'])
+
+
+def follow(
+    sections: dict[str, Any], began: dict[str, Any], folder: str
+) -> dict[str, Any]:
     """Return a YAML that names the checkpoint its run began from where it now lies.
 
     A run that continues from a checkpoint of its own output folder has set it aside,
-    and its resumable checkpoint says where. Raises UserError if there is none.
+    and its configuration, `began`, says where.
     """
     train: Any = sections.get('train')
     block: Any = train.get(KEY.CONTINUE) if isinstance(train, dict) else None
     path = block.get(KEY.CHECKPOINT) if isinstance(block, dict) else None
     if not isinstance(path, str) or not is_set_aside(path, folder):
         return sections
-    saved = load_training_state(os.path.join(folder, RESUME_FILE))
-    began_from = saved['config'][KEY.CONTINUE][KEY.CHECKPOINT] or ''
+    began_from = began[KEY.CONTINUE][KEY.CHECKPOINT] or ''
     # by their names: the whole folder may have been moved since
     place, name = os.path.split(began_from)
     place = os.path.basename(place)

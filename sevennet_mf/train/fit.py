@@ -166,7 +166,7 @@ class Fit:
         if self.process.rank != 0:
             self.state.recorder = []  # the first process holds everyone's
         known = content['config'][keys.PROVENANCE]
-        names = ('best', 'drift', 'reference_energies')
+        names = ('best', 'drift', 'reference_energies', 'defaults')
         kept = {key: known[key] for key in names if known.get(key)}
         self.config[keys.PROVENANCE].update(kept)
         set_random_state(saved['random'])

@@ -15,6 +15,7 @@ from sevennet_mf.data.inferred import provenance
 from sevennet_mf.data.sampler import FidelityBatchSampler, eval_loader, make_loader
 from sevennet_mf.errors import UserError
 from sevennet_mf.model.build import train_only
+from sevennet_mf.recipe import LEAST_STEPS
 from sevennet_mf.train import setup
 from sevennet_mf.train.distributed import Process
 from sevennet_mf.train.drift import Drift
@@ -105,7 +106,8 @@ def prepare_fit(
     if start and config[keys.FIDELITY_TRAIN]['update'] == 'fidelity_only':
         train_only(model, [names.index(name) for name in start.trained])
     train_set = sets[setup.TRAIN]
-    sampler = _sampler(config, train_set, names, process)
+    trained = names if start is None else list(start.trained)
+    sampler = _sampler(config, train_set, names, trained, process)
     losses = losses_from(
         config, names, sampler.draw_probability, _labelled(train_set, len(names))
     )
@@ -118,7 +120,11 @@ def prepare_fit(
 
 
 def _sampler(
-    config: Config, train_set: FidelityDataset, names: list[str], process: Process
+    config: Config,
+    train_set: FidelityDataset,
+    names: list[str],
+    trained: list[str],
+    process: Process,
 ) -> FidelityBatchSampler:
     sampling = config[keys.FIDELITY_TRAIN]['sampling']
     if isinstance(sampling, dict):
@@ -136,7 +142,7 @@ def _sampler(
         config[KEY.TRAIN_SHUFFLE],
         process.rank,
         process.world_size,
-        _steps_per_epoch(config, train_set, process),
+        _steps_per_epoch(config, train_set, trained, process),
         train_set.fingerprint if in_pairs else None,
     )
 
@@ -168,14 +174,24 @@ def _loaded(
 
 
 def _steps_per_epoch(
-    config: Config, train_set: FidelityDataset, process: Process
+    config: Config, train_set: FidelityDataset, trained: list[str], process: Process
 ) -> int | None:
-    """As asked for; else inferred labels do not make an epoch any longer."""
-    asked: int | None = config[keys.FIDELITY_TRAIN]['steps_per_epoch']
-    if asked or not train_set.inferred.any():
+    """As asked for; else inferred labels do not make an epoch any longer.
+
+    Where the YAML does not say how long the run is, the least steps of the recipe,
+    or a pass over the structures of `trained`, the fidelities that it is for.
+    """
+    options = config[keys.FIDELITY_TRAIN]
+    asked: int | None = options['steps_per_epoch']
+    least: int | None = options.get(LEAST_STEPS)
+    computed = ~train_set.inferred
+    if asked or (least is None and computed.all()):
         return asked
-    computed = int((~train_set.inferred).sum())
-    return math.ceil(computed / (config[KEY.BATCH_SIZE] * process.world_size))
+    if least is not None:
+        own = np.concatenate([train_set.rows_of(name) for name in trained])
+        computed = computed[own]
+    in_one = config[KEY.BATCH_SIZE] * process.world_size
+    return max(least or 1, math.ceil(int(computed.sum()) / in_one))
 
 
 def fidelities_of(dataset: FidelityDataset, names: list[str]) -> list[str]:

@@ -33,6 +33,7 @@ def describe(
         'order': list(data['order']),
         'base': data['base'],
         'target': train['target'],
+        'defaults': config.get(keys.DEFAULTS) or {},
         'about': data['about'],
         'reference_energies': references,
         'data': {

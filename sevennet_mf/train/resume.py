@@ -24,6 +24,7 @@ MAY_CHANGE = (
     KEY.PREPROCESS_NUM_CORES,
     keys.OLD_FIDELITIES,  # follows from `continue`
     keys.DEFAULT_ORDER,  # the order itself must stay
+    keys.DEFAULTS,  # the keys themselves may not
     KEY.RANK,
     KEY.LOCAL_RANK,
     KEY.IS_DDP,

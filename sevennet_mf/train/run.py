@@ -13,7 +13,7 @@ from sevenn.logger import Logger
 from sevenn.model_build import build_E3_equivariant_model
 
 import sevennet_mf
-from sevennet_mf import keys
+from sevennet_mf import keys, recipe
 from sevennet_mf.checkpoint_file import check_version
 from sevennet_mf.data.dataset import FidelityDataset
 from sevennet_mf.errors import UserError
@@ -61,6 +61,8 @@ def train(
         saved = checkpoint.load_training_state(path)
         check_version(path, saved['config'])
     start = make_start(config)
+    for line in recipe.lines(config.get(keys.DEFAULTS) or {}):
+        log.writeline(line)
     sets = prepare_data(config, working_dir, process, start)
     drift = None
     if start is not None and DRIFT in sets:

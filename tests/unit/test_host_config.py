@@ -8,7 +8,7 @@ import sevenn._const as const
 import sevenn._keys as KEY
 from helpers import entry, registered
 
-from sevennet_mf import host_config, keys
+from sevennet_mf import host_config, keys, recipe
 from sevennet_mf.config import ModelFidelity
 from sevennet_mf.errors import UserError
 
@@ -64,7 +64,8 @@ def test_defaults_are_the_hosts() -> None:
     assert config[KEY.CHEMICAL_SPECIES] == 'auto'
     config = host_config.train({}, ORDER)
     for name, value in const.DEFAULT_TRAINING_CONFIG.items():
-        assert config[name] == (name == KEY.USE_MODALITY or value), name
+        if name not in config[keys.DEFAULTS][recipe.RECIPE]:
+            assert config[name] == (name == KEY.USE_MODALITY or value), name
     config = data()
     for name in (KEY.BATCH_SIZE, KEY.SCALE, KEY.RATIO, KEY.DTYPE):
         assert config[name] == const.DEFAULT_DATA_CONFIG[name]

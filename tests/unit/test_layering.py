@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[2] / PACKAGE
 SOURCES = sorted(ROOT.rglob('*.py'))
 LIGHT: tuple[str, ...] = ('keys', 'errors', 'config', 'pretrained')
 LIGHT = (*LIGHT, 'unpickle', 'checkpoint_file', 'host_checks', 'host_config')
+LIGHT = (*LIGHT, 'recipe')
 
 ALL = (*LIGHT, 'inputs', 'kernels', 'model', 'data', 'train', 'deploy')
 ALL = (*ALL, 'study', 'host')
@@ -30,8 +31,12 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     'host_checks': ('keys', 'errors', 'pretrained'),
     'program': (),
     'testing': (),
-    'host_config': ('keys', 'errors', 'config', 'host_checks'),
-    'inherit': ('keys', 'errors', 'config', 'checkpoint_file', 'host_checks'),
+    'recipe': ('keys',),
+    'host_config': ('keys', 'errors', 'config', 'host_checks', 'recipe'),
+    'inherit': (
+        *('keys', 'errors', 'config', 'checkpoint_file', 'host_checks'),
+        'recipe',
+    ),
     'inputs': (*LIGHT, 'yaml_file', 'inherit'),
     'kernels': ('errors', 'kernels'),
     'model': (*LIGHT, 'kernels', 'model'),
