@@ -43,6 +43,7 @@ MORE = {
         'See [](training.md), [](interruption.md) and [](distributed.md). It takes '
         'what `sevenn train` takes, and `--resume`.'
     ),
+    'init': 'See [](quickstart.md).',
     'inspect': 'See [](inspect.md).',
     'evaluate': 'See [](evaluate.md).',
     'info': 'See [](evaluate.md).',

@@ -58,6 +58,23 @@ def _train(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _init(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        'files',
+        nargs='+',
+        metavar='FILE',
+        help='labelled structures, from the low level of theory to the high one; '
+        'NAME=FILE where the name of the file does not tell the level',
+    )
+    add('--from', dest='checkpoint', help='start from a checkpoint, such as 7net-0')
+    add('--known_as', help='with --from: what its own level is called')
+    add('--valid', nargs='+', help='files for validation; default: a share of each')
+    add('--hours', type=float, default=1.0, help='time for the training; default: 1')
+    add('-o', '--output', default='input.yaml', help='file; default: input.yaml')
+    add('--force', action='store_true', help='overwrite the output')
+
+
 def _inspect(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add('input_yaml', help='the YAML whose data are audited')
@@ -218,6 +235,7 @@ def _demo(parser: argparse.ArgumentParser) -> None:
 # a name of two words is a command of a group
 COMMANDS = {
     'train': ('train a model as an input.yaml says', _train),
+    'init': ('write an input.yaml for some files, ready to train', _init),
     'inspect': ('audit the data of an input.yaml before training', _inspect),
     'evaluate': ('measure a model on labelled data, per fidelity', _evaluate),
     'info': ('say what a model file is and where it comes from', _info),

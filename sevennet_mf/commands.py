@@ -7,7 +7,6 @@ import contextlib
 import errno
 import os
 import random
-import time
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -95,7 +94,7 @@ def _train_here(args: argparse.Namespace, sections: dict[str, Any]) -> None:
         configs = inputs.from_sections(sections, began)
         _check_accelerators(args, configs[0])
         run.check_folder(working_dir)
-        config = _merge(configs, process)
+        config = run.merged(configs, process)
         _set_accelerator(config, args)
         with _log(args, working_dir, process.rank) as log:
             log.greeting()
@@ -116,26 +115,6 @@ def _log(args: argparse.Namespace, working_dir: str, rank: int) -> Iterator[Any]
         log.screen = args.screen and rank == 0
         with _errors_in_log(log, working_dir):
             yield log
-
-
-def _merge(configs: tuple, process: Any) -> dict[str, Any]:
-    import sevenn
-    import sevenn._keys as KEY
-
-    model, train_config, data = configs
-    return {
-        'version': sevenn.__version__,
-        'when': time.ctime(),
-        '_model_type': 'E3_equivariant_model',
-        **model,
-        **train_config,
-        **data,
-        KEY.IS_DDP: process.distributed,
-        KEY.DDP_BACKEND: process.backend,
-        KEY.LOCAL_RANK: process.local_rank,
-        KEY.RANK: process.rank,
-        KEY.WORLD_SIZE: process.world_size,
-    }
 
 
 def _check_accelerators(args: argparse.Namespace, model: dict[str, Any]) -> None:
@@ -172,6 +151,14 @@ def _errors_in_log(log: Any, working_dir: str) -> Iterator[None]:
     except Exception as error:
         log.error(error)
         raise
+
+
+def init(args: argparse.Namespace) -> None:
+    """`sevennet-mf init`: an input.yaml for some files."""
+    from sevennet_mf.draft import make
+
+    for part in make.run(args):
+        _print(part)
 
 
 def inspect(args: argparse.Namespace) -> int:

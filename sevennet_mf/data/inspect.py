@@ -43,6 +43,7 @@ __all__ = [
     'Problem',
     'SetAudit',
     'Spread',
+    'audit_of',
     'inspect',
     'table',
     'write_json',
@@ -69,6 +70,11 @@ def inspect(filename: str) -> Audit:
             'Name one for each file under data.load_trainset_path, as in '
             '`- {file: pbe.extxyz, fidelity: pbe}`.'
         )
+    return audit_of(sections, str(filename))
+
+
+def audit_of(sections: dict[str, Any], name: str) -> Audit:
+    """As `inspect`, of the sections of a YAML that is called `name`."""
     model, train, data = inputs.from_sections(sections)
     options = data[keys.FIDELITY_DATA]
     findings = Findings()
@@ -114,7 +120,7 @@ def inspect(filename: str) -> Audit:
             derivatives.check(records, name, findings.add)
     pairs, differences = _pairs(records, findings)
     return Audit(
-        file=str(filename),
+        file=name,
         fidelities=list(records.fidelities),
         base=base,
         target=target,

@@ -25,6 +25,7 @@ _DROPPED: Final[frozenset[str]] = frozenset(
         keys.FIDELITY_MODEL,
         keys.FIDELITY_TRAIN,
         keys.FIDELITY_DATA,
+        keys.DEFAULTS,
         '_flash_lammps',
     }
 )

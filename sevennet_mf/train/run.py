@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import time
 import warnings
 from typing import Any, Final
 
+import sevenn
 import sevenn._const as const
 import sevenn._keys as KEY
 import torch
@@ -44,7 +46,7 @@ def train(
 ) -> None:
     """Train as a configuration says, which is changed on the way.
 
-    config: the host's merged dictionary, as inputs.from_sections gives it.
+    config: as `merged` gives it.
     Raises UserError before anything is written for input that cannot work, and
     TrainingStopped, with a resumable checkpoint on disk, for a run cut short.
     """
@@ -110,6 +112,24 @@ def _tell_default_model(log: Logger, model: Any, config: Config) -> None:
     )
     log.writeline(message)
     warnings.warn(message, UserWarning, stacklevel=2)
+
+
+def merged(configs: tuple[Config, Config, Config], process: Process) -> Config:
+    """Return the host's merged dictionary of what inputs.from_sections gives."""
+    model, train_config, data = configs
+    return {
+        'version': sevenn.__version__,
+        'when': time.ctime(),
+        '_model_type': 'E3_equivariant_model',
+        **model,
+        **train_config,
+        **data,
+        KEY.IS_DDP: process.distributed,
+        KEY.DDP_BACKEND: process.backend,
+        KEY.LOCAL_RANK: process.local_rank,
+        KEY.RANK: process.rank,
+        KEY.WORLD_SIZE: process.world_size,
+    }
 
 
 def check_folder(working_dir: str) -> None:

@@ -45,8 +45,9 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     'deploy': (*LIGHT, 'inputs', 'model', 'data', 'train', 'deploy'),
     'study': (*LIGHT, 'inputs', 'model', 'data', 'train', 'deploy', 'study'),
     'info': (*LIGHT, 'inputs', 'model', 'data', 'train', 'deploy', 'info'),
+    'draft': (*LIGHT, 'inherit', 'inputs', 'data', 'train', 'draft'),
     'demo': (*LIGHT, 'inputs', 'model', 'data', 'train'),
-    'commands': (*ALL, 'host_traps', 'info', 'demo', 'program'),
+    'commands': (*ALL, 'host_traps', 'info', 'demo', 'draft', 'program'),
     'cli': ('errors', 'unpickle', 'commands', 'program'),
 }
 EXEMPT = ('__init__', 'host')  # host wires the rest into sevenn, at any layer

@@ -1,0 +1,1 @@
+"""A YAML for files that somebody has: `sevennet-mf init`."""

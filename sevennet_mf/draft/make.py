@@ -1,0 +1,112 @@
+"""`sevennet-mf init`: from files to a YAML that is ready to train."""
+
+from __future__ import annotations
+
+import copy
+import os
+from argparse import Namespace
+from collections.abc import Iterator
+from typing import Any, Final
+
+import yaml
+from rich.console import RenderableType
+
+from sevennet_mf import inputs
+from sevennet_mf.data import inspect
+from sevennet_mf.data.inspect_audit import Audit
+from sevennet_mf.draft import plan as plans
+from sevennet_mf.draft import text
+from sevennet_mf.draft.levels import levels_of
+from sevennet_mf.draft.plan import Plan
+from sevennet_mf.draft.size import Size, batch_for, size_for
+from sevennet_mf.draft.timing import seconds_per_step
+from sevennet_mf.errors import UserError
+from sevennet_mf.train import checkpoint
+
+TRAIN: Final[str] = 'load_trainset_path'
+
+
+def run(args: Namespace) -> Iterator[RenderableType]:
+    """Write the YAML; yield what to show, as soon as it is known.
+
+    Raises UserError for files that cannot be used, and if the output is there
+    already.
+    """
+    if os.path.exists(args.output) and not args.force:
+        raise UserError(
+            f'{args.output} is there already. Choose another file with -o, or '
+            'overwrite it with --force.'
+        )
+    if not args.hours > 0:
+        raise UserError(f'--hours must be greater than 0, got {args.hours}.')
+    plan = _plan(args)
+    audit = inspect.audit_of(plan.sections(), args.output)
+    yield inspect.table(audit)
+    size = _size(plan, audit, args.hours)
+    written = text.text_of(plan, size, audit, _command(args), args.output)
+    inputs.from_sections(yaml.safe_load(written))  # as training will read it
+    checkpoint.write_whole(args.output, lambda f: f.write(written.encode()))
+    yield '\n'.join(_said(args, plan, size, audit))
+
+
+def _plan(args: Namespace) -> Plan:
+    levels, valid = levels_of(args.files), levels_of(args.valid or ())
+    if args.checkpoint is None:
+        if args.known_as is not None:
+            raise UserError(
+                f'--known_as {args.known_as} is for a checkpoint: name that with '
+                '--from, or take it out.'
+            )
+        return plans.from_scratch(levels, valid)
+    return plans.from_checkpoint(args.checkpoint, args.known_as, levels, valid)
+
+
+def _size(plan: Plan, audit: Audit, hours: float) -> Size:
+    """A model and a run for the structures that the audit found."""
+    counts = text.counts_of(audit).get(TRAIN, {})
+    for level in plan.levels:
+        if not counts.get(level.name):
+            raise UserError(
+                f'{level.files[0]} has no structure that can be used: the audit '
+                'above says why.'
+            )
+    named = [level.name for level in plan.levels]
+    used = [plan.target] if plan.origin is not None else named
+    sets = [s for s in audit.sets if s.set == 'trainset' and s.fidelity in named]
+    structures = sum(counts[name] for name in used)
+    atoms = sum(s.atoms for s in sets) / sum(s.structures for s in sets)
+    is_continued = plan.origin is not None
+    batch = batch_for(structures, atoms, is_continued)
+
+    def time_of(channels: int | None) -> float:
+        sections = copy.deepcopy(plan.sections())
+        sections['data']['batch_size'] = batch
+        if channels is not None:
+            sections['model']['channel'] = channels
+        return seconds_per_step(sections, counts)
+
+    return size_for(structures, batch, hours, time_of, is_continued)
+
+
+def _said(
+    args: Namespace, plan: Plan, size: Size, audit: Audit
+) -> Iterator[str]:
+    model = f'{size.channels} channels' if plan.origin is None else 'the checkpoint'
+    yield (
+        f'{args.output}: {model}, {size.steps} steps of {size.batch} structures, '
+        f'about {text.hours_as_text(size.hours)} on this machine.'
+    )
+    if size.is_short:
+        yield 'That is less than what was measured: give it more --hours if you can.'
+    if audit.has_problems:
+        yield 'See to the problems above first.'
+    yield f'sevennet-mf train {args.output} -w run'
+
+
+def _command(args: Namespace) -> list[str]:
+    words: list[Any] = ['init', *args.files]
+    given = {'--from': args.checkpoint, '--known_as': args.known_as}
+    for option, value in given.items():
+        words += [option, value] if value is not None else []
+    words += ['--valid', *args.valid] if args.valid else []
+    return [str(word) for word in (*words, '--hours', f'{args.hours:g}')]

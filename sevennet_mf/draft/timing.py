@@ -1,0 +1,72 @@
+"""How long a step of training takes here, tried out on some of the structures."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from statistics import median
+from typing import Any, Final
+
+import torch
+from sevenn.model_build import build_E3_equivariant_model
+
+import sevennet_mf
+from sevennet_mf import inputs
+from sevennet_mf.train.distributed import Process
+from sevennet_mf.train.extension import make_start
+from sevennet_mf.train.fit import Fit
+from sevennet_mf.train.prepare import prepare_data, prepare_fit
+from sevennet_mf.train.run import merged
+
+Config = dict[str, Any]
+KEPT: Final[int] = 24  # structures of each level, spread over its files
+# TorchScript, which e3nn compiles, settles within the first calls
+WARM_UP, TIMED = 3, 5
+
+
+def seconds_per_step(sections: Config, counts: Mapping[str, int]) -> float:
+    """Return the median of a few steps of a training YAML, in seconds.
+
+    counts: structures of each level. Nothing is written but into a temporary folder.
+    """
+    sevennet_mf.register()
+    process = Process()
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # of a few structures, and no training
+        config = merged(inputs.from_sections(thinned(sections, counts)), process)
+        start = make_start(config)
+        sets = prepare_data(config, folder, process, start)
+        model = build_E3_equivariant_model(config)
+        fit = prepare_fit(config, model, sets, folder, process, start)
+        return median(_times(fit))
+
+
+def thinned(sections: Config, counts: Mapping[str, int]) -> Config:
+    """The same training on a few structures of each level, without validation."""
+    few = copy.deepcopy(sections)
+    data, train = few['data'], few['train']
+    data.pop('data_divide_ratio', None)
+    data['fidelity'] = {**data.get('fidelity', {}), 'inferred_labels': 'never'}
+    for entry in data['load_trainset_path']:
+        step = max(1, counts[entry['fidelity']] // KEPT)
+        entry['index'] = f'::{step}'
+    train['fidelity'].pop('replay', None)
+    train['fidelity']['steps_per_epoch'] = WARM_UP + TIMED
+    return few
+
+
+def _times(fit: Fit) -> Iterator[float]:
+    trainer = fit.trainer
+    trainer.model.train()
+    loader = fit.sets['trainset'].loader
+    for number, batch in enumerate(islice(loader, WARM_UP + TIMED)):
+        begun = time.perf_counter()
+        trainer.step(batch)
+        if trainer.device.type == 'cuda':
+            torch.cuda.synchronize(trainer.device)
+        if number >= WARM_UP:
+            yield time.perf_counter() - begun
