@@ -1,7 +1,8 @@
 """Errors that a user can act on, and the hint that helps him."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from difflib import SequenceMatcher, get_close_matches
 
 
@@ -66,3 +67,15 @@ def unknown(
     return UserError(
         f'{key} must be one of {known}, got {name!r}.{nearest(name, known)}{tail}'
     )
+
+
+@contextmanager
+def said_as(options: Mapping[str, str]) -> Iterator[None]:
+    """Within, errors that name keys of a YAML name options of the command line."""
+    try:
+        yield
+    except UserError as error:
+        text = str(error)
+        for key, option in options.items():
+            text = text.replace(key, option)
+        raise UserError(text) from None

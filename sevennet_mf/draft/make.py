@@ -11,7 +11,7 @@ from typing import Any, Final
 import yaml
 from rich.console import RenderableType
 
-from sevennet_mf import inputs
+from sevennet_mf import inherit, inputs
 from sevennet_mf.data import inspect
 from sevennet_mf.data.inspect_audit import Audit
 from sevennet_mf.draft import plan as plans
@@ -20,10 +20,14 @@ from sevennet_mf.draft.levels import levels_of
 from sevennet_mf.draft.plan import Plan
 from sevennet_mf.draft.size import Size, batch_for, size_for
 from sevennet_mf.draft.timing import seconds_per_step
-from sevennet_mf.errors import UserError
+from sevennet_mf.errors import UserError, said_as
 from sevennet_mf.train import checkpoint
 
 TRAIN: Final[str] = 'load_trainset_path'
+OPTIONS: Final = {
+    'train.fidelity.known_as': '--known_as',
+    inherit.WHERE: '--from',
+}
 
 
 def run(args: Namespace) -> Iterator[RenderableType]:
@@ -58,7 +62,8 @@ def _plan(args: Namespace) -> Plan:
                 '--from, or take it out.'
             )
         return plans.from_scratch(levels, valid)
-    return plans.from_checkpoint(args.checkpoint, args.known_as, levels, valid)
+    with said_as(OPTIONS):
+        return plans.from_checkpoint(args.checkpoint, args.known_as, levels, valid)
 
 
 def _size(plan: Plan, audit: Audit, hours: float) -> Size:

@@ -7,8 +7,6 @@ import tempfile
 import uuid
 import warnings
 from argparse import Namespace
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -24,7 +22,7 @@ from sevennet_mf.data.build import load_or_build
 from sevennet_mf.data.dataset import FidelityDataset
 from sevennet_mf.data.labels import LABEL_KEYS
 from sevennet_mf.data.references import IN_COMPOUNDS, References, as_text
-from sevennet_mf.errors import UserError
+from sevennet_mf.errors import UserError, said_as
 from sevennet_mf.model.extend import Plan, extend, extended_config, set_references
 from sevennet_mf.model.plain_config import builtin, statistics
 from sevennet_mf.train import checkpoint
@@ -67,7 +65,7 @@ def extend_file(
     fidelities predict what they did, the new one what start_from does. Raises
     UserError, and writes nothing, for whatever cannot be used.
     """
-    with _as_options():
+    with said_as(OPTIONS):
         plan, loaded = _planned(name, added, known_as, start_from, model or {})
         config = extended_config(loaded.config, plan)
     state = extend(loaded.model, plan)
@@ -93,18 +91,6 @@ def extend_file(
     }
     checkpoint.save(output, content)
     return references
-
-
-@contextmanager
-def _as_options() -> Iterator[None]:
-    """Within, errors that name keys of a YAML name options of the command line."""
-    try:
-        yield
-    except UserError as error:
-        text = str(error)
-        for key, option in OPTIONS.items():
-            text = text.replace(key, option)
-        raise UserError(text) from None
 
 
 def _planned(

@@ -13,10 +13,11 @@ from typing import Any
 import helpers
 import pytest
 import sevenn._keys as KEY
+import torch
 from commandline import MODEL, entry, small_yaml, snapshot, write_yaml
 
 import sevennet_mf
-from sevennet_mf import cli, commands
+from sevennet_mf import cli, commands, inputs, keys
 from sevennet_mf.errors import TrainingStopped, UserError
 from sevennet_mf.train import run as run_module
 
@@ -64,8 +65,14 @@ def test_a_fidelity_yaml_does_not_go_to_the_host(
     monkeypatch.setattr(host, 'run', lambda args: pytest.fail('the host'))
     monkeypatch.setattr(run_module, 'train', lambda *args: seen.append(args))
     path = write_yaml(tmp_path / 'a.yaml', small_yaml())
+    began = inputs.from_sections(small_yaml())[1]
+    began[KEY.FORCE_WEIGHT] = 0.3
+    began[keys.DEFAULTS]['recipe'][KEY.FORCE_WEIGHT] = 0.3
+    saved = {'config': began, 'model_state_dict': {}, keys.TRAINING_STATE: {}}
+    torch.save(saved, tmp_path / 'checkpoint_resume.pth')
     commands.train(parse('train', path, '-w', tmp_path, '--resume'))
     [(config, working_dir, process, resume)] = seen
+    assert config[KEY.FORCE_WEIGHT] == 0.3  # what the run began with
     assert config[KEY.MODAL_MAP] == {'pbe': 0, 'r2scan': 1}
     assert config[KEY.RANDOM_SEED] == 1
     assert (working_dir, process.rank, resume) == (str(tmp_path), 0, True)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import shutil
 import zipfile
 from collections.abc import Iterator
@@ -53,6 +54,7 @@ PROVENANCE = {
     },
     'files': {'trainset: pbe.extxyz': 'ab' * 32},
     'versions': {'sevennet_mf': '0.0.1', 'torch': '2.13.0'},
+    'defaults': {'recipe': {'loss': 'huber', 'loss_param': {'delta': 0.01}}},
 }
 
 
@@ -108,6 +110,7 @@ def test_own_checkpoint(tmp_path: Path) -> None:
 
 def test_what_is_shown(tmp_path: Path) -> None:
     text = shown(info(ours(tmp_path / 'c.pth')))
+    assert re.search('defaults by recipe .* loss: huber, loss_param: {delta:', text)
     for part in (
         '4 channels, lmax 1, 2 layers, cutoff 4 Å',
         'pbe < r2scan',

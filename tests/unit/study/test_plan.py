@@ -643,3 +643,20 @@ def test_a_folder_without_a_run(tmp_path: Path) -> None:
     (tmp_path / 'run.json').write_text('{"name": "x"}')
     with pytest.raises(UserError, match=r'run.json cannot be used'):
         read_run(tmp_path)
+
+
+def test_rows_share_what_the_yaml_leaves_out(tmp_path: Path) -> None:
+    """SevenNet has other defaults, and rows are to differ in their method only."""
+    sections = input_yaml()
+    for name in ('optim_param', 'scheduler', 'scheduler_param'):
+        del sections['train'][name]
+    methods = ['multi_fidelity', 'transfer', 'host_modality']
+    runs = plan(tmp_path, sections, methods=methods, steps=100)
+    trainings = [yaml_of(run)['train'] for run in runs if run.method in methods]
+    assert len(trainings) == 3
+    for name in ('loss', 'loss_param', 'force_loss_weight', 'stress_loss_weight'):
+        assert len({str(train[name]) for train in trainings}) == 1
+    for train in trainings:
+        assert train['loss'] == 'huber'
+        assert train['optim_param'] == {'lr': 0.01}
+        assert train['scheduler_param']['total_iters'] == train['epoch']

@@ -444,3 +444,21 @@ def test_a_base_that_is_the_rarest_by_default(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter('error', UserWarning)
         data_of(meant, tmp_path)
+
+
+# ---- what a YAML leaves out
+
+
+def test_a_run_of_no_given_length_has_the_recipes_steps(tmp_path: Path) -> None:
+    sections = yaml_of(train=[ALL_PBE, POOL])
+    for name in ('epoch', 'optim_param', 'scheduler_param', 'force_loss_weight'):
+        del sections['train'][name]
+    fit = fit_of(sections, tmp_path)
+    assert len(fit.sets['trainset'].loader) == 100  # a pass is 53
+    said = fit.config[keys.PROVENANCE]['defaults']
+    assert list(said) == ['recipe']
+    assert said['recipe']['loss'] == 'huber'
+    assert fit.trainer.scheduler.total_iters == fit.config[KEY.EPOCH] == 30
+    # of many structures an epoch is a pass, with labels that are inferred left out
+    sections['data']['batch_size'] = 1
+    assert len(fit_of(sections, tmp_path).sets['trainset'].loader) == 211
