@@ -136,7 +136,6 @@ def _sections(
     sections['train'].update(
         random_seed=seed, epoch=epochs, per_epoch=epochs, best_metric='TotalLoss'
     )
-    sections['train']['scheduler_param']['total_iters'] = epochs
     if len(train) == 1:  # nothing of what several fidelities need
         sections['train']['fidelity'] = {}
         sections['model']['fidelity'] = {}

@@ -112,7 +112,8 @@ class System:
         train, data = sections['train'], sections['data']
         train |= {'random_seed': seed, 'epoch': epochs, 'per_epoch': epochs}
         train['best_metric'] = 'TotalLoss'
-        train['scheduler_param']['total_iters'] = epochs
+        for name in ('scheduler', 'scheduler_param'):
+            train.pop(name, None)  # over these epochs, by default
         train['fidelity']['steps_per_epoch'] = min(steps, SCRATCH_PER_EPOCH)
         names = data['fidelity']['order']
         data['fidelity'] |= {'order': [self.old, self.new]}

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from annotated_types import Ge, Gt, Lt
 from pydantic.fields import FieldInfo
 
-from sevennet_mf import config
+from sevennet_mf import config, recipe
 from sevennet_mf.study import config as study
 
 PAGE = Path(__file__).with_name('yaml_reference.md')
@@ -44,6 +44,29 @@ in SevenNet's own documentation is an error. Names of fidelities are yours: lett
 digits and `_ . + -`. {', '.join(f'`{name}`' for name in config.RESERVED_NAMES)} are
 reserved. At the end stand the keys of a `study.yaml`, a file of its own:
 [](study.md).
+"""
+DEFAULTS = """\
+## Keys of SevenNet's section `train`
+
+Beside a `fidelity` they have other defaults than in SevenNet: the recipe, which is
+what was measured best ([](recipe.md), [](pretrained.md)). What a YAML says wins. The
+log and `sevennet-mf info` list what was left out.
+
+| key | from new weights | with `continue` |
+|---|---|---|
+"""
+BESIDE = f"""
+- With `update: fidelity_only` and `gain` or `lora`, `lr` is
+  {recipe.OWN_WEIGHTS.rate}.
+- Beside a `loss` other than `huber`, weights that are left out are SevenNet's. `sgd`
+  and `adagrad` without `lr` have torch's. A `scheduler` without parameters falls as
+  far over the same epochs; `reducelronplateau` has torch's.
+- `scheduler_param` with a key such as `gamma` and no `scheduler` is for SevenNet's
+  default, `exponentiallr`.
+- With `continue`, an optimiser or a scheduler that is not reset goes on as it was in
+  the checkpoint, and with the optimiser its loss. `epoch` counts from the
+  checkpoint's, unless that is reset.
+- `--resume` goes on with what the run began with.
 """
 NONE = type(None)
 WORDS: dict[Any, str] = {
@@ -130,9 +153,32 @@ def default(field: FieldInfo) -> str:
     return f'`{given}`'
 
 
+def recipe_table() -> str:
+    """Return the defaults of SevenNet's keys."""
+    columns = []
+    for own in (recipe.FROM_SCRATCH, recipe.CONTINUED):
+        filled, _ = recipe.completed({}, recipe.Origin(own))
+        filled['scheduler_param']['total_iters'] = 'epoch'
+        columns.append(filled)
+    rows = [
+        f'| `{name}` | {" | ".join(f"`{recipe.flow(c[name])}`" for c in columns)} |'
+        for name in columns[0]
+    ]
+    steps = [str(r.least_steps) for r in (recipe.FROM_SCRATCH, recipe.CONTINUED)]
+    cells = 'a pass over the data | the same'
+    rows.append(f'| `fidelity.steps_per_epoch` | {cells} |')
+    kinds = ('the data', 'the labels of what is added')
+    cells = ' | '.join(
+        f'the same over {kind}, at least {n}'
+        for n, kind in zip(steps, kinds, strict=True)
+    )
+    rows.append(f'| … without `epoch` | {cells} |')
+    return DEFAULTS + '\n'.join(rows) + '\n' + BESIDE
+
+
 def page() -> str:
     """Return the whole page."""
-    parts = [HEAD]
+    parts = [HEAD, recipe_table()]
     for title, block in BLOCKS:
         lines = [f'## {title}', '', '| key | value | default | meaning |']
         lines.append('|---|---|---|---|')

@@ -161,10 +161,11 @@ def lines(by: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 def as_text(values: Mapping[str, Any]) -> str:
     """`loss: huber, loss_param: {delta: 0.01}`."""
-    return ', '.join(f'{name}: {_flow(value)}' for name, value in values.items())
+    return ', '.join(f'{name}: {flow(value)}' for name, value in values.items())
 
 
-def _flow(value: Any) -> str:
+def flow(value: Any) -> str:
+    """`{delta: 0.01}`: a value in one line, as in a YAML."""
     if isinstance(value, Mapping):
         return f'{{{as_text(value)}}}'
     return f'{value:g}' if isinstance(value, float) else str(value)

@@ -251,6 +251,6 @@ def _classes(config: dict[str, Any]) -> tuple[Any, Any]:
 def _scheduler_arguments(config: dict[str, Any]) -> dict[str, Any]:
     given = dict(config.get(KEY.SCHEDULER_PARAM) or {})
     if str(config[KEY.SCHEDULER]).lower() == 'exponentiallr':
-        # the host's default scheduler, which cannot do without: a constant rate
+        # a checkpoint may bring the host's default, and that cannot do without
         given.setdefault('gamma', 1.0)
     return given

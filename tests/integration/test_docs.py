@@ -62,7 +62,7 @@ SMALL_PRETRAINED = {
     '7net-mf-0': ('R2SCAN', 'PBE'),
 }
 SMALL_STUDY = {'methods': ['high_only'], 'labels': [2], 'seeds': [1], 'steps': 2}
-START_FROM = ('extend', 'fisher')  # commands that start from one as well
+START_FROM = ('extend', 'fisher', 'init')  # commands that start from one as well
 # Lines that a test leaves to others, by how they begin, and why
 NOT_RUN = {
     '. .venv/bin/activate': 'this environment is active',
@@ -323,6 +323,10 @@ class Page:
             code = stop.code
         said = self.capture.readouterr()
         assert code in (None, cli.DONE), f'{args}: {said.err}{said.out}'
+        if args[0] == 'init':  # what it wrote is trained on later
+            written = args[args.index('-o') + 1] if '-o' in args else 'input.yaml'
+            sections = inputs.load_yaml(written)
+            write_yaml(self.folder / written, shrunk(sections, self.project))
 
     def program(self, command: list[str]) -> None:
         path = [str(self.project / 'bin'), str(Path(sys.executable).parent)]

@@ -68,7 +68,7 @@ def test_a_fidelity_yaml_does_not_go_to_the_host(
     began = inputs.from_sections(small_yaml())[1]
     began[KEY.FORCE_WEIGHT] = 0.3
     began[keys.DEFAULTS]['recipe'][KEY.FORCE_WEIGHT] = 0.3
-    saved = {'config': began, 'model_state_dict': {}, keys.TRAINING_STATE: {}}
+    saved = {'config': began, 'model_state_dict': {'w': 0}, keys.TRAINING_STATE: {}}
     torch.save(saved, tmp_path / 'checkpoint_resume.pth')
     commands.train(parse('train', path, '-w', tmp_path, '--resume'))
     [(config, working_dir, process, resume)] = seen

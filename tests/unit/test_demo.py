@@ -7,7 +7,7 @@ import pytest
 import yaml
 from ase.io import read, write
 
-from sevennet_mf import demo
+from sevennet_mf import demo, inputs
 from sevennet_mf.errors import TrainingStopped, UserError
 
 EXAMPLE = Path(__file__).parents[2] / 'example_inputs' / 'ingan'
@@ -49,20 +49,22 @@ def test_demo_measures_both_models_on_compositions_without_a_label(
         assert (out / job.name / 'learning_curves.png').is_file()
 
 
-def test_the_two_trainings_differ_in_their_data_only() -> None:
+def test_the_two_trainings_differ_in_their_data_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Same model, same steps: else the comparison would mean little."""
     both = [yaml.safe_load((EXAMPLE / job.yaml).read_text()) for job in demo.JOBS]
+    monkeypatch.chdir(EXAMPLE)
     steps = []
     for sections in both:
+        trained = inputs.from_sections(sections)[1]
+        assert trained['scheduler_param']['total_iters'] == trained['epoch']
         files = [e['file'] for e in sections['data']['load_trainset_path']]
         n = sum(len(read(EXAMPLE / file, ':')) for file in files)
         batches = -(-n // sections['data']['batch_size'])
         steps.append(batches * sections['train']['epoch'])
-        assert sections['train']['scheduler_param']['total_iters'] == (
-            sections['train']['epoch']
-        )
         sections['model'].pop('fidelity', None)
-        for name in ('fidelity', 'epoch', 'per_epoch', 'scheduler_param'):
+        for name in ('fidelity', 'epoch', 'per_epoch'):
             del sections['train'][name]
     assert steps[0] == steps[1]
     assert both[0]['model'] == both[1]['model']
@@ -85,6 +87,7 @@ def test_a_failed_training_is_named_with_its_reason(
     example: Path, tmp_path: Path
 ) -> None:
     yaml_file = example / 'r2scan_only.yaml'
-    yaml_file.write_text(yaml_file.read_text().replace('huber', 'hubr'))
+    text = yaml_file.read_text().replace('train:', 'train:\n  loss: hubr')
+    yaml_file.write_text(text)
     with pytest.raises(TrainingStopped, match=r"r2scan_only\.yaml failed.*'hubr'"):
         demo.run(str(example), str(tmp_path / 'out'))
