@@ -230,6 +230,7 @@ def _demo(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add('--example', default='example_inputs/ingan', help='folder of the example')
     add('-o', '--output', default='demo', help='folder for output; default: demo')
+    add('--seeds', nargs='+', type=int, default=[], help='train with each of these')
 
 
 # a name of two words is a command of a group

@@ -268,7 +268,7 @@ def demo(args: argparse.Namespace) -> None:
     with importing():
         from sevennet_mf import demo as module
 
-    _print(module.run(args.example, args.output))
+    _print(module.run(args.example, args.output, args.seeds))
 
 
 def _print(what: Any) -> None:

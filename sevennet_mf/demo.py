@@ -13,11 +13,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
+from statistics import mean, stdev
 from typing import IO
 
+import yaml
 from rich.table import Table
 from tqdm import tqdm
 
@@ -44,6 +46,8 @@ class Job:
         return f'{self.name}.yaml'
 
 
+Seeds = Sequence[int]
+Found = dict[Job, list[Evaluation]]  # one for each seed
 Running = dict[Job, tuple[subprocess.Popen[bytes], IO[str]]]
 JOBS = (
     Job('r2scan_only', 'r2SCAN labels alone'),
@@ -51,10 +55,11 @@ JOBS = (
 )
 
 
-def run(example: str, output: str) -> Table:
+def run(example: str, output: str, seeds: Seeds = ()) -> Table:
     """Audit, train both models side by side, evaluate; return the table.
 
-    example: folder of the data and YAMLs; output: folder for everything written.
+    example: folder of the data and YAMLs; output: folder for everything written;
+    seeds: of weights and batches, one after the other; default: that of the YAMLs.
     Raises UserError if the example is not there, TrainingStopped if a training
     fails.
     """
@@ -71,20 +76,36 @@ def run(example: str, output: str) -> Table:
         + ['--plot', str(out / 'inspect.png'), '--strict'],
     )
     started = time.monotonic()
-    _train(folder, out)
+    found: Found = {job: [] for job in JOBS}
+    for seed in seeds or (None,):
+        place = out if seed is None else out / f'seed{seed}'
+        _train(_yamls(folder, place, seed), folder, place)
+        for job in JOBS:
+            found[job].append(_measured(folder, place / job.name))
     minutes = (time.monotonic() - started) / 60
-    test = [{'file': [str(folder / TEST_FILE)], 'fidelity': TARGET}]
-    found = {
-        job: evaluate(
-            str(out / job.name / checkpoint.BEST_FILE),
-            test,
-            str(out / job.name / 'mixed'),
-        )
-        for job in JOBS
-    }
     _draw(found, str(out / 'demo.png'))
-    _write_table(found, str(out / 'demo.csv'))
+    _write_table(found, seeds, str(out / 'demo.csv'))
     return _table(found, minutes, output)
+
+
+def _measured(folder: Path, work: Path) -> Evaluation:
+    test = [{'file': [str(folder / TEST_FILE)], 'fidelity': TARGET}]
+    best = str(work / checkpoint.BEST_FILE)
+    return evaluate(best, test, str(work / 'mixed'))
+
+
+def _yamls(folder: Path, place: Path, seed: int | None) -> dict[Job, Path]:
+    """The YAMLs of the example, or copies with another seed."""
+    given = {job: folder / job.yaml for job in JOBS}
+    if seed is None:
+        return given
+    place.mkdir(exist_ok=True)
+    copies = {job: place / job.yaml for job in JOBS}
+    for job, path in given.items():
+        sections = inputs.load_yaml(str(path))
+        sections['train']['random_seed'] = seed
+        copies[job].write_text(yaml.safe_dump(sections), encoding='utf-8')
+    return copies
 
 
 def _environment() -> dict[str, str]:
@@ -100,24 +121,24 @@ def _command(folder: Path, arguments: list[str]) -> None:
         raise TrainingStopped(f'sevennet-mf {" ".join(arguments)} failed')
 
 
-def _train(folder: Path, out: Path) -> None:
+def _train(yamls: Mapping[Job, Path], folder: Path, out: Path) -> None:
     """Train both models at once, each on its share of the cores."""
     with contextlib.ExitStack() as stack:
         running: Running = {}
         for job in JOBS:
             # a file, because a pipe that nobody reads fills up
             errors = stack.enter_context(tempfile.TemporaryFile('w+'))
-            process = _start(job, folder, out / job.name, errors)
+            process = _start(yamls[job], folder, out / job.name, errors)
             stack.callback(process.wait)
             stack.callback(process.terminate)
             running[job] = (process, errors)
-        _watch(running, folder, out)
+        _watch(running, yamls, out)
 
 
 def _start(
-    job: Job, folder: Path, work: Path, errors: IO[str]
+    file: Path, folder: Path, work: Path, errors: IO[str]
 ) -> subprocess.Popen[bytes]:
-    command = [sys.executable, '-m', 'sevennet_mf.cli', 'train', job.yaml]
+    command = [sys.executable, '-m', 'sevennet_mf.cli', 'train', str(file)]
     if (work / checkpoint.RESUME_FILE).is_file():
         command.append('--resume')
     return subprocess.Popen(
@@ -125,10 +146,10 @@ def _start(
     )
 
 
-def _watch(running: Running, folder: Path, out: Path) -> None:
+def _watch(running: Running, yamls: Mapping[Job, Path], out: Path) -> None:
     """A bar with the time left, over the epochs of both trainings."""
     total = {
-        job: int(inputs.load_yaml(str(folder / job.yaml))['train']['epoch'])
+        job: int(inputs.load_yaml(str(yamls[job]))['train']['epoch'])
         for job in running
     }
     with tqdm(total=100, unit='%', desc='training two models', disable=None) as bar:
@@ -162,42 +183,61 @@ def _epochs(work: Path) -> int:
     return max(0, len(curves[-1].read_text().splitlines()) - 1)
 
 
-def _draw(found: dict[Job, Evaluation], path: str) -> None:
-    """Parity of both models on the mixed compositions, side by side."""
-    predictions = {job.title: e.predictions for job, e in found.items()}
+def _draw(found: Found, path: str) -> None:
+    """Parity of both models on the mixed compositions, side by side; one seed."""
+    predictions = {job.title: own[0].predictions for job, own in found.items()}
     plots.compare(predictions, TARGET, path)
 
 
-def _write_table(found: dict[Job, Evaluation], path: str) -> None:
+def _write_table(found: Found, seeds: Seeds, path: str) -> None:
     shown = [q for q in QUANTITIES if q[0] != 'stress']
-    head = ['trained on', 'structures']
+    head = ['trained on', 'seed', 'structures']
     head += [f'{q} {m} ({unit})' for q, _, unit, _ in shown for m in ('MAE', 'RMSE')]
     rows = [
-        [job.title, e.rows[0].structures]
+        [job.title, seed, e.rows[0].structures]
         + [
             f'{value[q]:.3f}'
             for q, *_ in shown
             for value in (e.rows[0].mae, e.rows[0].rmse)
         ]
-        for job, e in found.items()
+        for job, own in found.items()
+        for seed, e in zip(seeds or ('',), own, strict=True)
     ]
     write_csv(path, [head, *rows])
 
 
-def _table(found: dict[Job, Evaluation], minutes: float, output: str) -> Table:
-    structures = next(iter(found.values())).rows[0].structures
+def _table(found: Found, minutes: float, output: str) -> Table:
+    first, *more = next(iter(found.values()))
+    structures = first.rows[0].structures
+    spread = f'Mean and deviation of {1 + len(more)} seeds. ' if more else (
+        'One seed: with others, and on other machines, the numbers vary '
+        '(--seeds 1 2 3). '
+    )
     table = Table(
         title=f'r2SCAN of {structures} mixed In(x)Ga(1-x)N structures that no '
         'r2SCAN label was given for (MAE / RMSE)',
-        caption=f'Both trained with the same number of steps, in {minutes:.1f} min '
-        f'together. Pictures, tables and checkpoints: {output}/',
+        caption=f'{spread}Both trained with the same number of steps, in '
+        f'{minutes:.1f} min together. Pictures, tables and checkpoints: {output}/',
     )
     table.add_column('trained on')
     shown = [q for q in QUANTITIES if q[0] != 'stress']
     for quantity, _, unit, _ in shown:
         table.add_column(f'{quantity} ({unit})', justify='right')
-    cell = partial('{:.1f} / {:.1f}'.format)
-    for job, e in found.items():
-        row = e.rows[0]
-        table.add_row(job.title, *(cell(row.mae[q], row.rmse[q]) for q, *_ in shown))
+    for job, own in found.items():
+        rows = [e.rows[0] for e in own]
+        table.add_row(
+            job.title,
+            *(
+                f'{_spread([r.mae[q] for r in rows])} / '
+                f'{_spread([r.rmse[q] for r in rows])}'
+                for q, *_ in shown
+            ),
+        )
     return table
+
+
+def _spread(values: Sequence[float]) -> str:
+    """The value, or mean and deviation of several."""
+    if len(values) == 1:
+        return f'{values[0]:.1f}'
+    return f'{mean(values):.1f} ± {stdev(values):.1f}'

@@ -1,11 +1,16 @@
 """The demo on a thinned copy of the example: small, but nothing left out."""
 
 import csv
+import io
+import re
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import yaml
 from ase.io import read, write
+from rich.console import Console
 
 from sevennet_mf import demo, inputs
 from sevennet_mf.errors import TrainingStopped, UserError
@@ -33,7 +38,7 @@ def test_demo_measures_both_models_on_compositions_without_a_label(
     example: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / 'out'
-    table = demo.run(str(example), str(out))
+    table = demo.run(str(example), str(out), [4])
     with open(out / 'demo.csv') as stream:
         rows = list(csv.DictReader(stream))
     n_test = len(read(example / demo.TEST_FILE, ':'))
@@ -45,8 +50,29 @@ def test_demo_measures_both_models_on_compositions_without_a_label(
     assert table.row_count == 2
     for name in ('demo.png', 'inspect.png', 'inspect.json'):
         assert (out / name).stat().st_size > 1000
+    assert {row['seed'] for row in rows} == {'4'}
     for job in demo.JOBS:
-        assert (out / job.name / 'learning_curves.png').is_file()
+        assert (out / 'seed4' / job.name / 'learning_curves.png').is_file()
+        log = (out / 'seed4' / job.name / 'log.sevenn').read_text()
+        assert re.search(r'random_seed\s*: 4', log)
+
+
+def test_several_seeds_are_a_mean_and_their_deviation() -> None:
+    def of(energy: float) -> Any:
+        errors = {'energy': energy, 'force': 2 * energy}
+        row = SimpleNamespace(structures=26, mae=errors, rmse=errors)
+        return SimpleNamespace(rows=[row])
+
+    def shown(*energies: float) -> str:
+        found = {job: [of(energy) for energy in energies] for job in demo.JOBS}
+        stream = io.StringIO()
+        Console(width=200, file=stream).print(demo._table(found, 1.0, 'demo'))
+        return ' '.join(stream.getvalue().split())
+
+    assert '15.0 ± 1.0 / 15.0 ± 1.0' in shown(14.0, 15.0, 16.0)
+    assert 'Mean and deviation of 3 seeds.' in shown(14.0, 15.0, 16.0)
+    assert 'the numbers vary' in shown(14.0)
+    assert '28.0 / 28.0' in shown(14.0)
 
 
 def test_the_two_trainings_differ_in_their_data_only(
