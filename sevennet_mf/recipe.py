@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -105,14 +105,19 @@ def completed(section: Config, origin: Origin) -> tuple[Config, Config]:
         filling.as_it_began(origin.began)
         return filling.section, filling.by
     # the moments of an optimiser are those of a loss: both go on, or neither
-    filling.go_on(origin.optimizer, LOSS, OPTIMIZER)
-    filling.go_on(origin.schedule, SCHEDULER)
+    done = [
+        *filling.gone_on(origin.optimizer, LOSS, OPTIMIZER),
+        *filling.gone_on(origin.schedule, SCHEDULER),
+    ]
     recipe = origin.recipe
     filling.put(RECIPE, KEY.EPOCH, origin.reached + recipe.epochs)
-    _loss(filling, recipe)
-    _optimizer(filling, recipe)
-    span = int(filling.section[KEY.EPOCH]) - origin.reached
-    _schedule(filling, recipe, max(1, span))
+    if LOSS not in done:
+        _loss(filling, recipe)
+    if OPTIMIZER not in done:
+        _optimizer(filling, recipe)
+    if SCHEDULER not in done:
+        span = int(filling.section[KEY.EPOCH]) - origin.reached
+        _schedule(filling, recipe, max(1, span))
     return filling.section, filling.by
 
 
@@ -142,7 +147,7 @@ def lines(by: Mapping[str, Mapping[str, Any]]) -> list[str]:
     said = {
         RECIPE: 'the recipe',
         SEVENNET: "SevenNet's or torch's own, which fit the YAML's",
-        CHECKPOINT: "the checkpoint's, which goes on",
+        CHECKPOINT: 'of the checkpoint, as it goes on',
     }
     found = [
         f'Defaults ({said[who]}): {as_text(values)}' for who, values in by.items()
@@ -197,10 +202,13 @@ class _Filling:
     def word(self, name: str) -> str:
         return str(self.section.get(name, '')).lower()
 
-    def go_on(
+    def gone_on(
         self, before: Mapping[str, Any] | None, *groups: tuple[str, ...]
-    ) -> None:
-        """Fill in groups of keys from a checkpoint, but beside another choice."""
+    ) -> Iterator[tuple[str, ...]]:
+        """Fill in groups of keys from a checkpoint, but beside another choice.
+
+        Yields those that were filled in, and need nothing more.
+        """
         if before is None:
             return
         for name, block, *more in groups:
@@ -210,12 +218,17 @@ class _Filling:
             for key in (name, block, *more):
                 if before.get(key) is not None:
                     self.put(CHECKPOINT, key, before[key])
+            yield name, block, *more
 
     def as_it_began(self, began: Mapping[str, Any]) -> None:
-        """Fill in what was filled in then; before there was a recipe, SevenNet's."""
+        """Fill in what was filled in then, and all else that is not said any more.
+
+        The latter is everything in a run that began before there was a recipe.
+        """
+        self.put_named(began.get(keys.DEFAULTS) or {})
         known = (*LOSS, *OPTIMIZER, *SCHEDULER, KEY.EPOCH)
-        older = {SEVENNET: {name: began[name] for name in known if name in began}}
-        self.put_named(began.get(keys.DEFAULTS) or older)
+        rest = {name: began[name] for name in known if name in began}
+        self.put_named({CHECKPOINT: rest})
 
     def put_named(self, left_out: Mapping[str, Mapping[str, Any]]) -> None:
         """Fill in what is missing of keys by who they are by."""

@@ -181,6 +181,9 @@ def test_an_optimiser_that_goes_on_brings_its_loss_along() -> None:
     config, by = completed(origin)
     assert by == {'checkpoint': BEFORE, 'recipe': {'epoch': 50}}
     assert config == {**BEFORE, 'epoch': 50}
+    # nothing is added to what SevenNet's defaults leave to torch
+    bare = {**BEFORE, 'optim_param': {}, 'scheduler_param': {}}
+    assert completed(Origin(CONTINUED, 40, bare, bare))[0] == {**bare, 'epoch': 50}
 
 
 def test_another_choice_beside_an_optimiser_that_goes_on() -> None:
@@ -223,6 +226,14 @@ def test_a_run_from_before_the_recipe_is_resumed_as_it_was() -> None:
     again = inputs.from_sections(given, old)[1]
     assert {name: again[name] for name in ALL} == {name: old[name] for name in ALL}
     assert recipe.LEAST_STEPS not in again[keys.FIDELITY_TRAIN]
+
+
+def test_a_key_that_is_not_said_any_more_is_as_the_run_began() -> None:
+    began = trained_with(epoch=5, force_loss_weight=0.3)
+    given = sections()
+    given['train'] = {}
+    again = inputs.from_sections(given, began)[1]
+    assert (again['epoch'], again['force_loss_weight']) == (5, 0.3)
 
 
 # ---- what is said
