@@ -17,11 +17,8 @@ import argparse
 import copy
 import csv
 import json
-import os
-import subprocess
 import sys
 import threading
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -31,7 +28,7 @@ from typing import Any
 import numpy as np
 import yaml
 from ase.io import read, write
-from pretrained import _cell
+from pretrained import cell, run_in
 from pretrained_systems import BENCHMARKS, EXAMPLES, SYSTEMS
 
 from sevennet_mf import inputs, keys, recipe
@@ -202,18 +199,9 @@ def _train(run: Run, out: Path, options: argparse.Namespace) -> None:
     if (folder / 'checkpoint_resume.pth').is_file():
         command.append('--resume')
     print(f'{run.name}: training', file=sys.stderr, flush=True)
-    start = time.perf_counter()
-    with open(folder / 'output.txt', 'w', encoding='utf-8') as stream:
-        subprocess.run(
-            command,
-            cwd=folder,
-            env={**os.environ, 'OMP_NUM_THREADS': '1'},
-            stdout=stream,
-            stderr=stream,
-            check=True,
-        )
+    seconds = run_in(folder, command)
     found = _measured(run, folder, sections['train']['epoch'])
-    found['seconds'] = round(time.perf_counter() - start, 1)
+    found['seconds'] = seconds
     done.write_text(json.dumps(found), encoding='utf-8')
 
 
@@ -296,7 +284,7 @@ def _report(runs: Sequence[Run], out: Path) -> str:
     text = [f'| {" | ".join(head)} |', '|---' * len(head) + '|']
     for system, arm in dict.fromkeys((r['system'], r['arm']) for r in rows):
         found = [r for r in rows if (r['system'], r['arm']) == (system, arm)]
-        cells = [_cell([r[name] for r in found]) for name in COLUMNS]
+        cells = [cell([r[name] for r in found]) for name in COLUMNS]
         cells = [system, f'`{arm}`', str(len(found)), *cells]
         text.append(f'| {" | ".join(cells)} |')
     return '\n'.join([*text, '', 'MAE of the last checkpoint, mean ± deviation.'])

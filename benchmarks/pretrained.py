@@ -122,6 +122,12 @@ def _train(run: Run, out: Path, options: argparse.Namespace) -> None:
         text = yaml.safe_dump(_sections(run, system, options))
         (folder / 'input.yaml').write_text(text, encoding='utf-8')
     print(f'{run.name}: training', file=sys.stderr, flush=True)
+    seconds = run_in(folder, command)
+    spent.write_text(json.dumps({'seconds': seconds, **asked}), encoding='utf-8')
+
+
+def run_in(folder: Path, command: Sequence[str]) -> float:
+    """Run a command on one core, what it says in output.txt; return seconds."""
     start = time.perf_counter()
     with open(folder / 'output.txt', 'w', encoding='utf-8') as stream:
         subprocess.run(
@@ -132,8 +138,7 @@ def _train(run: Run, out: Path, options: argparse.Namespace) -> None:
             stderr=stream,
             check=True,
         )
-    seconds = round(time.perf_counter() - start, 1)
-    spent.write_text(json.dumps({'seconds': seconds, **asked}), encoding='utf-8')
+    return round(time.perf_counter() - start, 1)
 
 
 def _extend(system: System) -> list[str]:
@@ -277,7 +282,7 @@ def _write_tables(
         for n in options.labels:
             found = [r for r in rows if (r['method'], r['labels']) == (method, n)]
             if found:
-                cells = [_cell([row[name] for row in found]) for name in COLUMNS]
+                cells = [cell([row[name] for row in found]) for name in COLUMNS]
                 cells = [f'`{method}`', str(n), str(len(found)), *cells]
                 text.append(f'| {" | ".join(cells)} |')
     text += ['', f'{options.system}, MAE, {options.split} half; ']
@@ -288,7 +293,7 @@ def _write_tables(
     print('\n'.join(text))
 
 
-def _cell(values: list[Any]) -> str:
+def cell(values: list[Any]) -> str:
     if None in values:
         return '–'
     if len(values) < 2:
