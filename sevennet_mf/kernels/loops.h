@@ -32,17 +32,30 @@ template <class T> struct Loops {
     }
   }
 
+  static ALWAYS_INLINE T sum_of(V v) {
+    T lanes[N];
+    store(lanes, v);
+    for (int half = N / 2; half > 0; half /= 2)
+      for (int i = 0; i < half; ++i) lanes[i] += lanes[i + half];
+    return lanes[0];
+  }
+
   // The gradient of the harmonics from S[m1, m3], a group of lanes for each
   static void contract_back(const Plan<T> &plan, const T *s, T *gy) {
+    constexpr int CHAINS = 4;  // sums that do not wait for each other
     for (int i = 0; i < plan.dim_y; ++i) {
-      V sum[REGISTERS] = {};
-      for (int n = plan.row[i]; n < plan.row[i + 1]; ++n)
+      V sums[CHAINS] = {};
+      int n = plan.row[i];
+      const int last = plan.row[i + 1];
+      for (; n + CHAINS <= last; n += CHAINS)
+        for (int c = 0; c < CHAINS; ++c)
+          for (int r = 0; r < REGISTERS; ++r)
+            sums[c] += load(s + plan.column[n + c] * LANES<T> + r * N) *
+                       plan.value[n + c];
+      for (; n < last; ++n)
         for (int r = 0; r < REGISTERS; ++r)
-          sum[r] += load(s + plan.column[n] * LANES<T> + r * N) * plan.value[n];
-      T total = 0;
-      for (int r = 0; r < REGISTERS; ++r)
-        for (int lane = 0; lane < N; ++lane) total += sum[r][lane];
-      gy[i] = total;
+          sums[0] += load(s + plan.column[n] * LANES<T> + r * N) * plan.value[n];
+      gy[i] = sum_of((sums[0] + sums[1]) + (sums[2] + sums[3]));
     }
   }
 
@@ -161,9 +174,7 @@ template <class T> struct Loops {
   static T dot(int size, const T *a, const T *b) {
     V sum = {};
     for (int k = 0; k < size; k += N) sum += load(a + k) * load(b + k);
-    T total = 0;
-    for (int lane = 0; lane < N; ++lane) total += sum[lane];
-    return total;
+    return sum_of(sum);
   }
 
 // One call for the shape (2 l1 + 1, 2 l3 + 1) of a path, with the shape known to the

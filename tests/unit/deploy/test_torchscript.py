@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import zipfile
 from pathlib import Path
@@ -17,11 +18,13 @@ from sevenn.scripts.deploy import deploy as host_deploy
 
 from sevennet_mf import keys
 from sevennet_mf.deploy import torchscript
-from sevennet_mf.deploy.deployed import extra_files
+from sevennet_mf.deploy.deployed import FAST_FILE, extra_files
 from sevennet_mf.deploy.export import export
 from sevennet_mf.deploy.folded import quiet
 from sevennet_mf.deploy.torchscript import deploy, read_deployed
 from sevennet_mf.errors import UserError
+from sevennet_mf.kernels import library
+from sevennet_mf.model import tabulated
 from sevennet_mf.train.load import load_model
 
 
@@ -209,6 +212,73 @@ def test_a_wrong_deployed_model_is_refused(
 
     monkeypatch.setattr(torchscript, 'host_deploy', wrong)
     with pytest.raises(UserError, match='deployed model does not agree .* 1.0e-04'):
+        deploy(checkpoint, str(tmp_path / 'a.pt'), 'pbe')
+    assert list(tmp_path.iterdir()) == []
+
+
+# ---- the fast form
+
+
+@pytest.fixture()
+def fast(checkpoint: str, tmp_path: Path):
+    """Deploy; returns the file's fast form, or None, and what `deploy` said."""
+
+    def make(**options: bool) -> tuple[torch.jit.ScriptModule | None, list[str]]:
+        (path,), folded = deploy(checkpoint, str(tmp_path / 'a.pt'), 'pbe', **options)
+        assert read_deployed(path)['kind'] == 'serial'
+        extra = {FAST_FILE: ''}
+        torch.jit.load(path, _extra_files=extra)
+        content = extra[FAST_FILE]
+        found = torch.jit.load(io.BytesIO(content)) if content else None
+        return found, folded.warnings
+
+    return make
+
+
+@pytest.mark.skipif(library.path() is None, reason='the kernel was not compiled')
+@pytest.mark.parametrize('table', [True, False])
+def test_it_calls_the_operator_and_reads_a_table(fast, table: bool) -> None:
+    module, said = fast(table=table)
+    graph = str(module.inlined_graph)
+    assert graph.count('sevennet_mf::deployed_convolution') == 2
+    assert 'aten::scatter_reduce' not in graph.partition('atomic_energy')[0]
+    assert said == []
+
+
+def test_without_the_kernel_there_is_none_and_it_is_said(
+    fast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(library.SWITCH, 'off')
+    module, said = fast()
+    assert module is None
+    assert said == [
+        'LAMMPS will run this file with e3nn, slower: SEVENNET_MF_FUSED is off.'
+    ]
+
+
+@pytest.mark.skipif(library.path() is None, reason='the kernel was not compiled')
+def test_radial_weights_that_fit_no_table_stay_a_network(
+    fast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tabulated, 'TOLERANCE', 0.0)
+    module, said = fast()
+    assert module is not None
+    assert len(said) == 1
+    assert '1000 polynomials do not fit the radial weights to 0.0' in said[0]
+
+
+@pytest.mark.skipif(library.path() is None, reason='the kernel was not compiled')
+def test_a_wrong_table_is_refused(
+    checkpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = tabulated.table_of
+
+    def wrong(layer: object) -> tuple[torch.Tensor, float]:
+        table, step = right(layer)
+        return table * 1.01, step
+
+    monkeypatch.setattr(tabulated, 'table_of', wrong)
+    with pytest.raises(UserError, match=r'fast form \(table\) .* does not agree'):
         deploy(checkpoint, str(tmp_path / 'a.pt'), 'pbe')
     assert list(tmp_path.iterdir()) == []
 

@@ -1,0 +1,94 @@
+"""The fast form in a deployed file gives what ASE gives, serial and parallel."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from helpers import build, host_config, model_config, save_checkpoint
+from pair_models import CELLS, Deployed, assert_agrees, bulk, close, evaluate
+
+from sevennet_mf.deploy.torchscript import deploy
+from sevennet_mf.kernels import library
+
+pytestmark = pytest.mark.skipif(
+    library.path() is None, reason='the kernel was not compiled here'
+)
+PARITY = {'is_parity': True, 'self_connection_type': 'nequip', 'channel': 5}
+
+
+def deployed(folder: Path, table: bool = True, **model: object) -> Deployed:
+    """A small model, deployed by us for both styles."""
+    model = {'num_convolution_layer': 3, 'lmax': 2, **model}
+    config = host_config(model_config('bias', names=('pbe',), **model))
+    checkpoint = save_checkpoint(folder / 'model.pth', build(config), config)
+    made = Deployed(checkpoint, folder / 'serial.pt', folder / 'parallel')
+    deploy(str(checkpoint), str(made.serial), table=table)
+    deploy(str(checkpoint), str(made.folder), parallel=True, table=table)
+    return made
+
+
+@pytest.fixture(scope='module')
+def model(tmp_path_factory: pytest.TempPathFactory) -> Deployed:
+    return deployed(tmp_path_factory.mktemp('table'))
+
+
+def carried(log: str) -> str:
+    """What the pair style says that its convolutions are computed with."""
+    return re.findall(r'convolutions (\w+)', log)[0]
+
+
+@pytest.mark.parametrize('cell', CELLS)
+@pytest.mark.parametrize(
+    ('style', 'ranks'),
+    [('e3gnn', 1), ('e3gnn/parallel', 1), ('e3gnn/parallel', 2)],
+)
+def test_every_cell_as_in_ase(
+    style: str,
+    ranks: int,
+    cell: str,
+    model: Deployed,
+    tmp_path: Path,
+    lmp_env: dict[str, str],
+) -> None:
+    atoms, result = evaluate(
+        CELLS[cell](), model.pair(style), tmp_path, lmp_env, ranks
+    )
+    assert carried(result.log) == 'fused'
+    assert_agrees(atoms, model.reference(atoms), tmp_path, result)
+
+
+@pytest.mark.parametrize('kind', ['network', 'parity'])
+def test_other_models_as_in_ase(
+    kind: str, tmp_path: Path, lmp_env: dict[str, str]
+) -> None:
+    model = (
+        deployed(tmp_path, table=False)
+        if kind == 'network'
+        else deployed(tmp_path, **PARITY)
+    )
+    for style in ('e3gnn', 'e3gnn/parallel'):
+        pair = model.pair(style)
+        atoms, result = evaluate(bulk((2, 2, 2)), pair, tmp_path, lmp_env)
+        assert carried(result.log) == 'fused'
+        assert_agrees(atoms, model.reference(atoms), tmp_path, result)
+
+
+def test_threads_and_the_switch(
+    model: Deployed, tmp_path: Path, lmp_env: dict[str, str]
+) -> None:
+    found = {}
+    for name, change in {
+        'one': {},
+        'two': {'OMP_NUM_THREADS': '2'},
+        'off': {'SEVENNET_MF_FUSED': 'Off'},
+    }.items():
+        env = {**lmp_env, **change}
+        _, result = evaluate(bulk((2, 2, 2)), model.pair('e3gnn'), tmp_path, env)
+        found[name] = result.thermo[-1]['PotEng'], result.stress
+        assert carried(result.log) == ('e3nn' if name == 'off' else 'fused')
+    energy, stress = found['one']
+    for name in ('two', 'off'):
+        assert found[name][0] == pytest.approx(energy, abs=1e-4)
+        close(found[name][1], stress, 'stress', 1e-6)
