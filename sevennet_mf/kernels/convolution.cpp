@@ -252,7 +252,7 @@ const char *Layout<T>::read(const double *spec, std::int64_t size) {
   return nullptr;
 }
 
-// (mul, n) of the host to (n, padded) here, and back
+// (mul, n) of the host to (n, padded) here
 template <class T>
 void enter(const std::vector<Block> &blocks, const T *host, T *ours) {
   for (const Block &b : blocks)
@@ -264,8 +264,12 @@ void enter(const std::vector<Block> &blocks, const T *host, T *ours) {
     }
 }
 
+// The blocks to an array of the host's; zero in what no path has to do with
 template <class T>
-void leave(const std::vector<Block> &blocks, const T *ours, T *host) {
+void leave(const std::vector<Block> &blocks, int dim, const T *ours, T *host) {
+  int left = dim;
+  for (const Block &b : blocks) left -= b.mul * b.n;
+  if (left > 0) std::memset(host, 0, dim * sizeof(T));
   for (const Block &b : blocks)
     for (int m = 0; m < b.n; ++m) {
       const T *from = ours + b.ours + m * b.padded;
@@ -413,7 +417,7 @@ void run_forward(const Layout<T> &layout, const Graph &graph, const Weights &wei
         call.forward(plan, m.data(), weights.value(call, e, w.data()),
                      xs + (std::int64_t)graph.source[e] * plan.size_x, sum.data());
       }
-      leave(layout.out, sum.data(), out + i * plan.dim_out);
+      leave(layout.out, plan.dim_out, sum.data(), out + i * plan.dim_out);
     }
   });
 }
@@ -455,7 +459,7 @@ void over_sources(const Layout<T> &layout, const Graph &graph, T *gx, Each each)
             each(e, j, gx ? sum : nullptr, parts, round == 1);
         }
         if (gx && (round == 1 || !graph.row))
-          leave(layout.x, sum, gx + j * plan.dim_x);
+          leave(layout.x, plan.dim_x, sum, gx + j * plan.dim_x);
       }
     });
 }
@@ -553,7 +557,7 @@ const char *double_backward(const double *spec, std::int64_t size,
                           rows.of(aw, e, locala.data()), xs + at, as + at,
                           sum.data());
         }
-        leave(layout.out, sum.data(), gg + i * plan.dim_out);
+        leave(layout.out, plan.dim_out, sum.data(), gg + i * plan.dim_out);
       }
     });
   }

@@ -29,11 +29,14 @@ KINDS = {
 
 
 @pytest.fixture(autouse=True)
-def _float64() -> Iterator[None]:
-    """e3nn keeps its coefficients in the default type."""
+def _float64_and_nan() -> Iterator[None]:
+    """e3nn keeps its coefficients in the default type; new memory is NaN."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
+    torch.use_deterministic_algorithms(True)  # which fills what nothing was put in
+    assert torch.empty(2).isnan().all()
     yield
+    torch.use_deterministic_algorithms(False)
     torch.set_default_dtype(before)
     library.library().sevennet_mf_choose(None)
 
@@ -119,6 +122,29 @@ def close(found: list[Tensor], wanted: list[Tensor], tolerance: float) -> None:
 def test_value_and_two_derivatives_are_those_of_e3nn(kind: str) -> None:
     case = Case(kind)
     close(derivatives(case, case.fused), derivatives(case, case.e3nn), 1e-10)
+
+
+def test_what_no_path_uses_counts_for_nothing() -> None:
+    """As in the last layer of a model with parity, which keeps scalars alone."""
+    case = Case()
+    parts = [Irreps(x) for x in ('4x0e+3x0o+2x1o+5x1e', '0e+1o+2e', '4x0e+2x0e+3x1o')]
+    paths = [(0, 0, 0, 'uvu', True), (2, 1, 1, 'uvu', True)]
+    case.product = TensorProduct(
+        *parts, paths, shared_weights=False, internal_weights=False
+    )
+    case.plan = plan_of(case.product)
+    for name, n, dim in (
+        ('x', 6, parts[0].dim),
+        ('w', 40, case.product.weight_numel),
+        ('g', 6, parts[2].dim),
+    ):
+        setattr(case, name, torch.randn(n, dim).requires_grad_())
+    found = derivatives(case, case.fused)
+    close(found, derivatives(case, case.e3nn), 1e-10)
+    out, gx = found[:2]
+    assert not out[:, 6:].any()
+    assert not gx[:, 4:7].any()
+    assert not gx[:, 13:].any()
 
 
 @pytest.mark.parametrize('name', ['plain', 'avx2', 'avx512'])
