@@ -96,7 +96,7 @@ def compare(model: str, n_atoms: int, rounds: int, device: str) -> Json:
 
 def show(result: Json, report: Json) -> Any:
     """The results for one cell as a table."""
-    from report import _ratio
+    from report import ratio_text
     from rich.table import Table
 
     shown = Table(
@@ -110,7 +110,7 @@ def show(result: Json, report: Json) -> Any:
         shown.add_column(name, justify='right')
     for name, row in result['times'].items():
         times = row[report['clock']]
-        ratios = (_ratio(times['over_host']), _ratio(times['over_separate']))
+        ratios = (ratio_text(times['over_host']), ratio_text(times['over_separate']))
         shown.add_row(name, f'{times["median_ms"]:.1f}', *ratios)
     return shown
 
