@@ -1,6 +1,6 @@
 """MD by ASE that takes and answers what the benchmark tells LAMMPS.
 
-    python lammps_ase.py CALCULATOR CHECKPOINT FIDELITY STRUCTURE
+    python lammps_ase.py CALCULATOR CHECKPOINT FIDELITY STRUCTURE DEVICE
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ STEP = 1.0  # fs, as in LAMMPS
 TEMPERATURE = 600.0  # K
 
 
-def calculator(kind: str, checkpoint: str, fidelity: str) -> Calculator:
+def calculator(kind: str, checkpoint: str, fidelity: str, device: str) -> Calculator:
     """FidelityCalculator for 'ours', SevenNet's own for 'host'."""
     if kind == 'ours':
         from sevennet_mf.deploy.calculator import FidelityCalculator
 
-        return FidelityCalculator(checkpoint, fidelity, device='cpu')
+        return FidelityCalculator(checkpoint, fidelity, device)
     from sevenn.calculator import SevenNetCalculator
 
-    return SevenNetCalculator(checkpoint, device='cpu', modal=fidelity)
+    return SevenNetCalculator(checkpoint, device=device, modal=fidelity)
 
 
 def main() -> None:
     warnings.simplefilter('ignore')
-    kind, checkpoint, fidelity, structure = sys.argv[1:]
+    kind, checkpoint, fidelity, structure, device = sys.argv[1:]
     atoms = read(structure)
     assert isinstance(atoms, Atoms)
-    atoms.calc = calculator(kind, checkpoint, fidelity)
+    atoms.calc = calculator(kind, checkpoint, fidelity, device)
     MaxwellBoltzmannDistribution(atoms, temperature_K=TEMPERATURE)
     dynamics = VelocityVerlet(atoms, STEP * units.fs)
     for line in sys.stdin:

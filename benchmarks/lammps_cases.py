@@ -82,6 +82,7 @@ class Files:
     cutoff: float
     plugins: dict[str, Path]  # folder of each plugin
     segments: int
+    device: str = 'cpu'  # or cuda
 
     def structure(self, n_atoms: int) -> str:
         """Write a cell for LAMMPS and ASE; return the stem of their names."""
@@ -103,7 +104,7 @@ def of_size(n_atoms: int) -> tuple[str, ...]:
     return PROGRAMS if n_atoms <= SMALLEST else few
 
 
-def prepare(folder: Path, model: str) -> Files:
+def prepare(folder: Path, model: str, device: str = 'cpu') -> Files:
     """Deploy the model in every form and compile the plugins."""
     checkpoint, fidelity = model, FIDELITY[model]
     if model == 'small':
@@ -120,7 +121,8 @@ def prepare(folder: Path, model: str) -> Files:
     sources = host_sources(folder)
     plugins = {OURS: build().parent, HOST: build(sources=sources).parent}
     cutoff = read_deployed(str(folder / 'ours.pt'))['cutoff']
-    return Files(folder, checkpoint, fidelity, cutoff, plugins, len(segments))
+    n = len(segments)
+    return Files(folder, checkpoint, fidelity, cutoff, plugins, n, device)
 
 
 def host_sources(folder: Path) -> Path:
@@ -139,12 +141,14 @@ def host_sources(folder: Path) -> Path:
 def start(name: str, files: Files, n_atoms: int, **limits: int) -> MdProcess:
     """Start one of PROGRAMS, up to its first step. limits: as MdProcess."""
     stem = files.structure(n_atoms)
-    on_cpu = {'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''}
+    setting = {'OMP_NUM_THREADS': '1'}
+    if files.device == 'cpu':
+        setting['CUDA_VISIBLE_DEVICES'] = ''
     if name in (ASE, HOST_ASE):
         kind = 'ours' if name == ASE else 'host'
         command = [sys.executable, str(HERE / 'lammps_ase.py'), kind]
-        command += [files.checkpoint, files.fidelity, f'{stem}.xyz']
-        env = {**os.environ, **on_cpu}
+        command += [files.checkpoint, files.fidelity, f'{stem}.xyz', files.device]
+        env = {**os.environ, **setting}
         return MdProcess(name, command, '', files.folder, env, **limits)
     lammps = find_lammps()
     plugin = HOST if name in (HOST, AGAIN, HOST_PAIR) else OURS
@@ -160,6 +164,6 @@ def start(name: str, files: Files, n_atoms: int, **limits: int) -> MdProcess:
     script = SCRIPT.format(
         data=f'{stem}.data', style=style, model=model, symbols=' '.join(SYMBOLS)
     )
-    env = {**lammps.environment, **on_cpu}
+    env = {**lammps.environment, **setting}
     env['LAMMPS_PLUGIN_PATH'] = str(files.plugins[plugin])
     return MdProcess(name, command, script, files.folder, env, **limits)

@@ -35,13 +35,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     from sevennet_mf.errors import UserError
 
+    if options.device == 'cuda' and not torch.cuda.is_available():
+        raise SystemExit('--device cuda: torch finds no GPU here')
     torch.set_num_threads(1)
     console = Console(width=100)
-    result = {**report.head('cpu', 1), 'model': options.model, 'cells': {}}
+    result = {**report.head(options.device, 1), 'model': options.model, 'cells': {}}
     del result['architectures'], result['clock']
     with tempfile.TemporaryDirectory() as name:
         try:
-            files = cases.prepare(Path(name), options.model)
+            files = cases.prepare(Path(name), options.model, options.device)
         except UserError as error:
             raise SystemExit(str(error)) from None
         if options.largest:
@@ -70,6 +72,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     add('--model', choices=MODELS, default=MODELS[0], help='default: 7net-mf-0')
     add('--atoms', nargs='+', type=int, choices=ROUNDS, default=list(ROUNDS))
     add('--rounds', type=int, help=f'default: {ROUNDS}')
+    add('--device', choices=('cpu', 'cuda'), default='cpu', help='default: cpu')
     add('--largest', action='store_true', help='instead: how many atoms run')
     add(
         '--memory',

@@ -127,7 +127,8 @@ def test_value_and_two_derivatives_are_those_of_e3nn(kind: str) -> None:
 def test_what_no_path_uses_counts_for_nothing() -> None:
     """As in the last layer of a model with parity, which keeps scalars alone."""
     case = Case()
-    parts = [Irreps(x) for x in ('4x0e+3x0o+2x1o+5x1e', '0e+1o+2e', '4x0e+2x0e+3x1o')]
+    texts = '4x0e+3x0o+2x1o+5x1e', '0e+1o+2e', '4x0e+2x0e+3x1o'
+    parts = [Irreps(text) for text in texts]
     paths = [(0, 0, 0, 'uvu', True), (2, 1, 1, 'uvu', True)]
     case.product = TensorProduct(
         *parts, paths, shared_weights=False, internal_weights=False
