@@ -20,7 +20,8 @@ HEAD = """\
 <!-- written by docs/generate_cli_reference.py from sevennet_mf/cli.py -->
 
 `sevennet-mf COMMAND --help` prints the same. Every command takes `--debug`, which
-shows the traceback of an error instead of one line. With `--trust` a command reads
+shows the traceback of an error instead of one line, and `--e3nn`, which computes
+convolutions on a CPU with e3nn ([](speed.md)). With `--trust` a command reads
 checkpoints and graph files that run code when they are read ([](errors.md)).
 
 | exit code | meaning |
@@ -98,7 +99,7 @@ def page() -> str:
         lines += [f'{summary[0].upper()}{summary[1:]}. {MORE.get(name, "")}'.strip()]
         lines += ['', '| argument | meaning |', '|---|---|']
         for action in commands[name]._actions:
-            if action.dest not in ('help', 'debug'):
+            if action.dest not in ('help', 'debug', 'e3nn'):
                 lines.append(f'| {name_of(action)} | {meaning(action)} |')
         parts.append('\n'.join(lines) + '\n')
     return '\n'.join(parts)

@@ -95,6 +95,21 @@ def _convert_backend(original: Callable) -> Callable:
     return convert
 
 
+def _build_model(original: Callable) -> Callable:
+    @functools.wraps(original)
+    def build_E3_equivariant_model(  # noqa: N802 the host's name
+        config: dict, parallel: bool = False
+    ) -> Any:
+        from sevennet_mf.kernels.library import is_asked_for
+        from sevennet_mf.model.fused import fuse
+
+        model = original(config, parallel)
+        # SevenNet's own training stays SevenNet's, unless the user wants otherwise
+        return fuse(model) if is_asked_for() and not parallel else model
+
+    return build_E3_equivariant_model
+
+
 def _train_v2(original: Callable) -> Callable:
     @functools.wraps(original)
     def train_v2(config: dict[str, Any], working_dir: str) -> None:
@@ -136,6 +151,12 @@ SEAMS = (
         _convert_backend,
     ),
     Seam('sevenn.scripts.train', 'train_v2', ('config', 'working_dir'), _train_v2),
+    Seam(
+        'sevenn.scripts.train',
+        'build_E3_equivariant_model',
+        ('config', 'parallel'),
+        _build_model,
+    ),
 )
 # Filled into every old checkpoint that is loaded, so it must say "off"
 DEFAULTS = ('sevenn._const', 'DEFAULT_E3_EQUIVARIANT_MODEL_CONFIG')

@@ -29,7 +29,7 @@ def nothing_known(path: str, kind: str) -> dict[str, Any]:
         'inferred_labels': None,
         'best': None,
         'folded_from': None,
-        'accelerator': None,
+        **dict.fromkeys(('accelerator', 'convolution')),
         'deployed': None,
         'warnings': [],
     }

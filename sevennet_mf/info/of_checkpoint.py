@@ -20,6 +20,7 @@ from sevennet_mf.info.common import (
     provenance_problems,
 )
 from sevennet_mf.model import accelerators
+from sevennet_mf.model.fused import describe
 from sevennet_mf.train.load import LoadedModel, load_model
 from sevennet_mf.train.predict import reference_energies
 
@@ -43,6 +44,7 @@ def checkpoint(name: str) -> dict[str, Any]:
             'reference_energies': _references(loaded),
             'best': _best(content, config),
             'accelerator': accelerators.name_of(content['config']),
+            'convolution': describe(loaded.model),
         }
     )
     if len(loaded.fidelities) > 1:

@@ -26,7 +26,7 @@ from sevennet_mf.info.common import (
 # what all segments of one model have in common
 SHARED: Final = (
     *('elements', 'cutoff', 'comm_size', 'version', 'dtype', 'time'),
-    *('flashTP', 'oeq', 'hash'),
+    *('flashTP', 'oeq', 'hash', 'fast'),
 )
 
 
@@ -69,6 +69,7 @@ def _found(path: str, kind: str, known: dict[str, Any]) -> dict[str, Any]:
                 **{name: known[name] for name in ('segment', 'segments')},
                 **{name: known[name] for name in ('comm_size', 'dtype')},
                 **{name: known[name] for name in ('model_type', 'flashTP', 'oeq')},
+                'fast': known['fast'],
             },
         }
     )

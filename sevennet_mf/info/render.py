@@ -12,6 +12,12 @@ from rich.text import Text
 from sevennet_mf.recipe import as_text
 
 ROWS: Final[int] = 30  # elements in one column of the table of reference energies
+# how a deployed file has its radial weights, for our pair styles
+FAST_FORM: Final = {
+    'table': 'fused in our pair styles, radial weights from a table',
+    'network': 'fused in our pair styles',
+    None: 'e3nn',
+}
 SHOWN_HASH: Final[int] = 12  # digits of a hash in the table; info() has all
 
 
@@ -54,8 +60,11 @@ def _model(found: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             'parameters',
         )
     yield 'accelerator', found['accelerator']
+    yield 'convolution on a CPU', found['convolution']
     deployed = found['deployed'] or {}
     yield 'pair style', deployed.get('pair_style')
+    if deployed:
+        yield 'convolution on a CPU', FAST_FORM[deployed.get('fast')]
     yield 'precision', deployed.get('dtype')
     if deployed.get('comm_size'):  # a serial file is not one of several
         yield 'segment', deployed.get('segment')

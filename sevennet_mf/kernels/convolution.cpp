@@ -6,6 +6,8 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <new>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -286,7 +288,9 @@ class Scratch {
     const std::size_t bytes = (n * sizeof(T) + 63) / 64 * 64 + 64;
     if (piece.bytes < bytes) {
       piece.memory.reset();
+      piece.bytes = 0;
       piece.memory.reset(std::aligned_alloc(64, bytes));
+      if (!piece.memory) throw std::bad_alloc();
       piece.bytes = bytes;
     }
     return static_cast<T *>(piece.memory.get());
@@ -324,7 +328,13 @@ void split(std::int64_t n, int threads, Weight before, Body body) {
   }
   cut[threads] = n;
   std::vector<std::thread> others;
-  for (int t = 1; t < threads; ++t) others.emplace_back(body, cut[t], cut[t + 1]);
+  for (int t = 1; t < threads; ++t) {
+    try {
+      others.emplace_back(body, cut[t], cut[t + 1]);
+    } catch (const std::system_error &) {  // no more threads to be had
+      body(cut[t], cut[t + 1]);
+    }
+  }
   body(cut[0], cut[1]);
   for (std::thread &other : others) other.join();
 }

@@ -1,5 +1,7 @@
 // What Python calls through ctypes: pointers instead of types. Every array has the
 // element type that `bits` says, 32 or 64; indices are 32 bit.
+#include <exception>
+
 #include "convolution.h"
 
 using sevennet_mf::Graph;
@@ -15,13 +17,18 @@ extern "C" int sevennet_mf_choose(const char *name) {
   return sevennet_mf::choose(name);
 }
 
-#define BY_TYPE(call)                          \
-  if (bits == 64) {                            \
-    using T = double;                          \
-    call;                                      \
-  } else {                                     \
-    using T = float;                           \
-    call;                                      \
+// An exception must not leave C++
+#define BY_TYPE(call)            \
+  try {                          \
+    if (bits == 64) {            \
+      using T = double;          \
+      call;                      \
+    } else {                     \
+      using T = float;           \
+      call;                      \
+    }                            \
+  } catch (const std::exception &) { \
+    return "out of memory";      \
   }
 #define IN(name) static_cast<const T *>(name)
 #define OUT(name) static_cast<T *>(name)
@@ -71,7 +78,7 @@ extern "C" const char *sevennet_mf_backward_table(
       OUT(gx), OUT(gy), OUT(gr)))
 }
 
-extern "C" void sevennet_mf_partners(int bits, const Graph *graph, const void *vec,
-                                     std::int32_t *partner) {
-  BY_TYPE(sevennet_mf::partners<T>(*graph, IN(vec), partner))
+extern "C" const char *sevennet_mf_partners(int bits, const Graph *graph,
+                                            const void *vec, std::int32_t *partner) {
+  BY_TYPE(sevennet_mf::partners<T>(*graph, IN(vec), partner); return nullptr)
 }

@@ -12,13 +12,16 @@ import torch
 
 from sevennet_mf.errors import UserError
 
-# (0, off, false or no): models run with e3nn
+# off (or 0, false, no): models run with e3nn; always: SevenNet's own training has the
+# kernel as well, where this package is registered
 SWITCH: Final = 'SEVENNET_MF_FUSED'
 # plain, avx2 or avx512 instead of the best that the processor has
 INSTRUCTION_SET: Final = 'SEVENNET_MF_INSTRUCTION_SET'
 VERSION: Final = 1
 REBUILD: Final = 'Install sevennet_mf again, with a C++ compiler at hand.'
 _OFF: Final = ('0', 'off', 'false', 'no')
+_ON: Final = ('', '1', 'on', 'true', 'yes')
+ALWAYS: Final = 'always'
 
 
 class Graph(ctypes.Structure):
@@ -40,14 +43,27 @@ def why_not() -> str | None:
     """Why the fused convolution is not used here, or None where it is.
 
     Raises UserError for a library that cannot be loaded or is of another version,
-    and for an instruction set that the processor lacks.
+    for an instruction set that the processor lacks, and for a value of the switch
+    that has no meaning.
     """
-    if os.environ.get(SWITCH, '').strip().lower() in _OFF:
+    if _switch() in _OFF:
         return f'{SWITCH} is off'
     if path() is None:
         return 'it was not compiled when sevennet_mf was installed (no C++ compiler)'
     library()
     return None
+
+
+def is_asked_for() -> bool:
+    """Whether the kernel is wanted where SevenNet trains alone."""
+    return _switch() == ALWAYS
+
+
+def _switch() -> str:
+    value = os.environ.get(SWITCH, '').strip().lower()
+    if value not in (*_OFF, *_ON, ALWAYS):
+        raise UserError(f'{SWITCH} must be on, off or always, got {value!r}.')
+    return value
 
 
 def path() -> Path | None:
@@ -80,7 +96,7 @@ def library() -> Any:
         )
     for name in ('forward', 'backward', 'double_backward'):
         getattr(loaded, f'sevennet_mf_{name}').restype = ctypes.c_char_p
-    for name in ('forward_table', 'backward_table', 'instruction_set'):
+    for name in ('forward_table', 'backward_table', 'partners', 'instruction_set'):
         getattr(loaded, f'sevennet_mf_{name}').restype = ctypes.c_char_p
     _choose(loaded)
     return loaded
@@ -142,6 +158,10 @@ def call(
         ctypes.byref(graph),
         *(_argument(a) for a in arguments),
     )
+    _refuse(wrong)
+
+
+def _refuse(wrong: bytes | None) -> None:
     if wrong:
         reason = wrong.decode()
         raise RuntimeError(f'the fused convolution refuses its input: {reason}')
@@ -149,12 +169,13 @@ def call(
 
 def find_partners(graph: Graph, vec: torch.Tensor, found: torch.Tensor) -> None:
     """Fill `found` (n_edges,) int32 with the edges of the other direction."""
-    library().sevennet_mf_partners(
+    wrong = library().sevennet_mf_partners(
         ctypes.c_int(8 * vec.element_size()),
         ctypes.byref(graph),
         ctypes.c_void_p(vec.data_ptr()),
         ctypes.c_void_p(found.data_ptr()),
     )
+    _refuse(wrong)
 
 
 def _argument(value: torch.Tensor | int | float | None) -> Any:

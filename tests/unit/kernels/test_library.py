@@ -40,6 +40,14 @@ def test_a_variable_turns_it_off(
     assert library.why_not() == 'SEVENNET_MF_FUSED is off'
 
 
+def test_a_value_without_meaning_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(library.SWITCH, 'perhaps')
+    with pytest.raises(UserError, match="must be on, off or always, got 'perhaps'"):
+        library.why_not()
+
+
 def test_without_it_the_reason_is_told(at) -> None:
     at(None)
     assert 'not compiled when sevennet_mf was installed' in str(library.why_not())

@@ -13,7 +13,9 @@ from helpers import (
     build,
     evaluate,
     graph,
+    host_config,
     model_config,
+    registered,
     save_checkpoint,
     structures,
     to_double,
@@ -22,6 +24,7 @@ from helpers import (
 from scipy.spatial.transform import Rotation
 from sevenn.calculator import SevenNetCalculator
 from sevenn.nn.convolution import IrrepsConvolution
+from sevenn.scripts import train
 
 from sevennet_mf.kernels import library
 from sevennet_mf.model import fused
@@ -148,6 +151,16 @@ def test_loaded_models_have_it_unless_it_is_off(
     model = load_model(file).model
     assert not fused_layers(model)
     assert describe(model) == 'e3nn, since SEVENNET_MF_FUSED is off'
+
+
+@pytest.mark.parametrize(('value', 'n'), [('', 0), ('on', 0), ('always', 2)])
+def test_sevennets_own_training_has_it_on_request_only(
+    value: str, n: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(library.SWITCH, value)
+    with registered():
+        model = train.build_E3_equivariant_model(host_config(model_config()))
+    assert len(fused_layers(model)) == n
 
 
 def test_a_layer_that_it_cannot_do_stays_and_is_named(
