@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing import get_context
@@ -176,9 +176,16 @@ def resident(which: str, process: int | str = 'self') -> int:
     raise OSError(f'{path} has no {which}')
 
 
-def _peak(architecture: str, name: str, size: int, device: str, threads: int) -> int:
+def _peak(
+    architecture: str,
+    name: str,
+    size: int,
+    device: str,
+    threads: int,
+    repeat: Sequence[int],
+) -> int:
     torch.set_num_threads(threads)
-    case = Case(architecture, size, device)
+    case = Case(architecture, size, device, repeat)
     before = resident('VmRSS')
     variant = case.variant(name)
     step = trainer_step if variant.own_trainer else training_step
@@ -190,7 +197,12 @@ def _peak(architecture: str, name: str, size: int, device: str, threads: int) ->
 
 
 def peak_memory(
-    architecture: str, name: str, size: int, device: str, threads: int
+    architecture: str,
+    name: str,
+    size: int,
+    device: str,
+    threads: int,
+    repeat: Sequence[int] = (1, 1, 1),
 ) -> int:
     """Bytes that a model and a few of its training steps take at the most.
 
@@ -200,4 +212,5 @@ def peak_memory(
     context = get_context('forkserver')
     context.set_forkserver_preload(['sevenn.train.trainer', 'sevennet_mf.train.run'])
     with ProcessPoolExecutor(1, context) as pool:
-        return pool.submit(_peak, architecture, name, size, device, threads).result()
+        arguments = architecture, name, size, device, threads, repeat
+        return pool.submit(_peak, *arguments).result()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
 from typing import Any
 
 import measure
@@ -46,10 +47,12 @@ def compare(
     device: str,
     threads: int,
     with_memory: bool,
+    repeat: Sequence[int] = (1, 1, 1),
+    names: Sequence[str] = VARIANTS,
 ) -> Json:
     """Times of every task of every variant, their ratios, and peak memory."""
-    case = Case(architecture, batch_size, device)
-    variants = {name: case.variant(name) for name in VARIANTS}
+    case = Case(architecture, batch_size, device, repeat)
+    variants = {name: case.variant(name) for name in names}
     bar = tqdm(
         total=measure.WARM_UP + rounds, desc=architecture, disable=None, leave=False
     )
@@ -57,11 +60,11 @@ def compare(
         jobs = measure.take_turns(case, variants, rounds, bar.update)
     memory: dict[str, int] = {}
     if with_memory:
-        for name in VARIANTS:
+        for name in names:
             if name in (AGAIN, FOLDED):
                 continue
             memory[name] = measure.peak_memory(
-                architecture, name, batch_size, device, threads
+                architecture, name, batch_size, device, threads, repeat
             )
     return {
         'structures': batch_size,

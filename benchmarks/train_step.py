@@ -16,6 +16,9 @@ warnings.filterwarnings('ignore', category=DeprecationWarning)  # TorchScript's
 warnings.filterwarnings('ignore', message='No tensor product accelerator')
 
 ROUNDS = {'small': 40, '7net-0': 8}
+# variants.VARIANTS, which are late; the ratios are to the first and the third
+NAMES = ('host', 'host, again', 'modality', 'bias', 'gain', 'lora', 'fused')
+NAMES = (*NAMES, 'folded')
 QUICK_ROUNDS = 2
 
 
@@ -41,6 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             options.device,
             options.threads,
             not options.no_memory,
+            options.repeat,
+            options.variants,
         )
         result['architectures'][architecture] = found
         console.print(report.table(architecture, found, result))
@@ -54,6 +59,15 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     add('--models', nargs='+', choices=ROUNDS, default=list(ROUNDS))
     add('--rounds', type=int, help=f'default: {ROUNDS}')
     add('--batch', type=int, default=4, help='structures in the batch (default: 4)')
+    add(
+        '--repeat',
+        nargs=3,
+        type=int,
+        default=[1, 1, 1],
+        metavar='N',
+        help='cells along each vector: 3 3 1 makes 72 atoms of 8',
+    )
+    add('--variants', nargs='+', choices=NAMES, default=list(NAMES))
     add('--device', default='cpu', help='cpu (default) or cuda')
     add('--threads', type=int, default=1, help='threads of torch (default: 1)')
     add('--no-memory', action='store_true', help='leave out the peak memory')
@@ -64,8 +78,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         options.models, options.rounds = ['small'], options.rounds or QUICK_ROUNDS
     if options.rounds is not None and options.rounds < 1:
         parser.error('--rounds must be 1 or more')
-    if options.batch < 2:
-        parser.error('--batch must be 2 or more: one structure of each fidelity')
+    if options.batch < 1 or min(options.repeat) < 1:
+        parser.error('--batch and --repeat must be 1 or more')
+    options.variants = [n for n in NAMES if n in (*NAMES[:3:2], *options.variants)]
     return options
 
 

@@ -1,8 +1,9 @@
 """What is compared: one architecture built by the host and by sevennet_mf.
 
 `host`: the plain single-fidelity model; `modality`: the host's own model of two
-fidelities; `bias`, `gain`, `lora`: ours; `folded`: one fidelity of `bias` as a
-plain model. All see the same batch: cells of In(x)Ga(1-x)N with PBE labels and as
+fidelities; `bias`, `gain`, `lora`: ours, with e3nn's convolution; `fused`: `bias` as
+the package runs it on a CPU; `folded`: one fidelity of `bias` as a plain model. All
+see the same batch: cells of In(x)Ga(1-x)N with PBE labels and as
 many with r2SCAN labels.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 import copy
 import tempfile
 import warnings
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,8 @@ import numpy as np
 import sevenn
 import sevenn._keys as KEY
 import torch
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import read, write
 from sevenn._const import (
     DEFAULT_E3_EQUIVARIANT_MODEL_CONFIG,
     NUM_UNIV_ELEMENT,
@@ -37,6 +41,7 @@ from sevennet_mf.data.sampler import eval_loader
 from sevennet_mf.deploy.folded import build_alone, quiet
 from sevennet_mf.deploy.torchscript import deploy
 from sevennet_mf.model.fold import chosen, fold
+from sevennet_mf.model.fused import fuse
 from sevennet_mf.train import setup
 from sevennet_mf.train.distributed import Process
 from sevennet_mf.train.load import load_model
@@ -48,8 +53,8 @@ FILES = {'pbe': 'pbe_train.extxyz', 'r2scan': 'r2scan_binaries_train.extxyz'}
 # the plain host twice: how far from 1 the ratio of two equal models is
 HOST, AGAIN, MODALITY = 'host', 'host, again', 'modality'
 ENCODINGS = ('bias', 'gain', 'lora')
-FOLDED = 'folded'
-VARIANTS = (HOST, AGAIN, MODALITY, *ENCODINGS, FOLDED)
+FUSED, FOLDED = 'fused', 'folded'
+VARIANTS = (HOST, AGAIN, MODALITY, *ENCODINGS, FUSED, FOLDED)
 DEPLOYABLE = (HOST, AGAIN, MODALITY, FOLDED)  # those of one fidelity
 # not for a YAML: from older versions, set by the data, or added by the plugin
 NOT_FOR_YAML = (
@@ -79,8 +84,13 @@ def model_section(architecture: str) -> dict[str, Any]:
     }
 
 
-def _config(architecture: str, batch_size: int, device: str) -> dict[str, Any]:
-    """The merged configuration of a run with the encoding `bias`."""
+def _config(
+    architecture: str, batch_size: int, device: str, folder: Path
+) -> dict[str, Any]:
+    """The merged configuration of a run with the encoding `bias`.
+
+    folder: where FILES are.
+    """
     sections = {
         'model': {**model_section(architecture), 'fidelity': {}},
         'train': {
@@ -96,7 +106,7 @@ def _config(architecture: str, batch_size: int, device: str) -> dict[str, Any]:
         'data': {
             'batch_size': batch_size,
             'load_trainset_path': [
-                {'file': str(INGAN / file), 'fidelity': name, 'index': ':16'}
+                {'file': str(folder / file), 'fidelity': name, 'index': ':16'}
                 for name, file in FILES.items()
             ]
         },
@@ -105,6 +115,23 @@ def _config(architecture: str, batch_size: int, device: str) -> dict[str, Any]:
         warnings.simplefilter('ignore', UserWarning)
         model, train, data = inputs.from_sections(sections)
     return {**model, **train, **data}
+
+
+def _repeat(folder: Path, repeat: Sequence[int]) -> None:
+    """Write the first cells of FILES, repeated, with the labels that follow."""
+    for file in FILES.values():
+        cells = []
+        for atoms in read(INGAN / file, ':2'):
+            cell, n = atoms.repeat(repeat), int(np.prod(repeat))
+            labels = dict(atoms.calc.results)
+            for name in ('energy', 'free_energy'):
+                if name in labels:
+                    labels[name] = n * labels[name]
+            if 'forces' in labels:
+                labels['forces'] = np.tile(labels['forces'], (n, 1))
+            cell.calc = SinglePointCalculator(cell, **labels)
+            cells.append(cell)
+        write(folder / file, cells)
 
 
 def _subtract_references(dataset: FidelityDataset) -> np.ndarray:
@@ -120,12 +147,25 @@ def _subtract_references(dataset: FidelityDataset) -> np.ndarray:
 
 
 class Case:
-    """An architecture and a batch; makes each variant."""
+    """An architecture and a batch; makes each variant.
 
-    def __init__(self, architecture: str, batch_size: int, device: str) -> None:
+    repeat: how often each cell stands along its vectors.
+    """
+
+    def __init__(
+        self,
+        architecture: str,
+        batch_size: int,
+        device: str,
+        repeat: Sequence[int] = (1, 1, 1),
+    ) -> None:
         self.device = torch.device(device)
-        self.config = _config(architecture, batch_size, device)
         with tempfile.TemporaryDirectory() as folder:
+            files = INGAN
+            if max(repeat) > 1:
+                files = Path(folder)
+                _repeat(files, repeat)
+            self.config = _config(architecture, batch_size, device, files)
             dataset = build_datasets(self.config, folder)[setup.TRAIN]
             shift = _subtract_references(dataset)
             setup.set_statistics(self.config, dataset, shift)
@@ -176,7 +216,8 @@ class Case:
         if name == FOLDED:
             return build_alone(self.checkpoint(FOLDED))
         torch.manual_seed(0)
-        return build_E3_equivariant_model(self._model_config(name))
+        built = build_E3_equivariant_model(self._model_config(name))
+        return fuse(built) if name == FUSED else built
 
     def checkpoint(self, name: str) -> dict[str, Any]:
         """What a checkpoint file of one of VARIANTS holds."""
@@ -208,14 +249,14 @@ class Case:
         with tempfile.TemporaryDirectory() as folder, quiet():
             path = f'{folder}/checkpoint.pth'
             torch.save(self.checkpoint('bias'), path)
-            loaded = load_model(path)
+            loaded = load_model(path, fused=False)
         return fold(loaded.model, loaded.config, chosen(loaded.fidelities, 'pbe'))
 
     def _model_config(self, name: str) -> dict[str, Any]:
-        if name not in ENCODINGS:
+        if name not in (*ENCODINGS, FUSED):
             return self._host_config(name)
         config = copy.deepcopy(self.config)
-        config[keys.FIDELITY_MODEL]['encoding'] = name
+        config[keys.FIDELITY_MODEL]['encoding'] = 'bias' if name == FUSED else name
         sevennet_mf.register()
         return config
 
@@ -246,7 +287,7 @@ class Variant:
         self.model = case.model(name).to(case.device)
         self.n_parameters = sum(p.numel() for p in self.model.parameters())
         self.trainer = None if name == FOLDED else self._host_trainer(case.config)
-        ours = name in ENCODINGS
+        ours = name in (*ENCODINGS, FUSED)
         self.own_trainer = self._own_trainer(case.config) if ours else None
 
     @cached_property  # not made where the memory of training is measured

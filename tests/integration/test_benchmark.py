@@ -20,7 +20,7 @@ LAMMPS_MD = ROOT / 'benchmarks' / 'lammps_md.py'
 WHOLE_RUN = ROOT / 'benchmarks' / 'whole_run.py'
 LIMIT = 580.0  # s; two pair styles are compiled where they are not kept
 HOST = ['host', 'host, again', 'modality']
-OURS = ['bias', 'gain', 'lora']
+OURS = ['bias', 'gain', 'lora', 'fused']
 PAIR_STYLES = ['ours', 'host', 'host, again', "our pair, host's file"]
 PAIR_STYLES += ["host's pair, our file"]
 ASE = ['ASE, ours', 'ASE, host']
@@ -136,7 +136,7 @@ def test_the_table_says_what_was_run(
     ('arguments', 'message'),
     [
         (('--rounds', 0), '--rounds must be 1 or more'),
-        (('--batch', 1), '--batch must be 2 or more: one structure of each'),
+        (('--batch', 0), '--batch and --repeat must be 1 or more'),
         (('--models', 'large'), "invalid choice: 'large'"),
     ],
 )

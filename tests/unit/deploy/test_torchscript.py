@@ -125,6 +125,7 @@ def test_common_and_what_the_command_says(
         references='pbe',
         output=None,
         parallel=True,
+        no_table=False,
     )
     said = torchscript.run(args)
     assert '2 segments for pair_style e3gnn/parallel' in said
@@ -219,12 +220,13 @@ def test_a_wrong_deployed_model_is_refused(
 # ---- the fast form
 
 
-@pytest.fixture()
+@pytest.fixture
 def fast(checkpoint: str, tmp_path: Path):
     """Deploy; returns the file's fast form, or None, and what `deploy` said."""
 
     def make(**options: bool) -> tuple[torch.jit.ScriptModule | None, list[str]]:
-        (path,), folded = deploy(checkpoint, str(tmp_path / 'a.pt'), 'pbe', **options)
+        target = str(tmp_path / 'a.pt')
+        (path,), folded = deploy(checkpoint, target, 'pbe', **options)
         assert read_deployed(path)['kind'] == 'serial'
         extra = {FAST_FILE: ''}
         torch.jit.load(path, _extra_files=extra)
