@@ -87,7 +87,10 @@ def _prepare(folder: Path, options: argparse.Namespace) -> dict[str, Path]:
     files = {}
     for kind, n in (('train', options.structures), ('valid', 4)):
         files[kind] = str(folder / f'{kind}.extxyz')
-        ase.io.write(files[kind], ase.io.read(INGAN / f'pbe_{kind}.extxyz', f':{n}'))
+        frames = ase.io.read(INGAN / f'pbe_{kind}.extxyz', ':')
+        # of all compositions: few of the first lack an element
+        chosen = [frames[i * len(frames) // n] for i in range(n)]
+        ase.io.write(files[kind], chosen)
     found = {}
     for name in MODULES:
         sets: dict[str, Any] = {kind: [file] for kind, file in files.items()}

@@ -12,7 +12,7 @@ import torch
 
 from sevennet_mf.errors import UserError
 
-# off (or 0, false, no): models run with e3nn; always: SevenNet's own training has the
+# off (0, false, no): models run with e3nn; always: SevenNet's own training has the
 # kernel as well, where this package is registered
 SWITCH: Final = 'SEVENNET_MF_FUSED'
 # plain, avx2 or avx512 instead of the best that the processor has

@@ -24,11 +24,13 @@ from sevenn.nn.edge_embedding import EdgeEmbedding, XPLORCutoff
 from sevennet_mf.errors import HostError
 from sevennet_mf.kernels.plan import padded_weights, plan_of
 
-INTERVALS: Final = (100, 150, 200, 250, 300, 400, 600, 1000)
+INTERVALS: Final = (100, 150, 200, 250, 300, 400, 500, 700, 1000, 1500)
 DEGREE: Final = 5  # of convolution.h
-# of the largest weight and slope: what float32 leaves of a network's own output
-TOLERANCE: Final = 5e-7
+# of the largest weight and slope at such a length or beyond: what float32 leaves of
+# a network's own output
+TOLERANCE: Final = 3e-7
 SHORTEST: Final = 0.1  # of the cutoff: below it atoms are never seen
+LONG: Final = 0.5  # of the cutoff: beyond it weights go to zero
 
 class FormError(Exception):
     """A model cannot be had in a form; another may do."""
@@ -177,25 +179,28 @@ def _pieces(radial: Radial, intervals: int, step: float) -> torch.Tensor:
 
 
 def _error(radial: Radial, pieces: torch.Tensor, step: float) -> float:
-    """The largest error of weights and of slopes, in units of the largest of each.
+    """The largest error of weights and of slopes, in units of what they are there.
 
-    Between the points of each piece; slopes by central differences of both.
+    Between the points of each piece; slopes by differences of both. Weights grow
+    towards short lengths, so the unit is the largest at a length or beyond, and not
+    less than at LONG.
     """
     starts = torch.arange(len(pieces), dtype=torch.float64)
-    starts = starts[starts >= SHORTEST * len(pieces)]
-    pieces = pieces[-len(starts) :]
-    apart, size = [0.0, 0.0], [1e-30, 1e-30]
+    powers = torch.arange(DEGREE + 1, dtype=torch.float64)
+    apart, size = torch.zeros(2, 2, len(pieces), dtype=torch.float64)
     for t in torch.linspace(0.05, 0.95, 7, dtype=torch.float64).tolist():
-        found, exact = [], []
+        exact, errors = [], []
         for place in (t - 1e-3, t + 1e-3):
-            powers = place ** torch.arange(DEGREE + 1, dtype=torch.float64)
-            found.append(torch.einsum('d,idw->iw', powers, pieces))
             exact.append(radial((starts + place) * step))
-        errors = [a - b for a, b in zip(found, exact, strict=True)]
+            found = torch.einsum('d,idw->iw', place**powers, pieces)
+            errors.append(found - exact[-1])
         for pair, largest in ((errors, apart), (exact, size)):
             for i, array in enumerate((pair[0], pair[1] - pair[0])):
-                largest[i] = max(largest[i], float(array.abs().max()))
-    return max(a / b for a, b in zip(apart, size, strict=True))
+                largest[i] = torch.maximum(largest[i], array.abs().amax(1))
+    beyond = size.flip(1).cummax(1).values.flip(1)
+    unit = torch.maximum(beyond, beyond[:, int(LONG * len(pieces)), None])
+    seen = starts >= SHORTEST * len(pieces)
+    return float((apart / unit.clamp_min(1e-30))[:, seen].max())
 
 
 def cutoff_of(cutoff_function: nn.Module) -> float:

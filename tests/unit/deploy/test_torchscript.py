@@ -266,7 +266,7 @@ def test_radial_weights_that_fit_no_table_stay_a_network(
     module, said = fast()
     assert module is not None
     assert len(said) == 1
-    assert '1000 polynomials do not fit the radial weights to 0.0' in said[0]
+    assert '1500 polynomials do not fit the radial weights to 0.0' in said[0]
 
 
 @pytest.mark.skipif(library.path() is None, reason='the kernel was not compiled')
