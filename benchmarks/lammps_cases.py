@@ -45,9 +45,13 @@ OURS, HOST, AGAIN = 'ours', 'host', 'host, again'
 OUR_PAIR, HOST_PAIR = "our pair, host's file", "host's pair, our file"
 ASE, HOST_ASE = 'ASE, ours', 'ASE, host'
 ONE_RANK, TWO_RANKS = 'parallel, 1 rank', 'parallel, 2 ranks'
+TWO_THREADS = 'ours, 2 threads'
 PROGRAMS = (
-    OURS, HOST, AGAIN, OUR_PAIR, HOST_PAIR, ASE, HOST_ASE, ONE_RANK, TWO_RANKS
+    OURS, HOST, AGAIN, OUR_PAIR, HOST_PAIR, ASE, HOST_ASE, ONE_RANK, TWO_RANKS,
+    TWO_THREADS,
 )  # fmt: skip
+# what has twice the cores, and what it is twice of
+TWICE = {TWO_RANKS: ONE_RANK, TWO_THREADS: OURS}
 
 SCRIPT = """\
 units metal
@@ -100,7 +104,7 @@ class Files:
 
 def of_size(n_atoms: int) -> tuple[str, ...]:
     """Which of PROGRAMS to run: all, if it does not take long."""
-    few = (OURS, HOST, ASE, ONE_RANK, TWO_RANKS)
+    few = (OURS, HOST, ASE, HOST_ASE, ONE_RANK, TWO_RANKS, TWO_THREADS)
     return PROGRAMS if n_atoms <= SMALLEST else few
 
 
@@ -141,7 +145,7 @@ def host_sources(folder: Path) -> Path:
 def start(name: str, files: Files, n_atoms: int, **limits: int) -> MdProcess:
     """Start one of PROGRAMS, up to its first step. limits: as MdProcess."""
     stem = files.structure(n_atoms)
-    setting = {'OMP_NUM_THREADS': '1'}
+    setting = {'OMP_NUM_THREADS': '2' if name == TWO_THREADS else '1'}
     if files.device == 'cpu':
         setting['CUDA_VISIBLE_DEVICES'] = ''
     if name in (ASE, HOST_ASE):

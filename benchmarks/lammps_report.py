@@ -68,8 +68,9 @@ def _row(name: str, times: dict[str, list[np.ndarray]], memory: list[int]) -> Js
         own = by_name[name]
         if cases.HOST in times:
             row[clock]['over_host'] = measure.ratio(own, by_name[cases.HOST])
-        if name == cases.TWO_RANKS and cases.ONE_RANK in times:
-            row[clock]['speed_up'] = measure.ratio(by_name[cases.ONE_RANK], own)
+        half = cases.TWICE.get(name)
+        if half in times:
+            row[clock]['speed_up'] = measure.ratio(by_name[half], own)
     return row
 
 
@@ -102,7 +103,8 @@ def _caption(result: Json) -> str:
     for row in result['programs']:
         if 'speed_up' in row['wall']:
             speed_up = interval(row['wall']['speed_up'])
-            text += f'\n2 ranks are {speed_up} times as fast as 1'
+            what = row['program'].rpartition(', ')[2]
+            text += f'\n{what} are {speed_up} times as fast as 1'
     return text
 
 

@@ -25,6 +25,7 @@ PAIR_STYLES = ['ours', 'host', 'host, again', "our pair, host's file"]
 PAIR_STYLES += ["host's pair, our file"]
 ASE = ['ASE, ours', 'ASE, host']
 PARALLEL = ['parallel, 1 rank', 'parallel, 2 ranks']
+THREADS = 'ours, 2 threads'
 
 
 def run(
@@ -204,7 +205,7 @@ def test_every_program_makes_md_steps(md: tuple[str, dict[str, Any]]) -> None:
     cells = md[1]['cells']
     assert list(cells) == ['72']
     rows = {row['program']: row for row in cells['72']['programs']}
-    assert list(rows) == [*PAIR_STYLES, *ASE, *PARALLEL]
+    assert list(rows) == [*PAIR_STYLES, *ASE, *PARALLEL, THREADS]
     for row in rows.values():
         for clock in ('wall', 'cpu'):
             taken = row[clock]['rounds_s']
@@ -216,7 +217,7 @@ def test_every_program_makes_md_steps(md: tuple[str, dict[str, Any]]) -> None:
     one = {'ratio': 1.0, 'low': 1.0, 'high': 1.0}
     assert rows['host']['wall']['over_host'] == one
     with_speed_up = [name for name, row in rows.items() if 'speed_up' in row['wall']]
-    assert with_speed_up == ['parallel, 2 ranks']
+    assert with_speed_up == [PARALLEL[1], THREADS]
 
 
 @pytest.mark.slow
@@ -234,7 +235,7 @@ def test_the_table_of_md_steps(md: tuple[str, dict[str, Any]]) -> None:
     assert report['model'] == 'small'
     assert f'72 atoms of GaN, {report["cells"]["72"]["edges"]} edges' in printed
     assert '2 ranks are' in printed
-    for name in (*PAIR_STYLES, *ASE, *PARALLEL):
+    for name in (*PAIR_STYLES, *ASE, *PARALLEL, THREADS):
         assert name in printed
 
 
