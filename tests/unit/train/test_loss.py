@@ -34,7 +34,7 @@ KBAR = 1602.1766208
 
 @pytest.fixture(scope='module')
 def fit(tmp_path_factory: pytest.TempPathFactory) -> Fit:
-    sections = yaml_of(train=[PBE, ENERGY_ONLY, R2SCAN], valid=[])
+    sections = yaml_of(train=[PBE, ENERGY_ONLY, R2SCAN], valid=[], loss='mse')
     fit = fit_of(sections, tmp_path_factory.mktemp('loss'))
     randomise(fit.trainer.module)
     return fit

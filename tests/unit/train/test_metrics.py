@@ -40,7 +40,9 @@ ROWS = {'pbe': [0, 1, 2], 'r2scan': [6, 7, 9]}
 
 @pytest.fixture(scope='module')
 def fit(tmp_path_factory: pytest.TempPathFactory) -> Fit:
-    sections = yaml_of(train=[PBE, R2SCAN], valid=[], error_record=ERRORS)
+    sections = yaml_of(
+        train=[PBE, R2SCAN], valid=[], error_record=ERRORS, loss='mse'
+    )
     fit = fit_of(sections, tmp_path_factory.mktemp('metrics'))
     randomise(fit.trainer.module)
     return fit
@@ -139,7 +141,7 @@ def test_energy_only_data_has_a_total(tmp_path: Path) -> None:
         entry('ccsdt_train', 'ccsdt', ':4', MOLECULES),
     ]
     valid = [entry('ccsdt_valid', 'ccsdt', ':2', MOLECULES)]
-    fit = fit_of(yaml_of(train=train, valid=valid), tmp_path)
+    fit = fit_of(yaml_of(train=train, valid=valid, loss='mse'), tmp_path)
     data = fit.sets['validset']
     assert data.recorder is not None
     fit.trainer.evaluate(data.loader, data.recorder)
