@@ -191,8 +191,8 @@ def test_a_continued_run_can_be_interrupted(tmp_path: Path, ours: Path) -> None:
     fits[0].run()
     step = fits[1].trainer.step
 
-    def stopping(batch: Any, stop: bool = False) -> Any:
-        return step(batch, fits[1].state.step == 1)
+    def stopping(batch: Any, stop: bool, present: Any) -> Any:
+        return step(batch, fits[1].state.step == 1, present)
 
     fits[1].trainer.step = stopping  # type: ignore[method-assign]
     with pytest.raises(TrainingStopped, match='after step 2 of epoch 1'):
