@@ -99,8 +99,8 @@ def test_atoms_of_a_pair_in_another_order(tmp_path: Path) -> None:
         ('high', [rewritten(a, k + 7) for k, a in enumerate(frames)]),
     ):
         write(tmp_path / f'{name}.extxyz', found)
-    listed = [
-        {'file': str(tmp_path / f'{name}.extxyz'), 'fidelity': fidelity}
+    listed = [  # without stress, which the validation set has
+        entry(name, fidelity, folder=tmp_path, stress_key=None)
         for name, fidelity in (('low', 'pbe'), ('high', 'r2scan'))
     ]
     block = {'data': {'inferred_labels': 'never'}}
