@@ -191,6 +191,7 @@ def test_the_host_goes_on_training_from_it(tmp_path: Path) -> None:
     sections['train'] |= {
         KEY.EPOCH: 1,
         KEY.OPTIM_PARAM: {'lr': 0.0},
+        KEY.SCHEDULER: 'exponentiallr',
         KEY.SCHEDULER_PARAM: {'gamma': 1.0},
     }
     data = str(INGAN / 'pbe_valid.extxyz')
