@@ -6,6 +6,7 @@ import copy
 import os
 from argparse import Namespace
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Final
 
 import yaml
@@ -43,8 +44,7 @@ def run(args: Namespace) -> Iterator[RenderableType]:
         )
     if not args.hours > 0:
         raise UserError(f'--hours must be greater than 0, got {args.hours}.')
-    plan = _plan(args)
-    audit = inspect.audit_of(plan.sections(), args.output)
+    plan, audit = _audited(_plan(args), args.output)
     yield inspect.table(audit)
     size = _size(plan, audit, args.hours)
     written = text.text_of(plan, size, audit, _command(args), args.output)
@@ -66,9 +66,21 @@ def _plan(args: Namespace) -> Plan:
         return plans.from_checkpoint(args.checkpoint, args.known_as, levels, valid)
 
 
+def _audited(plan: Plan, output: str) -> tuple[Plan, Audit]:
+    """Return the audit, and the plan with the share for validation it asks for."""
+    audit = inspect.audit_of(plan.sections(), output)
+    count = text.counts_of(plan, audit).get(TRAIN, {}).get(plan.target, 0)
+    share = plans.ratio_for(count)
+    if plan.valid or share == plan.share:
+        return plan, audit
+    # few structures: what is said of validation is to be that of the YAML
+    plan = replace(plan, share=share)
+    return plan, inspect.audit_of(plan.sections(), output)
+
+
 def _size(plan: Plan, audit: Audit, hours: float) -> Size:
     """A model and a run for the structures that the audit found."""
-    counts = text.counts_of(audit).get(TRAIN, {})
+    counts = text.counts_of(plan, audit).get(TRAIN, {})
     for level in plan.levels:
         if not counts.get(level.name):
             raise UserError(

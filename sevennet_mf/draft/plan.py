@@ -46,13 +46,15 @@ class Origin:
 class Plan:
     """What to train on: levels from low to high, the last one is wanted.
 
-    replay: the level of a checkpoint that is not to be forgotten.
+    replay: the level of a checkpoint that is not to be forgotten; share: of each
+    level, for validation if there is no `valid`.
     """
 
     levels: tuple[Level, ...]
     valid: tuple[Level, ...]
     origin: Origin | None = None
     replay: Level | None = None
+    share: float = SHARE
 
     @property
     def target(self) -> str:
@@ -68,7 +70,7 @@ class Plan:
         if self.valid:
             data['load_validset_path'] = [_entry(level) for level in self.valid]
         else:
-            data['data_divide_ratio'] = SHARE
+            data['data_divide_ratio'] = self.share
         if self.origin is None:
             found['model'] = {**MODEL}
             data['fidelity'] = {'order': [level.name for level in self.levels]}

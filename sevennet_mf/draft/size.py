@@ -60,7 +60,7 @@ def size_for(
 ) -> Size:
     """Return the largest model that the data are worth and the time allows.
 
-    structures: in training, of a checkpoint that goes on those of the new level;
+    structures: of all levels, of a checkpoint that goes on those of the new one;
     time_of: the seconds of a step with so many channels.
     """
     recipe = CONTINUED if is_continued else FROM_SCRATCH

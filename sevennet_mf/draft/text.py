@@ -8,8 +8,10 @@ from typing import Any, Final
 
 import yaml
 
+from sevennet_mf.data.dataset import TRAIN
 from sevennet_mf.data.inspect_audit import Audit
-from sevennet_mf.draft.plan import COPIES, Plan, ratio_for
+from sevennet_mf.data.inspect_training import VALID
+from sevennet_mf.draft.plan import COPIES, Plan
 from sevennet_mf.draft.size import Size
 from sevennet_mf.recipe import CONTINUED, FROM_SCRATCH
 
@@ -114,13 +116,12 @@ def _train(plan: Plan, size: Size) -> Iterator[str]:
 
 def _data(plan: Plan, size: Size, audit: Audit) -> Iterator[str]:
     sections = plan.sections()['data']
-    counts = counts_of(audit)
+    counts = counts_of(plan, audit)
     yield 'data:'
     yield _line(f'  batch_size: {size.batch}', 'structures of a step')
     if not plan.valid:
-        share = ratio(plan, audit)
         yield _line(
-            f'  data_divide_ratio: {share}', 'for validation, of each fidelity'
+            f'  data_divide_ratio: {plan.share}', 'for validation, of each fidelity'
         )
     if 'fidelity' in sections:
         yield '  fidelity:'
@@ -134,16 +135,15 @@ def _data(plan: Plan, size: Size, audit: Audit) -> Iterator[str]:
                 yield _line(f'    - {_flow(entry)}', f'{structures} structures')
 
 
-def ratio(plan: Plan, audit: Audit) -> float:
-    """The share of each level that is for validation."""
-    return ratio_for(counts_of(audit)['load_trainset_path'].get(plan.target, 0))
+def counts_of(plan: Plan, audit: Audit) -> Mapping[str, Mapping[str, int]]:
+    """Structures of each fidelity in each `load_*_path`.
 
-
-def counts_of(audit: Audit) -> Mapping[str, Mapping[str, int]]:
-    """Structures of each fidelity in each `load_*_path`."""
+    Those that the audit has divided off for validation are from the training files.
+    """
     found: dict[str, dict[str, int]] = {}
     for own in audit.sets:
-        by_name = found.setdefault(f'load_{own.set}_path', {})
+        is_share = own.set == VALID and not plan.valid
+        by_name = found.setdefault(f'load_{TRAIN if is_share else own.set}_path', {})
         by_name[own.fidelity] = by_name.get(own.fidelity, 0) + own.structures
     return found
 

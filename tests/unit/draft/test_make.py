@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from helpers import INGAN, registered
 from pretrained_helpers import pretrained
 
 from sevennet_mf import cli, inputs
+from sevennet_mf.data.inspect import inspect
 from sevennet_mf.draft import make, plan, timing
 
 LOW, HIGH = str(INGAN / 'pbe_valid.extxyz'), str(INGAN / 'r2scan_valid.extxyz')
@@ -80,7 +82,14 @@ def test_two_files_in(
     assert sections['data']['batch_size'] == 4
     text = Path('input.yaml').read_text()
     assert text.startswith(f'# sevennet-mf init {LOW} {HIGH} --hours 1\n')
+    assert '# 36 structures' in text
     assert '# 13 structures' in text
+    # what the audit shows is divided as the YAML says
+    shown = re.search(r'validset +r2scan \(target\) +(\d+)', said)
+    assert shown is not None
+    held_out = inspect('input.yaml').sets[-1]
+    assert (held_out.set, held_out.fidelity) == ('validset', 'r2scan')
+    assert int(shown[1]) == held_out.structures > 1
     assert max(map(len, text.splitlines()[4:20])) <= 100
 
 
