@@ -11,6 +11,10 @@
 #include <thread>
 #include <vector>
 
+// of the OpenMP library that torch has loaded, if it is GNU's
+extern "C" void GOMP_parallel(void (*)(void *), void *, unsigned, unsigned)
+    __attribute__((weak));
+
 #define ALWAYS_INLINE inline __attribute__((always_inline))
 
 namespace sevennet_mf {
@@ -309,8 +313,30 @@ class Scratch {
 
 thread_local Scratch scratch;
 
-// body(first, last, worker) over [0, n), cut where the work is equal. Threads are
-// made anew for each call: nothing waits, spins or survives a fork.
+// Runs body(piece) for each of n pieces. In torch's own threads where they are those
+// of GNU OpenMP: they wait actively for a while after each operation of torch, and
+// threads of our own would have to share the cores with them. Else in new threads.
+template <class Body> void in_parallel(int n, Body &body) {
+  struct Team {
+    Body &body;
+    const int n;
+    std::atomic<int> next{0};
+    static void work(void *self) {  // however many come
+      auto *team = static_cast<Team *>(self);
+      for (int piece; (piece = team->next++) < team->n;) team->body(piece);
+    }
+  } team{body, n};
+  if (GOMP_parallel) return GOMP_parallel(&Team::work, &team, n, 0);
+  std::vector<std::thread> others;
+  try {
+    for (int t = 1; t < n; ++t) others.emplace_back(&Team::work, &team);
+  } catch (const std::system_error &) {  // no more threads to be had
+  }
+  Team::work(&team);
+  for (std::thread &other : others) other.join();
+}
+
+// body(first, last) over [0, n), cut where the work is equal
 template <class Weight, class Body>
 void split(std::int64_t n, int threads, Weight before, Body body) {
   const std::int64_t work = before(n);
@@ -327,16 +353,8 @@ void split(std::int64_t n, int threads, Weight before, Body body) {
     cut[t] = low;
   }
   cut[threads] = n;
-  std::vector<std::thread> others;
-  for (int t = 1; t < threads; ++t) {
-    try {
-      others.emplace_back(body, cut[t], cut[t + 1]);
-    } catch (const std::system_error &) {  // no more threads to be had
-      body(cut[t], cut[t + 1]);
-    }
-  }
-  body(cut[0], cut[1]);
-  for (std::thread &other : others) other.join();
+  auto piece = [&](int t) { body(cut[t], cut[t + 1]); };
+  in_parallel(threads, piece);
 }
 
 // The edges of each atom, in the order they are given in.
