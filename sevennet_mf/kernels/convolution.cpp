@@ -401,7 +401,7 @@ template <class T> struct Local {
 // The weights of an edge: a row of an array, or splines of its length.
 template <class T> struct Rows {
   const Layout<T> &layout;
-  const Graph &graph;
+  const EdgeList &graph;
   const T *w;
 
   std::int64_t row(std::int64_t e) const { return graph.row ? graph.row[e] : e; }
@@ -428,7 +428,7 @@ template <class T> struct Splines {
 };
 
 template <class T, class Weights>
-void run_forward(const Layout<T> &layout, const Graph &graph, const Weights &weights,
+void run_forward(const Layout<T> &layout, const EdgeList &graph, const Weights &weights,
                  const T *x, const T *y, T *out) {
   const Plan<T> &plan = layout.plan;
   const Calls<T> call = calls<T>();
@@ -451,7 +451,7 @@ void run_forward(const Layout<T> &layout, const Graph &graph, const Weights &wei
 }
 
 // Which edges are the first of their row, and which the second
-std::vector<char> is_second(const Graph &graph) {
+std::vector<char> is_second(const EdgeList &graph) {
   std::vector<char> second(graph.n_edges, 0), seen(graph.n_rows, 0);
   for (std::int64_t e = 0; e < graph.n_edges; ++e) {
     second[e] = seen[graph.row[e]];
@@ -464,7 +464,7 @@ std::vector<char> is_second(const Graph &graph) {
 // that share a row of weights are taken one after the other: a row is never written
 // by two threads at once, and its sum has one order.
 template <class T, class Each>
-void over_sources(const Layout<T> &layout, const Graph &graph, T *gx, Each each) {
+void over_sources(const Layout<T> &layout, const EdgeList &graph, T *gx, Each each) {
   const Plan<T> &plan = layout.plan;
   const ByAtom by(graph.n_sources, graph.n_edges, graph.source);
   std::vector<char> second;
@@ -502,7 +502,7 @@ void put_row(const Layout<T> &layout, const T *local, T *row, bool add) {
 // The plan of a call, and whether its indices are within bounds
 template <class T>
 const char *prepare(Layout<T> &layout, const double *spec, std::int64_t size,
-                    const Graph &graph) {
+                    const EdgeList &graph) {
   for (std::int64_t e = 0; e < graph.n_edges; ++e) {
     if (graph.source[e] < 0 || graph.source[e] >= graph.n_sources ||
         graph.target[e] < 0 || graph.target[e] >= graph.n_targets)
@@ -517,7 +517,7 @@ const char *prepare(Layout<T> &layout, const double *spec, std::int64_t size,
 }  // namespace
 
 template <class T>
-const char *forward(const double *spec, std::int64_t size, const Graph &graph,
+const char *forward(const double *spec, std::int64_t size, const EdgeList &graph,
                     const T *x, const T *y, const T *w, T *out) {
   Layout<T> layout;
   if (const char *wrong = prepare(layout, spec, size, graph)) return wrong;
@@ -526,7 +526,7 @@ const char *forward(const double *spec, std::int64_t size, const Graph &graph,
 }
 
 template <class T>
-const char *backward(const double *spec, std::int64_t size, const Graph &graph,
+const char *backward(const double *spec, std::int64_t size, const EdgeList &graph,
                      const T *x, const T *y, const T *w, const T *g, T *gx, T *gy,
                      T *gw) {
   Layout<T> layout;
@@ -556,7 +556,7 @@ const char *backward(const double *spec, std::int64_t size, const Graph &graph,
 
 template <class T>
 const char *double_backward(const double *spec, std::int64_t size,
-                            const Graph &graph, const T *x, const T *y, const T *w,
+                            const EdgeList &graph, const T *x, const T *y, const T *w,
                             const T *g, const T *ax, const T *ay, const T *aw, T *gx,
                             T *gy, T *gw, T *gg) {
   Layout<T> layout;
@@ -610,7 +610,7 @@ const char *double_backward(const double *spec, std::int64_t size,
 }
 
 template <class T>
-const char *forward_table(const double *spec, std::int64_t size, const Graph &graph,
+const char *forward_table(const double *spec, std::int64_t size, const EdgeList &graph,
                           const T *x, const T *y, const T *r, const T *table,
                           std::int64_t intervals, double step, T *out) {
   Layout<T> layout;
@@ -621,7 +621,7 @@ const char *forward_table(const double *spec, std::int64_t size, const Graph &gr
 }
 
 template <class T>
-const char *backward_table(const double *spec, std::int64_t size, const Graph &graph,
+const char *backward_table(const double *spec, std::int64_t size, const EdgeList &graph,
                            const T *x, const T *y, const T *r, const T *table,
                            std::int64_t intervals, double step, const T *g, T *gx,
                            T *gy, T *gr) {
@@ -630,7 +630,7 @@ const char *backward_table(const double *spec, std::int64_t size, const Graph &g
   const Plan<T> &plan = layout.plan;
   const Calls<T> call = calls<T>();
   const Table<T> splines{table, intervals, step};
-  Graph own = graph;
+  EdgeList own = graph;
   own.row = nullptr;
   const T *xs = entered(layout.x, x, graph.n_sources, plan.dim_x, plan.size_x, 0,
                         graph.threads);
@@ -651,7 +651,7 @@ const char *backward_table(const double *spec, std::int64_t size, const Graph &g
 }
 
 template <class T>
-void partners(const Graph &graph, const T *vec, std::int32_t *partner) {
+void partners(const EdgeList &graph, const T *vec, std::int32_t *partner) {
   const ByAtom by(graph.n_sources, graph.n_edges, graph.source);
   for (std::int64_t e = 0; e < graph.n_edges; ++e) partner[e] = -1;
   for (std::int64_t e = 0; e < graph.n_edges; ++e) {
@@ -684,21 +684,21 @@ bool choose(const char *name) {
 }
 
 #define INSTANTIATE(T)                                                               \
-  template const char *forward<T>(const double *, std::int64_t, const Graph &,      \
+  template const char *forward<T>(const double *, std::int64_t, const EdgeList &,      \
                                   const T *, const T *, const T *, T *);             \
-  template const char *backward<T>(const double *, std::int64_t, const Graph &,     \
+  template const char *backward<T>(const double *, std::int64_t, const EdgeList &,     \
                                    const T *, const T *, const T *, const T *, T *,  \
                                    T *, T *);                                        \
   template const char *double_backward<T>(                                           \
-      const double *, std::int64_t, const Graph &, const T *, const T *, const T *,  \
+      const double *, std::int64_t, const EdgeList &, const T *, const T *, const T *,  \
       const T *, const T *, const T *, const T *, T *, T *, T *, T *);               \
-  template const char *forward_table<T>(const double *, std::int64_t, const Graph &, \
+  template const char *forward_table<T>(const double *, std::int64_t, const EdgeList &, \
                                         const T *, const T *, const T *, const T *,  \
                                         std::int64_t, double, T *);                  \
   template const char *backward_table<T>(                                            \
-      const double *, std::int64_t, const Graph &, const T *, const T *, const T *,  \
+      const double *, std::int64_t, const EdgeList &, const T *, const T *, const T *,  \
       const T *, std::int64_t, double, const T *, T *, T *, T *);                    \
-  template void partners<T>(const Graph &, const T *, std::int32_t *);
+  template void partners<T>(const EdgeList &, const T *, std::int32_t *);
 INSTANTIATE(float)
 INSTANTIATE(double)
 #undef INSTANTIATE

@@ -16,7 +16,7 @@
 namespace sevennet_mf {
 
 // What the arrays of one call have in common.
-struct Graph {
+struct EdgeList {
   std::int64_t n_sources;  // atoms that have features x
   std::int64_t n_targets;  // atoms that features are summed to
   std::int64_t n_edges;
@@ -33,36 +33,36 @@ struct Graph {
 // x (n_sources, dim_x), y (n_edges, dim_y), w (n_rows, n_weights)
 // -> out (n_targets, dim_out)
 template <class T>
-const char *forward(const double *spec, std::int64_t size, const Graph &graph,
+const char *forward(const double *spec, std::int64_t size, const EdgeList &graph,
                     const T *x, const T *y, const T *w, T *out);
 
 // g (n_targets, dim_out) -> gx, gy, gw of the shapes of x, y, w. gx may be nullptr.
 template <class T>
-const char *backward(const double *spec, std::int64_t size, const Graph &graph,
+const char *backward(const double *spec, std::int64_t size, const EdgeList &graph,
                      const T *x, const T *y, const T *w, const T *g, T *gx, T *gy,
                      T *gw);
 
 // The gradients of <ax, gx> + <ay, gy> + <aw, gw> of `backward`.
 template <class T>
 const char *double_backward(const double *spec, std::int64_t size,
-                            const Graph &graph, const T *x, const T *y, const T *w,
+                            const EdgeList &graph, const T *x, const T *y, const T *w,
                             const T *g, const T *ax, const T *ay, const T *aw, T *gx,
                             T *gy, T *gw, T *gg);
 
 // The weights as polynomials of the edge's length r (n_edges,), one for each interval:
 // table (intervals, TABLE_DEGREE + 1, padded weights), with the coefficients of
 // r / step - interval, lowest power first. Each path's channels are padded with zeros
-// to a multiple of 64 bytes. Graph.row is not used.
+// to a multiple of 64 bytes. EdgeList.row is not used.
 constexpr int TABLE_DEGREE = 5;
 
 template <class T>
-const char *forward_table(const double *spec, std::int64_t size, const Graph &graph,
+const char *forward_table(const double *spec, std::int64_t size, const EdgeList &graph,
                           const T *x, const T *y, const T *r, const T *table,
                           std::int64_t intervals, double step, T *out);
 
 // gr (n_edges,): the gradient of the lengths.
 template <class T>
-const char *backward_table(const double *spec, std::int64_t size, const Graph &graph,
+const char *backward_table(const double *spec, std::int64_t size, const EdgeList &graph,
                            const T *x, const T *y, const T *r, const T *table,
                            std::int64_t intervals, double step, const T *g, T *gx,
                            T *gy, T *gr);
@@ -70,7 +70,7 @@ const char *backward_table(const double *spec, std::int64_t size, const Graph &g
 // Both directions of a pair share a row of w. partner (n_edges,): the edge of the
 // other direction, or the edge itself where there is none. vec (n_edges, 3) in Å.
 template <class T>
-void partners(const Graph &graph, const T *vec, std::int32_t *partner);
+void partners(const EdgeList &graph, const T *vec, std::int32_t *partner);
 
 // The instruction set in use: "avx512", "avx2", "plain". `choose` takes one of these
 // or nullptr for the best; false if this processor lacks it.

@@ -4,7 +4,7 @@
 
 #include "convolution.h"
 
-using sevennet_mf::Graph;
+using sevennet_mf::EdgeList;
 
 // Raised whenever an argument changes: a library of another version is refused.
 extern "C" int sevennet_mf_version() { return 1; }
@@ -34,7 +34,7 @@ extern "C" int sevennet_mf_choose(const char *name) {
 #define OUT(name) static_cast<T *>(name)
 
 extern "C" const char *sevennet_mf_forward(int bits, const double *spec,
-                                           std::int64_t size, const Graph *graph,
+                                           std::int64_t size, const EdgeList *graph,
                                            const void *x, const void *y,
                                            const void *w, void *out) {
   BY_TYPE(return sevennet_mf::forward<T>(spec, size, *graph, IN(x), IN(y), IN(w),
@@ -42,7 +42,7 @@ extern "C" const char *sevennet_mf_forward(int bits, const double *spec,
 }
 
 extern "C" const char *sevennet_mf_backward(int bits, const double *spec,
-                                            std::int64_t size, const Graph *graph,
+                                            std::int64_t size, const EdgeList *graph,
                                             const void *x, const void *y,
                                             const void *w, const void *g, void *gx,
                                             void *gy, void *gw) {
@@ -51,7 +51,7 @@ extern "C" const char *sevennet_mf_backward(int bits, const double *spec,
 }
 
 extern "C" const char *sevennet_mf_double_backward(
-    int bits, const double *spec, std::int64_t size, const Graph *graph,
+    int bits, const double *spec, std::int64_t size, const EdgeList *graph,
     const void *x, const void *y, const void *w, const void *g, const void *ax,
     const void *ay, const void *aw, void *gx, void *gy, void *gw, void *gg) {
   BY_TYPE(return sevennet_mf::double_backward<T>(
@@ -60,7 +60,7 @@ extern "C" const char *sevennet_mf_double_backward(
 }
 
 extern "C" const char *sevennet_mf_forward_table(
-    int bits, const double *spec, std::int64_t size, const Graph *graph,
+    int bits, const double *spec, std::int64_t size, const EdgeList *graph,
     const void *x, const void *y, const void *r, const void *table,
     std::int64_t intervals, double step, void *out) {
   BY_TYPE(return sevennet_mf::forward_table<T>(spec, size, *graph, IN(x), IN(y),
@@ -69,7 +69,7 @@ extern "C" const char *sevennet_mf_forward_table(
 }
 
 extern "C" const char *sevennet_mf_backward_table(
-    int bits, const double *spec, std::int64_t size, const Graph *graph,
+    int bits, const double *spec, std::int64_t size, const EdgeList *graph,
     const void *x, const void *y, const void *r, const void *table,
     std::int64_t intervals, double step, const void *g, void *gx, void *gy,
     void *gr) {
@@ -78,7 +78,7 @@ extern "C" const char *sevennet_mf_backward_table(
       OUT(gx), OUT(gy), OUT(gr)))
 }
 
-extern "C" const char *sevennet_mf_partners(int bits, const Graph *graph,
+extern "C" const char *sevennet_mf_partners(int bits, const EdgeList *graph,
                                             const void *vec, std::int32_t *partner) {
   BY_TYPE(sevennet_mf::partners<T>(*graph, IN(vec), partner); return nullptr)
 }

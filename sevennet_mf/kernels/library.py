@@ -25,7 +25,7 @@ ALWAYS: Final = 'always'
 
 
 class Graph(ctypes.Structure):
-    """`sevennet_mf::Graph` of convolution.h."""
+    """`sevennet_mf::EdgeList` of convolution.h."""
 
     _fields_ = (
         ('n_sources', ctypes.c_int64),
@@ -47,7 +47,7 @@ def why_not() -> str | None:
     that has no meaning.
     """
     if _switch() in _OFF:
-        return f'{SWITCH} is off'
+        return f'it is turned off (--e3nn or {SWITCH})'
     if path() is None:
         return 'it was not compiled when sevennet_mf was installed (no C++ compiler)'
     library()

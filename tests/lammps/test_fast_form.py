@@ -18,7 +18,16 @@ from helpers import (
     save_checkpoint,
     to_double,
 )
-from pair_models import CELLS, Deployed, assert_agrees, bulk, close, evaluate
+from lammps_helpers import run_lmp, write_data
+from pair_models import (
+    CELLS,
+    SPECIES,
+    Deployed,
+    assert_agrees,
+    bulk,
+    close,
+    evaluate,
+)
 from sevenn.calculator import SevenNetCalculator
 
 from sevennet_mf.deploy.torchscript import deploy
@@ -127,3 +136,24 @@ def test_threads_and_the_switch(
     for name in ('two', 'off'):
         assert found[name][0] == pytest.approx(energy, abs=1e-4)
         close(found[name][1], stress, 'stress', 1e-6)
+
+
+@pytest.mark.parametrize(
+    ('name', 'message'),
+    [
+        ('SEVENNET_MF_FUSED', "must be on, off or always, got 'of'"),
+        ('SEVENNET_MF_INSTRUCTION_SET', 'must be plain, avx2 or avx512, and'),
+    ],
+)
+def test_a_switch_without_meaning_is_refused(
+    name: str,
+    message: str,
+    model: Deployed,
+    tmp_path: Path,
+    lmp_env: dict[str, str],
+) -> None:
+    write_data(bulk((1, 1, 1)), tmp_path / 'data.lmp', SPECIES)
+    script = f'units metal\nread_data data.lmp\n{model.pair("e3gnn")}\n'
+    result = run_lmp(script, tmp_path, {**lmp_env, name: 'of'})
+    assert result.returncode != 0
+    assert f'{name} {message}' in result.error

@@ -29,7 +29,7 @@ void check(const char *wrong) {
 
 const float *floats(const Tensor &tensor) { return tensor.const_data_ptr<float>(); }
 
-Graph graph_of(const Tensor &x, const Tensor &source, const Tensor &target,
+EdgeList graph_of(const Tensor &x, const Tensor &source, const Tensor &target,
                int64_t n_targets) {
   return {x.size(0),
           n_targets,
@@ -66,7 +66,7 @@ struct Convolution : torch::autograd::Function<Convolution> {
     const Tensor source = given_source.to(at::kInt).contiguous();
     const Tensor target = given_target.to(at::kInt).contiguous();
     check_shapes(x, y, w, table, source, target, plan);
-    const Graph graph = graph_of(x, source, target, n_targets);
+    const EdgeList graph = graph_of(x, source, target, n_targets);
     const double *spec = plan.const_data_ptr<double>();
     Tensor out = at::empty({n_targets, static_cast<int64_t>(spec[3])}, x.options());
     if (table.numel() == 0)
@@ -86,7 +86,7 @@ struct Convolution : torch::autograd::Function<Convolution> {
     const Tensor &x = saved[0], &y = saved[1], &w = saved[2], &table = saved[3];
     const Tensor &plan = saved[6];
     const Tensor g = gradients[0].contiguous();
-    const Graph graph = graph_of(x, saved[4], saved[5], g.size(0));
+    const EdgeList graph = graph_of(x, saved[4], saved[5], g.size(0));
     const double *spec = plan.const_data_ptr<double>();
     // the first layer's features do not depend on positions
     Tensor gx = context->needs_input_grad(0) ? at::empty_like(x) : Tensor();

@@ -1,11 +1,13 @@
 #include "deployed_file.h"
 
+#include <algorithm>
 #include <cctype>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <initializer_list>
 #include <sstream>
 #include <system_error>
 #include <unordered_map>
@@ -17,6 +19,7 @@
 #include <torch/csrc/jit/serialization/import.h>
 #include <torch/cuda.h>
 
+#include "convolution.h"
 #include "convolution_operator.h"
 
 namespace sevennet_mf {
@@ -42,13 +45,29 @@ Extra no_extra() {
           {FAST, ""}};
 }
 
-// On a CPU the form with the fused convolution, unless the user turned it off
+// A variable of the environment in lower case; "" if it is not set
+std::string setting(const char *name) {
+  const char *set = std::getenv(name);
+  std::string value = set ? set : "";
+  for (char &letter : value) letter = std::tolower(static_cast<unsigned char>(letter));
+  return value;
+}
+
+// On a CPU the form with the fused convolution, unless the user turned it off. The
+// values are those that Python takes.
 bool wants_fast(const std::string &device) {
-  const char *set = std::getenv("SEVENNET_MF_FUSED");
-  std::string choice = set ? set : "";
-  for (char &letter : choice) letter = std::tolower(letter);
-  const bool off = choice == "0" || choice == "off" || choice == "false" || choice == "no";
-  return device == "cpu" && !off;
+  const std::string value = setting("SEVENNET_MF_FUSED");
+  const auto is_one_of = [&](std::initializer_list<const char *> values) {
+    return std::find(values.begin(), values.end(), value) != values.end();
+  };
+  if (is_one_of({"off", "0", "false", "no"})) return false;
+  if (!is_one_of({"", "on", "1", "true", "yes", "always"}))
+    throw ModelError("SEVENNET_MF_FUSED must be on, off or always, got '" + value + "'");
+  const std::string set = setting("SEVENNET_MF_INSTRUCTION_SET");
+  if (!choose(set.empty() ? nullptr : set.c_str()))
+    throw ModelError("SEVENNET_MF_INSTRUCTION_SET must be plain, avx2 or avx512, and one "
+                     "that this processor has, got '" + set + "'");
+  return device == "cpu";
 }
 
 std::vector<std::string> words(const std::string &text) {
@@ -122,11 +141,12 @@ DeployedFile load_deployed(const std::string &file, const std::string &device) {
   }
   if (std::error_code ignored; std::filesystem::is_directory(file, ignored))
     throw ModelError("'" + file + "' is not a file");
+  const bool fast = wants_fast(device);
   Extra extra = no_extra();
   DeployedFile deployed;
   try {
     deployed.module = torch::jit::load(file, c10::Device(device), extra);
-    if (!extra[FAST].empty() && wants_fast(device)) {
+    if (!extra[FAST].empty() && fast) {
       register_convolution();
       std::istringstream stream(std::move(extra[FAST]));
       deployed.module = torch::jit::load(stream, c10::Device(device));
@@ -141,7 +161,8 @@ DeployedFile load_deployed(const std::string &file, const std::string &device) {
     throw ModelError("cannot load '" + file + "': " + short_reason(problem));
   }
   deployed.metadata = metadata_from(file, extra);
-  deployed.metadata.fused = extra["fused"] == "yes";
+  if (extra["fused"] == "yes")
+    deployed.metadata.convolution = std::string("fused (") + instruction_set() + ")";
   deployed.module.eval();
   run_without_specialisation();
   return deployed;

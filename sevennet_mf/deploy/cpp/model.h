@@ -33,7 +33,7 @@ struct Metadata {
   std::string version, dtype, date;
   std::string model;                    // names the model; empty in the host's files
   int segment = -1;                     // number of a segment; -1 in the host's files
-  bool fused = false;                   // runs with the fused convolution
+  std::string convolution = "e3nn";     // what it is computed with
 
   // segments of one model agree in everything
   bool operator!=(const Metadata &other) const {

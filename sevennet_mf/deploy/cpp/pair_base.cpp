@@ -107,7 +107,7 @@ void PairBase::report(const Metadata &metadata, const std::string &file,
   utils::logmesg(lmp, style_ + ": " + file + ", sevenn " + metadata.version + ", " +
                           metadata.dtype + " precision, deployed " + metadata.date +
                           ", device " + device_ + ", convolutions " +
-                          (metadata.fused ? "fused" : "e3nn") + ", threads per rank " +
+                          metadata.convolution + ", threads per rank " +
                           std::to_string(n_threads_) + ", types" + types + "\n");
 }
 

@@ -254,7 +254,8 @@ def test_without_the_kernel_there_is_none_and_it_is_said(
     module, said = fast()
     assert module is None
     assert said == [
-        'LAMMPS will run this file with e3nn, slower: SEVENNET_MF_FUSED is off.'
+        'LAMMPS will run this file with e3nn, slower: it is turned off (--e3nn or '
+        'SEVENNET_MF_FUSED).'
     ]
 
 

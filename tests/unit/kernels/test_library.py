@@ -14,6 +14,9 @@ pytestmark = pytest.mark.skipif(
 )
 
 
+OFF = 'it is turned off (--e3nn or SEVENNET_MF_FUSED)'
+
+
 @pytest.fixture(autouse=True)
 def _loaded_anew() -> Iterator[None]:
     library.library.cache_clear()
@@ -37,7 +40,7 @@ def test_a_variable_turns_it_off(
     monkeypatch: pytest.MonkeyPatch, value: str
 ) -> None:
     monkeypatch.setenv(library.SWITCH, value)
-    assert library.why_not() == 'SEVENNET_MF_FUSED is off'
+    assert library.why_not() == OFF
 
 
 def test_a_value_without_meaning_is_refused(
