@@ -129,6 +129,7 @@ std::string short_reason(const std::exception &problem) {
   if (const auto at = text.rfind(marker); at != std::string::npos)
     text = text.substr(at + marker.size());
   text = text.substr(0, text.find('\n'));
+  if (text.find("bad_alloc") != std::string::npos) return "out of memory";
   return text.find("allocate memory") == std::string::npos ? text
                                                            : "out of memory: " + text;
 }
