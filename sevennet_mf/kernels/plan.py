@@ -34,7 +34,7 @@ def plan_of(product: E3nnTensorProduct) -> torch.Tensor:
 
 
 def padded_weights(plan: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Where each weight stands in a table of splines, and its width: int64."""
+    """Where each weight stands in a row of a table, and its width: int64."""
     lanes = LANES_BYTES // torch.empty(0, dtype=dtype).element_size()
     places, start, at = [], 0, HEAD
     for _ in range(int(plan[0])):

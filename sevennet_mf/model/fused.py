@@ -53,11 +53,6 @@ class FusedConvolution(IrrepsConvolution):
         x = data[self.key_x]
         if not torch.jit.is_scripting() and not _can(x):  # type: ignore[attr-defined]
             return IrrepsConvolution.forward(self, data)
-        n_targets = x.shape[0]
-        if self.is_parallel:
-            n_targets = int(data[KEY.NLOCAL].item())
-            x = torch.cat([x, data[KEY.NODE_FEATURE_GHOST]])
-
         edge_index = data[self.key_edge_idx].to(torch.int32)
         target, source = edge_index[0].contiguous(), edge_index[1].contiguous()
         if self.share_pairs:
@@ -75,7 +70,7 @@ class FusedConvolution(IrrepsConvolution):
             row,
             source,
             target,
-            n_targets,
+            x.shape[0],
             self.plan,
         )
         data[self.key_x] = x.div(self.denominator)
@@ -126,7 +121,8 @@ def fuse(model: AtomGraphSequential) -> AtomGraphSequential:
         return model
     share = _may_share(model)
     for name, layer in list(model._modules.items()):
-        if type(layer) is not IrrepsConvolution:
+        # segments of a parallel model have ghosts; model/tabulated.py is for them
+        if type(layer) is not IrrepsConvolution or layer.is_parallel:
             continue
         try:
             fused = FusedConvolution(layer, not fused_layers(model), share)
