@@ -31,7 +31,7 @@ def jobs_of(model: str, n_atoms: int, device: str) -> dict[str, Callable[[], Any
     from sevenn.calculator import SevenNetCalculator
 
     from sevennet_mf import FidelityCalculator
-    from sevennet_mf.train.load import load_model
+    from sevennet_mf.model.load import load_model
 
     atoms = bulk('GaN', 'wurtzite', a=3.19, c=5.19, u=0.377) * CELLS[n_atoms]
     atoms.rattle(0.05, seed=0)

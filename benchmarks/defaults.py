@@ -31,7 +31,8 @@ from ase.io import read, write
 from pretrained import cell, run_in
 from pretrained_systems import BENCHMARKS, EXAMPLES, SYSTEMS
 
-from sevennet_mf import inputs, keys, recipe
+from sevennet_mf import keys
+from sevennet_mf.config import inputs, recipe
 
 DATA = BENCHMARKS.parent / 'tests' / 'data' / 'ingan'
 INGAN, MOLECULES = EXAMPLES / 'ingan', EXAMPLES / 'molecules'
@@ -248,7 +249,7 @@ def _is_recipe(
 
 def _measured(run: Run, folder: Path, epoch: int) -> dict[str, Any]:
     """Mean absolute errors of the last checkpoint: meV/atom, meV/Å or None."""
-    from sevennet_mf.train.evaluate import evaluate
+    from sevennet_mf.evaluate.evaluation import evaluate
 
     path = str(folder / f'checkpoint_{epoch}.pth')
     test = BENCHED[run.system].test

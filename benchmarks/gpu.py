@@ -98,7 +98,7 @@ def _one(
 
 def _environment() -> dict[str, str]:
     """This tree's package, one thread, and one place for compiled pair styles."""
-    from sevennet_mf.deploy.lammps.plugin_path import CACHE_VARIABLE
+    from sevennet_mf.lammps.plugin_path import CACHE_VARIABLE
 
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')]))
     # where the tests keep theirs

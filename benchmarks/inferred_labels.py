@@ -18,7 +18,7 @@ import sevenn._keys as KEY
 
 from sevennet_mf import keys
 from sevennet_mf.data.dataset import FidelityDataset, build_datasets
-from sevennet_mf.data.inferred import infer_labels
+from sevennet_mf.data.inferred.infer import infer_labels
 
 DATA = Path(__file__).resolve().parents[1] / 'tests' / 'data' / 'ingan'
 LOW, HIGH = 'pbe', 'r2scan'

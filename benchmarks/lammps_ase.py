@@ -22,7 +22,7 @@ TEMPERATURE = 600.0  # K
 def calculator(kind: str, checkpoint: str, fidelity: str, device: str) -> Calculator:
     """FidelityCalculator for 'ours', SevenNet's own for 'host'."""
     if kind == 'ours':
-        from sevennet_mf.deploy.calculator import FidelityCalculator
+        from sevennet_mf.calculators.fidelity import FidelityCalculator
 
         return FidelityCalculator(checkpoint, fidelity, device)
     from sevenn.calculator import SevenNetCalculator

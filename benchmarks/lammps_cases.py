@@ -28,11 +28,11 @@ from sevenn.scripts.deploy import deploy as host_deploy
 from variants import MODALITY, Case
 
 from sevennet_mf.deploy.deployed import read_deployed
-from sevennet_mf.deploy.lammps.build import build
-from sevennet_mf.deploy.lammps.plugin_path import SOURCES
-from sevennet_mf.deploy.lammps.run import write_data
-from sevennet_mf.deploy.lammps.tools import find_lammps
 from sevennet_mf.deploy.torchscript import deploy
+from sevennet_mf.lammps.build import build
+from sevennet_mf.lammps.plugin_path import SOURCES
+from sevennet_mf.lammps.process import write_data
+from sevennet_mf.lammps.tools import find_lammps
 
 HERE = Path(__file__).resolve().parent
 HOST_SOURCES = Path(sevenn.__file__).parent / 'pair_e3gnn'

@@ -215,8 +215,8 @@ def _ours(run: Run, system: System, options: argparse.Namespace) -> dict[str, An
 
 def _host(run: Run, system: System, options: argparse.Namespace) -> dict[str, Any]:
     """SevenNet's fine-tuning: the architecture has to be written down."""
-    from sevennet_mf import inherit
-    from sevennet_mf.config import TrainFidelity
+    from sevennet_mf.config import inherit
+    from sevennet_mf.config.blocks import TrainFidelity
 
     steps = math.ceil(run.n / options.batch)
     epochs = max(1, options.steps // steps)

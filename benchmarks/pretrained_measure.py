@@ -113,7 +113,7 @@ def _baseline(system: System) -> Baseline:
 def _probes(system: System) -> list[Atoms]:
     """Structures of all elements that the checkpoint knows."""
     from sevennet_mf.deploy.probe import probes
-    from sevennet_mf.train.load import load_model
+    from sevennet_mf.model.load import load_model
 
     return probes(sorted(load_model(system.checkpoint).type_map), 5.0)
 

@@ -21,11 +21,11 @@ from sevenn.model_build import build_E3_equivariant_model
 from variants import INGAN
 
 import sevennet_mf
-from sevennet_mf import inputs
-from sevennet_mf.train.distributed import Process
-from sevennet_mf.train.extension import make_start
+from sevennet_mf.config import inputs
+from sevennet_mf.distributed import Process
+from sevennet_mf.train.continuing.extension import make_start
+from sevennet_mf.train.loop.trainer import FidelityTrainer
 from sevennet_mf.train.prepare import prepare_data, prepare_fit
-from sevennet_mf.train.trainer import FidelityTrainer
 
 ALL = ('all', 'bias')
 VARIANTS = (ALL, *(('fidelity_only', e) for e in ('bias', 'gain', 'lora')))

@@ -35,18 +35,19 @@ from sevenn.train.trainer import Trainer
 from sevenn.util import load_checkpoint
 
 import sevennet_mf
-from sevennet_mf import inputs, keys
+from sevennet_mf import keys
+from sevennet_mf.config import inputs
 from sevennet_mf.data.dataset import FidelityDataset, build_datasets
 from sevennet_mf.data.sampler import eval_loader
 from sevennet_mf.deploy.folded import build_alone, quiet
 from sevennet_mf.deploy.torchscript import deploy
+from sevennet_mf.distributed import Process
 from sevennet_mf.model.fold import chosen, fold
 from sevennet_mf.model.fused import fuse
+from sevennet_mf.model.load import load_model
 from sevennet_mf.train import setup
-from sevennet_mf.train.distributed import Process
-from sevennet_mf.train.load import load_model
-from sevennet_mf.train.loss import losses_from
-from sevennet_mf.train.trainer import FidelityTrainer
+from sevennet_mf.train.loop.loss import losses_from
+from sevennet_mf.train.loop.trainer import FidelityTrainer
 
 INGAN = Path(__file__).resolve().parent.parent / 'example_inputs' / 'ingan'
 FILES = {'pbe': 'pbe_train.extxyz', 'r2scan': 'r2scan_binaries_train.extxyz'}

@@ -15,8 +15,9 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from annotated_types import Ge, Gt, Lt
 from pydantic.fields import FieldInfo
 
-from sevennet_mf import config, recipe
-from sevennet_mf.study import config as study
+from sevennet_mf.config import blocks as config
+from sevennet_mf.config import recipe
+from sevennet_mf.study.plan import config as study
 
 PAGE = Path(__file__).with_name('yaml_reference.md')
 BLOCKS: tuple[tuple[str, type[config.Block]], ...] = (

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sevennet_mf.deploy.calculator import FidelityCalculator
-    from sevennet_mf.deploy.delta import DeltaCalculator
+    from sevennet_mf.calculators.delta import DeltaCalculator
+    from sevennet_mf.calculators.fidelity import FidelityCalculator
 
 __version__ = '0.1.0'
 
@@ -25,11 +25,11 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == 'FidelityCalculator':
-        from sevennet_mf.deploy.calculator import FidelityCalculator
+        from sevennet_mf.calculators.fidelity import FidelityCalculator
 
         return FidelityCalculator
     if name == 'DeltaCalculator':
-        from sevennet_mf.deploy.delta import DeltaCalculator
+        from sevennet_mf.calculators.delta import DeltaCalculator
 
         return DeltaCalculator
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

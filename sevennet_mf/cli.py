@@ -304,7 +304,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from sevennet_mf import commands, unpickle
+    from sevennet_mf import commands
+    from sevennet_mf.checkpoint import unpickle
     from sevennet_mf.errors import UserError
     from sevennet_mf.program import keep_freed_memory
 

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import sevennet_mf
-from sevennet_mf import inputs, unpickle
+from sevennet_mf.checkpoint import unpickle
+from sevennet_mf.config import inputs
 from sevennet_mf.errors import TrainingStopped, UserError
 from sevennet_mf.program import importing
 
@@ -35,7 +36,7 @@ def _train_as_host(args: argparse.Namespace, sections: dict[str, Any]) -> None:
         from sevenn.main import sevenn
 
         from sevennet_mf import host_traps
-        from sevennet_mf.train.distributed import from_environment
+        from sevennet_mf.distributed import from_environment
 
     inputs.refuse_misspelt(sections)
     if args.resume:
@@ -68,7 +69,7 @@ def _train_as_host(args: argparse.Namespace, sections: dict[str, Any]) -> None:
 
 
 def _train_fidelities(args: argparse.Namespace, sections: dict[str, Any]) -> None:
-    from sevennet_mf.train.interrupt import remembered
+    from sevennet_mf.interrupt import remembered
 
     with remembered():
         _train_here(args, sections)
@@ -79,8 +80,9 @@ def _train_here(args: argparse.Namespace, sections: dict[str, Any]) -> None:
     import torch
 
     with importing():
-        from sevennet_mf.train import checkpoint, run
-        from sevennet_mf.train.distributed import process_group
+        from sevennet_mf.distributed import process_group
+        from sevennet_mf.train import run
+        from sevennet_mf.train.loop import run_folder
 
     if args.mode != 'train_v2':
         raise UserError('-m train_v1 does not know fidelities; leave it out.')
@@ -89,8 +91,8 @@ def _train_here(args: argparse.Namespace, sections: dict[str, Any]) -> None:
         working_dir = os.path.abspath(args.working_dir or '.')
         began = None
         if args.resume:
-            began = checkpoint.began_with(working_dir)
-            sections = checkpoint.follow(sections, began, working_dir)
+            began = run_folder.began_with(working_dir)
+            sections = run_folder.follow(sections, began, working_dir)
         configs = inputs.from_sections(sections, began)
         _check_accelerators(args, configs[0])
         run.check_folder(working_dir)
@@ -164,7 +166,7 @@ def init(args: argparse.Namespace) -> None:
 def inspect(args: argparse.Namespace) -> int:
     """`sevennet-mf inspect`: the audit as a table, JSON and a picture."""
     with importing():
-        from sevennet_mf.data import inspect as audit_module
+        from sevennet_mf.audit import inspect as audit_module
 
     audit = audit_module.inspect(args.input_yaml)
     audit_module.write_json(audit, args.json)
@@ -177,7 +179,7 @@ def inspect(args: argparse.Namespace) -> int:
 def evaluate(args: argparse.Namespace) -> None:
     """`sevennet-mf evaluate`: errors per fidelity, CSV files and parity plots."""
     with importing():
-        from sevennet_mf.train import evaluate as module
+        from sevennet_mf.evaluate import evaluation as module
 
     _print(module.run(args))
 
@@ -199,7 +201,7 @@ def info(args: argparse.Namespace) -> None:
 def extend(args: argparse.Namespace) -> None:
     """`sevennet-mf extend`: a checkpoint with one fidelity more."""
     with importing():
-        from sevennet_mf.train import extend_file
+        from sevennet_mf.train.continuing import extend_file
 
     _print(extend_file.run(args))
 
@@ -207,7 +209,7 @@ def extend(args: argparse.Namespace) -> None:
 def fisher(args: argparse.Namespace) -> None:
     """`sevennet-mf fisher`: the Fisher information that EWC needs."""
     with importing():
-        from sevennet_mf.train import fisher as module
+        from sevennet_mf.train.continuing import fisher as module
 
     _print(module.run(args))
 
@@ -231,7 +233,7 @@ def deploy(args: argparse.Namespace) -> None:
 def lammps_build(args: argparse.Namespace) -> None:
     """`sevennet-mf lammps build`: compile the pair styles."""
     with importing():
-        from sevennet_mf.deploy.lammps import commands
+        from sevennet_mf.lammps import commands
 
     _print(commands.run_build(args))
 
@@ -239,7 +241,7 @@ def lammps_build(args: argparse.Namespace) -> None:
 def lammps_check(args: argparse.Namespace) -> None:
     """`sevennet-mf lammps check`: one step in LAMMPS against ASE."""
     with importing():
-        from sevennet_mf.deploy.lammps import commands
+        from sevennet_mf.lammps import commands
 
     _print(commands.run_check(args))
 
@@ -258,7 +260,7 @@ def study(args: argparse.Namespace) -> int:
 def select(args: argparse.Namespace) -> None:
     """`sevennet-mf select`: structures to compute next at the high fidelity."""
     with importing():
-        from sevennet_mf.study.select import run as module
+        from sevennet_mf.select import choose as module
 
     _print(module.run(args))
 

@@ -23,12 +23,13 @@ import yaml
 from rich.table import Table
 from tqdm import tqdm
 
-from sevennet_mf import inputs
+from sevennet_mf.config import inputs
 from sevennet_mf.errors import TrainingStopped, UserError
-from sevennet_mf.train import checkpoint, plots
-from sevennet_mf.train.evaluate import Evaluation, evaluate
-from sevennet_mf.train.predictions import QUANTITIES
-from sevennet_mf.train.tables import write_csv
+from sevennet_mf.evaluate import plots
+from sevennet_mf.evaluate.evaluation import Evaluation, evaluate
+from sevennet_mf.evaluate.predictions import QUANTITIES
+from sevennet_mf.evaluate.tables import write_csv
+from sevennet_mf.train.loop import run_folder
 
 TARGET = 'r2scan'
 TEST_FILE = 'r2scan_mixed_test.extxyz'
@@ -90,7 +91,7 @@ def run(example: str, output: str, seeds: Seeds = ()) -> Table:
 
 def _measured(folder: Path, work: Path) -> Evaluation:
     test = [{'file': [str(folder / TEST_FILE)], 'fidelity': TARGET}]
-    best = str(work / checkpoint.BEST_FILE)
+    best = str(work / run_folder.BEST_FILE)
     return evaluate(best, test, str(work / 'mixed'))
 
 
@@ -139,7 +140,7 @@ def _start(
     file: Path, folder: Path, work: Path, errors: IO[str]
 ) -> subprocess.Popen[bytes]:
     command = [sys.executable, '-m', 'sevennet_mf.cli', 'train', str(file)]
-    if (work / checkpoint.RESUME_FILE).is_file():
+    if (work / run_folder.RESUME_FILE).is_file():
         command.append('--resume')
     return subprocess.Popen(
         [*command, '-w', str(work)], cwd=folder, env=_environment(), stderr=errors

@@ -34,9 +34,9 @@ class Seam:
 def _read_config_yaml(original: Callable) -> Callable:
     @functools.wraps(original)
     def read_config_yaml(filename: str, return_separately: bool = True) -> Any:
-        from sevennet_mf import inputs
+        from sevennet_mf.config import inputs
+        from sevennet_mf.config.yaml_file import RepeatedKey
         from sevennet_mf.errors import UserError
-        from sevennet_mf.yaml_file import RepeatedKey
 
         try:
             sections = inputs.load_yaml(filename)
@@ -115,7 +115,7 @@ def _train_v2(original: Callable) -> Callable:
     def train_v2(config: dict[str, Any], working_dir: str) -> None:
         if keys.FIDELITY_DATA not in config:
             return original(config, working_dir)
-        from sevennet_mf.train.distributed import Process
+        from sevennet_mf.distributed import Process
         from sevennet_mf.train.run import train
 
         # the host's own program has joined the others already

@@ -27,7 +27,7 @@ def keep_freed_memory() -> bool:
 
     Else it gives the large arrays of each step back to the system, which has to
     clear them again. Left alone where the environment has one of CHOICES, and where
-    the C library is another one. As keep_freed_memory() of deploy/cpp/node.cpp.
+    the C library is another one. As keep_freed_memory() of lammps/cpp/node.cpp.
     """
     if any(name in os.environ for name in CHOICES):
         return False

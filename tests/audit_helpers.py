@@ -8,7 +8,7 @@ from typing import Any
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from sevennet_mf.data.inspect import Audit, Problem
+from sevennet_mf.audit.inspect import Audit, Problem
 
 Frames = list[Atoms]
 

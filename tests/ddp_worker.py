@@ -30,10 +30,10 @@ from train_helpers import (
     yaml_of,
 )
 
+from sevennet_mf.distributed import Process, process_group
 from sevennet_mf.errors import TrainingStopped
-from sevennet_mf.train import checkpoint
-from sevennet_mf.train.distributed import Process, process_group
-from sevennet_mf.train.trainer import BadLoss
+from sevennet_mf.train.loop import run_folder
+from sevennet_mf.train.loop.trainer import BadLoss
 
 # structures of each rank: 0-5 pbe, 6-9 r2scan
 HALVES = {
@@ -123,8 +123,8 @@ def run_and_resume(folder: Path, process: Process) -> dict[str, Any]:
     except TrainingStopped as stopped:
         message = str(stopped)
     again = fit_of(sections('bias'), folder / 'parts', process)
-    saved = folder.parent / 'rank0' / 'parts' / checkpoint.RESUME_FILE
-    again.resume(checkpoint.load_training_state(str(saved)))
+    saved = folder.parent / 'rank0' / 'parts' / run_folder.RESUME_FILE
+    again.resume(run_folder.load_training_state(str(saved)))
     position = (again.state.epoch, again.state.step)
     again.run()
     return {

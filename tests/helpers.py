@@ -23,7 +23,8 @@ from sevenn.train.dataload import unlabeled_atoms_to_graph
 from torch_geometric.data import Batch
 
 import sevennet_mf
-from sevennet_mf import inputs, keys
+from sevennet_mf import keys
+from sevennet_mf.config import inputs
 from sevennet_mf.model.build import fidelity_layers
 
 DATA = Path(__file__).parent / 'data'

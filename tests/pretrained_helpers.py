@@ -26,12 +26,13 @@ from train_helpers import MODEL, TRAIN, config_of
 from sevennet_mf.data import extxyz
 from sevennet_mf.data.dataset import FidelityDataset
 from sevennet_mf.deploy.probe import Answers, ask, deviation, probes
-from sevennet_mf.train import plots, run
-from sevennet_mf.train.distributed import Process
-from sevennet_mf.train.extension import make_start
-from sevennet_mf.train.load import LoadedModel, load_model
+from sevennet_mf.distributed import Process
+from sevennet_mf.evaluate import plots
+from sevennet_mf.model.load import LoadedModel, load_model
+from sevennet_mf.train import run
+from sevennet_mf.train.continuing.extension import make_start
+from sevennet_mf.train.continuing.start import Start
 from sevennet_mf.train.prepare import prepare_data
-from sevennet_mf.train.start import Start
 
 SHIFT = {'In': -2.5, 'Ga': -2.9, 'N': -8.3}
 OFFSETS = {'In': 1.5, 'Ga': -0.75, 'N': 3.0}

@@ -13,12 +13,12 @@ import sevenn._keys as KEY
 import torch
 from helpers import DATA, INGAN, build
 
-from sevennet_mf import inputs
+from sevennet_mf.config import inputs
 from sevennet_mf.data.dataset import FidelityDataset
 from sevennet_mf.data.sampler import make_loader
-from sevennet_mf.train import checkpoint
-from sevennet_mf.train.distributed import Process
-from sevennet_mf.train.fit import Fit
+from sevennet_mf.distributed import Process
+from sevennet_mf.train.loop import run_folder
+from sevennet_mf.train.loop.fit import Fit
 from sevennet_mf.train.prepare import prepare_data, prepare_fit
 
 MOLECULES = DATA / 'molecules'
@@ -156,5 +156,5 @@ def resumed(sections: dict[str, Any], folder: Path) -> Fit:
     np.random.seed(5)
     torch.manual_seed(5)
     fit = fit_of(sections, folder)
-    fit.resume(checkpoint.load_training_state(str(folder / checkpoint.RESUME_FILE)))
+    fit.resume(run_folder.load_training_state(str(folder / run_folder.RESUME_FILE)))
     return fit

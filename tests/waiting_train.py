@@ -12,8 +12,8 @@ import time
 from typing import Any
 
 from sevennet_mf import cli
-from sevennet_mf.train.fit import Fit
-from sevennet_mf.train.interrupt import StopRequest
+from sevennet_mf.interrupt import StopRequest
+from sevennet_mf.train.loop.fit import Fit
 
 LIMIT = 300.0  # s
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from ase.io import read
 
-from sevennet_mf.train.evaluate import evaluate
+from sevennet_mf.evaluate.evaluation import evaluate
 
 ROOT = Path(__file__).parents[2]
 MIXED = ROOT / 'example_inputs' / 'ingan' / 'r2scan_mixed_test.extxyz'

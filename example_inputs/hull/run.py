@@ -14,10 +14,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sevennet_mf import FidelityCalculator
+from sevennet_mf.analysis.hull import Phase, energies_above_hull
+from sevennet_mf.analysis.relax import relax
 from sevennet_mf.errors import UserError
-from sevennet_mf.study.phase import Phase, energies_above_hull
-from sevennet_mf.study.relax import relax
-from sevennet_mf.train.load import load_model
+from sevennet_mf.model.load import load_model
 
 COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7')
 # enthalpies of formation at 298 K in kJ/mol and atoms per formula: Chase,

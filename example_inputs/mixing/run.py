@@ -11,9 +11,9 @@ from ase.io import read
 from matplotlib.figure import Figure
 
 from sevennet_mf import FidelityCalculator
+from sevennet_mf.analysis.mixing import Mixing, mixing_energy, r_squared
 from sevennet_mf.errors import UserError, unknown
-from sevennet_mf.study.mixing import Mixing, mixing_energy, r_squared
-from sevennet_mf.train.load import UNNAMED, load_model
+from sevennet_mf.model.load import UNNAMED, load_model
 
 HERE = Path(__file__).parent
 ENDS = ('GaN', 'InN')

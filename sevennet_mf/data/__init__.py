@@ -1,1 +1,1 @@
-"""Labelled structures: read, referenced, cached, drawn and audited."""
+"""Labelled structures: read, matched, referenced, cached and drawn."""

@@ -27,7 +27,7 @@ from sevenn import _keys as KEY
 from sevenn.atom_graph_data import AtomGraphData
 from torch_geometric.data.separate import separate
 
-from sevennet_mf.data.estimator import Ints
+from sevennet_mf.arrays import Ints
 from sevennet_mf.data.files import (
     GRAPH,
     LIST,

@@ -11,8 +11,8 @@ from ase.data import chemical_symbols
 from sevenn import _keys as KEY
 
 from sevennet_mf import keys
+from sevennet_mf.arrays import Bools, Ints
 from sevennet_mf.data.build import load_or_build
-from sevennet_mf.data.estimator import Bools, Ints
 from sevennet_mf.data.identity import first_of
 from sevennet_mf.data.identity import nearest as nearest_writing
 from sevennet_mf.data.labels import Entry

@@ -12,13 +12,9 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
+from sevennet_mf.arrays import N_SPECIES, Bools, Floats
 
-N_SPECIES: Final[int] = 119  # atomic numbers 0 to 118
 # Ridge of the base fit, in structures. A direction of composition space that the
 # labels span has sum (x.v)^2 of 1e-4 or more even if one structure alone spans it
 # with one atom in a hundred, so the pull on it is below 1e-4 of its distance from

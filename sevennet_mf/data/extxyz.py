@@ -12,7 +12,7 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io.extxyz import write_extxyz
 
-from sevennet_mf.data.estimator import Floats
+from sevennet_mf.arrays import Floats
 from sevennet_mf.data.files import no_cell
 from sevennet_mf.data.labels import as_ase
 from sevennet_mf.data.read import Structure

@@ -21,7 +21,9 @@ from ase.utils import string2index
 from braceexpand import braceexpand
 from sevenn.atom_graph_data import AtomGraphData
 
-from sevennet_mf.data import databases, graph_files, names
+from sevennet_mf.data import names
+from sevennet_mf.data.formats import ase_database as databases
+from sevennet_mf.data.formats import graph_files
 from sevennet_mf.data.labels import LABEL_KEYS, Entry
 from sevennet_mf.errors import UserError, nearest, nearest_file
 

@@ -16,7 +16,7 @@ from scipy.spatial import cKDTree
 from sevenn import _keys as KEY
 from sevenn.atom_graph_data import AtomGraphData
 
-from sevennet_mf.data.estimator import Floats, Ints
+from sevennet_mf.arrays import Floats, Ints
 from sevennet_mf.data.read import Structure
 
 # Å that an atom, or a vector of the cell, of the same structure may be off

@@ -12,7 +12,7 @@ from ase.data import chemical_symbols
 from sevenn import _keys as KEY
 from sevenn.atom_graph_data import AtomGraphData
 
-from sevennet_mf.data.estimator import Ints
+from sevennet_mf.arrays import Ints
 from sevennet_mf.data.read import Structure
 from sevennet_mf.errors import UserError
 

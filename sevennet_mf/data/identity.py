@@ -18,7 +18,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sevennet_mf.data.estimator import Floats, Ints
+from sevennet_mf.arrays import Floats, Ints
 from sevennet_mf.data.geometry import TOLERANCE, Geometry, signature
 from sevennet_mf.data.match import AT_ONCE, match
 from sevennet_mf.data.read import Structure

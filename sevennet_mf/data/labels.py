@@ -15,7 +15,7 @@ import numpy as np
 from ase import Atoms
 from ase.stress import full_3x3_to_voigt_6_stress
 
-from sevennet_mf.data.estimator import Floats
+from sevennet_mf.arrays import Floats
 from sevennet_mf.errors import UserError, nearest
 from sevennet_mf.keys import KBAR
 

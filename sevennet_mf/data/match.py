@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from sevennet_mf.data.estimator import Floats, Ints
+from sevennet_mf.arrays import Floats, Ints
 from sevennet_mf.data.geometry import (
     TOLERANCE,
     Geometry,

@@ -12,9 +12,9 @@ from ase import Atoms
 from sevenn import _keys as KEY
 from sevenn.atom_graph_data import AtomGraphData
 
+from sevennet_mf.arrays import Floats, Ints
 from sevennet_mf.data import labels as label_rules
 from sevennet_mf.data import names, unread
-from sevennet_mf.data.estimator import Floats, Ints
 from sevennet_mf.data.files import files_of, items_of
 from sevennet_mf.data.labels import LABEL_KEYS, Entry, Labels
 from sevennet_mf.errors import UserError, nearest, unknown

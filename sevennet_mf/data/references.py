@@ -18,13 +18,10 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from ase.data import atomic_numbers, chemical_symbols
 
+from sevennet_mf.arrays import N_SPECIES, Bools, Floats, Ints
 from sevennet_mf.data.estimator import (
     KINDS,
-    N_SPECIES,
-    Bools,
     Fit,
-    Floats,
-    Ints,
     NormalEquations,
     fit_aligned,
     fit_alone,

@@ -18,7 +18,7 @@ from torch.utils.data import Dataset, Sampler
 from torch_geometric.loader import DataLoader
 
 from sevennet_mf import keys
-from sevennet_mf.data.estimator import Floats, Ints
+from sevennet_mf.arrays import Floats, Ints
 
 Sampling = str | Mapping[int, float]
 PROPORTIONAL, BALANCED = 'proportional', 'balanced'

@@ -15,13 +15,13 @@ from sevenn.atom_graph_data import AtomGraphData
 from torch.utils.data import Dataset
 
 from sevennet_mf import keys
+from sevennet_mf.arrays import N_SPECIES, Bools, Floats, Ints
 from sevennet_mf.data.cache import Cached
-from sevennet_mf.data.estimator import N_SPECIES, Bools, Floats, Ints
 from sevennet_mf.data.geometry import Geometry
 from sevennet_mf.data.identity import Identity, Traits, identify, order_between
+from sevennet_mf.data.inferred.two_body import TwoBody, edges_of
 from sevennet_mf.data.labels import as_host
 from sevennet_mf.data.read import require_known
-from sevennet_mf.data.two_body import TwoBody, edges_of
 
 OWN_INDICES: Final = (keys.FIDELITY_INDEX, keys.STRUCTURE_INDEX)
 # arrays of FidelityDataset beside its masks of labels

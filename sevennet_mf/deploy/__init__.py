@@ -1,1 +1,1 @@
-"""From a trained model to programs that use it."""
+"""From a checkpoint to files that plain SevenNet and LAMMPS run."""

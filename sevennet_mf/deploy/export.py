@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from argparse import Namespace
 
+from sevennet_mf.checkpoint import file as checkpoint_file
 from sevennet_mf.deploy.folded import Folded, output_path, prepare
-from sevennet_mf.train import checkpoint as files
 
 
 def export(
@@ -26,7 +26,7 @@ def export(
     """
     folded = prepare(checkpoint, fidelity, references, accelerated)
     path = output_path(folded, output, '.pth')
-    files.save(path, folded.content)
+    checkpoint_file.save(path, folded.content)
     return path, folded
 
 

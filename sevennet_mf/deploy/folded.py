@@ -18,9 +18,9 @@ from ase.data import chemical_symbols
 from sevenn.nn.sequential import AtomGraphSequential
 
 from sevennet_mf import keys
-from sevennet_mf.checkpoint_file import OpenedCheckpoint, read_checkpoint
+from sevennet_mf.calculators.doubts import doubtful, reference_doubts
+from sevennet_mf.checkpoint.file import OpenedCheckpoint, read_checkpoint
 from sevennet_mf.deploy.accelerated import row_names, two_rows
-from sevennet_mf.deploy.doubts import doubtful, reference_doubts
 from sevennet_mf.deploy.probe import (
     ENERGY_TOLERANCE,
     FORCE_TOLERANCE,
@@ -39,9 +39,9 @@ from sevennet_mf.model.fold import (
     fold,
     without_theta,
 )
+from sevennet_mf.model.load import UNNAMED, LoadedModel, load_model
 from sevennet_mf.model.plain_config import builtin
-from sevennet_mf.train.load import UNNAMED, LoadedModel, load_model
-from sevennet_mf.train.provenance import versions
+from sevennet_mf.train.loop.provenance import versions
 
 
 @dataclass(frozen=True, eq=False)

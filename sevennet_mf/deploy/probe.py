@@ -16,9 +16,9 @@ from sevenn.atom_graph_data import AtomGraphData
 from sevenn.nn.sequential import AtomGraphSequential
 from torch_geometric.data import Batch
 
-from sevennet_mf.data.estimator import Floats
+from sevennet_mf.arrays import Floats
 from sevennet_mf.data.graphs import host_graph
-from sevennet_mf.train.predict import shift_of
+from sevennet_mf.evaluate.predict import shift_of
 
 PER_CELL: Final[int] = 8  # atoms of a probe: 2 x 2 x 2 sites of a simple cubic cell
 AT_ONCE: Final[int] = 8  # probes in one batch, which bounds the memory

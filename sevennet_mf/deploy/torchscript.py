@@ -19,8 +19,8 @@ from ase import Atoms
 from sevenn.scripts.deploy import deploy as host_deploy
 from sevenn.scripts.deploy import deploy_parallel as host_deploy_parallel
 
-from sevennet_mf import keys
-from sevennet_mf.data.estimator import Floats
+from sevennet_mf import files, keys
+from sevennet_mf.arrays import Floats
 from sevennet_mf.deploy.deployed import (
     FAST_FILE,
     PROVENANCE_FILE,
@@ -43,7 +43,6 @@ from sevennet_mf.errors import UserError
 from sevennet_mf.model.fused import why_not
 from sevennet_mf.model.plain_config import json_ready
 from sevennet_mf.model.tabulated import FormError
-from sevennet_mf.train import checkpoint as files
 
 __all__ = ['deploy', 'read_deployed', 'run']
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sevennet_mf import inputs
-from sevennet_mf.config import DataEntry, validate
+from sevennet_mf.config import inputs
+from sevennet_mf.config.blocks import DataEntry, validate
 from sevennet_mf.errors import UserError
 
 # words in a file's name that tell of what level its labels are

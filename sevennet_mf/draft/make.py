@@ -12,9 +12,10 @@ from typing import Any, Final
 import yaml
 from rich.console import RenderableType
 
-from sevennet_mf import inherit, inputs
-from sevennet_mf.data import inspect
-from sevennet_mf.data.inspect_audit import Audit
+from sevennet_mf import files
+from sevennet_mf.audit import inspect
+from sevennet_mf.audit.findings import Audit
+from sevennet_mf.config import inherit, inputs
 from sevennet_mf.draft import plan as plans
 from sevennet_mf.draft import text
 from sevennet_mf.draft.levels import levels_of
@@ -22,7 +23,6 @@ from sevennet_mf.draft.plan import Plan
 from sevennet_mf.draft.size import Size, batch_for, size_for
 from sevennet_mf.draft.timing import seconds_per_step
 from sevennet_mf.errors import UserError, said_as
-from sevennet_mf.train import checkpoint
 
 TRAIN: Final[str] = 'load_trainset_path'
 OPTIONS: Final = {
@@ -49,7 +49,7 @@ def run(args: Namespace) -> Iterator[RenderableType]:
     size = _size(plan, audit, args.hours)
     written = text.text_of(plan, size, audit, _command(args), args.output)
     inputs.from_sections(yaml.safe_load(written))  # as training will read it
-    checkpoint.write_whole(args.output, lambda f: f.write(written.encode()))
+    files.write_text(args.output, written)
     yield '\n'.join(_said(args, plan, size, audit))
 
 

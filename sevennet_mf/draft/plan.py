@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sevennet_mf import inherit
-from sevennet_mf.config import TrainFidelity, validate
+from sevennet_mf.config import inherit
+from sevennet_mf.config.blocks import TrainFidelity, validate
 from sevennet_mf.draft.levels import Level
 from sevennet_mf.errors import UserError
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from sevennet_mf.recipe import CONTINUED, FROM_SCRATCH, Recipe
+from sevennet_mf.config.recipe import CONTINUED, FROM_SCRATCH, Recipe
 
 # channels, and the structures from which on they are worth their time
 CHANNELS: Final = ((16, 0), (32, 2_000), (64, 20_000), (128, 200_000))

@@ -8,12 +8,12 @@ from typing import Any, Final
 
 import yaml
 
+from sevennet_mf.audit.findings import Audit
+from sevennet_mf.audit.training import VALID
+from sevennet_mf.config.recipe import CONTINUED, FROM_SCRATCH
 from sevennet_mf.data.dataset import TRAIN
-from sevennet_mf.data.inspect_audit import Audit
-from sevennet_mf.data.inspect_training import VALID
 from sevennet_mf.draft.plan import COPIES, Plan
 from sevennet_mf.draft.size import Size
-from sevennet_mf.recipe import CONTINUED, FROM_SCRATCH
 
 COLUMN: Final[int] = 40  # where comments begin
 

@@ -15,10 +15,10 @@ import torch
 from sevenn.model_build import build_E3_equivariant_model
 
 import sevennet_mf
-from sevennet_mf import inputs
-from sevennet_mf.train.distributed import Process
-from sevennet_mf.train.extension import make_start
-from sevennet_mf.train.fit import Fit
+from sevennet_mf.config import inputs
+from sevennet_mf.distributed import Process
+from sevennet_mf.train.continuing.extension import make_start
+from sevennet_mf.train.loop.fit import Fit
 from sevennet_mf.train.prepare import prepare_data, prepare_fit
 from sevennet_mf.train.run import merged
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from sevennet_mf import unpickle
-from sevennet_mf.checkpoint_file import is_deployed
+from sevennet_mf.checkpoint import unpickle
+from sevennet_mf.checkpoint.file import is_deployed
 from sevennet_mf.deploy.deployed import segments_in
 from sevennet_mf.info import of_checkpoint, of_deployed
 from sevennet_mf.info.render import render

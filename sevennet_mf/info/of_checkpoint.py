@@ -11,8 +11,9 @@ import torch
 from ase.data import chemical_symbols
 
 from sevennet_mf import keys
-from sevennet_mf.checkpoint_file import read_checkpoint
-from sevennet_mf.deploy.doubts import reference_doubts
+from sevennet_mf.calculators.doubts import reference_doubts
+from sevennet_mf.checkpoint.file import read_checkpoint
+from sevennet_mf.evaluate.predict import reference_energies
 from sevennet_mf.info.common import (
     labels_of,
     nothing_known,
@@ -21,8 +22,7 @@ from sevennet_mf.info.common import (
 )
 from sevennet_mf.model import accelerators
 from sevennet_mf.model.fused import describe
-from sevennet_mf.train.load import LoadedModel, load_model
-from sevennet_mf.train.predict import reference_energies
+from sevennet_mf.model.load import LoadedModel, load_model
 
 
 def checkpoint(name: str) -> dict[str, Any]:

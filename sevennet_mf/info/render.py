@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from sevennet_mf.recipe import as_text
+from sevennet_mf.config.recipe import as_text
 
 ROWS: Final[int] = 30  # elements in one column of the table of reference energies
 # how a deployed file has its radial weights, for our pair styles

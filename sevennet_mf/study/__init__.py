@@ -1,1 +1,1 @@
-"""Which method gives the most for its labels, and which labels to compute next."""
+"""Which method gives the most for its labels: `sevennet-mf study`."""

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from rich.table import Table
 
-from sevennet_mf import unpickle
-from sevennet_mf.study.config import LOW
-from sevennet_mf.study.plan import plan
+from sevennet_mf.checkpoint import unpickle
+from sevennet_mf.study.plan.config import LOW
+from sevennet_mf.study.plan.folders import plan
+from sevennet_mf.study.plan.study_yaml import read_study
 from sevennet_mf.study.runs import Run, make_folder
 from sevennet_mf.study.status import Status, read_all
-from sevennet_mf.study.study_yaml import read_study
-from sevennet_mf.study.worker_process import COMMAND, TRUST
+from sevennet_mf.study.work.worker_process import COMMAND, TRUST
 
 
 def run(args: argparse.Namespace) -> tuple[list[Table | str], bool]:
@@ -31,15 +31,15 @@ def run(args: argparse.Namespace) -> tuple[list[Table | str], bool]:
     if not args.report_only:
         states = _plan_and_do(args)
         whole = all(status.state == 'done' for status in states.values())
-    from sevennet_mf.study import report
+    from sevennet_mf.study.report import html as report
 
     path = report.write(args.output)
     return [report.table(args.output), f'report: {path}'], whole
 
 
 def _plan_and_do(args: argparse.Namespace) -> Mapping[str, Status]:
-    from sevennet_mf.study import execute
-    from sevennet_mf.study.live import Display
+    from sevennet_mf.study.work import execute
+    from sevennet_mf.study.work.live import Display
 
     study = read_study(args.study_yaml)
     folder = Path(args.output).absolute()

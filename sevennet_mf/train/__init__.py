@@ -1,1 +1,1 @@
-"""Training on several fidelities: loss, metrics, loop, checkpoints."""
+"""Training on several fidelities, from its configuration to its last picture."""

@@ -11,18 +11,20 @@ import torch
 from sevenn.logger import Logger
 
 from sevennet_mf import keys
-from sevennet_mf.checkpoint_file import load
-from sevennet_mf.train import checkpoint, drift, drift_picture, plots
-from sevennet_mf.train.predict import predict
-from sevennet_mf.train.predictions import Predictions
-from sevennet_mf.train.provenance import fidelity_names
+from sevennet_mf.checkpoint.file import load
+from sevennet_mf.evaluate import plots
+from sevennet_mf.evaluate.predict import predict
+from sevennet_mf.evaluate.predictions import Predictions
+from sevennet_mf.evaluate.tables import write_csv
+from sevennet_mf.train.continuing import drift, drift_picture
+from sevennet_mf.train.loop import run_folder
+from sevennet_mf.train.loop.provenance import fidelity_names
 from sevennet_mf.train.setup import DRIFT, is_validation
-from sevennet_mf.train.tables import write_csv
 
 if TYPE_CHECKING:
     from sevennet_mf.data.dataset import FidelityDataset
-    from sevennet_mf.train.fit import Fit
-    from sevennet_mf.train.start import Start
+    from sevennet_mf.train.continuing.start import Start
+    from sevennet_mf.train.loop.fit import Fit
 
 
 def draw(fit: Fit, start: Start | None = None) -> list[str]:
@@ -41,8 +43,8 @@ def draw(fit: Fit, start: Start | None = None) -> list[str]:
     picture = fit.path('learning_curves.png')
     drawn = plots.learning_curves(fit.path(fit.state.curve), picture)
     paths = [picture] if drawn else []
-    best = os.path.isfile(fit.path(checkpoint.BEST_FILE))
-    name = checkpoint.BEST_FILE if best else checkpoint.RESUME_FILE
+    best = os.path.isfile(fit.path(run_folder.BEST_FILE))
+    name = run_folder.BEST_FILE if best else run_folder.RESUME_FILE
     content = load(fit.path(name))
     with _holding(fit.trainer.module, content['model_state_dict']):
         if best:

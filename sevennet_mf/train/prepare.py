@@ -10,22 +10,22 @@ import sevenn._keys as KEY
 from sevenn.logger import Logger
 
 from sevennet_mf import keys
+from sevennet_mf.config.recipe import LEAST_STEPS
 from sevennet_mf.data.dataset import FidelityDataset, build_datasets, check_coverage
-from sevennet_mf.data.inferred import provenance
+from sevennet_mf.data.inferred.infer import provenance
 from sevennet_mf.data.sampler import FidelityBatchSampler, eval_loader, make_loader
+from sevennet_mf.distributed import Process
 from sevennet_mf.errors import UserError
 from sevennet_mf.model.build import train_only
-from sevennet_mf.recipe import LEAST_STEPS
 from sevennet_mf.train import setup
-from sevennet_mf.train.distributed import Process
-from sevennet_mf.train.drift import Drift
-from sevennet_mf.train.fit import DataSet, Fit
-from sevennet_mf.train.loss import LABELS, losses_from
-from sevennet_mf.train.paired_loss import check_batches, paired_losses
-from sevennet_mf.train.provenance import describe, fidelity_names
-from sevennet_mf.train.replay import Replay, is_wanted, only_trained
-from sevennet_mf.train.start import Start
-from sevennet_mf.train.trainer import FidelityTrainer
+from sevennet_mf.train.continuing.drift import Drift
+from sevennet_mf.train.continuing.replay import Replay, is_wanted, only_trained
+from sevennet_mf.train.continuing.start import Start
+from sevennet_mf.train.loop.fit import DataSet, Fit
+from sevennet_mf.train.loop.loss import LABELS, losses_from
+from sevennet_mf.train.loop.paired_loss import check_batches, paired_losses
+from sevennet_mf.train.loop.provenance import describe, fidelity_names
+from sevennet_mf.train.loop.trainer import FidelityTrainer
 
 Config = dict[str, Any]
 Sets = dict[str, FidelityDataset]

@@ -15,16 +15,18 @@ from sevenn.logger import Logger
 from sevenn.model_build import build_E3_equivariant_model
 
 import sevennet_mf
-from sevennet_mf import keys, recipe
-from sevennet_mf.checkpoint_file import check_version
+from sevennet_mf import files, keys
+from sevennet_mf.checkpoint.file import check_version
+from sevennet_mf.config import recipe
 from sevennet_mf.data.dataset import FidelityDataset
+from sevennet_mf.distributed import Process
 from sevennet_mf.errors import UserError
 from sevennet_mf.model import accelerators
 from sevennet_mf.model.fused import describe, fuse
-from sevennet_mf.train import checkpoint, ewc
-from sevennet_mf.train.distributed import Process
-from sevennet_mf.train.drift import of_checkpoint, with_metrics
-from sevennet_mf.train.extension import make_start
+from sevennet_mf.train.continuing import ewc
+from sevennet_mf.train.continuing.drift import of_checkpoint, with_metrics
+from sevennet_mf.train.continuing.extension import make_start
+from sevennet_mf.train.loop import run_folder
 from sevennet_mf.train.prepare import prepare_data, prepare_fit
 from sevennet_mf.train.setup import DRIFT
 
@@ -59,8 +61,8 @@ def train(
     process.device(config[KEY.DEVICE])  # fails before anything is read
     saved = None
     if resume:
-        path = os.path.join(working_dir, checkpoint.RESUME_FILE)
-        saved = checkpoint.load_training_state(path)
+        path = os.path.join(working_dir, run_folder.RESUME_FILE)
+        saved = run_folder.load_training_state(path)
         check_version(path, saved['config'])
     start = make_start(config)
     for line in recipe.lines(config.get(keys.DEFAULTS) or {}):
@@ -85,8 +87,8 @@ def train(
     elif start is not None:
         fit.state.epoch = start.load_into(fit.trainer, config[KEY.EPOCH]) + 1
     if saved is None and process.rank == 0:
-        checkpoint.tidy(working_dir)
-        moved = checkpoint.set_aside(working_dir)
+        files.tidy(working_dir)
+        moved = run_folder.set_aside(working_dir)
         if moved:
             _follow(config, working_dir, moved)
             message = f'checkpoints of an earlier run are now in {moved}'
@@ -151,7 +153,7 @@ def _follow(config: Config, working_dir: str, moved: str) -> None:
     """Note where the checkpoint is that a run began from, for its resumption."""
     block = config[KEY.CONTINUE]
     path = block[KEY.CHECKPOINT]
-    if path and checkpoint.is_set_aside(path, working_dir):
+    if path and run_folder.is_set_aside(path, working_dir):
         block[KEY.CHECKPOINT] = os.path.join(moved, os.path.basename(path))
 
 

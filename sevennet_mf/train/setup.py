@@ -24,12 +24,12 @@ from sevennet_mf.data.dataset import (
     random_split,
 )
 from sevennet_mf.data.graphs import no_neighbours
-from sevennet_mf.data.inferred import Report, infer_from, sources_of
+from sevennet_mf.data.inferred.infer import Report, infer_from, sources_of
 from sevennet_mf.data.references import Labels, References, fit_references
 from sevennet_mf.data.unread import is_left_out, only_validated
+from sevennet_mf.distributed import Process
 from sevennet_mf.errors import UserError
-from sevennet_mf.train.distributed import Process
-from sevennet_mf.train.provenance import fidelity_names, report
+from sevennet_mf.train.loop.provenance import fidelity_names, report
 
 __all__ = ['DRIFT', 'TRAIN', 'check_ratio', 'is_validation']
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from sevennet_mf.deploy.lammps.plugin_path import CACHE_VARIABLE
+from sevennet_mf.lammps.plugin_path import CACHE_VARIABLE
 
 ROOT = Path(__file__).parents[2]
 TRAIN_STEP = ROOT / 'benchmarks' / 'train_step.py'

@@ -39,8 +39,8 @@ from pretrained_helpers import (
     pretrained,
 )
 
-from sevennet_mf.train.fisher import fisher_information
-from sevennet_mf.train.load import load_model
+from sevennet_mf.model.load import load_model
+from sevennet_mf.train.continuing.fisher import fisher_information
 
 pytestmark = pytest.mark.slow
 

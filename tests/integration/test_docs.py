@@ -25,9 +25,10 @@ import yaml
 from commandline import LIMIT, write_yaml
 from helpers import build, host_config, model_config, registered, save_checkpoint
 
-from sevennet_mf import cli, inputs
-from sevennet_mf.deploy.lammps.plugin_path import CACHE_VARIABLE
-from sevennet_mf.study.study_yaml import read_study
+from sevennet_mf import cli
+from sevennet_mf.config import inputs
+from sevennet_mf.lammps.plugin_path import CACHE_VARIABLE
+from sevennet_mf.study.plan.study_yaml import read_study
 
 pytestmark = [
     # pages train in the same folder one after another

@@ -35,7 +35,7 @@ from sevenn.scripts.deploy import deploy, deploy_parallel
 from torch_geometric.data import Batch
 
 from sevennet_mf import keys
-from sevennet_mf.config import ModelFidelity
+from sevennet_mf.config.blocks import ModelFidelity
 from sevennet_mf.model.build import fidelity_layers
 
 THREE = ('pbe', 'hse', 'r2scan')

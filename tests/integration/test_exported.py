@@ -32,7 +32,7 @@ import sevennet_mf
 from sevennet_mf import host
 from sevennet_mf.deploy.export import export
 from sevennet_mf.deploy.probe import probes
-from sevennet_mf.train.load import load_model
+from sevennet_mf.model.load import load_model
 
 WITHOUT_US = """
 import json, sys, warnings

@@ -30,8 +30,8 @@ from sevenn.train.graph_dataset import SevenNetGraphDataset
 
 import sevennet_mf
 from sevennet_mf.cli import main
-from sevennet_mf.train.load import load_model
-from sevennet_mf.train.predict import predict
+from sevennet_mf.evaluate.predict import predict
+from sevennet_mf.model.load import load_model
 
 # a machine that has only sevenn
 PLAIN = """

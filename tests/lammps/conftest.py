@@ -12,8 +12,8 @@ sys.path.insert(0, str(Path(__file__).parent))  # for lammps_helpers
 
 from lammps_helpers import lammps
 
-from sevennet_mf.deploy.lammps.build import build
-from sevennet_mf.deploy.lammps.plugin_path import CACHE_VARIABLE
+from sevennet_mf.lammps.build import build
+from sevennet_mf.lammps.plugin_path import CACHE_VARIABLE
 
 
 @pytest.fixture(scope='session')

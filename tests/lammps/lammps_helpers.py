@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-from sevennet_mf.deploy.lammps.run import (
+from sevennet_mf.lammps.process import (
     BAR,
     Dump,
     Result,
@@ -23,7 +23,7 @@ from sevennet_mf.deploy.lammps.run import (
     run_lammps,
     write_data,
 )
-from sevennet_mf.deploy.lammps.tools import Lammps, find_lammps
+from sevennet_mf.lammps.tools import Lammps, find_lammps
 
 __all__ = [
     'BAR',

@@ -15,18 +15,18 @@ from pathlib import Path
 import pytest
 from lammps_helpers import lammps, run_lmp
 
-from sevennet_mf.deploy.lammps import build as lammps_build
-from sevennet_mf.deploy.lammps import commands
-from sevennet_mf.deploy.lammps import compile as lammps_compile
-from sevennet_mf.deploy.lammps import tools as lammps_tools
-from sevennet_mf.deploy.lammps.build import LOG_FILE, build, read_record
-from sevennet_mf.deploy.lammps.plugin_path import (
+from sevennet_mf.errors import UserError
+from sevennet_mf.lammps import build as lammps_build
+from sevennet_mf.lammps import commands
+from sevennet_mf.lammps import compile as lammps_compile
+from sevennet_mf.lammps import tools as lammps_tools
+from sevennet_mf.lammps.build import LOG_FILE, build, read_record
+from sevennet_mf.lammps.plugin_path import (
     CACHE_VARIABLE,
     PLUGIN_FILE,
     RECORD_FILE,
     Installed,
 )
-from sevennet_mf.errors import UserError
 
 # a pair style that compiles in a second: nothing of torch
 TOY = """\
@@ -55,7 +55,7 @@ extern "C" void lammpsplugin_init(void *lmp, void *handle, void *enrol) {
 BUILD = """\
 import sys
 from pathlib import Path
-from sevennet_mf.deploy.lammps.build import build
+from sevennet_mf.lammps.build import build
 print(build(sources=Path(sys.argv[1])))
 """
 

@@ -16,11 +16,11 @@ from rich.console import Console
 import sevennet_mf
 from sevennet_mf import keys
 from sevennet_mf.deploy.folded import Folded, prepare
-from sevennet_mf.deploy.lammps import check as lammps_check
-from sevennet_mf.deploy.lammps.check import check, example
-from sevennet_mf.deploy.lammps.commands import run_check
-from sevennet_mf.deploy.lammps.plugin_path import CACHE_VARIABLE
 from sevennet_mf.errors import UserError
+from sevennet_mf.lammps import check as lammps_check
+from sevennet_mf.lammps.check import check, example
+from sevennet_mf.lammps.commands import run_check
+from sevennet_mf.lammps.plugin_path import CACHE_VARIABLE
 
 ROOT = Path(sevennet_mf.__file__).parents[1]
 
@@ -147,7 +147,7 @@ def entry_point(
     )
     (folder / 'entry_points.txt').write_text(
         '[lammps.plugins]\n'
-        'sevennet_mf = sevennet_mf.deploy.lammps.plugin_path:folder\n'
+        'sevennet_mf = sevennet_mf.lammps.plugin_path:folder\n'
     )
     (tmp_path / 'in.lmp').write_text('plugin list\npair_style e3gnn\n')
     environment = {**lmp_env, 'PYTHONPATH': f'{tmp_path}:{ROOT}'}

@@ -17,7 +17,8 @@ import torch
 from commandline import MODEL, entry, small_yaml, snapshot, write_yaml
 
 import sevennet_mf
-from sevennet_mf import cli, commands, inputs, keys
+from sevennet_mf import cli, commands, keys
+from sevennet_mf.config import inputs
 from sevennet_mf.errors import TrainingStopped, UserError
 from sevennet_mf.train import run as run_module
 

@@ -12,7 +12,8 @@ import yaml
 from ase.io import read, write
 from rich.console import Console
 
-from sevennet_mf import demo, inputs
+from sevennet_mf import demo
+from sevennet_mf.config import inputs
 from sevennet_mf.errors import TrainingStopped, UserError
 
 EXAMPLE = Path(__file__).parents[2] / 'example_inputs' / 'ingan'

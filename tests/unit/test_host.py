@@ -17,7 +17,8 @@ import yaml
 from helpers import INGAN, registered, sections
 
 import sevennet_mf
-from sevennet_mf import host, inputs, keys
+from sevennet_mf import host, keys
+from sevennet_mf.config import inputs
 from sevennet_mf.errors import HostError, UserError
 
 NAMES = [(seam.module, seam.name) for seam in host.SEAMS]

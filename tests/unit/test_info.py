@@ -20,13 +20,13 @@ from sevenn.scripts.deploy import deploy as host_deploy
 from sevenn.scripts.deploy import deploy_parallel as host_deploy_parallel
 
 from sevennet_mf import keys
+from sevennet_mf.checkpoint.shipped import find_checkpoint
 from sevennet_mf.deploy.export import export
 from sevennet_mf.deploy.torchscript import deploy
 from sevennet_mf.errors import UserError
 from sevennet_mf.info import info, render
 from sevennet_mf.info.common import nothing_known
 from sevennet_mf.model import accelerators
-from sevennet_mf.pretrained import find_checkpoint
 
 PROVENANCE = {
     'fidelities': ['pbe', 'r2scan'],

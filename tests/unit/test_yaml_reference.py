@@ -9,7 +9,8 @@ from types import ModuleType
 
 import pytest
 
-from sevennet_mf import cli, config
+from sevennet_mf import cli
+from sevennet_mf.config import blocks as config
 
 DOCS = Path(__file__).parents[2] / 'docs'
 GENERATORS = ['generate_yaml_reference', 'generate_cli_reference']

@@ -1,1 +1,1 @@
-"""Which low-fidelity structures to compute next at the high fidelity."""
+"""Kept for scripts that were written for it: see `sevennet_mf.select`."""

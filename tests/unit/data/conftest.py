@@ -10,7 +10,7 @@ import pytest
 import yaml
 from ase.io import write
 
-from sevennet_mf.data.inspect import Audit, inspect
+from sevennet_mf.audit.inspect import Audit, inspect
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from ase.data import chemical_symbols
 
+from sevennet_mf.arrays import N_SPECIES
 from sevennet_mf.data.estimator import (
-    N_SPECIES,
     PRIOR_WIDTH,
     RIDGE,
     SCATTER_FLOOR,

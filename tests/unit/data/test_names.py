@@ -8,7 +8,7 @@ import pytest
 from sevennet_mf.data.names import parse_comment
 from sevennet_mf.data.read import Structure, read_entry
 from sevennet_mf.errors import UserError
-from sevennet_mf.train.entries import names_in
+from sevennet_mf.evaluate.entries import names_in
 
 NAMES = ['T', 'F', 'true', 'TRUE', '1e3', '2', '02', '1.0', 'pbe']
 

@@ -16,7 +16,7 @@ from ase.data import atomic_numbers
 from ase.formula import Formula
 from ase.io import read
 
-from sevennet_mf.data.estimator import N_SPECIES
+from sevennet_mf.arrays import N_SPECIES
 from sevennet_mf.data.references import (
     Labels,
     References,

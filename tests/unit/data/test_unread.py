@@ -11,7 +11,7 @@ import pytest
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from sevennet_mf.config import DataEntry, validate
+from sevennet_mf.config.blocks import DataEntry, validate
 from sevennet_mf.data import unread
 from sevennet_mf.data.labels import as_host, of_virial
 from sevennet_mf.data.read import Structure, read_entry

@@ -28,7 +28,7 @@ from sevennet_mf.deploy import export, folded
 from sevennet_mf.errors import UserError
 from sevennet_mf.kernels import library
 from sevennet_mf.model import fold
-from sevennet_mf.train.load import load_model
+from sevennet_mf.model.load import load_model
 
 REFERENCES = {
     'pbe': {'In': {'energy': -3.0, 'std': 0.1, 'determined': True}},

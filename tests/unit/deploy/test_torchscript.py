@@ -25,7 +25,7 @@ from sevennet_mf.deploy.torchscript import deploy, read_deployed
 from sevennet_mf.errors import UserError
 from sevennet_mf.kernels import library
 from sevennet_mf.model import tabulated
-from sevennet_mf.train.load import load_model
+from sevennet_mf.model.load import load_model
 
 
 @pytest.fixture(scope='module')

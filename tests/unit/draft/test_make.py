@@ -11,8 +11,9 @@ import pytest
 from helpers import INGAN, registered
 from pretrained_helpers import pretrained
 
-from sevennet_mf import cli, inputs
-from sevennet_mf.data.inspect import inspect
+from sevennet_mf import cli
+from sevennet_mf.audit.inspect import inspect
+from sevennet_mf.config import inputs
 from sevennet_mf.draft import make, plan, timing
 
 LOW, HIGH = str(INGAN / 'pbe_valid.extxyz'), str(INGAN / 'r2scan_valid.extxyz')

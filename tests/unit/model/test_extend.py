@@ -22,12 +22,12 @@ from pretrained_helpers import answers_of, assert_same
 from sevenn.nn.sequential import AtomGraphSequential
 
 from sevennet_mf import keys
+from sevennet_mf.checkpoint.shipped import find_checkpoint
 from sevennet_mf.deploy.probe import Answers, ask, probes
 from sevennet_mf.errors import UserError
 from sevennet_mf.model.build import fidelity_layers, theta_of
 from sevennet_mf.model.extend import Plan, check, extend, extended_config
-from sevennet_mf.pretrained import find_checkpoint
-from sevennet_mf.train.load import load_model
+from sevennet_mf.model.load import load_model
 
 ALL_SITES = list(keys.SITE_SWITCH)
 WITH_BIAS = {'use_bias_in_linear': True, **ARCHITECTURES['parity']}

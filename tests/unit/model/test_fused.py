@@ -29,7 +29,7 @@ from sevenn.scripts import train
 from sevennet_mf.kernels import library
 from sevennet_mf.model import fused
 from sevennet_mf.model.fused import describe, fuse, fused_layers
-from sevennet_mf.train.load import load_model
+from sevennet_mf.model.load import load_model
 
 pytestmark = pytest.mark.skipif(
     library.path() is None, reason='the kernel was not compiled here'

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from sevennet_mf.study.plan import plan
-from sevennet_mf.study.study_yaml import read_study
+from sevennet_mf.study.plan.folders import plan
+from sevennet_mf.study.plan.study_yaml import read_study
 
 RECIPE = Path(__file__).parents[3] / 'benchmarks' / 'recipe'
 STUDIES = sorted(p for p in RECIPE.glob('*.yaml') if 'study:' in p.read_text())

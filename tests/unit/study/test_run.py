@@ -11,11 +11,12 @@ import pytest
 from commandline import snapshot
 from study_inputs import write_study
 
-from sevennet_mf import cli, unpickle
-from sevennet_mf.study import execute
+from sevennet_mf import cli
+from sevennet_mf.checkpoint import unpickle
 from sevennet_mf.study.runs import Run
 from sevennet_mf.study.status import Status
-from sevennet_mf.study.worker_process import COMMAND, TRUST
+from sevennet_mf.study.work import execute
+from sevennet_mf.study.work.worker_process import COMMAND, TRUST
 
 
 @pytest.fixture

@@ -8,10 +8,12 @@ import pytest
 import sevenn.checkpoint
 from train_helpers import fit_of, lines, same, weights, yaml_of
 
-from sevennet_mf.train import checkpoint, finish, plots
-from sevennet_mf.train.load import load_model
-from sevennet_mf.train.predict import predict
-from sevennet_mf.train.predictions import Predictions
+from sevennet_mf.evaluate import plots
+from sevennet_mf.evaluate.predict import predict
+from sevennet_mf.evaluate.predictions import Predictions
+from sevennet_mf.model.load import load_model
+from sevennet_mf.train import finish
+from sevennet_mf.train.loop import run_folder
 
 
 def test_the_trained_model_takes_the_weights_of_the_best(
@@ -23,7 +25,7 @@ def test_the_trained_model_takes_the_weights_of_the_best(
     fit.run()
     values = [row['validset_r2scan_TotalLoss'] for row in lines(fit)]
     assert fit.state.best_epoch == int(np.argmin(values)) + 1 < 3
-    best = load_model(fit.path(checkpoint.BEST_FILE)).model
+    best = load_model(fit.path(run_folder.BEST_FILE)).model
     shown: dict[str, tuple[Predictions, Any]] = {}
 
     def note(found: Predictions, names: Any, prefix: str, only: str, _: str) -> list:

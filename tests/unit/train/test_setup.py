@@ -24,7 +24,7 @@ from train_helpers import (
 )
 
 from sevennet_mf import keys
-from sevennet_mf.data.inspect import inspect
+from sevennet_mf.audit.inspect import inspect
 from sevennet_mf.errors import UserError
 from sevennet_mf.train import setup
 

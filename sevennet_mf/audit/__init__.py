@@ -1,0 +1,1 @@
+"""The pre-flight audit of a data set: `sevennet-mf inspect`."""

@@ -1,0 +1,147 @@
+"""Counts, ranges and histograms of what was read."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+from ase.data import chemical_symbols
+
+from sevennet_mf.arrays import Floats, Ints
+from sevennet_mf.audit.findings import PairAudit, SetAudit, Spread
+from sevennet_mf.audit.scan import FORCE_EDGES, Records
+from sevennet_mf.data.references import References
+from sevennet_mf.keys import KBAR
+
+BINS: Final[int] = 40  # fewer where there are few structures
+NARROWEST: Final[float] = 1e-3  # eV/atom on both sides of the middle
+
+
+def describe_sets(records: Records) -> list[SetAudit]:
+    """Describe each fidelity in each set that has any of it."""
+    audits = []
+    for held, name in itertools.product(records.sets, records.fidelities):
+        rows = records.rows(name, held)
+        if len(rows):
+            audits.append(_one_set(records, held, name, rows))
+    return audits
+
+
+def _one_set(records: Records, held: str, name: str, rows: Ints) -> SetAudit:
+    n = records['n_atoms'][rows]
+    count = np.bincount(records['kind'][rows], minlength=len(records.compositions))
+    atoms = count @ records.compositions
+    holding = count @ (records.compositions > 0)
+    square, stress = records['force_square'][rows], records['stress'][rows] * KBAR
+    has_force, has_stress = ~np.isnan(square), ~np.isnan(stress).any(axis=1)
+    force = limits = None
+    if has_force.any():
+        components = 3 * n[has_force].sum()
+        force = {
+            'max': float(np.nanmax(records['force_max'][rows])),
+            'rms': float(np.sqrt(square[has_force].sum() / components)),
+        }
+    if has_stress.any():
+        stress = stress[has_stress]
+        limits = {'min': float(stress.min()), 'max': float(stress.max())}
+    return SetAudit(
+        set=held,
+        fidelity=name,
+        structures=len(rows),
+        atoms=int(n.sum()),
+        elements={
+            chemical_symbols[z]: {
+                'atoms': int(atoms[z]),
+                'structures': int(holding[z]),
+            }
+            for z in np.flatnonzero(atoms)
+        },
+        labels={
+            'energy': len(rows),
+            'force': int(has_force.sum()),
+            'stress': int(has_stress.sum()),
+        },
+        energy=Spread.of(records['energy'][rows] / n),
+        force=force,
+        stress=limits,
+    )
+
+
+def describe_pairs(
+    records: Records, low: str, high: str, first: Ints, second: Ints, rest: Floats
+) -> PairAudit:
+    """Describe pairs, rows (k,) of each; rest: (k,) eV/atom less references."""
+    gap = records['energy'][second] - records['energy'][first]
+    both, force_rms = _force_difference(records, first, second)
+    return PairAudit(
+        low=low,
+        high=high,
+        structures=len(first),
+        energy=Spread.of(gap / records['n_atoms'][first]),
+        scatter=float(rest.std()),
+        with_forces=both,
+        force_rms=force_rms,
+    )
+
+
+def _force_difference(
+    records: Records, first: Ints, second: Ints
+) -> tuple[int, float | None]:
+    total, components, count = 0.0, 0, 0
+    for a, b in zip(first, second, strict=True):
+        one, other = records.forces.get(int(a)), records.forces.get(int(b))
+        if one is not None and other is not None:
+            total += float(np.sum((other - one) ** 2))
+            components += one.size
+            count += 1
+    return count, float(np.sqrt(total / components)) if components else None
+
+
+def histograms(
+    records: Records, references: References | None, differences: dict[str, Floats]
+) -> dict[str, dict[str, Any]]:
+    """Return Audit.histograms; differences: (k,) eV/atom by pair of names."""
+    energy = {}
+    for name in () if references is None else references.fidelities:
+        rows = records.rows(name)
+        if references is not None and len(rows):
+            kind, n = records['kind'][rows], records['n_atoms'][rows]
+            known = references.determined(records.compositions, name)[kind]
+            fitted = references.fitted[references.index(name)]
+            rest = records['energy'][rows] / n - records.reference_part(rows, fitted)
+            energy[name] = rest[known]
+    force = {
+        name: counts.tolist()
+        for name, counts in zip(
+            records.fidelities, records.force_counts, strict=True
+        )
+        if counts.any()
+    }
+    return {
+        'energy': _histogram(energy),
+        'difference': _histogram(differences),
+        'force': {'edges': FORCE_EDGES.tolist(), 'counts': force},
+    }
+
+
+def _histogram(values: Mapping[str, Floats]) -> dict[str, Any]:
+    """Equal bins over all but the outliers, which go into the first and last."""
+    values = {name: v for name, v in values.items() if len(v)}
+    if not values:
+        return {'edges': [], 'counts': {}}
+    everything = np.concatenate(list(values.values()))
+    middle = float(np.median(everything))
+    width = 10.0 * 1.4826 * float(np.median(np.abs(everything - middle)))
+    low = max(float(everything.min()), middle - width)
+    high = min(float(everything.max()), middle + width)
+    low, high = min(low, middle - NARROWEST), max(high, middle + NARROWEST)
+    fewest = min(len(v) for v in values.values())
+    bins = min(max(int(2.0 * np.sqrt(fewest)), 10), BINS)
+    edges = np.linspace(low, high, bins + 1)
+    counts = {
+        name: np.histogram(np.clip(v, low, high), edges)[0].tolist()
+        for name, v in values.items()
+    }
+    return {'edges': edges.tolist(), 'counts': counts}

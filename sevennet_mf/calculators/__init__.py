@@ -1,0 +1,1 @@
+"""Calculators for ASE: one fidelity, a mixture, delta-learning, all at once."""

@@ -1,0 +1,175 @@
+"""ASE's calculator for one fidelity of a model, a mixture, or all of them."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from ase import Atoms
+from ase.calculators.calculator import (
+    Calculator,
+    PropertyNotImplementedError,
+    all_changes,
+)
+
+from sevennet_mf.calculators.doubts import doubtful
+from sevennet_mf.calculators.evaluator import Evaluator, Properties
+from sevennet_mf.calculators.mixture import mix, refuse_others, weights_of
+from sevennet_mf.errors import UserError
+from sevennet_mf.model.load import load_model
+
+
+class FidelityCalculator(Calculator):
+    """Energies and their derivatives at a fidelity, or at a mixture of several.
+
+    energy, free_energy (the same): eV; energies: (n_atoms,) eV; forces: (n_atoms, 3)
+    eV/Å; stress: (6,) eV/Å^3 as xx, yy, zz, yz, xz, xy, positive under tension. A
+    structure without a volume has no stress: PropertyNotImplementedError. For
+    mixtures, `results` also answers to denergy_dweights and denergy_dlambda, what
+    `get_denergy_dweights` and `get_denergy_dlambda` return.
+
+    checkpoint: path of a checkpoint of this package or of SevenNet, or the name of
+    a pretrained model. fidelity: a name; weights by name that sum to one,
+    {'pbe': 0.3, 'r2scan': 0.7}, for the mixture sum_f w_f E_f; None if the model has
+    one fidelity only. device: 'cpu', 'cuda' or 'auto', a GPU if there is one.
+    enable_cueq, enable_flash, enable_oeq: compute with cuEquivariance, FlashTP or
+    OpenEquivariance. trust: read a checkpoint that runs code, one you made yourself.
+    Raises UserError for whatever of these cannot be.
+    """
+
+    implemented_properties = [
+        'energy',
+        'free_energy',
+        'energies',
+        'forces',
+        'stress',
+    ]
+    results: Properties
+    # the model knows of neither
+    ignored_changes = {'initial_charges', 'initial_magmoms'}
+
+    def __init__(
+        self,
+        checkpoint: str | os.PathLike[str],
+        fidelity: str | Mapping[str, float] | None = None,
+        device: str | torch.device = 'auto',
+        *,
+        enable_cueq: bool = False,
+        enable_flash: bool = False,
+        enable_oeq: bool = False,
+        trust: bool = False,
+        **others: Any,
+    ) -> None:
+        refuse_others(others)
+        loaded = load_model(
+            os.fspath(checkpoint),
+            enable_cueq=enable_cueq,
+            enable_flash=enable_flash,
+            enable_oeq=enable_oeq,
+            trust=trust,
+        )
+        self._weights = weights_of(fidelity, loaded.fidelities)
+        self._doubtful = {name: doubtful(loaded, name) for name in loaded.fidelities}
+        # lines of warning by name; each is said once
+        self.differences = loaded.differences
+        self._evaluator = Evaluator(loaded, device)
+        super().__init__()
+        # ASE writes them into its databases
+        self.parameters.update(checkpoint=loaded.path, fidelity=self.fidelity)
+
+    @property
+    def fidelities(self) -> tuple[str, ...]:
+        """The names of all fidelities of the model."""
+        return self._evaluator.fidelities
+
+    @property
+    def fidelity(self) -> str | dict[str, float]:
+        """The fidelity, or the weights of a mixture; may be set between steps."""
+        if len(self._weights) == 1:
+            return next(iter(self._weights))
+        return dict(self._weights)
+
+    @fidelity.setter
+    def fidelity(self, fidelity: str | Mapping[str, float] | None) -> None:
+        self._weights = weights_of(fidelity, self.fidelities)
+        self.parameters.update(fidelity=self.fidelity)
+        self.results = {}
+
+    def set(self, **parameters: Any) -> dict[str, Any]:
+        """Change the fidelity, ASE's way; nothing else can be changed."""
+        for name in parameters:
+            if name != 'fidelity':
+                raise UserError(
+                    f'{name} of a FidelityCalculator cannot be set; only fidelity '
+                    'can. Make a new calculator.'
+                )
+        if parameters:
+            self.fidelity = parameters['fidelity']
+        return parameters
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ('energy',),
+        system_changes: Sequence[str] = all_changes,
+    ) -> None:
+        """Compute everything that a structure has, whatever is asked for."""
+        super().calculate(atoms, properties, system_changes)
+        self.results = {}  # those of another structure must not outlive an error
+        self._warn_of(self._structure())
+        parts = self._evaluator.evaluate(self._structure(), list(self._weights))
+        self.results = mix(parts, self._weights)
+        if 'stress' in properties and 'stress' not in self.results:
+            raise PropertyNotImplementedError(
+                'the cell of the structure has no volume to refer a stress to. Give '
+                'it a cell, or do not ask for its stress.'
+            )
+
+    def _warn_of(self, atoms: Atoms) -> None:
+        """Tell, once, of differences, and of elements that nobody labelled."""
+        for name, weight in self._weights.items():
+            if weight and name in self.differences:
+                warnings.warn(self.differences.pop(name), stacklevel=4)
+            untold = self._doubtful[name]
+            if weight and untold:  # most models have none: nothing for each step
+                for symbol in sorted(untold.keys() & set(atoms.symbols)):
+                    warnings.warn(untold.pop(symbol), stacklevel=4)
+
+    def all_fidelities(self, atoms: Atoms | None = None) -> dict[str, Properties]:
+        """Return energy, free_energy, energies, forces and stress by fidelity.
+
+        atoms: as they were last, if left out. One neighbour list; one batch with a
+        copy of the structure for each fidelity, or several batches if they are
+        large. Units as in the class; no stress without a volume.
+        """
+        chosen = self._structure() if atoms is None else atoms
+        return self._evaluator.evaluate(chosen, self.fidelities)
+
+    def get_denergy_dweights(self, atoms: Atoms | None = None) -> dict[str, float]:
+        """Return {name: dE/dw_f = E_f} in eV for each fidelity of the mixture."""
+        energy = self.get_potential_energy(atoms)
+        if len(self._weights) == 1:
+            return {next(iter(self._weights)): energy}
+        return dict(self.results['denergy_dweights'])
+
+    def get_denergy_dlambda(self, atoms: Atoms | None = None) -> float:
+        """Return dE/dlambda in eV of {'a': 1 - lambda, 'b': lambda}: E_b - E_a.
+
+        lambda is the weight of the fidelity that is named second. Raises UserError
+        for anything but a mixture of two.
+        """
+        if len(self._weights) != 2:
+            raise UserError(
+                f'dE/dlambda is of a mixture of two fidelities, and this is of '
+                f'{self.fidelity}. Set fidelity={{A: 1 - x, B: x}}; x may be 0.'
+            )
+        self.get_potential_energy(atoms)
+        return float(self.results['denergy_dlambda'])
+
+    def _structure(self) -> Atoms:
+        if self.atoms is None:
+            raise UserError('there is no structure yet: give atoms.')
+        return self.atoms

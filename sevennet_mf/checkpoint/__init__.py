@@ -1,0 +1,1 @@
+"""Files of models: found by path or name, read safely, understood."""

@@ -1,0 +1,1 @@
+"""The YAML: read, completed with the recipe, checked, and handed on."""

@@ -1,0 +1,179 @@
+"""Checks of the host's keys in a multi-fidelity YAML, stricter than the host's.
+
+The host only warns of a key it does not know, casts `is_parity: 'no'` to True and
+`weight_nn_hidden_neurons: 64` to a traceback; here all are a UserError.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from typing import Any
+
+import sevenn._const as const
+import sevenn._keys as KEY
+from ase.data import chemical_symbols
+from sevenn.nn.edge_embedding import BesselBasis, PolynomialCutoff, XPLORCutoff
+from sevenn.train.optim import loss_dict, optim_dict, scheduler_dict
+
+from sevennet_mf.checkpoint.shipped import find_checkpoint
+from sevennet_mf.errors import UserError, nearest, unknown
+
+Config = dict[str, Any]
+
+# words that the host looks up without asking whether they exist
+CHOICES = {
+    KEY.ACTIVATION_RADIAL: const.ACTIVATION,
+    KEY.READOUT_FCN_ACTIVATION: const.ACTIVATION,
+    KEY.LOSS: loss_dict,
+    KEY.OPTIMIZER: optim_dict,
+    KEY.SCHEDULER: scheduler_dict,
+}
+WORDS_OF_ANY_CASE = (KEY.LOSS, KEY.OPTIMIZER, KEY.SCHEDULER)
+# the parameters of the class that another key chooses
+PARAMETERS = {
+    KEY.LOSS_PARAM: KEY.LOSS,
+    KEY.OPTIM_PARAM: KEY.OPTIMIZER,
+    KEY.SCHEDULER_PARAM: KEY.SCHEDULER,
+}
+FILLED_IN = ('params', 'optimizer', 'size_average', 'reduce')
+POSITIVE = (
+    KEY.CUTOFF,
+    KEY.NODE_FEATURE_MULTIPLICITY,
+    KEY.NUM_CONVOLUTION,
+    KEY.EPOCH,
+    KEY.PER_EPOCH,
+    KEY.BATCH_SIZE,
+)
+NOT_NEGATIVE = (KEY.FORCE_WEIGHT, KEY.STRESS_WEIGHT, KEY.LMAX, KEY.NUM_WORKERS)
+TYPE_NAMES = {dict: 'a block of keys', list: 'a list', str: 'a text'}
+# the parameters of these are keys of the block that names them
+NAMED_LAYERS = {
+    KEY.RADIAL_BASIS: {'bessel': BesselBasis},
+    KEY.CUTOFF_FUNCTION: {'poly_cut': PolynomialCutoff, 'XPLOR': XPLORCutoff},
+}
+
+
+def section(where: str, given: Config, known: Config, conditions: Config) -> None:
+    """Refuse unknown keys, and values that the host would bend or trip over.
+
+    where: name of the section; known, conditions: the host's defaults and types.
+    """
+    for name, value in given.items():
+        key = f'{where}.{name}'
+        if name not in known:
+            public = ['fidelity', *(k for k in known if not k.startswith('_'))]
+            raise UserError(f'{key} is not a known key.{nearest(name, public)}')
+        wanted = dict if isinstance(known[name], dict) else conditions.get(name)
+        _type(key, value, wanted)
+        if wanted in (int, float):
+            if name in POSITIVE and float(value) <= 0:
+                raise UserError(f'{key} must be greater than 0, got {value!r}.')
+            if name in NOT_NEGATIVE and float(value) < 0:
+                raise UserError(f'{key} must not be negative, got {value!r}.')
+        if name in CHOICES:
+            word = str(value)
+            word = word.lower() if name in WORDS_OF_ANY_CASE else word
+            if word not in CHOICES[name]:
+                raise unknown(key, value, CHOICES[name])
+        if name in (KEY.ACTIVATION_SCARLAR, KEY.ACTIVATION_GATE):
+            _activation(key, value)
+        if name in (KEY.CONTINUE, *NAMED_LAYERS):
+            _nested(key, value, known[name], conditions[name])
+        if name in PARAMETERS:
+            _parameters(key, value, str({**known, **given}[PARAMETERS[name]]))
+
+
+def _parameters(key: str, block: Config, name: str) -> None:
+    """UserError for what the class that a block is for does not take."""
+    word = CHOICES[PARAMETERS[key.split('.')[-1]]][name.lower()]
+    taken = list(inspect.signature(word).parameters)
+    known = [k for k in taken if k not in FILLED_IN]
+    for inner in block:
+        if inner not in known:
+            raise UserError(
+                f'{key}.{inner} is not a known key of {name}.'
+                f'{nearest(inner, known)} Known: {", ".join(known)}.'
+            )
+
+
+def _type(key: str, value: Any, wanted: Any) -> None:
+    if wanted is bool and not isinstance(value, bool):
+        raise UserError(f'{key} must be true or false, got {value!r}.')
+    if wanted in (int, float):
+        kind = 'a whole number' if wanted is int else 'a number'
+        try:
+            if isinstance(value, bool) or float(value) != wanted(value):
+                raise ValueError
+        except (OverflowError, TypeError, ValueError):
+            raise UserError(f'{key} must be {kind}, got {value!r}.') from None
+    if wanted in TYPE_NAMES and not isinstance(value, wanted):
+        # `false` is how the host says that there is none
+        if value is False and wanted is not dict:
+            return
+        raise UserError(f'{key} must be {TYPE_NAMES[wanted]}, got {value!r}.')
+
+
+def _activation(key: str, block: Config) -> None:
+    for parity, word in block.items():
+        if parity not in const.ACTIVATION_DICT:
+            raise unknown(key, parity, const.ACTIVATION_DICT)
+        if str(word) not in const.ACTIVATION_DICT[parity]:
+            raise unknown(f'{key}.{parity}', word, const.ACTIVATION_DICT[parity])
+
+
+def _nested(key: str, block: Config, defaults: Config, conditions: Config) -> None:
+    name = key.split('.')[-1]
+    layers = NAMED_LAYERS.get(name, {})
+    kind = str({**defaults, **block}.get(f'{name}_name'))
+    if layers and kind not in layers:
+        return  # the host says so
+    parameters = dict(inspect.signature(layers[kind]).parameters) if layers else {}
+    parameters.pop('cutoff_length', None)  # the host fills in model.cutoff
+    known = [*defaults, *parameters]
+    if name == KEY.CONTINUE:  # of EWC, without a default
+        known += [KEY.FISHER, KEY.OPT_PARAMS, KEY.EWC_LAMBDA]
+    for inner, value in block.items():
+        if inner not in known:
+            raise UserError(
+                f'{key}.{inner} is not a known key.{nearest(inner, known)}'
+            )
+        if conditions.get(inner) is bool:
+            _type(f'{key}.{inner}', value, bool)
+    for inner, parameter in parameters.items():
+        if parameter.default is parameter.empty and inner not in block:
+            raise UserError(f'{key}.{inner} is missing: {kind} needs it.')
+
+
+def continue_from(block: Config) -> None:
+    """Put the path of its checkpoint into `continue`; refuse one that is nowhere."""
+    checkpoint = block.get(KEY.CHECKPOINT)
+    key = f'train.{KEY.CONTINUE}.{KEY.CHECKPOINT}'
+    if not isinstance(checkpoint, str):
+        raise UserError(
+            f'{key} must be a file or a pretrained model, got {checkpoint!r}.'
+        )
+    try:
+        # the path, because the host would download what is not on this machine
+        block[KEY.CHECKPOINT] = find_checkpoint(checkpoint)
+    except UserError as error:
+        raise UserError(f'{key}: {error}') from None
+
+
+def species(given: Any) -> None:
+    """Refuse a symbol that is no element; `auto` and `univ` are the host's words."""
+    if isinstance(given, str):
+        if given.lower() == 'auto' or 'univ' in given.lower():
+            return
+        given = [word for word in re.split('[-, ]+', given) if word]
+    if not isinstance(given, list) or not given:
+        raise UserError(
+            'model.chemical_species must be `auto`, `univ` or a list of elements, '
+            f'got {given!r}.'
+        )
+    for symbol in given:
+        if symbol not in chemical_symbols[1:]:  # [0] is no element
+            raise UserError(
+                f'model.chemical_species: {symbol!r} is no element.'
+                f'{nearest(symbol, chemical_symbols[1:])}'
+            )

@@ -1,0 +1,1 @@
+"""Readers of single file formats; `files.py` says which file needs which."""

@@ -1,0 +1,1 @@
+"""What a model predicts beside its labels: errors, tables and pictures."""

@@ -1,0 +1,110 @@
+"""Which data a checkpoint is measured on: entries as in a YAML, or a YAML's own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from sevennet_mf import keys
+from sevennet_mf.config import inputs
+from sevennet_mf.config.blocks import DataEntry, validate
+from sevennet_mf.data.files import items_of
+from sevennet_mf.data.names import fidelity_in, info_of
+from sevennet_mf.errors import UserError, nearest
+from sevennet_mf.model.load import LoadedModel
+
+Entry = dict[str, Any]
+TRAINING_SET: Final[str] = 'trainset'
+
+
+def entries_of_yaml(
+    path: str, sets: Sequence[str] | None = None, key: str | None = None
+) -> tuple[list[Entry], str | None, list[str]]:
+    """Return (entries, data.fidelity.key, data.fidelity.order) of a YAML.
+
+    sets: 'validset', 'trainset', ...; default: all but the training set. A YAML of
+    SevenNet without a fidelity works too; its modalities count as fidelities.
+    Raises UserError if there is no such set.
+    """
+    sections = inputs.load_yaml(path)
+    order: list[str] = []
+    if inputs.has_fidelity(sections):
+        _, _, config = inputs.from_sections(sections)
+        options = config[keys.FIDELITY_DATA]
+        order, key = list(options['order']), key or options['key']
+    else:
+        config = sections.get('data') or {}
+    found = {
+        re.sub(r'^load_(.*)_path$', r'\1', name): value
+        for name, value in config.items()
+        if re.fullmatch(r'load_.*_path', str(name)) and value
+    }
+    chosen = list(sets or [name for name in found if name != TRAINING_SET])
+    for name in chosen:
+        if name not in found:
+            raise UserError(
+                f'{path} has no set {name!r}.{nearest(name, found)} It has '
+                f'{list(found)}.'
+            )
+    if not chosen:
+        raise UserError(
+            f'{path} names no data but the training set. Add load_validset_path, or '
+            f'choose {TRAINING_SET!r}.'
+        )
+    listed = [entry for name in chosen for entry in _plain(found[name])]
+    return [checked(entry, i) for i, entry in enumerate(listed)], key, order
+
+
+def _plain(value: Any) -> Iterable[Entry]:
+    """The entries of one `load_*_path`, the host's ways to write it included."""
+    for entry in value if isinstance(value, list) else [value]:
+        if not isinstance(entry, Mapping):
+            yield {'file': entry}
+        elif 'file_list' in entry:
+            own = {'fidelity': f} if (f := entry.get('data_modality')) else {}
+            for inner in entry['file_list']:
+                yield {**_one(inner), **own}
+        else:
+            yield dict(entry)
+
+
+def _one(entry: Any) -> Entry:
+    return dict(entry) if isinstance(entry, Mapping) else {'file': entry}
+
+
+def checked(entry: Entry, number: int) -> Entry:
+    """Return entry `number` (from 0) validated, its files found; or UserError."""
+    where = f'entry {number + 1} of the data'
+    plain = validate(DataEntry, entry, where).model_dump(exclude_unset=True)
+    files = plain['file'] if isinstance(plain['file'], list) else [plain['file']]
+    plain['file'] = [path for name in files for path in inputs._expand(name, where)]
+    return plain
+
+
+def with_fidelity(
+    entry: Entry, loaded: LoadedModel, key: str | None, predict_as: str | None
+) -> Entry:
+    """Name the fidelity of an entry where only one is possible."""
+    if 'fidelity' in entry or key is not None:
+        return entry
+    if predict_as is None and len(loaded.fidelities) > 1:
+        raise UserError(
+            f'{entry["file"][0]}: its fidelity is not named, and {loaded.path} has '
+            f'{list(loaded.fidelities)}. Name the fidelity of the labels (-f).'
+        )
+    return {**entry, 'fidelity': predict_as or loaded.fidelities[0]}
+
+
+def names_in(entries: Sequence[Entry], key: str, cutoff: float) -> list[str]:
+    """Return the fidelities that structures name under `key` of their info.
+
+    cutoff: Å, which graph files must have been made with.
+    """
+    names: dict[str, None] = {}
+    for entry in entries:
+        for path in entry['file']:
+            for _, item in items_of(path, entry, cutoff, key):
+                if name := fidelity_in(info_of(item), key):
+                    names[name] = None
+    return list(names)

@@ -1,0 +1,205 @@
+"""A checkpoint on labelled data: errors per fidelity, CSV files and pictures."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rich.table import Table
+
+from sevennet_mf.checkpoint import unpickle
+from sevennet_mf.data.build import load_or_build
+from sevennet_mf.data.dataset import FidelityDataset
+from sevennet_mf.data.labels import LABEL_KEYS
+from sevennet_mf.errors import UserError
+from sevennet_mf.evaluate.entries import (
+    Entry,
+    checked,
+    entries_of_yaml,
+    names_in,
+    with_fidelity,
+)
+from sevennet_mf.evaluate.plots import parity
+from sevennet_mf.evaluate.predict import match_fidelities, predict
+from sevennet_mf.evaluate.predictions import Predictions
+from sevennet_mf.evaluate.tables import (
+    Errors,
+    error_table,
+    errors,
+    render,
+    structure_table,
+    write_csv,
+)
+from sevennet_mf.model.load import LoadedModel, load_model
+
+__all__ = ['Errors', 'Evaluation', 'errors', 'evaluate', 'render', 'run', 'write']
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What `evaluate` found, a row per fidelity, and the files it wrote."""
+
+    rows: list[Errors]
+    predictions: Predictions
+    files: list[str]
+
+
+def evaluate(
+    checkpoint: str,
+    data: str | Sequence[Entry],
+    output_dir: str,
+    *,
+    sets: Sequence[str] | None = None,
+    key: str | None = None,
+    predict_as: str | None = None,
+    batch_size: int = 8,
+    device: str = 'cpu',
+    progress: bool = True,
+    trust: bool = False,
+) -> Evaluation:
+    """Measure a checkpoint on data, and write CSV files and parity plots.
+
+    checkpoint: path or pretrained name; data: entries as in `load_*_path`, or a YAML
+    whose sets other than the training set count, or those in `sets`
+    ('validset', 'trainset', ...); key: as data.fidelity.key; predict_as: predict all
+    at this fidelity of the model; trust: read a checkpoint and graph files that run
+    code, if you made them yourself. Files: errors.csv, per_structure.csv,
+    parity_<fidelity>.png. Raises UserError for whatever cannot be used or written.
+    """
+    if batch_size < 1:
+        raise UserError(f'--batch_size must be 1 or more, got {batch_size}.')
+    _make_folder(output_dir)  # before the work, not after it
+    loaded = load_model(checkpoint, trust=trust)
+    for line in loaded.differences.values():
+        warnings.warn(line, stacklevel=2)
+    # not in /tmp, which may be small, or memory
+    with unpickle.trusting(trust), tempfile.TemporaryDirectory(
+        dir=output_dir, prefix='.graphs_', ignore_cleanup_errors=True
+    ) as folder:
+        entries, key, named = _asked(loaded, data, sets, key, predict_as)
+        parts = [
+            load_or_build(entry, key, named, loaded.cutoff, Path(folder))
+            for entry in entries
+        ]
+        dataset = FidelityDataset(parts, named)
+        predictions = _predict(
+            loaded, dataset, batch_size, device, progress, predict_as
+        )
+        del parts, dataset  # they hold files of the folder that goes now
+    return write(predictions, output_dir)
+
+
+def _asked(
+    loaded: LoadedModel,
+    data: str | Sequence[Entry],
+    sets: Sequence[str] | None,
+    key: str | None,
+    predict_as: str | None,
+) -> tuple[list[Entry], str | None, list[str]]:
+    """The entries, the key of their fidelity, and the fidelities that there are."""
+    names: list[str] = []
+    if isinstance(data, str):
+        entries, key, names = entries_of_yaml(data, sets, key)
+    else:
+        entries = [checked(entry, i) for i, entry in enumerate(data)]
+    entries = [with_fidelity(e, loaded, key, predict_as) for e in entries]
+    named = [e['fidelity'] for e in entries if 'fidelity' in e]
+    if key is not None and not names:
+        named += names_in(entries, key, loaded.cutoff)
+    match_fidelities(loaded.fidelities, named, predict_as, loaded.path)
+    # in the model's order, so that tables of two models compare
+    own = [name for name in loaded.fidelities if name in named]
+    return entries, key, list(dict.fromkeys([*own, *names, *named]))
+
+
+def _predict(
+    loaded: LoadedModel,
+    dataset: FidelityDataset,
+    batch_size: int,
+    device: str,
+    progress: bool,
+    predict_as: str | None,
+) -> Predictions:
+    # a model of one fidelity does not know its name, only its provenance does
+    wanted = None if len(loaded.fidelities) == 1 else predict_as
+    found = predict(loaded.model, dataset, batch_size, device, progress, wanted)
+    targets = match_fidelities(loaded.fidelities, found.fidelities, predict_as)
+    return replace(found, predicted_as=targets)
+
+
+def run(args: argparse.Namespace) -> Table:
+    """`sevennet-mf evaluate` with the command line's arguments; returns the table.
+
+    data: files, or one YAML. Raises UserError as evaluate.
+    """
+    labels = {
+        name: None if value == 'none' else value
+        for name in ('energy_key', *LABEL_KEYS)
+        if (value := getattr(args, name, None)) is not None
+    }
+    if args.fidelity:
+        labels['fidelity'] = args.fidelity
+    data: str | list[Entry] = [{'file': list(args.data), **labels}]
+    if any(name.endswith(('.yaml', '.yml')) for name in args.data):
+        if len(args.data) > 1 or labels:
+            raise UserError(
+                'a YAML says by itself which files and labels there are: give it '
+                f'alone, without {[*labels] or "other files"}.'
+            )
+        data = args.data[0]
+    elif args.set:
+        raise UserError(f'--set {args.set} chooses a set of a YAML: give that.')
+    evaluation = evaluate(
+        args.checkpoint,
+        data,
+        args.output,
+        sets=[args.set] if args.set else None,
+        key=args.key,
+        predict_as=args.predict_as,
+        batch_size=args.batch_size,
+        device=args.device,
+    )
+    return render(evaluation.rows)
+
+
+def write(
+    predictions: Predictions,
+    output_dir: str,
+    fidelities: Sequence[str] | None = None,
+) -> Evaluation:
+    """Write errors.csv, per_structure.csv and the parity plots, each whole.
+
+    Raises UserError if the folder cannot be written.
+    """
+    _make_folder(output_dir)
+    rows = errors(predictions, fidelities)
+    tables = {
+        'errors.csv': error_table(rows),
+        'per_structure.csv': structure_table(predictions),
+    }
+    files = []
+    for name, table in tables.items():
+        files.append(os.path.join(output_dir, name))
+        write_csv(files[-1], table)
+    names = [row.fidelity for row in rows]
+    files += parity(predictions, names, os.path.join(output_dir, ''))
+    return Evaluation(rows, predictions, files)
+
+
+def _make_folder(path: str) -> None:
+    try:
+        os.makedirs(path, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise UserError(
+            f'{path} cannot be written: {error.strerror}. Choose another folder for '
+            'the output.'
+        ) from None
+
+

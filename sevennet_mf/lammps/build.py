@@ -1,0 +1,208 @@
+"""Compile the pair styles once for this torch, LAMMPS and machine."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from tqdm import tqdm
+
+from sevennet_mf.errors import UserError
+from sevennet_mf.lammps import plugin_path
+from sevennet_mf.lammps.compile import compile_and_link, compile_flags, link_flags
+from sevennet_mf.lammps.toolchain import find_compiler
+from sevennet_mf.lammps.tools import (
+    INSTALL,
+    Lammps,
+    find_lammps,
+    find_mpi_include,
+    find_packages,
+    last_line,
+    run_quietly,
+)
+
+CHOICES: Final = ('CXX', 'CXXFLAGS', 'LDFLAGS')
+LOG_FILE: Final[str] = 'build.log'
+
+
+def build(*, force: bool = False, sources: Path = plugin_path.SOURCES) -> Path:
+    """Compile the plugin for LAMMPS if it is not there yet; return its path.
+
+    It is in a cache folder (see plugin_path), whole or not at all: whatever ends a
+    build leaves nothing half, and of two at once the second waits and takes what
+    the first made. force: compile in any case, as it does with another CXX, CXXFLAGS
+    or LDFLAGS. sources: folder of .cpp and .h.
+
+    Raises UserError, one line with the remedy, for whatever is missing, does not
+    fit or fails; what the compiler said is then in build.log of that folder.
+    """
+    installed = find_packages()
+    place = plugin_path.plugin_folder(installed, sources)
+    plugin = place / plugin_path.PLUGIN_FILE
+    if plugin.is_file() and not (force or _asked_otherwise(plugin)):
+        return plugin
+    if os.pathsep in str(place):
+        raise UserError(
+            f'the cache folder {place} has a {os.pathsep!r} in its name, which '
+            f'LAMMPS cannot read. Choose another one with '
+            f'{plugin_path.CACHE_VARIABLE}.'
+        )
+    if not any(path.suffix == '.cpp' for path in plugin_path.source_files(sources)):
+        raise UserError(f'there are no sources in {sources}. Reinstall sevennet_mf.')
+    with _writable(place), _locked(place):
+        if force or not plugin.is_file() or _asked_otherwise(plugin):
+            _build_in(place, installed, sources)
+    return plugin
+
+
+def _chosen() -> dict[str, str]:
+    """What the user has chosen for the compiler, by the usual variables."""
+    return {name: os.environ[name] for name in CHOICES if os.environ.get(name)}
+
+
+def _asked_otherwise(plugin: Path) -> bool:
+    """Whether variables are set that the plugin was compiled without."""
+    chosen = _chosen()
+    return bool(chosen) and chosen != read_record(plugin).get('chosen', {})
+
+
+@contextlib.contextmanager
+def _writable(place: Path) -> Iterator[None]:
+    """Make the folder; what cannot be written there is a UserError."""
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise UserError(
+            f'{place} cannot be written: {error.strerror or error}. Free space, or '
+            f'choose another folder with the variable {plugin_path.CACHE_VARIABLE}.'
+        ) from None
+
+
+@contextlib.contextmanager
+def _locked(place: Path) -> Iterator[None]:
+    """One build at a time in a folder; the kernel unlocks what is killed."""
+    with (place / 'lock').open('w', encoding='utf-8') as stream:
+        with contextlib.suppress(OSError):  # a file system without locks
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                text = 'waiting for another build'
+                with tqdm(desc=text, bar_format='{desc}', disable=None):
+                    fcntl.flock(stream, fcntl.LOCK_EX)
+            for left in place.glob('.building-*'):  # by a killed build
+                shutil.rmtree(left, ignore_errors=True)
+        yield
+
+
+def _build_in(
+    place: Path, installed: plugin_path.Installed, sources: Path
+) -> None:
+    """Find the tools, compile in a folder of its own, try, and move into place."""
+    started = time.monotonic()
+    files = [p for p in plugin_path.source_files(sources) if p.suffix == '.cpp']
+    with (
+        tqdm(
+            total=len(files) + 2,
+            desc='compiling the pair styles',
+            bar_format='{desc}: {n_fmt}/{total_fmt} steps, {elapsed}',
+            disable=None,
+        ) as bar,
+        tempfile.TemporaryDirectory(dir=place, prefix='.building-') as name,
+    ):
+        work, log = Path(name), place / LOG_FILE
+        log.unlink(missing_ok=True)
+        lammps = find_lammps()
+        includes = find_mpi_include()
+        compiler = find_compiler(installed.torch, includes, lammps)
+        flags = compile_flags(installed.torch, lammps, compiler, includes)
+        plugin = work / plugin_path.PLUGIN_FILE
+        compile_and_link(
+            files,
+            plugin,
+            [*compiler.command, *flags],
+            link_flags(installed.torch),
+            log,
+            bar,
+        )
+        styles = try_plugin(plugin, lammps)
+        bar.update()
+        record = {
+            'versions': installed.versions,
+            'prefix': sys.prefix,
+            'compiler': compiler.name,
+            'chosen': _chosen(),
+            'mpi': lammps.mpi,
+            'flags': flags,
+            'styles': styles,
+            'seconds': round(time.monotonic() - started, 1),
+        }
+        (work / plugin_path.RECORD_FILE).write_text(
+            json.dumps(record, indent=2), encoding='utf-8'
+        )
+        if plugin_path.plugin_folder(installed, sources) != place:
+            raise UserError(f'{sources} changed while it was compiled. Try again.')
+        # the plugin last: where it is, the rest is
+        for file in (plugin_path.RECORD_FILE, plugin_path.PLUGIN_FILE):
+            os.replace(work / file, place / file)
+
+
+def read_record(plugin: Path) -> dict[str, Any]:
+    """Return what is known of a built plugin: versions, compiler, styles, ..."""
+    text = (plugin.parent / plugin_path.RECORD_FILE).read_text(encoding='utf-8')
+    record: dict[str, Any] = json.loads(text)
+    return record
+
+
+# ---- does LAMMPS load it?
+
+
+def try_plugin(plugin: Path, lammps: Lammps) -> list[str]:
+    """Load a plugin in a new LAMMPS; return the styles it brings.
+
+    Raises UserError with the loader's words if there are none.
+    """
+    folder = plugin.parent
+    script = folder / 'in.lmp'
+    script.write_text('plugin list\n', encoding='utf-8')
+    environment = {**lammps.environment, 'LAMMPS_PLUGIN_PATH': str(folder)}
+    environment['OMP_NUM_THREADS'] = '1'
+    command = [str(lammps.binary), '-in', str(script), '-log', 'none']
+    run = run_quietly(command, env=environment)
+    styles = re.findall(r'^ *\d+: \w+ style plugin (\S+)', run.stdout, re.MULTILINE)
+    if styles and run.returncode == 0:
+        return sorted(styles)
+    failed = re.search(r'^.*failed: (.*)', run.stdout, re.MULTILINE)
+    reason = failed[1] if failed else last_line(run.stderr or run.stdout)
+    raise UserError(f'LAMMPS cannot load what was compiled: {_why(reason)}')
+
+
+def _why(reason: str) -> str:
+    if 'GLIBCXX_' in reason or 'CXXABI_' in reason:
+        remedy = (
+            "the compiler is newer than the C++ library that LAMMPS runs with. "
+            "Choose the system's own: CXX=/usr/bin/g++ sevennet-mf lammps build"
+        )
+    elif 'failed to map segment' in reason:
+        remedy = (
+            'its folder does not allow programs. Choose another one with '
+            f'{plugin_path.CACHE_VARIABLE}'
+        )
+    elif 'undefined symbol' in reason:
+        remedy = (
+            'LAMMPS or torch is not of the version that its headers are of. '
+            f'Reinstall them: {INSTALL} --force-reinstall'
+        )
+    else:
+        return f'{reason}.'
+    return f'{reason}: {remedy}.'

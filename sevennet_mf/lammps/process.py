@@ -1,0 +1,178 @@
+"""Runs of LAMMPS: what goes in, and the numbers that come out."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from ase import Atoms, units
+from ase.io.lammpsdata import write_lammps_data
+
+from sevennet_mf.arrays import Floats, Ints
+from sevennet_mf.lammps.tools import Lammps
+
+BAR: Final[float] = 1e5 * units.Pascal  # eV/Å^3
+LOG_FILE: Final[str] = 'log.lammps'
+# columns of `thermo_style custom` that make up ASE's stress
+STRESS_COLUMNS: Final = ('Pxx', 'Pyy', 'Pzz', 'Pyz', 'Pxz', 'Pxy')
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What one run of LAMMPS left.
+
+    log: text of log.lammps, '' if there is none; thermo: one dictionary, column ->
+    number, for each line of thermodynamic output, those of all `run`s in order.
+    """
+
+    returncode: int
+    stdout: str
+    stderr: str
+    log: str
+    thermo: list[dict[str, float]]
+
+    @property
+    def stress(self) -> Floats:
+        """(6,) eV/Å^3 of the last line: xx, yy, zz, yz, xz, xy, tension positive.
+
+        Needs thermo_style with pxx pyy pzz pyz pxz pxy, and atoms at rest.
+        """
+        last = self.thermo[-1]
+        return -BAR * np.array([last[name] for name in STRESS_COLUMNS])
+
+    @property
+    def error(self) -> str:
+        """LAMMPS's own error, one line; else the last line that it wrote."""
+        text = f'{self.stdout}\n{self.stderr}'
+        own = re.search(r'^ERROR.*', text, re.MULTILINE)
+        lines = text.split('\n')
+        return own[0] if own else next((s for s in lines[::-1] if s.strip()), '')
+
+
+@dataclass(frozen=True, eq=False)
+class Dump:
+    """One snapshot, rows by ascending id. ids: (n,); values: column -> (n,)."""
+
+    ids: Ints
+    values: dict[str, Floats]
+
+    def columns(self, *names: str) -> Floats:
+        """(n, len(names)): these columns, such as 'fx', 'fy', 'fz'."""
+        return np.stack([self.values[name] for name in names], axis=1)
+
+
+def run_lammps(
+    lammps: Lammps,
+    script: str,
+    folder: Path,
+    env: Mapping[str, str],
+    ranks: int = 1,
+    timeout: float = 600.0,
+    mpiexec: bool | None = None,
+) -> Result:
+    """Run an input script in `folder`, over several ranks with mpiexec.
+
+    mpiexec: also for one rank, or never; default: for more than one. Raises
+    subprocess.TimeoutExpired, after everything it started has been ended.
+    """
+    (folder / 'in.lmp').write_text(script, encoding='utf-8')
+    (folder / LOG_FILE).unlink(missing_ok=True)
+    start: list[str] = []
+    if ranks > 1 if mpiexec is None else mpiexec:
+        start = [str(lammps.mpiexec), '-n', str(ranks)]
+    command = [*start, str(lammps.binary), '-in', 'in.lmp', '-log', LOG_FILE]
+    with subprocess.Popen(
+        [*command, '-nocite'],
+        cwd=folder,
+        env=dict(env),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            out, err = process.communicate(timeout=timeout)
+        except BaseException:
+            _end(process)
+            raise
+    file = folder / LOG_FILE
+    log = file.read_text(encoding='utf-8') if file.is_file() else ''
+    return Result(process.returncode, out, err, log, read_thermo(log))
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    process.terminate()  # mpiexec then ends its ranks
+    try:
+        process.wait(10.0)
+    except subprocess.TimeoutExpired:
+        process.kill()
+
+
+def read_thermo(log: str) -> list[dict[str, float]]:
+    """Read every line of `thermo_style one` or `custom` output in a log."""
+    found = []
+    names: list[str] | None = None
+    for line in log.splitlines():
+        words = line.split()
+        if words[:1] == ['Step']:
+            names = words
+        elif line.startswith('Loop time'):
+            names = None
+        elif names and len(words) == len(names) and _is_number(words[0]):
+            found.append(dict(zip(names, map(float, words), strict=True)))
+    return found
+
+
+def _is_number(word: str) -> bool:
+    return word.lstrip('-').isdigit()
+
+
+def lammps_frame(atoms: Atoms) -> Atoms:
+    """Return a copy turned as LAMMPS wants it: a along x, b in the xy plane.
+
+    Energies are the same, forces and stress turn with it: compare on the copy.
+    Without a cell it gets a box around it, for `boundary f f f`.
+    """
+    turned = atoms.copy()
+    turned.calc = None
+    if atoms.cell.rank < 3:
+        turned.center(vacuum=10.0)
+    cell, rotation = turned.cell.standard_form()
+    turned.set_cell(cell, scale_atoms=False)
+    turned.positions = turned.positions @ rotation.T
+    return turned
+
+
+def write_data(atoms: Atoms, path: Path, symbols: Sequence[str]) -> Atoms:
+    """Write a data file (units metal, atom_style atomic) and return its frame.
+
+    symbols: elements of types 1, 2, ... as `pair_coeff` will name them. Returns
+    what `lammps_frame` made of atoms: what is in the file, atom i with id i + 1.
+    """
+    turned = lammps_frame(atoms)
+    with path.open('w', encoding='utf-8') as stream:
+        write_lammps_data(stream, turned, specorder=list(symbols), masses=True)
+    return turned
+
+
+def read_dump(path: Path) -> list[Dump]:
+    """Read every snapshot of a `dump custom` file that has a column id."""
+    frames = []
+    lines = iter(path.read_text(encoding='utf-8').splitlines())
+    count = 0
+    for line in lines:
+        if line.startswith('ITEM: NUMBER OF ATOMS'):
+            count = int(next(lines))
+        elif line.startswith('ITEM: ATOMS'):
+            names = line.split()[2:]
+            rows = [next(lines).split() for _ in range(count)]
+            table = np.array(rows, dtype=float).reshape(count, len(names))
+            table = table[np.argsort(table[:, names.index('id')])]
+            values = dict(zip(names, table.T, strict=True))
+            frames.append(Dump(values.pop('id').astype(int), values))
+    return frames

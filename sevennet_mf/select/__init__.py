@@ -1,0 +1,1 @@
+"""Which low-fidelity structures to compute next at the high fidelity."""

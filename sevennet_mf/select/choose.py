@@ -1,0 +1,202 @@
+"""From a checkpoint and files to the structures that are worth a label most."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from ase import Atoms
+from rich.table import Table
+from tqdm import tqdm
+
+from sevennet_mf.arrays import Floats
+from sevennet_mf.data.identity import Reader
+from sevennet_mf.model.load import load_model
+from sevennet_mf.select import features, output, picture
+from sevennet_mf.select.cost import NONE, cost_of
+from sevennet_mf.select.farthest import Chosen
+from sevennet_mf.select.network import Network
+from sevennet_mf.select.options import Options, check, number
+from sevennet_mf.select.output import Selected
+from sevennet_mf.select.pool import (
+    Candidate,
+    Cost,
+    distinct,
+    files_of,
+    read_again,
+    survey,
+)
+from sevennet_mf.select.weigh import choose
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """What was chosen, in order.
+
+    candidates: structures given; copies: of them, how many stood there before or
+    are labelled; labelled: structures given as such; left: (choices + 1, 2), as
+    farthest.Chosen; files: selected.extxyz, selected.csv, coverage.png.
+    """
+
+    selected: list[Selected]
+    candidates: int
+    copies: int
+    labelled: int
+    left: Floats
+    files: list[str]
+
+
+def select(
+    checkpoint: str,
+    files: Sequence[str],
+    output_dir: str,
+    labelled: Sequence[str] = (),
+    options: Options | None = None,
+    trust: bool = False,
+) -> Selection:
+    """Choose structures of `files` by farthest-point sampling, and write them.
+
+    checkpoint: path or pretrained name, whose node features are compared; labelled:
+    files with structures that count as chosen already; trust: read checkpoints that
+    run code, if you made them yourself. Raises UserError for whatever
+    cannot be used: a file, an element that a checkpoint lacks, a fidelity, a column,
+    more structures asked for than there are.
+    """
+    options = options or Options()
+    check(options)
+    given_as, labelled_as = files_of(files), files_of(labelled) if labelled else []
+    output.make_folder(output_dir)  # before the work, not after it
+    output.check_inputs(output_dir, [*given_as, *labelled_as])
+    names = [checkpoint, *options.disagreement]
+    networks = [
+        Network(load_model(name, trust=trust), options.fidelity, options.device)
+        for name in names
+    ]
+    known = [(network.name, network.references) for network in networks]
+    look = partial(_look, cost_of(options.cost), options.keep)
+    reader = Reader()
+    given = survey(given_as, known, reader, look)
+    done = survey(labelled_as, known[:1], reader) if labelled_as else []
+    pool = distinct(given, done)
+    n = number(options, len(given), len(pool))
+    described, own = _describe(pool, distinct(done), networks, options)
+    chosen = choose(n, pool, described, own, options)
+    selected = _selected(chosen, pool, described, options)
+    paths = [os.path.join(output_dir, name) for name in output.FILES]
+    output.set_earlier_aside(output_dir)
+    output.write_structures(paths[0], selected, options.keep)
+    output.write_index(paths[1], selected, features.UNITS[options.disagreement_of])
+    order = [choice.index for choice in chosen.choices]
+    picture.draw(paths[2], described.features, own, order, chosen.left)
+    return Selection(
+        selected=selected,
+        candidates=len(given),
+        copies=len(given) - len(pool),
+        labelled=len(done),
+        left=chosen.left,
+        files=paths,
+    )
+
+
+def _look(cost: Cost | None, keep: Sequence[str], atoms: Atoms, where: str) -> float:
+    output.check_has(atoms, keep, where)
+    return 1.0 if cost is None else cost(atoms, where)
+
+
+def _describe(
+    pool: Sequence[Candidate],
+    done: Sequence[Candidate],
+    networks: Sequence[Network],
+    options: Options,
+) -> tuple[features.Described, features.Features | None]:
+    """What the models say of the pool, and the features of what is labelled."""
+    own = None
+    with tqdm(
+        desc='features',
+        total=len(pool) + len(done),
+        unit=' structures',
+        disable=None if options.progress else True,
+    ) as bar:
+        described = features.describe(
+            read_again(pool),
+            networks[0],
+            networks[1:],
+            options.disagreement_of,
+            options.batch_size,
+            bar,
+        )
+        if done:
+            labelled = read_again(done)
+            size = options.batch_size
+            own = features.describe(
+                labelled, networks[0], batch_size=size, bar=bar
+            ).features
+    features.standardise(described.features, [own] if own else [])
+    return described, own
+
+
+def _selected(
+    chosen: Chosen,
+    pool: Sequence[Candidate],
+    described: features.Described,
+    options: Options,
+) -> list[Selected]:
+    return [
+        Selected(
+            rank=rank,
+            candidate=pool[choice.index],
+            score=None if choice.lacking else choice.score,
+            distance=None if choice.lacking else choice.distance,
+            disagreement=_at(described.disagreement, choice.index),
+            cost=None if options.cost == NONE else pool[choice.index].cost,
+        )
+        for rank, choice in enumerate(chosen.choices, 1)
+    ]
+
+
+def _at(values: Floats | None, index: int) -> float | None:
+    return None if values is None else float(values[index])
+
+
+def run(args: argparse.Namespace) -> Table:
+    """`sevennet-mf select` with the command line's arguments; returns the table."""
+    options = Options(
+        n=args.number,
+        fidelity=args.fidelity,
+        distance=args.distance,
+        disagreement=args.disagreement or (),
+        disagreement_of=args.disagreement_of,
+        cost=args.cost,
+        budget=args.budget,
+        keep=args.keep or (),
+        seed=args.seed,
+        batch_size=args.batch_size,
+        device=args.device,
+    )
+    found = select(
+        args.checkpoint, args.files, args.output, args.labelled or (), options
+    )
+    unit = features.UNITS[options.disagreement_of]
+    return output.table(found.selected, unit, _caption(found, args.output))
+
+
+def _caption(found: Selection, folder: str) -> str:
+    free = found.candidates - found.copies
+    lines = [f'Chosen from {free} structures.']
+    if found.copies:
+        lines = [
+            f'Chosen from {free} of {found.candidates} structures; the others are '
+            'copies or labelled.'
+        ]
+    largest, mean = found.left[-1]
+    lines.append(
+        f"Distances are in an element's spread; of what is left the largest is "
+        f'{largest:.2f}, the mean {mean:.2f}.'
+    )
+    costs = [s.cost for s in found.selected if s.cost is not None]
+    if costs:
+        lines.append(f'Cost together: {sum(costs):g}.')
+    return ' '.join([*lines, f'Written: {os.path.join(folder, "")}'])

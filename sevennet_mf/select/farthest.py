@@ -1,0 +1,189 @@
+"""Farthest-point sampling, element by element.
+
+The distance of an atom to a set of structures is that to the nearest of their atoms
+of the same element, in the element's own spread. Each choice is followed by one
+matrix product of all features with those of the structure chosen: of time,
+atoms x atoms chosen x width; of memory, the features and one number for each atom.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from sevennet_mf.arrays import Bools, Floats
+from sevennet_mf.select.features import CHUNK, Features
+from sevennet_mf.select.network import Values
+
+MEAN, MAX = 'mean', 'max'
+# Spreads: float32 cannot tell environments that are nearer, and nobody needs to
+SAME: Final[float] = 1e-3
+BLOCK: Final[int] = 1024  # chosen atoms that all others are compared with at once
+
+
+class Coverage:
+    """How far every atom of a pool is from what has been chosen.
+
+    features: standardised; of: what the distance of a structure is: 'mean' (over its
+    atoms of each element, then over its elements) or 'max' (of its atoms).
+    unseen: the distance of an atom whose element nothing chosen has: twice the
+    largest distance from the mean of any element, so that none within the pool is
+    larger.
+    """
+
+    def __init__(self, features: Features, of: str = MEAN) -> None:
+        assert of in (MEAN, MAX), of
+        self.features, self.of = features, of
+        self._nearest: dict[int, Floats] = {}
+        self._rows, self._starts, self._counts = {}, {}, {}
+        self._from_mean: dict[int, Floats] = {}
+        for z, owner in features.owner.items():
+            rows, starts = np.unique(owner, return_index=True)
+            self._rows[z], self._starts[z] = rows, starts
+            self._counts[z] = np.diff([*starts, len(owner)])
+            self._from_mean[z] = np.linalg.norm(features.values[z], axis=1)
+            self._nearest[z] = np.full(len(owner), np.inf)
+        radii = [radius.max() for radius in self._from_mean.values()]
+        self.unseen = 2.0 * max(1.0, *radii)
+
+    def add(self, chosen: Mapping[int, Values]) -> None:
+        """Count structures with these features, by atomic number, as chosen."""
+        for z, own in chosen.items():
+            if z not in self._nearest:  # no structure of the pool has the element
+                continue
+            values, nearest = self.features.values[z], self._nearest[z]
+            for i in range(0, len(values), CHUNK):
+                part = values[i : i + CHUNK].astype(np.float64)
+                squares = np.square(part).sum(axis=1)
+                for j in range(0, len(own), BLOCK):
+                    found = _smallest(part, squares, own[j : j + BLOCK])
+                    np.minimum(
+                        nearest[i : i + CHUNK], found, out=nearest[i : i + CHUNK]
+                    )
+
+    def distances(self) -> Floats:
+        """Return (n,), the distance of each structure."""
+        known = {
+            z: np.where(np.isinf(nearest), self.unseen, nearest)
+            for z, nearest in self._nearest.items()
+        }
+        return self._means(known) if self.of == MEAN else self._largest(known)
+
+    def lacking(self) -> Bools:
+        """Return (n,), whether some element of a structure is in nothing chosen."""
+        found = np.zeros(self.features.n, dtype=bool)
+        for z, rows in self._rows.items():
+            if np.isinf(self._nearest[z][0]):  # then of all its atoms
+                found[rows] = True
+        return found
+
+    def covered(self) -> Bools:
+        """Return (n,), whether all atoms are where chosen ones are."""
+        return self._largest(self._nearest) < SAME
+
+    def typical(self) -> Floats:
+        """Return (n,), the distance of each structure from the mean of the pool."""
+        return self._means(self._from_mean)
+
+    def _means(self, values: Mapping[int, Floats]) -> Floats:
+        total, elements = np.zeros(self.features.n), np.zeros(self.features.n)
+        for z, rows in self._rows.items():
+            sums = np.add.reduceat(values[z], self._starts[z])
+            total[rows] += sums / self._counts[z]
+            elements[rows] += 1.0
+        return total / elements
+
+    def _largest(self, values: Mapping[int, Floats]) -> Floats:
+        largest = np.zeros(self.features.n)
+        for z, rows in self._rows.items():
+            found = np.maximum.reduceat(values[z], self._starts[z])
+            largest[rows] = np.maximum(largest[rows], found)
+        return largest
+
+
+def _smallest(part: Floats, squares: Floats, own: Values) -> Floats:
+    """(atoms,) distance of each to the nearest of `own`; squares: |part|^2."""
+    chosen = own.astype(np.float64)
+    product = part @ chosen.T
+    product *= -2.0
+    product += squares[:, None]
+    product += np.square(chosen).sum(axis=1)
+    return np.sqrt(np.maximum(product.min(axis=1), 0.0))
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One structure, in the order of choosing; at that time its distance, and its
+    score: distance x weight. lacking: whether it brings an element, for which the
+    distance stands for none."""
+
+    index: int
+    score: float
+    distance: float
+    lacking: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """choices; left: (choices + 1, 2), the largest and the mean distance of what
+    was not chosen, before the first choice and after each."""
+
+    choices: list[Choice]
+    left: Floats
+
+
+def choose(
+    coverage: Coverage,
+    n: int,
+    weight: Floats,
+    cost: Floats | None = None,
+    budget: float = np.inf,
+    seed: int | None = None,
+) -> Chosen:
+    """Choose structures one by one, each time the one of the highest score.
+
+    As long as there are some with an element that nothing chosen has, one of those:
+    no label says what their energy is.
+
+    weight: (n,), what the distance is multiplied by; cost, budget: the costs of what
+    is chosen, (n,) each, sum to no more. Of equals the most typical one is taken:
+    the first, if nothing was chosen before and all weigh the same. seed: take the
+    first one at random. Ends before `n` if the budget is spent, or if all that is
+    left has the same atoms as what was chosen.
+    """
+    cost = np.zeros(coverage.features.n) if cost is None else cost
+    typical, open_ = coverage.typical(), np.ones(coverage.features.n, dtype=bool)
+    distances = coverage.distances()
+    choices: list[Choice] = []
+    left = [_left(distances, open_)]
+    while len(choices) < n:
+        possible = open_ & ~coverage.covered() & (cost <= budget)
+        if not possible.any():
+            break
+        lacking = possible & coverage.lacking()
+        if lacking.any():
+            possible = lacking
+        score = np.where(possible, distances * weight, -np.inf)
+        if seed is not None and not choices:
+            best = np.flatnonzero(possible)
+            index = int(np.random.default_rng(seed).choice(best))
+        else:
+            best = np.flatnonzero(score >= score.max() - 1e-9 * abs(score.max()))
+            index = int(best[typical[best].argmin()])
+        at = float(score[index]), float(distances[index])
+        choices.append(Choice(index, *at, lacking=bool(lacking.any())))
+        open_[index] = False
+        budget -= cost[index]
+        coverage.add(coverage.features.of(index))
+        distances = coverage.distances()
+        left.append(_left(distances, open_))
+    return Chosen(choices, np.array(left))
+
+
+def _left(distances: Floats, open_: Bools) -> tuple[float, float]:
+    if not open_.any():
+        return 0.0, 0.0
+    return float(distances[open_].max()), float(distances[open_].mean())

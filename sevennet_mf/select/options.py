@@ -1,0 +1,87 @@
+"""What the user asks of a selection."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from sevennet_mf.errors import UserError
+from sevennet_mf.select import farthest, features, output
+from sevennet_mf.select.cost import NONE
+
+DEFAULT_N: Final[int] = 20
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to choose; see docs/select.md.
+
+    n: structures, by default DEFAULT_N, all of fewer, or as many as the budget
+    allows; fidelity: of the checkpoints, needed if one has several; distance: 'mean'
+    or 'max', see farthest.Coverage; disagreement: further checkpoints, and what they
+    disagree on, 'force' or 'energy'; cost: 'none', 'atoms3' or a key of atoms.info;
+    budget: what the costs may sum to; keep: keys of atoms.info that are written
+    again; seed: take the first structure at random.
+    """
+
+    n: int | None = None
+    fidelity: str | None = None
+    distance: str = farthest.MEAN
+    disagreement: Sequence[str] = ()
+    disagreement_of: str = features.FORCE
+    cost: str = NONE
+    budget: float | None = None
+    keep: Sequence[str] = ()
+    seed: int | None = None
+    batch_size: int = 8
+    device: str = 'cpu'
+    progress: bool = True
+
+
+def check(options: Options) -> None:
+    """UserError for an option, or two of them, that make no sense."""
+    least = {'-n': options.n, '--batch_size': options.batch_size}
+    for name, value in least.items():
+        if value is not None and value < 1:
+            raise UserError(f'{name} must be 1 or more, got {value}.')
+    if options.seed is not None and options.seed < 0:
+        raise UserError(f'--seed must be 0 or more, got {options.seed}.')
+    if options.budget is not None and options.cost == NONE:
+        raise UserError(
+            f'--budget {options.budget:g}: of what? Say what a structure costs with '
+            '--cost.'
+        )
+    if options.budget is not None and not 0 < options.budget < math.inf:
+        raise UserError(
+            f'--budget must be a number above 0, got {options.budget:g}. Without it '
+            'costs have no limit.'
+        )
+    if options.disagreement_of != features.FORCE and not options.disagreement:
+        raise UserError(
+            f'--disagreement_of {options.disagreement_of}: of which models? Name '
+            'further checkpoints with --disagreement.'
+        )
+    output.check_keys(options.keep)
+
+
+def number(options: Options, given: int, pool: int) -> int:
+    """Return how many structures to choose, if there are so many.
+
+    given: structures in the files; pool: those that are no copies or labelled.
+    UserError for more than were given, and if none is left.
+    """
+    if pool == 0:
+        raise UserError(
+            f'all {given} structures are labelled already: nothing is left to '
+            'choose.'
+        )
+    if options.n is None:
+        return min(DEFAULT_N, pool) if options.budget is None else pool
+    if options.n > given:
+        raise UserError(
+            f'-n {options.n}: there are only {given} structures to choose from. Ask '
+            'for fewer, or give more files.'
+        )
+    return options.n

@@ -1,0 +1,188 @@
+"""selected.extxyz for the DFT code, selected.csv as index, a table to look at."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import tempfile
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import IO, Any, Final
+
+import ase.io
+import numpy as np
+from ase import Atoms
+from rich.table import Table
+
+from sevennet_mf.errors import UserError, nearest
+from sevennet_mf.evaluate.tables import write_csv
+from sevennet_mf.files import set_aside, write_whole
+from sevennet_mf.select.pool import Candidate, read_again
+
+FILES: Final[tuple[str, ...]] = ('selected.extxyz', 'selected.csv', 'coverage.png')
+INDEX_KEYS: Final[tuple[str, ...]] = ('rank', 'source', 'frame')
+# what a calculation starts from; all else may be the result of another one
+INPUTS: Final[tuple[str, ...]] = ('initial_magmoms', 'initial_charges', 'tags')
+SHOWN: Final[int] = 30  # lines of the table; the file has all
+
+
+@dataclass(frozen=True)
+class Selected:
+    """A structure that was chosen.
+
+    rank: from 1; score, distance: see farthest.py, None of a structure with an
+    element that nothing before has; disagreement: see features.py, None if it was
+    not asked for; cost: None likewise.
+    """
+
+    rank: int
+    candidate: Candidate
+    score: float | None
+    distance: float | None
+    disagreement: float | None
+    cost: float | None
+
+
+def make_folder(path: str) -> None:
+    """Make the folder for the files; UserError if they cannot be written there."""
+    try:
+        os.makedirs(path, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise UserError(
+            f'{path} cannot be written: {error.strerror}. Choose another folder '
+            'with -o.'
+        ) from None
+
+
+def check_inputs(folder: str, inputs: Iterable[str]) -> None:
+    """Raise UserError if a file to write is one that is read."""
+    read = {os.path.realpath(path) for path in inputs}
+    for name in FILES:
+        path = os.path.join(folder, name)
+        if os.path.realpath(path) in read:
+            raise UserError(
+                f'{path} is read, and would be written. Choose another folder with '
+                '-o.'
+            )
+
+
+def set_earlier_aside(folder: str) -> None:
+    """Move an earlier selection into a folder of its own, with a warning."""
+    place = set_aside(folder, re.compile('|'.join(map(re.escape, FILES))), '-o')
+    if place:
+        message = f'an earlier selection is now in {place}'
+        warnings.warn(message, UserWarning, stacklevel=2)
+
+
+def write_structures(
+    path: str, selected: Sequence[Selected], keep: Sequence[str] = ()
+) -> None:
+    """Write the structures in the order of choosing, without any label.
+
+    Elements, positions, cell, pbc and what is in INPUTS stay, and the keys of info
+    in `keep`; `rank`, `source` and `frame` are added to the info.
+    """
+    by_place = {(s.candidate.source, s.candidate.frame): s for s in selected}
+    bare: dict[int, Atoms] = {}
+    ordered = [by_place[place].candidate for place in sorted(by_place)]
+    for candidate, structure in zip(ordered, read_again(ordered), strict=True):
+        place = candidate.source, candidate.frame
+        assert structure.atoms is not None
+        rank = by_place[place].rank
+        bare[rank] = _bare(structure.atoms, keep)
+        bare[rank].info.update(zip(INDEX_KEYS, (rank, *place), strict=True))
+    text = io.StringIO()
+    ase.io.write(text, [bare[rank] for rank in sorted(bare)], format='extxyz')
+    content = text.getvalue().encode()
+
+    def put(stream: IO[bytes]) -> None:
+        stream.write(content)
+
+    write_whole(path, put)
+
+
+def _bare(atoms: Atoms, keep: Sequence[str]) -> Atoms:
+    bare = Atoms(
+        numbers=atoms.numbers,
+        positions=atoms.positions,
+        cell=atoms.cell,
+        pbc=atoms.pbc,
+        info={key: atoms.info[key] for key in keep},
+    )
+    for name in INPUTS:
+        if name in atoms.arrays:
+            bare.set_array(name, np.array(atoms.arrays[name]))
+    return bare
+
+
+def write_index(path: str, selected: Sequence[Selected], unit: str) -> None:
+    """Write a line for each structure; empty cells for what is None.
+
+    unit: of the disagreement.
+    """
+    head = ['rank', 'source', 'frame', 'formula', 'n_atoms', 'score', 'distance']
+    lines: list[list[Any]] = [[*head, f'disagreement ({unit})', 'cost']]
+    for s in selected:
+        c = s.candidate
+        numbers = (s.score, s.distance, s.disagreement, s.cost)
+        lines.append(
+            [s.rank, c.source, c.frame, c.formula, c.n_atoms]
+            + ['' if x is None else f'{x:.6g}' for x in numbers]
+        )
+    write_csv(path, lines)
+
+
+def table(selected: Sequence[Selected], unit: str, caption: str) -> Table:
+    """Return what was chosen as a table for the terminal."""
+    result = Table(title='To compute next', caption=caption, caption_justify='left')
+    disagreement = [s.disagreement for s in selected if s.disagreement is not None]
+    cost = [s.cost for s in selected if s.cost is not None]
+    shown: dict[str, list[float] | list[float | None]] = {}
+    if disagreement:
+        shown[f'disagreement\n({unit})'] = disagreement
+    if cost:
+        shown['cost'] = cost
+    if shown:  # else it is the distance
+        shown['score'] = [s.score for s in selected]
+    result.add_column('rank', justify='right')
+    result.add_column('structure')
+    result.add_column('formula')
+    for name in ('atoms', 'distance', *shown):
+        result.add_column(name, justify='right')
+    for k, s in enumerate(selected[:SHOWN]):
+        cells = [str(s.rank), f'{s.candidate.source}:{s.candidate.frame}']
+        cells += [s.candidate.formula, str(s.candidate.n_atoms)]
+        cells += [_digits(s.distance, '.2f')]
+        result.add_row(*cells, *(_digits(v[k], '.3g') for v in shown.values()))
+    if len(selected) > SHOWN:
+        result.add_row('…', f'{len(selected) - SHOWN} more')
+    return result
+
+
+def _digits(value: float | None, form: str) -> str:
+    return '–' if value is None else f'{value:{form}}'
+
+
+def check_has(atoms: Atoms, keep: Sequence[str], where: str) -> None:
+    """Raise UserError if the info of a structure lacks a key to keep."""
+    for key in keep:
+        if key not in atoms.info:
+            raise UserError(
+                f'{where}: --keep {key!r} is not in its info.'
+                f'{nearest(key, map(str, atoms.info))} Name keys that all '
+                'structures have.'
+            )
+
+
+def check_keys(keep: Sequence[str]) -> None:
+    """Raise UserError for a key to keep that the index needs for itself."""
+    for key in keep:
+        if key in INDEX_KEYS:
+            raise UserError(
+                f'--keep {key}: {", ".join(INDEX_KEYS)} say where a structure '
+                'comes from. Leave it out, or rename the key in the file.'
+            )

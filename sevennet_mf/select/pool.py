@@ -1,0 +1,150 @@
+"""The structures that are chosen from: read in a stream, again where needed.
+
+Atoms are not kept: 10^5 structures would fill the memory. They are read once to
+find every mistake before the model runs, once for the model, and those that were
+chosen once more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from ase import Atoms
+
+from sevennet_mf.arrays import Floats
+from sevennet_mf.calculators.structure import check_structure
+from sevennet_mf.data.files import atoms_of
+from sevennet_mf.data.identity import Reader, digest
+from sevennet_mf.data.read import Structure
+from sevennet_mf.errors import UserError
+from sevennet_mf.evaluate.entries import checked
+
+Cost = Callable[[Atoms, str], float]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What is kept of a structure.
+
+    source: its file as it was given; frame: its number there, from 0; formula: in
+    Hill's order; mark: equal for writings of one structure; digest: of this writing;
+    cost: in the user's unit, 1 if there is none.
+    """
+
+    source: str
+    frame: int
+    formula: str
+    n_atoms: int
+    mark: int
+    digest: int
+    cost: float
+
+
+def files_of(files: Sequence[str]) -> list[str]:
+    """Return the paths that names and patterns stand for; UserError if none."""
+    return list(checked({'file': list(files)}, 0)['file'])
+
+
+def structures(files: Iterable[str]) -> Iterator[Structure]:
+    """Yield every structure of some files, without labels.
+
+    Raises UserError for a file that cannot be read, and for SevenNet's graphs: a
+    DFT code needs the cell, which those do not keep.
+    """
+    for number, path in enumerate(files):
+        for frame, atoms in atoms_of(path):
+            yield Structure(
+                numbers=atoms.get_atomic_numbers().astype(np.int64),
+                positions=atoms.get_positions(),
+                cell=np.array(atoms.get_cell()),
+                pbc=atoms.get_pbc(),
+                atoms=atoms,
+                graph=None,
+                fidelity='',
+                energy=float('nan'),
+                forces=None,
+                stress=None,
+                source=f'{path}:{frame}',
+                file=number,
+                frame=frame,
+            )
+
+
+def survey(
+    files: Sequence[str],
+    known: Sequence[tuple[str, Floats]],
+    reader: Reader,
+    cost: Cost | None = None,
+) -> list[Candidate]:
+    """Read every structure and return what is kept of it, in the order of files.
+
+    reader: recognises structures, also those of other files; known: name and
+    reference energies (119,) of each model, NaN for an element it lacks; cost: of
+    atoms at 'file:frame'. Raises UserError that names `file:frame` for a structure
+    that no model can take, and if there is none at all.
+    """
+    found = []
+    for structure in structures(files):
+        atoms = structure.atoms
+        assert atoms is not None
+        for name, references in known:
+            try:
+                check_structure(atoms, references)
+            except UserError as error:
+                raise UserError(f'{structure.source}, {name}: {error}') from None
+        found.append(
+            Candidate(
+                source=files[structure.file],
+                frame=structure.frame,
+                formula=atoms.get_chemical_formula(),
+                n_atoms=len(atoms),
+                mark=reader.same(structure).mark,
+                digest=digest(structure),
+                cost=cost(atoms, structure.source) if cost else 1.0,
+            )
+        )
+    if not found:
+        raise UserError(f'{", ".join(files)}: no structures in it.')
+    return found
+
+
+def distinct(
+    candidates: Sequence[Candidate], seen: Iterable[Candidate] = ()
+) -> list[Candidate]:
+    """Return the first of each structure that is not among `seen`."""
+    known = {other.mark for other in seen}
+    result = []
+    for candidate in candidates:
+        if candidate.mark not in known:
+            known.add(candidate.mark)
+            result.append(candidate)
+    return result
+
+
+def read_again(candidates: Iterable[Candidate]) -> Iterator[Structure]:
+    """Yield the structures of candidates, in the order of their files and frames.
+
+    candidates: in this order, as `survey` returns them. Raises UserError for a
+    file that has changed since.
+    """
+    by_file: dict[str, dict[int, Candidate]] = {}
+    for candidate in candidates:
+        by_file.setdefault(candidate.source, {})[candidate.frame] = candidate
+    for path, frames in by_file.items():
+        last = max(frames)
+        for structure in structures([path]):
+            wanted = frames.pop(structure.frame, None)
+            if wanted is not None:
+                if digest(structure) != wanted.digest:
+                    raise _changed(path)
+                yield structure
+            if structure.frame == last:
+                break
+        if frames:
+            raise _changed(path)
+
+
+def _changed(path: str) -> UserError:
+    return UserError(f'{path} was changed while it was read. Start again.')

@@ -1,0 +1,1 @@
+"""What a study trains: from study.yaml to the folders of its runs."""

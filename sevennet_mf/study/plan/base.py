@@ -1,0 +1,177 @@
+"""What input_yaml gives to all runs of a study, and how it is read."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import sevenn._keys as KEY
+
+from sevennet_mf import keys
+from sevennet_mf.config import inputs
+from sevennet_mf.config.recipe import LEAST_STEPS
+from sevennet_mf.data.read import Structure, read_entry
+from sevennet_mf.errors import UserError
+from sevennet_mf.study.plan.methods import Config
+from sevennet_mf.train.setup import is_validation
+
+TRAIN = 'load_trainset_path'
+
+
+@dataclass(frozen=True)
+class Base:
+    """input_yaml, read and checked.
+
+    sections: as it is written, files absolute; order: fidelities, low to high;
+    low: what the target is compared with (the base, or the lowest other one);
+    key: data.fidelity.key; train: entries as read.read_entry takes them; valid:
+    entries of every validation set by its name;
+    ratio: data_divide_ratio, 0 without; seed: random_seed; epochs, batch_size,
+    steps_per_epoch (None: a pass over the data), cutoff (Å): defaults filled in;
+    given: elements whose reference energy at the target is a number; least_steps: of
+    an epoch that is a pass over the data.
+    """
+
+    sections: Config
+    order: tuple[str, ...]
+    target: str
+    low: str
+    key: str | None
+    train: list[Config]
+    valid: dict[str, list[Config]]
+    ratio: float
+    seed: int
+    epochs: int
+    batch_size: int
+    steps_per_epoch: int | None
+    cutoff: float
+    given: tuple[str, ...] = ()
+    least_steps: int = 1
+
+    def structures(
+        self, entries: list[Config], wanted: Collection[str]
+    ) -> Iterator[Structure]:
+        """Yield the structures of some fidelities, streaming. Raises UserError."""
+        for entry in entries:
+            if entry.get('fidelity') is not None and entry['fidelity'] not in wanted:
+                continue
+            for structure in read_entry(entry, self.key, self.order, self.cutoff):
+                if structure.fidelity in wanted:
+                    yield structure
+
+    def validation(self, fidelity: str) -> Iterator[Structure]:
+        """Yield the structures that choose the best checkpoint of a fidelity.
+
+        Of several validation sets one does, as in `sevennet-mf train`: `validset`
+        if it has some, else the first that has.
+        """
+        for name in sorted(self.valid, key=lambda name: name != 'validset'):
+            found = self.structures(self.valid[name], [fidelity])
+            if (first := next(found, None)) is not None:
+                yield first
+                yield from found
+                return
+
+
+def read_base(path: str) -> Base:
+    """Return what the input_yaml of a study gives.
+
+    Raises UserError for what is no multi-fidelity training YAML, has fewer than
+    two fidelities, or continues from a checkpoint.
+    """
+    sections = _sections(path)
+    model, train, data = configs(sections, f'study.input_yaml: {path}')
+    order = tuple(data[keys.FIDELITY_DATA]['order'])
+    target = train[keys.FIDELITY_TRAIN]['target']
+    others = [name for name in order if name != target]
+    if not others:
+        raise UserError(
+            f'study.input_yaml: {path} has the fidelity {target!r} alone. A study '
+            'compares ways to train on several: give a multi-fidelity YAML.'
+        )
+    base = data[keys.FIDELITY_DATA]['base']
+    return Base(
+        sections=sections,
+        order=order,
+        target=target,
+        low=base if base != target else others[0],
+        key=data[keys.FIDELITY_DATA]['key'],
+        train=data[TRAIN],
+        valid={
+            name: entries
+            for name, entries in (
+                (load[len('load_') : -len('_path')], entries)
+                for load, entries in data.items()
+                if load.startswith('load_') and load.endswith('_path')
+            )
+            if is_validation(name) and entries
+        },
+        ratio=float(data.get(KEY.RATIO) or 0.0),
+        seed=int(train[KEY.RANDOM_SEED]),
+        epochs=int(train[KEY.EPOCH]),
+        batch_size=int(data[KEY.BATCH_SIZE]),
+        steps_per_epoch=train[keys.FIDELITY_TRAIN]['steps_per_epoch'],
+        cutoff=float(model[KEY.CUTOFF]),
+        given=_given(data[keys.FIDELITY_DATA]['reference_energies'], target),
+        least_steps=train[keys.FIDELITY_TRAIN].get(LEAST_STEPS) or 1,
+    )
+
+
+def _given(numbers: Any, target: str) -> tuple[str, ...]:
+    return tuple(numbers.get(target) or ()) if isinstance(numbers, dict) else ()
+
+
+def _sections(path: str) -> Config:
+    """The sections of a YAML as given, files counted from its folder."""
+    sections = inputs.load_yaml(path)
+    if not inputs.has_fidelity(sections):
+        raise UserError(
+            f'study.input_yaml: {path} names no fidelity. A study compares ways to '
+            'train on several: give a multi-fidelity YAML.'
+        )
+    # before what the checkpoint would have to say
+    train = sections.get('train')  # a block? `configs` asks
+    if isinstance(train, dict) and train.get(KEY.CONTINUE):
+        raise UserError(
+            f'study.input_yaml: {path} has train.continue, but all methods of a '
+            'study start from new weights. Take it out.'
+        )
+    return _with_paths(sections, os.path.dirname(os.path.abspath(path)))
+
+
+def configs(sections: Config, where: str) -> tuple[Config, Config, Config]:
+    """inputs.from_sections, with `where` before the message of its UserError."""
+    try:
+        found = inputs.from_sections(sections)
+    except UserError as error:
+        raise UserError(f'{where}: {error}') from None
+    device = str((sections.get('train') or {}).get(KEY.DEVICE, 'auto'))
+    if device.startswith('cuda:'):
+        raise UserError(
+            f'{where}: train.device: {device} cannot be, as a study gives each run '
+            'a GPU of its own. Write cuda, and choose with CUDA_VISIBLE_DEVICES.'
+        )
+    return found
+
+
+def _with_paths(sections: Config, folder: str) -> Config:
+    """The same sections, files counted from the folder of their YAML."""
+
+    def absolute(value: Any) -> Any:
+        if isinstance(value, str):
+            return os.path.normpath(os.path.join(folder, value))
+        if isinstance(value, list):
+            return [absolute(part) for part in value]
+        if isinstance(value, dict) and 'file' in value:
+            return {**value, 'file': absolute(value['file'])}
+        return value
+
+    result = copy.deepcopy(sections)
+    data = result.get('data')
+    if isinstance(data, dict):
+        for name in [n for n in data if str(n).startswith('load_')]:
+            data[name] = absolute(data[name])
+    return result

@@ -1,0 +1,95 @@
+"""Labelled structures of a study, and the chance that decides where they go."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from ase.data import chemical_symbols
+from ase.formula import Formula
+
+from sevennet_mf.arrays import Bools, Ints
+from sevennet_mf.data.identity import Reader
+from sevennet_mf.data.read import Structure
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """The labelled structures of one fidelity, and marks that tell them apart.
+
+    marks: equal for labels of one structure.
+    """
+
+    structures: list[Structure]
+    marks: list[int]
+
+    @classmethod
+    def of(cls, structures: Iterable[Structure], reader: Reader) -> Labels:
+        """Read labels; reader: the one that knows all structures of the study."""
+        listed = list(structures)
+        return cls(listed, [reader.same(s).mark for s in listed])
+
+    def __len__(self) -> int:
+        return len(self.structures)
+
+    def where(self, chosen: Bools) -> Labels:
+        return self.at(np.flatnonzero(chosen))
+
+    def at(self, rows: Ints | Sequence[int]) -> Labels:
+        """The structures at `rows`, in that order."""
+        return Labels(
+            [self.structures[i] for i in rows], [self.marks[i] for i in rows]
+        )
+
+    def has_any(self, elements: Iterable[str]) -> Bools:
+        """Which structures contain one of some elements."""
+        numbers = [chemical_symbols.index(symbol) for symbol in elements]
+        return np.array(
+            [bool(np.isin(s.numbers, numbers).any()) for s in self.structures], bool
+        )
+
+    @property
+    def elements(self) -> set[str]:
+        return {chemical_symbols[z] for s in self.structures for z in set(s.numbers)}
+
+    @property
+    def formulas(self) -> list[str]:
+        """Reduced formulas, one for each structure."""
+        return [formula_of(s.numbers) for s in self.structures]
+
+
+def formula_of(numbers: Ints) -> str:
+    """Return the reduced formula of some atoms, as 'GaN'; numbers: (n_atoms,)."""
+    symbols, counts = np.unique(
+        [chemical_symbols[z] for z in numbers], return_counts=True
+    )
+    count = dict(zip(symbols.tolist(), counts.tolist(), strict=True))
+    return reduced(Formula.from_dict(count))
+
+
+def reduced(formula: Formula) -> str:
+    return str(formula.reduce()[0].convert('metal'))
+
+
+def chance(mark: int | str, seed: int) -> float:
+    """Return a number in [0, 1) that only a structure and a seed decide.
+
+    Not the order of files: two labels of a structure have the same.
+    """
+    digest = hashlib.sha256(f'{seed} {mark}'.encode()).digest()
+    return int.from_bytes(digest[:8], 'little') / 2.0**64
+
+
+def chances(labels: Labels, seed: int) -> np.ndarray:
+    """`chance` of every structure, (n,) float64."""
+    return np.array([chance(mark, seed) for mark in labels.marks])
+
+
+def lowest(values: np.ndarray, share: float) -> Bools:
+    """Which of `values` (n,) are among the lowest `share`, equal ones together."""
+    count = int(np.rint(share * len(values)))
+    if not 0 < count < len(values):
+        return np.zeros(len(values), bool)
+    return values <= np.sort(values)[count - 1]

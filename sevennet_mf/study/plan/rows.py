@@ -1,0 +1,196 @@
+"""The runs of one row of a study: their run.json and YAML files, not yet written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sevennet_mf.study.plan import host_modality, methods
+from sevennet_mf.study.plan.budget import Budget
+from sevennet_mf.study.plan.config import LOW, TWO_STAGES, Study
+from sevennet_mf.study.plan.material import PAIRED, Material
+from sevennet_mf.study.plan.methods import Config, Recipe
+from sevennet_mf.study.plan.planned import (
+    DIFFERENCES,
+    FOLDED,
+    TRAINING,
+    Planned,
+    check,
+    checkpoint_name,
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method, or a variant of one, with what its runs are made from."""
+
+    name: str
+    method: str
+    recipe: Recipe
+    budget: Budget
+    host_only: Config
+    batch_size: int
+    study: Study
+    material: Material
+    out: Path
+
+    @property
+    def low_name(self) -> str:
+        """Of the runs that train on all fidelities but the target."""
+        return LOW if self.name == self.method else f'{LOW}_{self.name}'
+
+    def runs(self, counts: Sequence[int]) -> Iterator[Planned]:
+        """Yield the runs for some numbers of labels, needed ones first."""
+        make: Callable[[int, int], Planned] = getattr(self, f'_{self.method}')
+        for seed in self.study.seeds:
+            if self.method in TWO_STAGES:
+                yield self._low(seed)
+            for count in counts:
+                yield make(count, seed)
+
+    # ---- what each method is
+
+    def _low(self, seed: int) -> Planned:
+        first, _ = self.budget.split(self.study.low_share)
+        sections = methods.training(
+            self.recipe, self._others(), first, seed, self.recipe.low
+        )
+        planned = self._planned(f'{self.low_name}/seed{seed}', 0, seed, [first])
+        planned.content.update(row=self.low_name, method=LOW)
+        return self._with_training(planned, sections, first)
+
+    def _high_only(self, count: int, seed: int) -> Planned:
+        train = self._target(count, seed)
+        sections = methods.training(self.recipe, train, self.budget, seed)
+        planned = self._of(count, seed, [self.budget])
+        planned.content.update(low_labels=0, test_low_labelled=0)
+        return self._with_training(planned, sections, self.budget)
+
+    def _multi_fidelity(self, count: int, seed: int) -> Planned:
+        train = self._all(count, seed)
+        sections = methods.training(self.recipe, train, self.budget, seed)
+        planned = self._of(count, seed, [self.budget])
+        return self._with_training(planned, sections, self.budget)
+
+    def _host_modality(self, count: int, seed: int) -> Planned:
+        counts = {**self.material.low_train, self.recipe.target: count}
+        budget = host_modality.budget_for(
+            self.budget.steps, sum(counts.values()), self.batch_size
+        )
+        sections = host_modality.host_modality(
+            self.recipe, self._all(count, seed), counts, budget, seed, self.host_only
+        )
+        planned = self._of(count, seed, [budget])
+        if reason := host_modality.too_far(budget, self.budget.steps):
+            planned.content['cannot'] = reason
+        return self._with_training(planned, sections, budget, host=True)
+
+    def _transfer(self, count: int, seed: int) -> Planned:
+        first, second = self.budget.split(self.study.low_share)
+        planned = self._of(count, seed, [first, second])
+        planned.content['needs'] = [f'{self.low_name}/seed{seed}']
+        checkpoint = str(self._low_checkpoint(seed, first))
+        folds = len(self.recipe.others) > 1
+        if folds:
+            stage = {'kind': 'fold', 'folder': '.', 'fidelity': self.recipe.low}
+            planned.content['stages'].append(stage)
+            checkpoint = str(self._folder(planned.name) / FOLDED)
+        sections = methods.transfer(
+            self.recipe, self._target(count, seed), second, seed, checkpoint
+        )
+        if folds:  # what the other fidelities had for weights are biases now
+            sections['model']['use_bias_in_linear'] = True
+        return self._with_training(planned, sections, second)
+
+    def _delta(self, count: int, seed: int) -> Planned:
+        first, second = self.budget.split(self.study.low_share)
+        planned = self._of(count, seed, [first, second])
+        planned.content['needs'] = [f'{self.low_name}/seed{seed}']
+        folder = self._folder(planned.name)
+        has_valid = self.recipe.target in self.recipe.valid
+        files = [str(folder / name) for name in DIFFERENCES]
+        if not has_valid:
+            files[1] = ''
+        stage = {
+            'kind': 'differences',
+            'folder': 'differences',
+            'fidelity': self.recipe.low,
+            'train': self._target(count, seed)[self.recipe.target],
+            'valid': list(self.recipe.valid.get(self.recipe.target, ())),
+            'paired': self.material.file(PAIRED),
+        }
+        planned.content['stages'].append(stage)
+        sections = methods.difference(
+            self.recipe, (files[0], files[1]), second, seed
+        )
+        return self._with_training(planned, sections, second)
+
+    # ---- parts of a run
+
+    def _of(self, count: int, seed: int, budgets: list[Budget]) -> Planned:
+        return self._planned(
+            f'{self.name}/n{count}_seed{seed}', count, seed, budgets
+        )
+
+    def _planned(
+        self, name: str, count: int, seed: int, budgets: list[Budget]
+    ) -> Planned:
+        material = self.material
+        content = {
+            'name': name,
+            'row': self.name,
+            'method': self.method,
+            'labels': count,
+            'seed': seed,
+            'steps': [budget.steps for budget in budgets],
+            'needs': [],
+            'stages': [],
+            'target': self.recipe.target,
+            'low': self.recipe.low,
+            'low_labels': sum(material.low_train.values()),
+            'test': [material.test_entry],
+            'test_structures': material.test,
+            'test_low_labelled': material.test_low_labelled,
+            'checkpoint': self.study.checkpoint,
+        }
+        device = self.recipe.sections.get('train', {}).get('device', 'auto')
+        if device != 'auto':
+            content['device'] = device
+        return Planned(content)
+
+    def _with_training(
+        self, planned: Planned, sections: Config, budget: Budget, host: bool = False
+    ) -> Planned:
+        """Add the stage that trains, which is the last of every run."""
+        file = f'{TRAINING}.yaml'
+        stage = {
+            'kind': 'train',
+            'folder': TRAINING,
+            'yaml': file,
+            'epochs': budget.epochs,
+            'steps': budget.steps,
+            'host': host,
+        }
+        planned.content['stages'].append(stage)
+        planned.yamls[file] = sections
+        if not host:
+            check(sections, f'{planned.name}/{file}')
+        return planned
+
+    def _folder(self, name: str) -> Path:
+        return self.out / 'runs' / name
+
+    def _low_checkpoint(self, seed: int, budget: Budget) -> Path:
+        folder = self._folder(f'{self.low_name}/seed{seed}') / TRAINING
+        return folder / checkpoint_name(self.study.checkpoint, budget.epochs)
+
+    def _target(self, count: int, seed: int) -> dict[str, list[Config]]:
+        return {self.recipe.target: [self.material.label_entry(seed, count)]}
+
+    def _others(self) -> dict[str, list[Config]]:
+        return {n: [self.material.train_entry(n)] for n in self.recipe.others}
+
+    def _all(self, count: int, seed: int) -> dict[str, list[Config]]:
+        every = {**self._others(), **self._target(count, seed)}
+        return {name: every[name] for name in self.recipe.order}

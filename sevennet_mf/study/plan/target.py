@@ -1,0 +1,114 @@
+"""The labels of the target: what is trained on, validated on and tested on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sevennet_mf.data.identity import Reader
+from sevennet_mf.data.read import Structure, read_entry
+from sevennet_mf.errors import UserError
+from sevennet_mf.evaluate.entries import checked
+from sevennet_mf.study.plan import split as splits
+from sevennet_mf.study.plan.base import Base
+from sevennet_mf.study.plan.config import Study
+from sevennet_mf.study.plan.labels import Labels, chances, lowest
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """The labels of the target.
+
+    pool: what training may have; first: its rows that lead every order; given: how
+    many training had before a test set was taken from it.
+    """
+
+    pool: Labels
+    valid: Labels
+    test: Labels
+    first: list[int]
+    given: int
+
+
+def split_target(study: Study, base: Base, reader: Reader) -> Parts:
+    """Return the labels of the target, divided as input_yaml and study.yaml say.
+
+    reader: the one that knows all structures of the study.
+    Raises UserError for a split that cannot be, for a test set that is trained on,
+    and for a validation set that is missing.
+    """
+    labels = Labels.of(base.structures(base.train, [base.target]), reader)
+    valid = Labels.of(base.validation(base.target), reader)
+    if base.ratio and base.valid:
+        raise UserError(
+            f'study.input_yaml: data_divide_ratio: {base.ratio} and '
+            'load_validset_path both give a validation set. Remove one of them.'
+        )
+    if base.ratio:
+        labels, valid = _divided(base, labels)
+    given = len(labels)
+    if study.split is not None:
+        found = splits.apply(study.split, labels, valid)
+        kept = valid.where(found.kept)
+        parts = Parts(found.pool, kept, found.test, found.first, given)
+    else:
+        assert study.test is not None
+        test = Labels.of(_test_structures(study, base), reader)
+        _refuse_overlap(test, labels, 'training')
+        _refuse_overlap(test, valid, 'validation')
+        parts = Parts(labels, valid, test, [], given)
+    if study.checkpoint == 'best' and not len(parts.valid):
+        lost = ' that the split leaves' if len(valid) else ''
+        raise UserError(
+            'study.input_yaml has no validation data of the target '
+            f'{base.target!r}{lost}, which the best checkpoint is chosen on. Add '
+            'load_validset_path or data_divide_ratio, or write `checkpoint: last`.'
+        )
+    return parts
+
+
+def _divided(base: Base, labels: Labels) -> tuple[Labels, Labels]:
+    """data_divide_ratio of the target's labels, once for all runs.
+
+    All labels of a structure go to the same side: they have the same chance.
+    """
+    chosen = lowest(chances(labels, base.seed), base.ratio)
+    if not chosen.any():
+        raise UserError(
+            f'study.input_yaml: data_divide_ratio: {base.ratio} of {len(labels)} '
+            'labels of the target is no structure, or all; give load_validset_path.'
+        )
+    return labels.where(~chosen), labels.where(chosen)
+
+
+def _test_structures(study: Study, base: Base) -> list[Structure]:
+    """The structures of `study.test`, which are labels of the target."""
+    assert study.test is not None
+    found = []
+    for i, given in enumerate(study.test):
+        where = f'study.test[{i}]'
+        plain = given.model_dump(exclude_unset=True)
+        fidelity = plain.setdefault('fidelity', base.target)
+        if fidelity != base.target:
+            raise UserError(
+                f'{where}.fidelity must be the target {base.target!r}, got '
+                f'{fidelity!r}. All methods are measured on the target.'
+            )
+        try:
+            plain = checked(plain, i)
+        except UserError as error:
+            message = str(error).replace(f'entry {i + 1} of the data', where)
+            raise UserError(message) from None
+        found += list(read_entry(plain, None, [base.target], base.cutoff))
+    return found
+
+
+def _refuse_overlap(test: Labels, other: Labels, what: str) -> None:
+    both = np.flatnonzero(np.isin(test.marks, other.marks))
+    if len(both):
+        raise UserError(
+            f'study.test: {len(both)} structures are in the {what} data of the '
+            f'target too, the first {test.structures[both[0]].source}. Take them '
+            'out of one of the two.'
+        )

@@ -1,0 +1,1 @@
+"""What a study found: numbers, pictures and one page of HTML."""

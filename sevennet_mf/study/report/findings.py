@@ -1,0 +1,78 @@
+"""A study as far as it is: its runs, and what follows from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+from sevennet_mf.study.report import results
+from sevennet_mf.study.report.drawing import Look, looks
+from sevennet_mf.study.report.labels_saved import Needed, labels_saved
+from sevennet_mf.study.report.results import UNITS, Result
+from sevennet_mf.study.report.seeds import Table, aggregate
+
+METRIC: Final[str] = 'mae'
+CURVES: Final[tuple[str, ...]] = ('energy', 'force')  # what labels are counted for
+
+
+@dataclass(frozen=True)
+class Findings:
+    """The folder `out` of a study; study: what study.json says."""
+
+    out: Path
+    study: Mapping[str, Any]
+    runs: Sequence[Result]
+
+    @classmethod
+    def of(cls, out: str) -> Findings:
+        """Read the folder of a study; UserError if it is none."""
+        return cls(Path(out), results.read_study(out), results.collect(out))
+
+    @cached_property
+    def rows(self) -> list[str]:
+        """The rows that are compared, in the order of the study."""
+        compared = (r.row for r in self.runs if r.labels)
+        return results.row_order(compared, self.study)
+
+    @cached_property
+    def tables(self) -> dict[str, Table]:
+        """The errors that are drawn and counted, by quantity."""
+        return self.errors(METRIC)
+
+    @cached_property
+    def needed(self) -> dict[str, list[Needed]]:
+        """Labels saved, by quantity; nothing where they are not known."""
+        found = {q: labels_saved(self.tables.get(q, {}), q) for q in CURVES}
+        return {quantity: answers for quantity, answers in found.items() if answers}
+
+    @cached_property
+    def looks(self) -> dict[str, Look]:
+        """How each row is drawn, in the order of the rows."""
+        found = looks(self.rows)
+        return {row: found[row] for row in self.rows}
+
+    def errors(self, metric: str) -> dict[str, Table]:
+        """Return the errors over seeds, of the quantities that have any."""
+        found = {q: aggregate(self.runs, q, metric) for q in UNITS}
+        return {quantity: table for quantity, table in found.items() if table}
+
+
+def typical(found: Findings) -> dict[str, Result]:
+    """Return by row the run with the most labels whose error is the median one."""
+    chosen = {}
+    for row in found.rows:
+        done = [r for r in found.runs if r.row == row and r.state == 'done']
+        done = [r for r in done if r.labels and r.errors]
+        most = max((r.labels for r in done), default=0)
+        done = sorted((r for r in done if r.labels == most), key=_size)
+        if done:
+            chosen[row] = done[(len(done) - 1) // 2]
+    return chosen
+
+
+def _size(run: Result) -> float:
+    errors = [run.error(quantity, METRIC) for quantity in UNITS]
+    return next((e for e in errors if e is not None), 0.0)

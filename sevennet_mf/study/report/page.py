@@ -1,0 +1,150 @@
+"""What stands on report.html: its numbers and sentences, for the template."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sevennet_mf.study.report import words
+from sevennet_mf.study.report.findings import CURVES, METRIC, Findings, typical
+from sevennet_mf.study.report.headline import headline
+from sevennet_mf.study.report.labels_saved import REFERENCE
+from sevennet_mf.study.report.results import UNITS, Result
+from sevennet_mf.study.report.seeds import labels_of, most_seeds
+
+
+def content(found: Findings) -> dict[str, Any]:
+    """Return what the template asks for, but the pictures."""
+    study, runs = found.study, found.runs
+    compared = [r for r in runs if r.labels]
+    done = [r for r in compared if r.state == 'done']
+    target = str(study.get('target') or 'target')
+    return {
+        'target': target,
+        'others': [name for name in study.get('order') or () if name != target],
+        'rows': found.rows,
+        'looks': found.looks,
+        'reference': REFERENCE,
+        'metric': METRIC.upper(),
+        'headlines': {
+            q: headline(q, found.tables[q], found.needed.get(q, []), target)
+            for q in CURVES
+            if q in found.tables
+        },
+        'facts': _facts(found),
+        'budgets': [_budget(row, done, study) for row in found.rows],
+        'same_budget': words.same_budget(done),
+        'doubt': str((study.get('test') or {}).get('doubt') or ''),
+        'caveat': words.caveat(done),
+        'seen': any(r.test_low_labelled for r in done),
+        'inferred': words.inferred(done),
+        'errors': [_errors(found, quantity) for quantity in found.tables],
+        'needed': [_needed(found, quantity) for quantity in found.needed],
+        'typical': typical(found),
+        'failed': [r for r in runs if r.went_wrong],
+        'open': [
+            r for r in runs if r.state in ('waiting', 'running', 'interrupted')
+        ],
+        'done': len([r for r in runs if r.state == 'done']),
+        'total': len(runs),
+        'versions': study.get('versions') or {},
+        'command': study.get('command') or _command(found),
+    }
+
+
+def _command(found: Findings) -> str:
+    return f'sevennet-mf study study.yaml -o {found.out.name or "study"}'
+
+
+def _facts(found: Findings) -> dict[str, str]:
+    """What was compared, as far as it is known."""
+    study, done = found.study, [r for r in found.runs if r.state == 'done']
+    # of the runs: a study may have grown since study.json was written
+    counts = sorted({r.labels for r in found.runs} - {0})
+    seeds = sorted({r.seed for r in found.runs})
+    tested = max((r.test_structures or 0 for r in done), default=0)
+    tested = tested or int((study.get('test') or {}).get('structures') or 0)
+    training = study.get('training') or {}
+    others = training.get('others') or {}
+    facts = {
+        'Test set': f'{tested} structures' if tested else '',
+        'Split': words.split(study),
+        'Target labels in training': ', '.join(str(n) for n in counts),
+        'Other labels in training': words.listed(
+            f'{n} {name}' for name, n in others.items()
+        ),
+        'Validation': words.listed(
+            f'{n} {name}' for name, n in (study.get('validation') or {}).items()
+        ),
+        'Seeds': ', '.join(str(seed) for seed in seeds),
+        'Checkpoint that was measured': str(study.get('checkpoint') or ''),
+        'Batch size': str(study.get('batch_size') or ''),
+        'Trained from': str(study.get('input_yaml') or ''),
+    }
+    return {name: text for name, text in facts.items() if text}
+
+
+def _budget(
+    row: str, done: Sequence[Result], study: Mapping[str, Any]
+) -> dict[str, Any]:
+    own = [r for r in done if r.row == row]
+    about = (study.get('rows') or {}).get(row) or {}
+    parameters = sorted({r.parameters for r in own if r.parameters})
+    low = sorted({r.low_labels for r in own if r.low_labels is not None})
+    seconds = [r.seconds for r in own if r.seconds is not None]
+    return {
+        'row': row,
+        'method': own[0].method if own else about.get('method', ''),
+        'set': about.get('set') or {},
+        'steps': words.steps(own),
+        'parameters': ' or '.join(f'{n:,}' for n in parameters),
+        'low_labels': ' or '.join(f'{n:,}' for n in low),
+        'inferred': words.span(r.inferred for r in own if r.inferred is not None),
+        'runs': len(own),
+        'minutes': words.number(sum(seconds) / len(seconds) / 60) if seconds else '',
+    }
+
+
+def _errors(found: Findings, quantity: str) -> dict[str, Any]:
+    """One table of errors: a line per row, a column per number of labels."""
+    mean = found.tables[quantity]
+    rmse = found.errors('rmse').get(quantity, {})
+    counts = labels_of(mean)
+    seeds = most_seeds(mean)
+    best = {n: min(s.mean for (_, m), s in mean.items() if m == n) for n in counts}
+    lines = []
+    for row in found.rows:
+        cells = [
+            None
+            if (row, n) not in mean
+            else {
+                'text': words.cell(mean[row, n], seeds),
+                'rmse': words.spread(rmse[row, n]) if (row, n) in rmse else '',
+                'best': mean[row, n].mean == best[n],
+            }
+            for n in counts
+        ]
+        lines.append({'row': row, 'cells': cells})
+    return {
+        'quantity': quantity,
+        'unit': UNITS[quantity],
+        'counts': counts,
+        'seeds': seeds,
+        'lines': lines,
+    }
+
+
+def _needed(found: Findings, quantity: str) -> dict[str, Any]:
+    """One table of labels saved: a line per row, a column per number of labels."""
+    answers = {(n.row, n.labels): n for n in found.needed[quantity]}
+    counts = sorted({labels for _, labels in answers})
+    rows = [row for row in found.rows if any(r == row for r, _ in answers)]
+    return {
+        'quantity': quantity,
+        'counts': counts,
+        'lines': [
+            {'row': row, 'cells': [answers.get((row, n)) for n in counts]}
+            for row in rows
+        ],
+        'notes': sorted({n.note for n in answers.values() if n.note}),
+    }

@@ -1,0 +1,188 @@
+"""What a Slurm job does, and how jobs are submitted; both through submitit."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from sevennet_mf.errors import UserError, unknown
+from sevennet_mf.study import status
+from sevennet_mf.study.work.worker_process import Worker, threads, write_failure
+
+if TYPE_CHECKING:
+    import submitit
+
+# names that submitit gives what every cluster has
+SHARED = ('timeout_min', 'mem_gb', 'cpus_per_task', 'gpus_per_node')
+# set here, or without a meaning for runs of one process
+OURS = ('nodes', 'ntasks_per_node', 'dependency', 'map_count', 'array_parallelism')
+# each time the time limit ends a job it goes on from its checkpoint
+REQUEUES = 100
+NOT_RESUMED = (
+    "the job was ended before the run: SevenNet's own training cannot go on from a "
+    'checkpoint. Raise run.slurm.timeout_min.'
+)
+# s that what an earlier job or study left has for writing its checkpoint
+PATIENCE = 60.0
+
+
+class Job:
+    """What runs on the node: the worker of one run.
+
+    Slurm's signals (out of time, preempted, scancel) make the worker write what
+    can be gone on from; submitit then puts the job into the queue again, except
+    after scancel.
+    """
+
+    def __init__(self, folder: str, number: int, command: Sequence[str]) -> None:
+        self.folder = folder
+        self.threads = number
+        self.command = tuple(command)
+
+    def __call__(self) -> None:
+        """Do the run; raises RuntimeError if it has no result, for `afterok`."""
+        self.stopped = False
+        self.worker = Worker(
+            Path(self.folder), threads(self.threads), self.command, PATIENCE
+        )
+        # in place of submitit's handler, which ignores it
+        signal.signal(signal.SIGTERM, lambda number, frame: self._stop())
+        self.worker.wait()
+        if self.stopped:
+            (Path(self.folder) / status.FAILED_FILE).unlink(missing_ok=True)
+        elif not (message := self.worker.failure()):
+            return
+        raise RuntimeError('it was stopped' if self.stopped else message)
+
+    def checkpoint(self) -> submitit.helpers.DelayedSubmission | None:
+        """Called by submitit within a signal handler before the time is up.
+
+        None, and the run has failed, for SevenNet's own training: it would start
+        anew, and come no further.
+        """
+        from submitit.helpers import DelayedSubmission
+
+        self._stop()
+        self.worker.wait_for_end()
+        if self._starts_anew():
+            write_failure(Path(self.folder), NOT_RESUMED)
+            return None
+        again = Job(self.folder, self.threads, self.command)
+        return DelayedSubmission(again)
+
+    def _starts_anew(self) -> bool:
+        run = status.read_json(Path(self.folder) / status.RUN_FILE)
+        return any(stage.get('host') for stage in run.get('stages', []))
+
+    def _stop(self) -> None:
+        self.stopped = True
+        self.worker.signal(signal.SIGTERM)
+
+
+class Submitter:
+    """Submits runs with what `run.slurm` of study.yaml says.
+
+    given: submitit's names, Slurm's own with or without the prefix `slurm_`; and
+    `cluster: local`, which tries the same without a cluster.  Raises UserError
+    for what cannot be used.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        given: dict[str, Any],
+        number: int,
+        at_once: int | None,
+        command: Sequence[str],
+    ) -> None:
+        self.folder = folder
+        self.threads = number
+        self.command = command
+        given = dict(given)
+        self.cluster = given.pop('cluster', 'slurm')
+        if self.cluster not in ('slurm', 'local'):
+            raise unknown('run.slurm.cluster', self.cluster, ('slurm', 'local'))
+        self.submitit = load()
+        if self.cluster == 'slurm' and shutil.which('srun') is None:
+            raise UserError(
+                'run.slurm: there is no Slurm here (no srun). Start the study where '
+                'sbatch works, or leave `slurm` out to use this machine.'
+            )
+        self.parameters = {
+            'name': 'sevennet-mf',
+            'cpus_per_task': number,
+            **_translated(given, self.submitit),
+        }
+        if at_once is not None:
+            self.parameters['slurm_array_parallelism'] = at_once
+        self._executor('')  # so that a wrong value is told before anything starts
+
+    def submit(
+        self, runs: Sequence[status.Run], after: Sequence[str]
+    ) -> list[submitit.Job[Any]]:
+        """Submit runs, several as an array; they start when jobs `after` are done.
+
+        Raises UserError with the words of sbatch if it refuses.
+        """
+        dependency = 'afterok:' + ':'.join(after) if after else ''
+        jobs = [Job(str(run.folder), self.threads, self.command) for run in runs]
+        try:
+            return list(self._executor(dependency).submit_array(jobs))
+        except RuntimeError as error:
+            said = str(error).strip().splitlines() or ['no reason given']
+            raise UserError(f'sbatch refused: {said[-1]}') from None
+
+    def log(self, job_id: str) -> str:
+        """Where a job's own messages are."""
+        return str(self.folder / f'{job_id}_0_log.err')
+
+    def _executor(self, dependency: str) -> submitit.AutoExecutor:
+        parameters = dict(self.parameters)
+        if dependency:
+            more = dict(parameters.get('slurm_additional_parameters') or {})
+            # else what needs a failed run waits in the queue for ever
+            more.setdefault('kill-on-invalid-dep', 'yes')
+            parameters['slurm_additional_parameters'] = more
+            parameters['slurm_dependency'] = dependency
+        executor = self.submitit.AutoExecutor(
+            self.folder, cluster=self.cluster, slurm_max_num_timeout=REQUEUES
+        )
+        try:
+            executor.update_parameters(**parameters)
+        except (AssertionError, NameError, TypeError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f'run.slurm cannot be used: {reason}') from None
+        return executor
+
+
+def load() -> ModuleType:
+    """Return submitit; UserError with the remedy if it is not installed."""
+    try:
+        import submitit
+    except ImportError:
+        raise UserError(
+            'run.slurm needs submitit: pip install "sevennet_mf[slurm]"'
+        ) from None
+    return submitit
+
+
+def _translated(given: dict[str, Any], submitit: ModuleType) -> dict[str, Any]:
+    """Return the parameters as AutoExecutor names them; UserError if unknown."""
+    own = set(submitit.SlurmExecutor._valid_parameters()) - set(OURS)
+    known = [*SHARED, *sorted(own - set(SHARED))]
+    found = {}
+    for key, value in given.items():
+        name = key.removeprefix('slurm_')
+        if name not in known:
+            raise unknown('run.slurm', key, known)
+        found[name if name in SHARED else f'slurm_{name}'] = value
+    if not {'timeout_min', 'slurm_time'} & found.keys():
+        raise UserError(
+            'run.slurm needs timeout_min: the minutes a job may take. A run that '
+            'takes longer goes on in another job.'
+        )
+    return found

@@ -1,0 +1,146 @@
+"""`sevennet-mf train` as a process of a run, and signals that come meanwhile."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
+
+from sevennet_mf.checkpoint import unpickle
+from sevennet_mf.study.runs import Run
+from sevennet_mf.study.work.worker_process import bound
+from sevennet_mf.train.loop.run_folder import RESUME_FILE
+
+COMMAND: Final[list[str]] = [sys.executable, '-m', 'sevennet_mf.cli', 'train']
+
+Stage = dict[str, Any]
+
+
+class Interrupted(BaseException):
+    """SIGTERM or Ctrl-C came; what was reached is on disk."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+class StageFailed(Exception):
+    """A stage ended with an error: its kind, and one line that says why."""
+
+    def __init__(self, stage: str, message: str) -> None:
+        super().__init__(message)
+        self.stage = stage
+
+
+def is_trained(run: Run, stage: Stage) -> bool:
+    """Whether the last epoch of a training stage was reached."""
+    last = f'checkpoint_{stage["epochs"]}.pth'
+    return (run.folder / stage['folder'] / last).is_file()
+
+
+def train(run: Run, stage: Stage, signals: Signals) -> None:
+    """Start `sevennet-mf train`, or have it go on. Raises StageFailed."""
+    work_dir = run.folder / stage['folder']
+    command = [*COMMAND, str(run.folder / stage['yaml']), '-w', str(work_dir)]
+    if unpickle.is_trusting():
+        command.append('--trust')
+    if stage['host']:
+        # it cannot resume, and takes up processed data whatever they are of
+        shutil.rmtree(work_dir, ignore_errors=True)
+    else:
+        _share_graphs(run, work_dir)
+        if (work_dir / RESUME_FILE).is_file():
+            command.append('--resume')
+    # a file, because a pipe that nobody reads fills up
+    with tempfile.TemporaryFile('w+', encoding='utf-8', errors='replace') as said:
+        try:
+            code = signals.run(command, said)
+        finally:
+            said.seek(0)
+            text = said.read()
+            sys.stderr.write(text)
+            sys.stderr.flush()
+    if code:
+        raise StageFailed(stage['kind'], _reason(code, text))
+    if not is_trained(run, stage):
+        raise StageFailed(stage['kind'], 'training ended before its last epoch')
+
+
+def _share_graphs(run: Run, work_dir: Path) -> None:
+    """All runs of a study find processed structures in one folder."""
+    from sevennet_mf.data.dataset import FOLDER
+    from sevennet_mf.study.work.differences import graph_folder
+
+    shared = graph_folder(run.out)
+    for folder in (shared, work_dir):
+        folder.mkdir(parents=True, exist_ok=True)
+    link = work_dir / FOLDER
+    if not link.exists():
+        with suppress(OSError):  # a file system without links: a folder of its own
+            link.symlink_to(os.path.relpath(shared, work_dir))
+
+
+def _reason(code: int, text: str) -> str:
+    """The error line of a training, else its last one, or how it ended."""
+    if code < 0:
+        return f'training was ended by {signal.Signals(-code).name}'
+    # a progress bar of SevenNet may stand before it, and after it
+    said = re.findall(r'sevennet-mf: (?!warning: )(.*)', text)
+    lines = said or [line for line in text.splitlines() if line.strip()]
+    if not lines:
+        return f'training ended with exit code {code}'
+    return str(lines[-1]).strip()
+
+
+class Signals:
+    """Passes SIGTERM and Ctrl-C on to what runs, and remembers them."""
+
+    NUMBERS = (signal.SIGTERM, signal.SIGINT)
+
+    def __init__(self) -> None:
+        self.child: subprocess.Popen[str] | None = None
+        self.came = 0
+
+    def __enter__(self) -> Signals:
+        self.before = {n: signal.signal(n, self._handle) for n in self.NUMBERS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.came = number
+        if self.child is None:
+            raise Interrupted(number)
+        # not Ctrl-C: a second one ends a training at once
+        self.child.send_signal(signal.SIGTERM)
+
+    def run(self, command: Sequence[str], said: Any) -> int:
+        """Run a command to its end; return its exit code. Raises Interrupted."""
+        # close_fds: it inherits the lock that says somebody works in this folder
+        self.child = subprocess.Popen(
+            bound(command),
+            stdin=subprocess.DEVNULL,
+            stderr=said,
+            text=True,
+            close_fds=False,
+        )
+        try:
+            if self.came:  # before there was a child to tell
+                self.child.send_signal(signal.SIGTERM)
+            code = self.child.wait()
+        finally:
+            self.child = None
+        if self.came:
+            raise Interrupted(self.came)
+        return code

@@ -1,0 +1,76 @@
+"""Errors of old fidelities before and after, as a picture."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from sevennet_mf.evaluate.plots import COLOURS, RC, save
+
+NUMBER: Final = {'facecolor': 'white', 'edgecolor': 'none', 'pad': 0.8}
+
+
+def draw(report: dict[str, Any], path: str) -> bool:
+    """Draw what Drift.as_dict() returns; return whether there is anything to see.
+
+    A panel for each quantity with bars before and after; a line where the limit is.
+    """
+    quantities = [
+        quantity
+        for quantity in next(iter(report.values()), {})
+        if any(_is_known(by[quantity]) for by in report.values())
+    ]
+    if not quantities:
+        return False
+    with rc_context(RC):
+        width = max(1.6 + len(report), 3.0) * len(quantities)
+        figure = Figure((width, 3.2), layout='constrained')
+        axes = figure.subplots(1, len(quantities), squeeze=False)[0]
+        for ax, quantity in zip(axes, quantities, strict=True):
+            rows = {name: by[quantity] for name, by in report.items()}
+            _panel(ax, quantity, {k: v for k, v in rows.items() if _is_known(v)})
+        # a limit may stand in one panel alone
+        handles: dict[str, Any] = {}
+        for ax in axes:
+            shown, labels = ax.get_legend_handles_labels()
+            handles |= dict(zip(labels, shown, strict=True))
+        figure.legend(
+            handles.values(), handles.keys(), loc='outside lower center', ncols=3
+        )
+        save(figure, path)
+    return True
+
+
+def _panel(ax: Axes, quantity: str, rows: dict[str, Any]) -> None:
+    for number, (_, row) in enumerate(rows.items()):
+        for side, (when, colour) in enumerate(
+            (('before', COLOURS[4]), ('after', COLOURS[0]))
+        ):
+            place = number + 0.4 * side - 0.2
+            label = when if number == 0 else None
+            bar = ax.bar(place, row[when], 0.36, color=colour, label=label)
+            for text in ax.bar_label(bar, fmt='%.2f', fontsize=8, padding=2):
+                text.set_bbox(NUMBER)  # a limit may cross it
+        if row['max_drift'] is not None:
+            limit = row['before'] + row['max_drift']
+            label = 'limit' if number == 0 else None
+            ends = (number - 0.4, number + 0.4)
+            ax.plot(ends, (limit, limit), color=COLOURS[1], ls='--', label=label)
+    ax.set_xticks(range(len(rows)), [_label(n, row) for n, row in rows.items()])
+    ax.set_xlim(-0.6, len(rows) - 0.4)
+    unit = next(iter(rows.values()))['unit']
+    ax.set_title(f'{quantity.capitalize()} ({unit})')
+    ax.set_ylabel('mean absolute error, held out')
+    ax.margins(y=0.15)
+
+
+def _label(name: str, row: dict[str, Any]) -> str:
+    count = row.get('structures')
+    return f'{name}\n{count} structure{"s" * (count != 1)}' if count else name
+
+
+def _is_known(row: dict[str, Any]) -> bool:
+    return row['before'] is not None and row['after'] is not None

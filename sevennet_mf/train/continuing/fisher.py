@@ -1,0 +1,150 @@
+"""Fisher information of a model's weights, for elastic weight consolidation.
+
+For a model whose energies per atom and forces are means of normal distributions, the
+diagonal of the Fisher information of weight w is, over the structures,
+
+    F_w = < (d(E/N)/dw)^2 + lambda_F / (3 N) sum_k (dF_k/dw)^2 >
+
+with E/N in eV/atom and F_k in eV/Å: half of F_w dw^2 is what moving w by dw adds to
+half the squared errors. No label is needed. The sum over the 3 N force components is
+estimated by random signs xi: the square of d(sum_k xi_k F_k)/dw has it as its mean
+(Hutchinson, Commun. Stat. Simul. Comput. 18, 1059 (1989)).
+"""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+import sevenn._keys as KEY
+import torch
+from ase import Atoms
+from sevenn.atom_graph_data import AtomGraphData
+from sevenn.nn.sequential import AtomGraphSequential
+from torch_geometric.data import Batch
+from tqdm import tqdm
+
+from sevennet_mf.checkpoint.file import save
+from sevennet_mf.config import inputs
+from sevennet_mf.data.graphs import host_graph
+from sevennet_mf.distributed import usable_device
+from sevennet_mf.errors import UserError, unknown
+from sevennet_mf.model.fold import chosen
+from sevennet_mf.model.load import LoadedModel, load_model
+from sevennet_mf.train.continuing.self_label import check_elements, structures_in
+
+Weights = dict[str, torch.Tensor]
+
+
+def fisher_information(
+    loaded: LoadedModel,
+    structures: Sequence[Atoms],
+    fidelity: str | None = None,
+    force_weight: float = 0.1,
+    samples: int = 1,
+    seed: int = 1,
+    device: str | torch.device = 'cpu',
+) -> Weights:
+    """Return F of every weight by the name of its Parameter, on the CPU.
+
+    fidelity: at which of the model's fidelities; structures: labelled or not;
+    force_weight: lambda_F; samples: random signs drawn for each structure. The
+    model is left as it was. Raises UserError for elements it does not know.
+    """
+    check_elements(structures, loaded)
+    where = usable_device(device)
+    model = loaded.model
+    was_training, was_batch = model.training, model.is_batch_data
+    wants = {name: p.requires_grad for name, p in model.named_parameters()}
+    random = torch.Generator().manual_seed(seed)
+    model.to(where).train()  # forces keep their graph
+    model.set_is_batch_data(True)
+    weights = {
+        name: p
+        for name, p in model.named_parameters()
+        if wants[name] and p.numel() and not name.startswith('rescale_')
+    }
+    total = {name: torch.zeros_like(p) for name, p in weights.items()}
+    try:
+        for atoms in tqdm(structures, 'Fisher information', disable=None):
+            for _ in range(samples):
+                _add(model, loaded, atoms, fidelity, force_weight, random, total)
+    finally:
+        model.zero_grad(set_to_none=True)
+        model.to('cpu').train(was_training)
+        model.set_is_batch_data(was_batch)
+    n = len(structures) * samples
+    return {name: (value / n).cpu() for name, value in total.items()}
+
+
+def _add(
+    model: AtomGraphSequential,
+    loaded: LoadedModel,
+    atoms: Atoms,
+    fidelity: str | None,
+    force_weight: float,
+    random: torch.Generator,
+    total: Weights,
+) -> None:
+    """Add one structure's squares: of its energy, and of a random sum of forces."""
+    graph = AtomGraphData.from_numpy_dict(host_graph(atoms, loaded.cutoff))
+    batch = Batch.from_data_list([graph]).to(next(model.parameters()).device)
+    if fidelity is not None and len(loaded.fidelities) > 1:
+        batch[KEY.DATA_MODALITY] = [fidelity]
+    output = model(batch)
+    n = len(atoms)
+    forces = output[KEY.PRED_FORCE]
+    signs = torch.randint(0, 2, forces.shape, generator=random) * 2.0 - 1.0
+    parts = [output[KEY.PRED_TOTAL_ENERGY].sum() / n]
+    if force_weight > 0:
+        scale = (force_weight / (3 * n)) ** 0.5
+        parts.append(scale * (signs.to(forces) * forces).sum())
+    weights = dict(model.named_parameters())
+    for number, part in enumerate(parts):
+        slopes = torch.autograd.grad(
+            part,
+            [weights[name] for name in total],
+            retain_graph=number + 1 < len(parts),
+            allow_unused=True,
+        )
+        for square, slope in zip(total.values(), slopes, strict=True):
+            if slope is not None:
+                square += slope.detach().square()
+
+
+def run(args: Namespace) -> str:
+    """`sevennet-mf fisher`: writes two files, returns what to tell the user."""
+    if args.samples < 1:
+        raise UserError(f'--samples must be 1 or more, got {args.samples}.')
+    if args.force_weight < 0:
+        raise UserError(f'--force_weight must not be negative: {args.force_weight}.')
+    loaded = load_model(args.checkpoint)
+    fidelity = chosen(loaded.fidelities, args.fidelity).name
+    if fidelity not in loaded.fidelities:
+        raise unknown('--fidelity', fidelity, loaded.fidelities)
+    files = inputs.existing(args.files, 'fisher')
+    structures = structures_in(files)
+    found = fisher_information(
+        loaded,
+        structures,
+        fidelity,
+        args.force_weight,
+        args.samples,
+        args.seed,
+        args.device,
+    )
+    weights = dict(loaded.model.named_parameters())
+    optimum = {name: weights[name].detach().cpu().clone() for name in found}
+    path = Path(args.output)
+    beside = path.with_name(f'{path.stem}_opt_params{path.suffix}')
+    for file, content in ((path, found), (beside, optimum)):
+        save(str(file), content)
+    return (
+        f'{path}: Fisher information of {len(found)} parameters from '
+        f'{len(structures)} structures\n'
+        f'{beside}: the weights it was had at, for SevenNet itself\n'
+        'In the YAML, under train.continue: '
+        f'{{checkpoint: {args.checkpoint}, fisher_information: {path}, '
+        'ewc_lambda: 1.0}'
+    )

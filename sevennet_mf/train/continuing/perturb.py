@@ -1,0 +1,83 @@
+"""Changed copies of structures: strained cells and rattled atoms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
+from ase import Atoms
+from ase.neighborlist import neighbor_list
+
+from sevennet_mf.arrays import Floats
+from sevennet_mf.errors import UserError
+
+# of the shortest distance in the original: closer atoms are no structure of the
+# user's domain, and no potential is made for them
+CLOSEST: Final[float] = 0.75
+TRIES: Final[int] = 100
+
+
+def copies(
+    atoms: Atoms, n: int, rattle: float, strain: float, rng: np.random.Generator
+) -> Iterator[Atoms]:
+    """Yield n changed copies of a structure, without labels.
+
+    rattle: standard deviation of the displacement of each coordinate, Å; strain:
+    the largest component of the symmetric strain, none in directions that are not
+    periodic. Raises UserError if no copy keeps its atoms apart.
+    """
+    allowed = CLOSEST * shortest_distance(atoms)
+    for _ in range(n):
+        for _ in range(TRIES):
+            copy = changed(atoms, rattle, strain, rng)
+            if shortest_distance(copy) >= allowed:
+                yield copy
+                break
+        else:
+            raise UserError(
+                f'self_label.rattle: {rattle} Å brings atoms of '
+                f'{atoms.get_chemical_formula()} too close to one another. Lower it.'
+            )
+
+
+def changed(
+    atoms: Atoms, rattle: float, strain: float, rng: np.random.Generator
+) -> Atoms:
+    """Return a strained and rattled copy, without labels."""
+    copy = bare(atoms)
+    tensor = rng.uniform(-strain, strain, (3, 3))
+    tensor = (tensor + tensor.T) / 2
+    if atoms.cell.rank == 3:
+        tensor = in_periodic_space(tensor, atoms)
+        cell = np.asarray(atoms.cell) @ (np.eye(3) + tensor)
+        copy.set_cell(cell, scale_atoms=True)
+    copy.positions += rng.normal(0.0, rattle, copy.positions.shape)
+    return copy
+
+
+def in_periodic_space(tensor: Floats, atoms: Atoms) -> Floats:
+    """The part of a strain that acts along the periodic vectors of a cell."""
+    vectors = np.asarray(atoms.cell)[np.asarray(atoms.pbc)]
+    if len(vectors) == 0:
+        return np.zeros((3, 3))
+    basis = np.linalg.qr(vectors.T)[0]  # (3, periodic directions)
+    onto = basis @ basis.T
+    part: Floats = onto @ tensor @ onto
+    return part
+
+
+def bare(atoms: Atoms) -> Atoms:
+    """Return a structure without labels, tags and notes."""
+    return Atoms(
+        atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc
+    )
+
+
+def shortest_distance(atoms: Atoms) -> float:
+    """Return the shortest distance between two atoms or their images, Å.
+
+    Beyond 4 Å it counts as 4 Å.
+    """
+    found = neighbor_list('d', atoms, 4.0)
+    return float(found.min()) if len(found) else 4.0

@@ -1,0 +1,239 @@
+"""Data of the fidelities that a checkpoint has, to train on or to watch them by."""
+
+from __future__ import annotations
+
+import warnings
+from operator import methodcaller
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import sevenn._keys as KEY
+from ase import Atoms
+from ase.data import chemical_symbols
+from sevenn.logger import Logger
+
+from sevennet_mf import keys
+from sevennet_mf.arrays import Bools
+from sevennet_mf.data.dataset import FOLDER, FidelityDataset, random_split
+from sevennet_mf.data.extxyz import to_atoms
+from sevennet_mf.data.identity import Reader
+from sevennet_mf.data.read import read_entry
+from sevennet_mf.distributed import Process
+from sevennet_mf.errors import UserError
+from sevennet_mf.files import write_whole
+from sevennet_mf.train.continuing import self_label
+from sevennet_mf.train.continuing.start import Start
+from sevennet_mf.train.setup import DRIFT, TRAIN, present_elements
+
+Config = dict[str, Any]
+Sets = dict[str, FidelityDataset]
+LOAD_TRAIN: Final = 'load_trainset_path'
+LOAD_VALID: Final = 'load_validset_path'
+LOAD_DRIFT: Final = f'load_{DRIFT}_path'
+AS_THEY_ARE: Final = {'per_structure': 0, 'rattle': 0.0, 'strain': 0.0, 'md': None}
+
+
+def is_wanted(config: Config, start: Start | None) -> bool:
+    """Whether a run has old fidelities to replay or to watch.
+
+    A run that adds fidelities has; one that merely goes on, if the YAML asks.
+    """
+    if start is None:
+        return False
+    train = config[keys.FIDELITY_TRAIN]
+    asked = train['replay'] or train['max_drift']
+    watched = set(start.old) - set(start.trained)
+    return bool(watched) and (bool(asked) or not start.must_be_same)
+
+
+class Replay:
+    """The replay of a run, and structures to watch the drift of the rest by.
+
+    Self labels are written on the way, by the first process. `config` is the run's,
+    with the entries of the replay after the user's own, and the set `drift` of what
+    old fidelities without a replay are watched on. Raises UserError for files and
+    structures that cannot be used.
+    """
+
+    def __init__(
+        self, config: Config, start: Start, working_dir: str, process: Process
+    ) -> None:
+        self.start = start
+        self.block: Config | None = config[keys.FIDELITY_TRAIN]['replay']
+        self.watched = [name for name in start.old if name not in start.trained]
+        self.n_own = len(config[LOAD_TRAIN])
+        self.seed = int(config[KEY.RANDOM_SEED])
+        self.folder = Path(working_dir) / FOLDER
+        self.device = process.device(config[KEY.DEVICE])
+        entries, shown = process.share(lambda: self._found(config))
+        if process.distributed:
+            self._receive(process, [*(entries if self._labels() else []), *shown])
+        watched = {LOAD_DRIFT: shown} if shown else {}
+        load = [*config[LOAD_TRAIN], *entries]
+        self.config = {**config, LOAD_TRAIN: load, **watched}
+
+    def _receive(self, process: Process, entries: list[Config]) -> None:
+        """Have the self labels in this process's folder, which `entries` name then.
+
+        The folder of the first process may be on another machine.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for entry in entries:
+            there = Path(entry['file'][0])
+            here = self.folder / there.name
+            if process.anywhere(not here.is_file()):
+                content = process.share(there.read_bytes)
+                if not here.is_file():
+                    write_whole(str(here), methodcaller('write', content))
+            entry['file'] = [str(here)]
+
+    def _labels(self) -> bool:
+        """Whether the replay is of self labels."""
+        return self.block is not None and self.block['self_label'] is not None
+
+    def _found(self, config: Config) -> tuple[list[Config], list[Config]]:
+        entries = [] if self.block is None else self._entries(config)
+        replayed = {entry['fidelity'] for entry in entries}
+        rest = [name for name in self.watched if name not in replayed]
+        return entries, self._shown(config, rest) if rest else []
+
+    def _shown(self, config: Config, names: list[str]) -> list[Config]:
+        """What old fidelities without a replay are watched on."""
+        try:
+            structures = self._of_trained(config, LOAD_VALID)
+            structures = structures or self._trained_on(config)
+        except UserError as error:
+            if config[keys.FIDELITY_TRAIN]['max_drift']:
+                raise
+            # nobody asked for it: a graph file, say, is no reason not to train
+            message = f'the drift of {names} is not watched. {error}'
+            Logger().writeline(f'WARNING: {message}')
+            warnings.warn(message, UserWarning, stacklevel=2)
+            return []
+        return self._self_labelled(structures, AS_THEY_ARE, names)
+
+    def _entries(self, config: Config) -> list[Config]:
+        assert self.block is not None
+        name = self.block['fidelity']
+        if name is not None and name not in self.watched:
+            raise UserError(
+                f'train.fidelity.replay.fidelity: {name!r} is what trains, so it is '
+                f'no replay. Write one of {self.watched}, or put its data into '
+                'data.load_trainset_path.'
+            )
+        options = self.block['self_label']
+        if options is None:
+            return [self.block['entry']]
+        if options['structures'] is None:
+            structures = self._trained_on(config)
+        else:
+            structures = self_label.structures_in(options['structures'])
+        names = [name] if name else self.watched
+        return self._self_labelled(structures, options, names)
+
+    def _trained_on(self, config: Config) -> list[Atoms]:
+        structures = self._of_trained(config, LOAD_TRAIN)
+        if not structures:
+            raise UserError(
+                f'data.{LOAD_TRAIN} has no structure of {list(self.start.trained)}. '
+                'Add data, or correct the names.'
+            )
+        return structures
+
+    def _of_trained(self, config: Config, load: str) -> list[Atoms]:
+        """The user's structures of the fidelities that are trained, each once."""
+        data = config[keys.FIDELITY_DATA]
+        found: dict[int, Atoms] = {}
+        reader = Reader()
+        for entry in config.get(load) or ():
+            if entry.get('fidelity', self.start.trained[0]) in self.start.trained:
+                for structure in read_entry(
+                    entry, data['key'], data['order'], float(config[KEY.CUTOFF])
+                ):
+                    if structure.fidelity in self.start.trained:
+                        mark = reader.same(structure).mark
+                        found.setdefault(mark, to_atoms(structure))
+        return list(found.values())
+
+    def _self_labelled(
+        self,
+        structures: list[Atoms],
+        options: Config,
+        names: list[str],
+    ) -> list[Config]:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        theirs = [self.start.old_name(n) for n in names]
+        paths = self_label.write_labelled(
+            self.folder,
+            self.start.loaded,
+            structures,
+            theirs,
+            options,
+            self.seed,
+            self.device,
+        )
+        return [
+            {'file': [paths[own]], 'fidelity': n}
+            for n, own in zip(names, theirs, strict=True)
+        ]
+
+    # ---- the sets
+
+    def self_labelled(self, sets: Sets) -> dict[str, Bools]:
+        """Return, of sets that hold any, which structures have self labels."""
+        found = {}
+        if self._labels():
+            found[TRAIN] = sets[TRAIN].of_entries(self.n_own)
+        if DRIFT in sets:
+            found[DRIFT] = np.ones(len(sets[DRIFT]), bool)
+        return found
+
+    def divide(self, sets: Sets) -> Sets:
+        """Return the sets with a part of the replay held out, as the set `drift`.
+
+        Raises UserError for a replay that has no element of the trained fidelities.
+        """
+        if self.block is None:
+            return sets
+        train = sets[TRAIN]
+        is_replay = train.of_entries(self.n_own)
+        replay = train.subset(np.flatnonzero(is_replay))
+        rows = [train.rows_of(name) for name in self.start.trained]
+        own = train.subset(np.concatenate(rows))
+        present = [set(present_elements({'': part})) for part in (replay, own)]
+        if not present[0] & present[1]:
+            names = [
+                ', '.join(chemical_symbols[z] for z in sorted(p)) for p in present
+            ]
+            raise UserError(
+                'train.fidelity.replay has no element of '
+                f'{list(self.start.trained)}: it holds {names[0]}, the labels hold '
+                f'{names[1]}. Replay structures like those that you have labels of.'
+            )
+        # those that carry the user's labels too are held out last: labels are
+        # inferred from them
+        kept, held_out = random_split(
+            replay, self.block['held_out'], self.seed, train.fingerprint[~is_replay]
+        )
+        if not len(held_out):
+            raise UserError(
+                f'train.fidelity.replay: {self.block["held_out"]} of {len(replay)} '
+                'structures is none to watch the drift by. Raise held_out, or give '
+                'more structures.'
+            )
+        Logger().writeline(
+            f'Replay: {len(kept)} structures to train on, {len(held_out)} held out'
+        )
+        is_trained = ~is_replay | np.isin(train.fingerprint, kept.fingerprint)
+        if DRIFT in sets:
+            held_out = held_out.joined(sets[DRIFT])
+        train = train.subset(np.flatnonzero(is_trained))
+        return {**sets, TRAIN: train, DRIFT: held_out}
+
+
+def only_trained(sets: Sets, start: Start) -> Sets:
+    """Return the sets without training labels that could not train anything."""
+    train = sets[TRAIN]
+    rows = [train.rows_of(name) for name in start.trained]
+    return {**sets, TRAIN: train.subset(np.sort(np.concatenate(rows)))}

@@ -1,0 +1,218 @@
+"""Labels that a pretrained model gives itself, for structures and copies of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import torch
+from ase import Atoms, units
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.data import chemical_symbols
+from ase.md.langevin import Langevin
+from tqdm import tqdm
+
+from sevennet_mf.data import extxyz
+from sevennet_mf.data.files import atoms_of
+from sevennet_mf.data.graphs import as_host_takes
+from sevennet_mf.errors import UserError
+from sevennet_mf.evaluate.predict import reference_energies, without_shift
+from sevennet_mf.model.load import LoadedModel
+from sevennet_mf.train.continuing import perturb
+
+if TYPE_CHECKING:
+    from sevenn.calculator import SevenNetCalculator
+
+Options = dict[str, Any]  # config.SelfLabel as a dictionary
+FRICTION: Final[float] = 0.02 / units.fs
+TIME_STEP: Final[float] = 1.0 * units.fs
+LARGEST: Final[float] = 100.0  # eV/Å: a force that only a broken structure has
+
+
+def write_labelled(
+    folder: Path,
+    loaded: LoadedModel,
+    structures: Sequence[Atoms],
+    fidelities: Sequence[str],
+    options: Options,
+    seed: int,
+    device: str | torch.device = 'cpu',
+) -> dict[str, str]:
+    """Write structures and copies with the model's own labels; {fidelity: path}.
+
+    structures: whatever labels they have are not used; fidelities: of the model,
+    which label the same structures. A file is named by what it was made of, and one
+    that is there already is used again. Raises UserError for elements that the
+    model lacks, and for copies that fall apart.
+    """
+    check_elements(structures, loaded)
+    # dynamics are those of one fidelity, and draw other copies at another
+    kept = {k: v for k, v in options.items() if k != 'structures'}
+    how = [kept, seed, fidelities[0] if options['md'] else None]
+    recipe = _digest(loaded, structures, how)
+    paths = {f: folder / f'self_labels_{f}_{recipe}.extxyz' for f in fidelities}
+    if all(path.is_file() for path in paths.values()):
+        return {f: str(path) for f, path in paths.items()}
+    drawn = list(_drawn(loaded, structures, fidelities[0], options, seed, device))
+    for fidelity, path in paths.items():
+        frames = _labelled(loaded, drawn, fidelity, device)
+        part = path.with_name(f'.{path.name}.part')
+        extxyz.write(part, frames)
+        os.replace(part, path)
+    return {f: str(path) for f, path in paths.items()}
+
+
+def structures_in(files: Iterable[str]) -> list[Atoms]:
+    """Return the structures of files that ASE reads, labelled or not.
+
+    Raises UserError for a SevenNet graph file, which does not keep the cell.
+    """
+    return [atoms for path in files for _, atoms in atoms_of(path)]
+
+
+def check_elements(structures: Sequence[Atoms], loaded: LoadedModel) -> None:
+    """Raise UserError for an element that the model does not know."""
+    known = list(loaded.type_map)
+    foreign = [a for a in structures if not np.isin(a.numbers, known).all()]
+    if foreign:
+        lacking = {int(z) for atoms in foreign for z in atoms.numbers} - {*known}
+        symbols = ', '.join(chemical_symbols[z] for z in sorted(lacking))
+        raise UserError(
+            f'{loaded.path} does not know {symbols}, which {len(foreign)} of '
+            f'{len(structures)} structures contain, as '
+            f'{foreign[0].get_chemical_formula()}. Take these out.'
+        )
+
+
+def _digest(
+    loaded: LoadedModel, structures: Sequence[Atoms], how: list[Any]
+) -> str:
+    digest = hashlib.sha256()
+    for name, value in loaded.model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().numpy().tobytes())
+    for atoms in structures:
+        for array in (atoms.numbers, atoms.positions, atoms.cell, atoms.pbc):
+            digest.update(np.ascontiguousarray(array).tobytes())
+    digest.update(json.dumps(how, sort_keys=True).encode())
+    return digest.hexdigest()[:12]
+
+
+def _drawn(
+    loaded: LoadedModel,
+    structures: Sequence[Atoms],
+    fidelity: str,
+    options: Options,
+    seed: int,
+    device: str | torch.device,
+) -> Iterator[Atoms]:
+    """Each structure, and after it its copies."""
+    n, md = options['per_structure'], options['md']
+    with _calculator(loaded, fidelity, device) as calculator:
+        for number, atoms in enumerate(
+            tqdm(structures, 'draw copies', disable=None, leave=False, delay=5)
+        ):
+            rng = np.random.default_rng([seed, number])
+            yield perturb.bare(atoms)
+            if md is None or n == 0:
+                yield from perturb.copies(
+                    atoms, n, options['rattle'], options['strain'], rng
+                )
+            else:
+                (start,) = perturb.copies(
+                    atoms, 1, options['rattle'], options['strain'], rng
+                )
+                yield from _dynamics(start, n, md, rng, calculator)
+
+
+def _dynamics(
+    atoms: Atoms, n: int, md: Options, rng: np.random.Generator, calculator: Any
+) -> Iterator[Atoms]:
+    """Structures of a Langevin run at constant volume, every `steps` of 1 fs."""
+    atoms.calc = calculator
+    temperature = md['temperature']
+    # Maxwell-Boltzmann; ASE renames its own function from version to version
+    spread = np.sqrt(units.kB * temperature * atoms.get_masses())[:, None]
+    atoms.set_momenta(spread * rng.standard_normal((len(atoms), 3)))
+    run = Langevin(
+        atoms,
+        TIME_STEP,
+        temperature_K=temperature,
+        friction=FRICTION,
+        fixcm=False,  # which would not sample the ensemble
+        rng=rng,
+    )
+    for _ in range(n):
+        run.run(md['steps'])
+        if not np.abs(atoms.get_forces()).max() < LARGEST:
+            raise UserError(
+                f'self_label.md: {atoms.get_chemical_formula()} falls apart at '
+                f'{temperature} K. Lower the temperature.'
+            )
+        yield perturb.bare(atoms)
+
+
+def _labelled(
+    loaded: LoadedModel,
+    structures: Sequence[Atoms],
+    fidelity: str,
+    device: str | torch.device,
+) -> Iterator[Atoms]:
+    """The structures with the model's energies, forces and, in a cell, stress."""
+    row = loaded.fidelities.index(fidelity)
+    references = np.nan_to_num(reference_energies(loaded.model)[row])
+    with _calculator(loaded, fidelity, device) as calculator:
+        for atoms in tqdm(
+            structures, 'self labels', disable=None, leave=False, delay=5
+        ):
+            calculator.calculate(atoms)
+            found = calculator.results
+            results = {
+                # in float64: a sum of references may be -1e5 eV
+                'energy': float(found['energy']) + references[atoms.numbers].sum(),
+                'forces': np.asarray(found['forces'], np.float64),
+            }
+            if atoms.cell.rank == 3 and all(atoms.pbc):
+                results['stress'] = np.asarray(found['stress'], np.float64)
+            atoms = perturb.bare(atoms)
+            atoms.calc = SinglePointCalculator(atoms, **results)
+            yield atoms
+
+
+@contextmanager
+def _calculator(
+    loaded: LoadedModel, fidelity: str, device: str | torch.device
+) -> Iterator[SevenNetCalculator]:
+    """SevenNet's calculator on the model less its reference energies."""
+    # it takes along what reads and builds graphs, which few runs need at all
+    from sevenn.calculator import SevenNetCalculator
+
+    class Calculator(SevenNetCalculator):
+        """SevenNet's, of structures periodic along any of their vectors."""
+
+        def calculate(self, atoms: Atoms, *args: Any, **kwargs: Any) -> None:
+            super().calculate(as_host_takes(atoms), *args, **kwargs)
+            self.atoms = atoms.copy()  # what ASE compares the next structure with
+
+    model = loaded.model
+    was_batch = model.is_batch_data
+    several = len(loaded.fidelities) > 1
+    try:
+        with without_shift(model), warnings.catch_warnings():
+            warnings.simplefilter('ignore', UserWarning)  # of accelerators
+            yield Calculator(
+                model,
+                file_type='model_instance',
+                device=device,
+                modal=fidelity if several else None,
+            )
+    finally:
+        model.to('cpu')
+        model.set_is_batch_data(was_batch)

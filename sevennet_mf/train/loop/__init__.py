@@ -1,0 +1,1 @@
+"""The steps of a training: loss, metrics, optimiser, epochs, resumption."""

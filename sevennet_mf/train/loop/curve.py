@@ -1,0 +1,79 @@
+"""lc.csv: every metric of every fidelity of every set, a line per epoch."""
+
+from __future__ import annotations
+
+import os
+
+from sevenn.util import unique_filepath
+
+from sevennet_mf.errors import UserError
+from sevennet_mf.files import write_text
+
+Values = dict[str, dict[str, dict[str, float]]]  # set, fidelity, metric
+
+
+class LearningCurve:
+    """The CSV file that grows by a line per epoch; silent where `active` is not."""
+
+    def __init__(
+        self,
+        folder: str,
+        sets: dict[str, list[str]],
+        metrics: list[str],
+        active: bool,
+    ) -> None:
+        self.folder = folder
+        self.active = active
+        self.path = ''
+        self.columns = [
+            (name, fidelity, metric)
+            for name, fidelities in sets.items()
+            for fidelity in fidelities
+            for metric in metrics
+        ]
+
+    def create(self) -> str:
+        """Start a new file, beside older ones; returns its name."""
+        self.path = unique_filepath(os.path.join(self.folder, 'lc.csv'))
+        if self.active:
+            head = ['epoch', 'lr', *('_'.join(column) for column in self.columns)]
+            self._write([','.join(head)], 'w')
+        return os.path.basename(self.path)
+
+    def reopen(self, name: str, before_epoch: int) -> None:
+        """Go on with a file; lines of epochs that will be done again are dropped."""
+        self.path = os.path.join(self.folder, name)
+        if not self.active:
+            return
+        if not os.path.isfile(self.path) or not os.path.getsize(self.path):
+            raise UserError(
+                f'--resume: {self.path} is gone; it holds earlier epochs.'
+            )
+        with open(self.path, encoding='utf-8') as stream:
+            head, *lines = stream.read().splitlines()
+        kept = [line for line in lines if self._is_before(line, before_epoch)]
+        text = '\n'.join([head, *kept]) + '\n'
+        write_text(self.path, text)
+
+    def _is_before(self, line: str, epoch: int) -> bool:
+        cells = line.split(',')
+        if len(cells) != len(self.columns) + 2:  # cut short by what ended the run
+            return False
+        return int(cells[0]) < epoch
+
+    def append(self, epoch: int, lr: float, values: Values) -> None:
+        """Add an epoch's line, in the host's format."""
+        if self.active:
+            numbers = [values[s][f][m] for s, f, m in self.columns]
+            # the host's format would pad `nan` with blanks
+            cells = [f'{lr:8f}', *(f'{number:6f}'.strip() for number in numbers)]
+            self._write([','.join([str(epoch), *cells])], 'a')
+
+    def _write(self, lines: list[str], mode: str) -> None:
+        try:
+            with open(self.path, mode, encoding='utf-8') as stream:
+                stream.write('\n'.join(lines) + '\n')
+        except OSError as error:
+            raise UserError(
+                f'{self.path} cannot be written: {error.strerror}.'
+            ) from None

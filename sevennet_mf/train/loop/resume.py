@@ -1,0 +1,139 @@
+"""What a run needs to go on where it stopped, and what must not change."""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import sevenn._keys as KEY
+import torch
+
+from sevennet_mf import keys
+from sevennet_mf.distributed import Process
+from sevennet_mf.errors import UserError
+
+# what may change between a run and its resumption; everything else may not
+MAY_CHANGE = (
+    KEY.EPOCH,
+    KEY.PER_EPOCH,
+    KEY.DEVICE,
+    KEY.NUM_WORKERS,
+    KEY.PREPROCESS_NUM_CORES,
+    keys.OLD_FIDELITIES,  # follows from `continue`
+    keys.DEFAULT_ORDER,  # the order itself must stay
+    keys.DEFAULTS,  # the keys themselves may not
+    KEY.RANK,
+    KEY.LOCAL_RANK,
+    KEY.IS_DDP,
+    KEY.DDP_BACKEND,
+    KEY.SHIFT,  # these three follow from the data
+    KEY.SCALE,
+    KEY.CONV_DENOMINATOR,
+    'version',
+    'when',
+    keys.PROVENANCE,
+)
+BLOCKS = {
+    keys.FIDELITY_MODEL: 'model.fidelity',
+    keys.FIDELITY_TRAIN: 'train.fidelity',
+    keys.FIDELITY_DATA: 'data.fidelity',
+}
+# notes, and how often to write: without effect on the numbers
+FREE = ('data.fidelity.about', 'train.fidelity.checkpoint_every')
+READABLE = 60  # characters of a value worth showing in a message
+
+
+@dataclass
+class State:
+    """Where a run stands: everything but weights, optimiser and scheduler."""
+
+    epoch: int = 1  # the one to do next, or that is under way
+    step: int = 0  # optimiser steps done in it
+    best: float = math.inf
+    best_epoch: int | None = None
+    curve: str = ''
+    # growth over limit of the epoch that drifted least, and its number
+    least_drift: tuple[float, int] = (math.inf, 0)
+    # sums and counts of the training metrics over all processes
+    recorder: list[tuple[float, int]] = field(default_factory=list)
+
+
+def must_stay(config: dict[str, Any], process: Process) -> dict[str, Any]:
+    """The part of a configuration on which a resumed run depends.
+
+    By the names a user knows. Of data it is the content that counts, in its
+    order, not where the files lie.
+    """
+    kept: dict[str, Any] = {KEY.WORLD_SIZE: process.world_size}
+    for name, value in config.items():
+        if name in BLOCKS:
+            plain = _without_paths(value or {})
+            block = {f'{BLOCKS[name]}.{k}': v for k, v in plain.items()}
+            kept.update({k: v for k, v in block.items() if k not in FREE})
+        elif name.startswith('load_') and name.endswith('_path'):
+            kept[f'data.{name}'] = [
+                {k: v for k, v in entry.items() if k != 'file'}
+                for entry in value or ()
+            ]
+        elif name == KEY.CONTINUE:
+            for key in (KEY.FISHER, KEY.OPT_PARAMS, KEY.EWC_LAMBDA):
+                kept[f'train.continue.{key}'] = value.get(key)
+        elif name not in MAY_CHANGE:
+            kept[name] = value
+    inferred = config[keys.PROVENANCE].get('inferred_labels')
+    if inferred:
+        kept['the inferred labels'] = inferred['digest']
+    for file, digest in config[keys.PROVENANCE]['files'].items():
+        name = file.partition(': ')[0]
+        kept.setdefault(f'the content of {name}', []).append(digest)
+    return kept
+
+
+def _without_paths(block: dict[str, Any]) -> dict[str, Any]:
+    """A block of the YAML without the names of the files of a replay."""
+    replay = block.get('replay')
+    if not replay:
+        return block
+    kept = dict(replay)
+    for inner, path in (('entry', 'file'), ('self_label', 'structures')):
+        if kept.get(inner):
+            kept[inner] = {k: v for k, v in kept[inner].items() if k != path}
+    return {**block, 'replay': kept}
+
+
+def refuse_changes(before: dict[str, Any], now: dict[str, Any]) -> None:
+    """UserError, naming the first difference, if the input is not what it was."""
+    changed = [k for k in {**before, **now} if before.get(k) != now.get(k)]
+    if not changed:
+        return
+    name = changed[0]
+    values = [repr(some.get(name)) for some in (before, now)]
+    what = f'was {values[0]} and is now {values[1]}'
+    if max(map(len, values)) > READABLE:
+        what = 'is not what it was'
+    raise UserError(
+        f'--resume: {name} {what}. Undo the change, or start anew without '
+        '--resume (`continue: checkpoint:` keeps the weights).'
+    )
+
+
+def random_state() -> dict[str, Any]:
+    """The state of every random number generator."""
+    return {
+        'python': random.getstate(),
+        'numpy': np.random.get_state(),
+        'torch': torch.get_rng_state(),
+        'cuda': torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def set_random_state(state: dict[str, Any]) -> None:
+    """Put back what `random_state` returned."""
+    random.setstate(state['python'])
+    np.random.set_state(state['numpy'])
+    torch.set_rng_state(state['torch'])
+    if state['cuda'] and torch.cuda.device_count() == len(state['cuda']):
+        torch.cuda.set_rng_state_all(state['cuda'])

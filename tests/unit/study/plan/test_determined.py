@@ -1,0 +1,62 @@
+"""Whose energies labels of the target tell."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from ase import Atoms
+
+from sevennet_mf.data.read import Structure
+from sevennet_mf.study.plan.determined import undetermined
+from sevennet_mf.study.plan.labels import Labels
+
+
+def labels(*formulas: str) -> Labels:
+    return Labels([structure(f) for f in formulas], list(range(len(formulas))))
+
+
+def structure(formula: str) -> Structure:
+    atoms = Atoms(formula)
+    return Structure(
+        numbers=atoms.numbers.astype(np.int64),
+        positions=atoms.positions,
+        cell=None,
+        pbc=None,
+        atoms=atoms,
+        graph=None,
+        fidelity='r2scan',
+        energy=0.0,
+        forces=None,
+        stress=None,
+        source=formula,
+        file=0,
+        frame=0,
+    )
+
+
+def unknown(
+    tested: Sequence[str], trained: Sequence[str], given: Sequence[str] = ()
+) -> list[str]:
+    rows = undetermined(labels(*tested), labels(*trained), given)
+    return [formula for formula, far in zip(tested, rows, strict=True) if far]
+
+
+def test_mixtures_of_what_is_labelled_are_told() -> None:
+    tested = ['Ga2InN3', 'GaN', 'Ga3N', 'AlN']
+    assert unknown(tested, ['GaN', 'InN']) == ['Ga3N', 'AlN']
+    assert unknown(tested, ['GaN']) == ['Ga2InN3', 'Ga3N', 'AlN']
+    assert unknown(tested, ['GaN', 'InN', 'Al', 'N2']) == []
+
+
+def test_a_number_is_as_good_as_a_label() -> None:
+    assert unknown(['AlN', 'Al'], ['GaN'], given=['Al']) == ['AlN']
+    assert unknown(['AlN', 'Al'], ['GaN'], given=['Al', 'N']) == []
+
+
+def test_a_vacancy_in_a_hundred_atoms_is_near_enough() -> None:
+    assert unknown(['Ga49N50', 'Ga30N50'], ['GaN']) == ['Ga30N50']
+
+
+def test_nothing_to_test() -> None:
+    assert unknown([], ['GaN']) == []
