@@ -23,6 +23,7 @@ from sevennet_mf.data.dataset import (
 )
 from sevennet_mf.data.inferred.infer import FEWEST, infer_from, sources_of
 from sevennet_mf.data.labels import Entry
+from sevennet_mf.data.unread import UnreadLabel
 from sevennet_mf.errors import UserError
 
 VALID: Final[str] = 'validset'
@@ -95,7 +96,8 @@ def inferred(
                 ],
                 names,
             )
-        except UserError:  # training will say it, and the audit has said it
+        except UserError as error:  # at which training stops: that is said already
+            report('references', 'note', _not_inferred(target, error))
             return none
         # one file may hold labels of several fidelities
         known = {
@@ -111,3 +113,15 @@ def inferred(
         del dataset, subset  # they hold files of the folder that goes now
     labelled = np.concatenate([one.rows for one in found])
     return rows[here][labelled], np.concatenate([one.energy for one in found])
+
+
+def _not_inferred(target: str, error: UserError) -> str:
+    """Why reference energies are not those that training fits, and the remedy."""
+    remedy = 'Correct or remove what cannot be used'
+    if isinstance(error, UnreadLabel):
+        remedy = 'Name the labels that nothing reads, or leave them out'
+    return (
+        f'reference energies of {target} are those of its computed labels alone: '
+        'training may infer more, which cannot be tried as long as it stops at '
+        f'these data. {remedy}, and inspect again.'
+    )

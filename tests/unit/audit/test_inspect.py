@@ -578,6 +578,34 @@ def test_bad_structures_do_not_stop_the_audit(
     assert result.sets[0].structures == len(pbe) - 2
 
 
+@pytest.mark.parametrize(
+    ('spoil', 'remedy'),
+    [
+        (
+            lambda a: a.set_array('REF_forces', a.get_forces() + 1.0),
+            'Name the labels that nothing reads, or leave them out, and',
+        ),
+        (lambda a: setattr(a, 'calc', None), 'Correct or remove what cannot be'),
+    ],
+)
+def test_references_without_inferred_labels_say_so(
+    audit: Callable[..., Audit],
+    pbe: Frames,
+    r2scan: Frames,
+    spoil: Callable[[Atoms], None],
+    remedy: str,
+) -> None:
+    spoilt = [a.copy() for a in r2scan]
+    for one, other in zip(spoilt, r2scan, strict=True):
+        one.calc = other.calc
+    spoil(spoilt[0])
+    result = audit({'pbe': pbe, 'r2scan': spoilt})
+    (note,) = [p for p in result.problems if p.kind == 'references']
+    assert note.severity == 'note'
+    assert 'r2scan are those of its computed labels alone' in note.message
+    assert remedy in note.message
+
+
 def test_many_bad_structures_are_counted(
     audit: Callable[..., Audit], pbe: Frames
 ) -> None:
