@@ -288,6 +288,8 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; 0 done, 2 bad input, 1 anything else."""
+    from sevennet_mf.program import quiet_bars
+
     args = make_parser().parse_args(argv)
     shown_as, fused = warnings.formatwarning, os.environ.get(FUSED)
     if not args.debug:
@@ -295,7 +297,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.e3nn:
         os.environ[FUSED] = 'off'  # for processes that this one starts as well
     try:
-        return _run(args)
+        with quiet_bars():
+            return _run(args)
     finally:
         warnings.formatwarning = shown_as
         if args.e3nn:

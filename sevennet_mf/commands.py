@@ -24,8 +24,12 @@ def train(args: argparse.Namespace) -> None:
     """`sevennet-mf train`: the host's own run; ours for a YAML with fidelities."""
     sections = inputs.load_yaml(args.input_yaml)
     with importing():
+        from sevennet_mf.kernels import library
+
         sevennet_mf.register()
-    if inputs.has_fidelity(sections):
+    is_ours = inputs.has_fidelity(sections)
+    library.check_environment(is_used=is_ours)
+    if is_ours:
         _train_fidelities(args, sections)
     else:
         _train_as_host(args, sections)
@@ -36,9 +40,11 @@ def _train_as_host(args: argparse.Namespace, sections: dict[str, Any]) -> None:
         from sevenn.main import sevenn
 
         from sevennet_mf import host_traps
+        from sevennet_mf.config import host_checks
         from sevennet_mf.distributed import from_environment
 
     inputs.refuse_misspelt(sections)
+    host_checks.complete(sections.get('train'))
     if args.resume:
         raise UserError(
             '--resume needs a `fidelity` block; without one use `continue:` in the '
@@ -59,7 +65,8 @@ def _train_as_host(args: argparse.Namespace, sections: dict[str, Any]) -> None:
     for line in host_traps.warnings_for(sections, folder):
         warnings.warn(line, UserWarning, stacklevel=2)
     try:
-        sevenn.run(args)
+        with unpickle.allowing():  # else torch_geometric warns of SevenNet's files
+            sevenn.run(args)
     except SystemExit as stop:  # the host has written the reason to its log only
         if stop.code:
             reason = ' '.join(str(stop.__context__ or 'its log says why').split())

@@ -100,12 +100,18 @@ def _build_model(original: Callable) -> Callable:
     def build_E3_equivariant_model(  # noqa: N802 the host's name
         config: dict, parallel: bool = False
     ) -> Any:
+        from sevenn.logger import Logger
+
         from sevennet_mf.kernels.library import is_asked_for
-        from sevennet_mf.model.fused import fuse
+        from sevennet_mf.model.fused import carrier, fuse
 
         model = original(config, parallel)
         # SevenNet's own training stays SevenNet's, unless the user wants otherwise
-        return fuse(model) if is_asked_for() and not parallel else model
+        if parallel or not is_asked_for():
+            return model
+        model = fuse(model)
+        Logger().format_k_v('Convolution', carrier(config, model), write=True)
+        return model
 
     return build_E3_equivariant_model
 
@@ -113,7 +119,11 @@ def _build_model(original: Callable) -> Callable:
 def _train_v2(original: Callable) -> Callable:
     @functools.wraps(original)
     def train_v2(config: dict[str, Any], working_dir: str) -> None:
-        if keys.FIDELITY_DATA not in config:
+        from sevennet_mf.kernels import library
+
+        is_ours = keys.FIDELITY_DATA in config
+        library.check_environment(is_used=is_ours)  # before data are read
+        if not is_ours:
             return original(config, working_dir)
         from sevennet_mf.distributed import Process
         from sevennet_mf.train.run import train

@@ -43,6 +43,23 @@ def keep_freed_memory() -> bool:
 
 
 @contextmanager
+def quiet_bars() -> Iterator[None]:
+    """Within, progress bars of others are not written into files and pipes.
+
+    Ours ask by themselves; SevenNet's do not. tqdm looks when it is imported.
+    """
+    name = 'TQDM_DISABLE'
+    if sys.stderr.isatty() or name in os.environ:
+        yield
+        return
+    os.environ[name] = '1'
+    try:
+        yield
+    finally:
+        os.environ.pop(name, None)
+
+
+@contextmanager
 def importing() -> Iterator[None]:
     """Within, no garbage is collected: for imports, whose objects all stay.
 

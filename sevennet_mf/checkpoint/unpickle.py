@@ -52,6 +52,13 @@ def is_trusting() -> bool:
     return _TRUSTING.get()
 
 
+@contextmanager
+def allowing() -> Iterator[None]:
+    """Within, other readers, too, take the data that SevenNet writes as safe."""
+    with safe_globals([x for x in _allowed() if x not in get_safe_globals()]):
+        yield
+
+
 def read(path: str) -> Any:
     """Return what torch.save wrote to a file, its tensors on the CPU.
 
@@ -60,8 +67,7 @@ def read(path: str) -> Any:
     """
     if is_trusting():
         return torch.load(path, map_location='cpu', weights_only=False)
-    ours = [name for name in _allowed() if name not in get_safe_globals()]
-    with safe_globals(ours):
+    with allowing():
         try:
             return torch.load(path, map_location='cpu', weights_only=True)
         except pickle.UnpicklingError as error:

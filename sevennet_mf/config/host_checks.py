@@ -97,6 +97,44 @@ def _parameters(key: str, block: Config, name: str) -> None:
             )
 
 
+def complete(train: Any) -> None:
+    """UserError for what an optimiser, schedule or loss needs and nobody gives.
+
+    train: the section of a YAML for SevenNet alone, which would stop after all data
+    are read, in the words of a class. A checkpoint to continue from may have it.
+    """
+    if not isinstance(train, dict):
+        return
+    block = train.get(KEY.CONTINUE)
+    if isinstance(block, dict) and block.get(KEY.CHECKPOINT):
+        return
+    whole = {**const.DEFAULT_TRAINING_CONFIG, **train}
+    for name, chooser in PARAMETERS.items():
+        word, given = str(whole[chooser]).lower(), whole[name]
+        if word not in CHOICES[chooser] or not isinstance(given, dict):
+            continue  # the host says so
+        for needed in _needed(CHOICES[chooser][word]):
+            if needed not in given:
+                raise UserError(
+                    f'train.{name}.{needed} is missing: {chooser} {word} needs it, '
+                    "and without a `fidelity` block this is SevenNet's own "
+                    'training, which has no default for it.'
+                )
+
+
+def _needed(kind: Any) -> list[str]:
+    """The parameters without a default, but for those the host fills in."""
+    named = inspect.signature(kind).parameters
+    filled = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [
+        name
+        for name, parameter in named.items()
+        if parameter.default is parameter.empty
+        and parameter.kind not in filled
+        and name not in FILLED_IN
+    ]
+
+
 def _type(key: str, value: Any, wanted: Any) -> None:
     if wanted is bool and not isinstance(value, bool):
         raise UserError(f'{key} must be true or false, got {value!r}.')

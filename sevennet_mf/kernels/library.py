@@ -59,6 +59,15 @@ def is_asked_for() -> bool:
     return _switch() == ALWAYS
 
 
+def check_environment(is_used: bool) -> None:
+    """Raise UserError, as `why_not`, for what would fail only later.
+
+    is_used: whether the kernel is wanted, also where nobody asks for it.
+    """
+    if is_asked_for() or is_used:
+        why_not()
+
+
 def _switch() -> str:
     value = os.environ.get(SWITCH, '').strip().lower()
     if value not in (*_OFF, *_ON, ALWAYS):

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import functools
 import warnings
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 import sevenn._keys as KEY
 import torch
@@ -20,6 +21,7 @@ from sevenn.nn.sequential import AtomGraphSequential
 
 from sevennet_mf.kernels import library
 from sevennet_mf.kernels.plan import plan_of
+from sevennet_mf.model import accelerators
 
 # (n_pairs, n_basis) | radial basis, once for both directions of a pair of atoms
 PAIR_EMBEDDING: Final[str] = '_pair_embedding'
@@ -151,6 +153,19 @@ def describe(model: nn.Module) -> str:
     if fused_layers(model):
         return f'fused kernel ({library.instruction_set()})'
     return f'e3nn, since {why_not() or "the kernel cannot do this model"}'
+
+
+def carrier(config: Mapping[str, Any], model: nn.Module) -> str:
+    """What carries the convolutions of a model in training, for its log.
+
+    config: of the host, with the accelerator and the device.
+    """
+    used = accelerators.name_of(config)
+    if used is not None:
+        return used
+    device = str(config.get(KEY.DEVICE, 'auto'))
+    on_gpu = torch.cuda.is_available() if device == 'auto' else device != 'cpu'
+    return 'e3nn' if on_gpu else describe(model)
 
 
 def _may_share(model: AtomGraphSequential) -> bool:

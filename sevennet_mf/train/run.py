@@ -10,7 +10,6 @@ from typing import Any, Final
 import sevenn
 import sevenn._const as const
 import sevenn._keys as KEY
-import torch
 from sevenn.logger import Logger
 from sevenn.model_build import build_E3_equivariant_model
 
@@ -22,11 +21,10 @@ from sevennet_mf.data.dataset import FidelityDataset
 from sevennet_mf.distributed import Process
 from sevennet_mf.errors import UserError
 from sevennet_mf.model import accelerators
-from sevennet_mf.model.fused import describe, fuse
+from sevennet_mf.model.fused import carrier, fuse
 from sevennet_mf.train.continuing import ewc
 from sevennet_mf.train.continuing.drift import of_checkpoint, with_metrics
 from sevennet_mf.train.continuing.extension import make_start
-from sevennet_mf.train.loop import run_folder
 from sevennet_mf.train.prepare import prepare_data, prepare_fit
 from sevennet_mf.train.setup import DRIFT
 
@@ -76,7 +74,7 @@ def train(
     log.write('\nModel building...\n')
     model = fuse(build_E3_equivariant_model(config))
     log.print_model_info(model, config)
-    _log_convolution(log, config, model)
+    log.format_k_v('Convolution', carrier(config, model), write=True)
     if start is None and process.rank == 0:
         _tell_default_model(log, model, config)
     fit = prepare_fit(config, model, sets, working_dir, process, start, drift)
@@ -155,17 +153,6 @@ def _follow(config: Config, working_dir: str, moved: str) -> None:
     path = block[KEY.CHECKPOINT]
     if path and run_folder.is_set_aside(path, working_dir):
         block[KEY.CHECKPOINT] = os.path.join(moved, os.path.basename(path))
-
-
-def _log_convolution(
-    log: Logger, config: Config, model: torch.nn.Module
-) -> None:
-    """Say what carries the convolutions, in one line."""
-    used = accelerators.name_of(config)
-    if used is None:
-        on_gpu = torch.device(config[KEY.DEVICE]).type == 'cuda'
-        used = 'e3nn' if on_gpu else describe(model)
-    log.format_k_v('Convolution', used, write=True)
 
 
 def _log_sets(log: Logger, config: Config, sets: dict[str, FidelityDataset]) -> None:

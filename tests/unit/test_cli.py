@@ -182,6 +182,25 @@ def test_a_reader_that_leaves_is_no_error(tmp_path: Path) -> None:
         assert process.stderr.read() == b''
 
 
+@pytest.mark.parametrize('on_a_terminal', [True, False])
+def test_bars_of_others_are_for_terminals_too(on_a_terminal: bool) -> None:
+    # tqdm as SevenNet calls it
+    code = (
+        'import sys\n'
+        'from sevennet_mf import cli\n'
+        f'sys.stderr.isatty = lambda: {on_a_terminal}\n'
+        'def run(args):\n'
+        '    from tqdm import tqdm\n'
+        '    return len(list(tqdm([], desc="graph_build")))\n'
+        'cli._run = run\n'
+        'sys.exit(cli.main(["info", "a"]))\n'
+    )
+    process = subprocess.run(
+        [sys.executable, '-c', code], capture_output=True, text=True, check=True
+    )
+    assert ('graph_build' in process.stderr) is on_a_terminal
+
+
 def test_the_progress_bar_is_for_terminals(tmp_path: Path) -> None:
     """The run of a user who watches it; with the time that is left."""
     path = write_yaml(tmp_path / 'input.yaml', small_yaml())

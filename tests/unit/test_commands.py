@@ -15,11 +15,13 @@ import pytest
 import sevenn._keys as KEY
 import torch
 from commandline import MODEL, entry, small_yaml, snapshot, write_yaml
+from sevenn.logger import Logger
 
 import sevennet_mf
 from sevennet_mf import cli, commands, keys
 from sevennet_mf.config import inputs
 from sevennet_mf.errors import TrainingStopped, UserError
+from sevennet_mf.kernels import library
 from sevennet_mf.train import run as run_module
 
 
@@ -37,8 +39,10 @@ def plain_yaml() -> dict[str, Any]:
     """A host YAML without a fidelity."""
     return {
         'model': copy.deepcopy(MODEL),
-        'train': {'epoch': 1},
-        'data': {'load_trainset_path': [str(helpers.INGAN / 'pbe_valid.extxyz')]},
+        'train': {'epoch': 1, 'scheduler_param': {'gamma': 0.9}},
+        'data': {
+            'load_trainset_path': [str(helpers.INGAN / 'r2scan_valid.extxyz')]
+        },
     }
 
 
@@ -110,6 +114,69 @@ def test_what_the_host_cannot_read_is_an_error_with_its_reason(
     path = write_yaml(tmp_path / 'a.yaml', yaml)
     with pytest.raises(UserError, match='could not read .*a.yaml: .*RMS'):
         commands.train(parse('train', path, '-w', tmp_path))
+
+
+@pytest.mark.parametrize(
+    ('train', 'words'),
+    [
+        ({}, 'train.scheduler_param.gamma is missing: scheduler exponentiallr'),
+        ({'scheduler': 'StepLR'}, 'train.scheduler_param.step_size is missing'),
+        ({'scheduler': 'exponentiallr', 'scheduler_param': {'gamma': 0.9}}, None),
+        ({'continue': {'checkpoint': 'a.pth'}}, None),  # perhaps in there
+        ({'scheduler': 'unheard of'}, None),  # the host says so
+    ],
+)
+def test_what_the_host_would_miss_at_the_end_is_said_first(
+    train: dict[str, Any],
+    words: str | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import sevenn.main.sevenn as host
+
+    seen = []
+    monkeypatch.setattr(host, 'run', seen.append)
+    yaml = plain_yaml()
+    yaml['train'] = {'epoch': 1, **train}
+    args = parse('train', write_yaml(tmp_path / 'a.yaml', yaml), '-w', tmp_path)
+    if words is None:
+        commands.train(args)
+        assert seen == [args]
+        return
+    with pytest.raises(UserError, match=words):
+        commands.train(args)
+    assert not seen
+
+
+def test_the_hosts_training_with_the_kernel(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    monkeypatch.setenv(library.SWITCH, 'always')
+    path = write_yaml(tmp_path / 'a.yaml', plain_yaml())
+    log = tmp_path / 'log.sevenn'
+    Logger().switch_file(str(log))  # the host has one in a process
+    commands.train(parse('train', path, '-w', tmp_path))
+    said = log.read_text()
+    assert f'fused kernel ({library.instruction_set()})' in said
+    # SevenNet's files are what torch_geometric may read without a doubt
+    assert not [w for w in recwarn if 'Weights only' in str(w.message)]
+
+
+@pytest.mark.parametrize('yaml', ['plain', 'fidelity'])
+@pytest.mark.parametrize('name', [library.SWITCH, library.INSTRUCTION_SET])
+def test_a_switch_without_meaning_is_refused_before_data_are_read(
+    yaml: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(library.SWITCH, 'always')
+    monkeypatch.setenv(name, 'bad')
+    library.library.cache_clear()
+    sections = plain_yaml() if yaml == 'plain' else small_yaml()
+    path = write_yaml(tmp_path / 'a.yaml', sections)
+    with pytest.raises(UserError, match=f"{name} must be .*'bad'"):
+        commands.train(parse('train', path, '-w', tmp_path / 'out'))
+    assert not (tmp_path / 'out').exists()
 
 
 def test_the_hosts_traps_are_warned_of(
