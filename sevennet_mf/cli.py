@@ -15,6 +15,14 @@ PROGRAM = 'sevennet-mf'
 FUSED = 'SEVENNET_MF_FUSED'  # kernels/library.py reads it
 
 
+LABELS = {  # what each key names, and how to leave it out
+    'energy_key': ('key of atoms.info with the energy', ''),
+    'force_key': ('key of atoms.arrays with the forces', '; none: no forces'),
+    'stress_key': ('key of atoms.info with the stress', '; none: no stress'),
+    'virial_key': ('key with the virial in place of a stress', '; none: none'),
+}
+
+
 def _train(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add('input_yaml', help='input.yaml for training')
@@ -69,6 +77,13 @@ def _init(parser: argparse.ArgumentParser) -> None:
     )
     add('--from', dest='checkpoint', help='start from a checkpoint, such as 7net-0')
     add('--known_as', help='with --from: what its own level is called')
+    for name, (what, none) in LABELS.items():
+        add(
+            f'--{name}',
+            action='append',
+            metavar='[NAME=]KEY',
+            help=f'{what}{none}; NAME=KEY: of one level',
+        )
     add('--valid', nargs='+', help='files for validation; default: a share of each')
     add('--hours', type=float, default=1.0, help='time for the training; default: 1')
     add('-o', '--output', default='input.yaml', help='file; default: input.yaml')
@@ -90,10 +105,8 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
     add('-f', '--fidelity', help='fidelity of the labels in the data')
     add('--predict_as', help='predict at this fidelity, whatever the labels are')
     add('--key', help='read the fidelity from this key of atoms.info')
-    add('--energy_key', help='key of atoms.info with the energy')
-    add('--force_key', help='key of atoms.arrays with the forces; none: no forces')
-    add('--stress_key', help='key of atoms.info with the stress; none: no stress')
-    add('--virial_key', help='key with the virial in place of a stress; none: none')
+    for name, (what, none) in LABELS.items():
+        add(f'--{name}', help=f'{what}{none}')
     add('--set', help='the set of an input.yaml, such as validset')
     add('-o', '--output', default='evaluation', help='folder; default: evaluation')
     add('--batch_size', type=int, default=8, help='structures at a time')

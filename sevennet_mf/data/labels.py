@@ -6,7 +6,6 @@ zx) of minus ASE's stress, so that compression is positive.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -16,6 +15,7 @@ from ase import Atoms
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from sevennet_mf.arrays import Floats
+from sevennet_mf.data.label_names import kind_of, kind_of_name, likeliest_first
 from sevennet_mf.errors import UserError, nearest
 from sevennet_mf.keys import KBAR
 
@@ -28,13 +28,6 @@ HOST_ORDER: Final[list[int]] = [0, 1, 2, 5, 3, 4]  # of ASE's xx yy zz yz xz xy
 
 LABEL_KEYS: Final[tuple[str, ...]] = ('force_key', 'stress_key', 'virial_key')
 STRESS_SHAPES: Final[tuple[tuple[int, ...], ...]] = ((6,), (9,), (3, 3))
-# as part of a name, in any case; a `virial_stress` is a stress
-NAMED_LIKE: Final[dict[str, str]] = {
-    'stress': 'stress(es)?',
-    'virial': 'virials?',
-    'forces': 'forces?',
-    'energy': 'energ(y|ies)',
-}
 
 Entry = Mapping[str, Any]
 
@@ -102,18 +95,6 @@ def info_of(atoms: Atoms) -> dict[str, Any]:
     return info
 
 
-def kind_of_name(name: str) -> tuple[str | None, str]:
-    """Return which label a key is named like, or None, and the rest of the name.
-
-    The rest is in lower case.
-    """
-    lowered = str(name).lower()
-    for kind, pattern in NAMED_LIKE.items():
-        if re.search(pattern, lowered):
-            return kind, re.sub(pattern, ' ', lowered)
-    return None, lowered
-
-
 def has_stress(atoms: Atoms) -> bool:
     """Whether a stress means something: of what volume otherwise?"""
     return bool(atoms.pbc.any()) and abs(atoms.cell.volume) >= FLAT
@@ -172,7 +153,7 @@ def _energy(
         if energy is None:
             raise UserError(
                 f'{where} has no energy. Remove it, or write `energy_key:` with the '
-                f'key of its info that holds one{_listed(info)}.'
+                f'key of its info that holds one{_listed(_energies(info))}.'
             )
         return energy, True
     if key in info:
@@ -185,6 +166,12 @@ def _energy(
         f'{_listed(known)}.{nearest(key, known)} Correct energy_key, or remove the '
         'structure.'
     )
+
+
+def _energies(info: Mapping[str, Any]) -> list[str]:
+    """The keys that are named like an energy, else all of them."""
+    named = (k for k, v in info.items() if kind_of(k) == 'energy' and not np.ndim(v))
+    return likeliest_first(named) or [*info]
 
 
 def is_placeholder(results: Mapping[str, Any]) -> bool:

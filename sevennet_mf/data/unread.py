@@ -1,22 +1,20 @@
 """Labels that lie in a file and that nothing would read, by name and shape.
 
-Each code and each toolkit names labels in its own way: `REF_forces`, `dft_energy`,
-`virial`. What the entry of a file does not name would be lost without a word.
+What the entry of a file does not name would be lost without a word.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
 from ase import Atoms
 
 from sevennet_mf.data import labels as label_rules
-from sevennet_mf.data.labels import Entry, Labels, info_of, kind_of_name
+from sevennet_mf.data.label_names import kind_of, likeliest_first
+from sevennet_mf.data.labels import Entry, Labels, info_of
 from sevennet_mf.errors import UserError
 
 # the key that reads a label, what counts as having said something about it
@@ -27,16 +25,6 @@ READ_BY: Final[dict[str, str]] = {
     'virial': 'virial_key',
 }
 PLACEHOLDER: Final[str] = 'placeholder'
-# words that make another quantity of a label's name
-OTHER: Final[re.Pattern[str]] = re.compile(
-    r'\b(weights?|sigma|std|var|variance|err|errors?|uncertainty|mae|rmse|diff'
-    r'|difference|delta|residual|scale|shift|units?|mask|threshold|tol|tolerance'
-    r'|max|min|norm|mean|average|per|atom|above|hull|formation|atomi[sz]ation'
-    r'|cohesive|binding|adsorption|surface|interaction|reaction|barrier|activation'
-    r'|relative|kinetic|zero|zpe|fermi|gap|band|dispersion|cutoff|correction'
-    r'|repulsion|exchange|correlation|ewald|entropy|enthalpy|vibrational|thermal'
-    r'|isolated|homo|lumo|constants?|external|applied|bias|spring|magnetic)\b'
-)
 CLOSE: Final[dict[str, float]] = {  # of one number in two writings
     'energy': 1e-4,  # eV
     'forces': 1e-3,  # eV/Å
@@ -54,13 +42,6 @@ class Unread:
 
     name: str
     kind: str
-
-
-@lru_cache(maxsize=4096)
-def kind_of(name: str) -> str | None:
-    """Return which label a key is named like, or None; of any case and prefix."""
-    kind, rest = kind_of_name(name)
-    return None if OTHER.search(re.sub('[^a-z]', ' ', rest)) else kind
 
 
 def find(atoms: Atoms, entry: Entry, found: Labels) -> list[Unread]:
@@ -137,7 +118,8 @@ def _advice(named: list[Unread], results: Mapping[str, Any]) -> Iterator[str]:
     """What to write about each kind of label."""
     for kind in dict.fromkeys(label.kind for label in named):
         key = READ_BY[kind]
-        choices = [f'{key}: {label.name}' for label in named if label.kind == kind]
+        names = likeliest_first(x.name for x in named if x.kind == kind)
+        choices = [f'{key}: {name}' for name in names]
         own = 'stress' if kind == 'virial' else kind
         if results.get(own) is not None:  # what ASE reads is a choice, too
             choices.append(f'{READ_BY[own]}: {own}')

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 from sevennet_mf.config import inputs
@@ -26,10 +26,19 @@ LEVELS: Final = frozenset({
 
 @dataclass(frozen=True)
 class Level:
-    """A level of theory and its files, as they were typed."""
+    """A level of theory and its files, as they were typed.
+
+    keys: of its entry, under which labels are; taken: those that nobody typed.
+    """
 
     name: str
     files: tuple[str, ...]
+    keys: Mapping[str, str | None] = field(default_factory=dict)
+    taken: tuple[str, ...] = ()
+
+    def keys_as_text(self) -> str:
+        """Return `energy_key REF_energy, force_key REF_forces`, those taken."""
+        return ', '.join(f'{name} {self.keys[name]}' for name in self.taken)
 
 
 def levels_of(arguments: Sequence[str]) -> list[Level]:

@@ -12,13 +12,12 @@ from typing import Any, Final
 import yaml
 from rich.console import RenderableType
 
-from sevennet_mf import files
 from sevennet_mf.audit import inspect
 from sevennet_mf.audit.findings import Audit
 from sevennet_mf.config import inherit, inputs
+from sevennet_mf.draft import label_keys, text
 from sevennet_mf.draft import plan as plans
-from sevennet_mf.draft import text
-from sevennet_mf.draft.levels import levels_of
+from sevennet_mf.draft.levels import Level, levels_of
 from sevennet_mf.draft.plan import Plan
 from sevennet_mf.draft.size import Size, batch_for, size_for
 from sevennet_mf.draft.timing import seconds_per_step
@@ -55,6 +54,9 @@ def run(args: Namespace) -> Iterator[RenderableType]:
 
 def _plan(args: Namespace) -> Plan:
     levels, valid = levels_of(args.files), levels_of(args.valid or ())
+    named = label_keys.given([*levels, *valid], vars(args))
+    whole = [label_keys.completed(level) for level in named]
+    levels, valid = whole[: len(levels)], whole[len(levels) :]
     if args.checkpoint is None:
         if args.known_as is not None:
             raise UserError(
@@ -68,24 +70,53 @@ def _plan(args: Namespace) -> Plan:
 
 def _audited(plan: Plan, output: str) -> tuple[Plan, Audit]:
     """Return the audit, and the plan with the share for validation it asks for."""
-    audit = inspect.audit_of(plan.sections(), output)
+    audit = _audit(plan, output)
     count = text.counts_of(plan, audit).get(TRAIN, {}).get(plan.target, 0)
     share = plans.ratio_for(count)
     if plan.valid or share == plan.share:
         return plan, audit
     # few structures: what is said of validation is to be that of the YAML
     plan = replace(plan, share=share)
-    return plan, inspect.audit_of(plan.sections(), output)
+    return plan, _audit(plan, output)
+
+
+def _audit(plan: Plan, output: str) -> Audit:
+    """The audit, whose advice is in the words of the command line."""
+    audit = inspect.audit_of(plan.sections(), output)
+    said = [replace(p, message=_worded(p.message, plan)) for p in audit.problems]
+    return replace(audit, problems=said)
+
+
+def _worded(text: str, plan: Plan) -> str:
+    """What is said of a file, with the options that stand for keys of its entry."""
+    words = {' in the entries of load_trainset_path': ''}
+    own = [level.name for level in plan.all_levels if _is_of(level, text)]
+    name = f'{own[0]}=' if own and len(plan.levels) > 1 else ''
+    for key in label_keys.OPTIONS:
+        words[f'{key}: null'] = f'--{key} {name}none'
+        words[f'{key}: '] = f'--{key} {name}'
+        words[f'`{key}:`'] = f'`--{key}`'
+    for old, new in words.items():
+        text = text.replace(old, new)
+    return text
+
+
+def _is_of(level: Level, message: str) -> bool:
+    return message.startswith(tuple(f'{file}:' for file in level.files))
 
 
 def _size(plan: Plan, audit: Audit, hours: float) -> Size:
     """A model and a run for the structures that the audit found."""
     counts = text.counts_of(plan, audit).get(TRAIN, {})
+    for problem in audit.problems:
+        if problem.kind == 'unread':  # at which training stops
+            raise UserError(problem.message)
     for level in plan.levels:
         if not counts.get(level.name):
+            own = (p.message for p in audit.problems if _is_of(level, p.message))
+            why = next(own, 'the audit above says why.')
             raise UserError(
-                f'{level.files[0]} has no structure that can be used: the audit '
-                'above says why.'
+                f'{level.files[0]} has no structure that can be used: {why}'
             )
     named = [level.name for level in plan.levels]
     used = [plan.target] if plan.origin is not None else named
@@ -111,8 +142,14 @@ def _said(
     model = f'{size.channels} channels' if plan.origin is None else 'the checkpoint'
     yield (
         f'{args.output}: {model}, {size.steps} steps of {size.batch} structures, '
-        f'about {text.hours_as_text(size.hours)} on this machine.'
+        f'{text.about(size.hours)} on this machine.'
     )
+    for level in plan.all_levels:
+        if level.taken:
+            yield (
+                f'{level.name}: {level.keys_as_text()}, by their names in '
+                f'{" ".join(level.files)}. Make sure that these labels are meant.'
+            )
     if size.is_short:
         yield 'That is less than what was measured: give it more --hours if you can.'
     if audit.has_problems:
@@ -125,5 +162,8 @@ def _command(args: Namespace) -> list[str]:
     given = {'--from': args.checkpoint, '--known_as': args.known_as}
     for option, value in given.items():
         words += [option, value] if value is not None else []
+    for name in label_keys.OPTIONS:
+        for value in getattr(args, name) or ():
+            words += [f'--{name}', value]
     words += ['--valid', *args.valid] if args.valid else []
     return [str(word) for word in (*words, '--hours', f'{args.hours:g}')]

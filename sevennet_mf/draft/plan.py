@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from sevennet_mf.config import inherit
@@ -60,6 +60,12 @@ class Plan:
     def target(self) -> str:
         return self.levels[-1].name
 
+    @property
+    def all_levels(self) -> tuple[Level, ...]:
+        """Those to train on, that of the replay and those of validation."""
+        old = () if self.replay is None else (self.replay,)
+        return (*old, *self.levels, *self.valid)
+
     def sections(self) -> Config:
         """The sections of the YAML, with a model of any size."""
         train: Config = {'fidelity': {'target': self.target}}
@@ -92,6 +98,7 @@ def _entry(level: Level) -> Config:
     return {
         'file': files[0] if len(files) == 1 else files,
         'fidelity': level.name,
+        **level.keys,
     }
 
 
@@ -131,8 +138,8 @@ def from_checkpoint(
             'Labels of another code are another level: give yours a name of its '
             f'own, as in {new.name}_own={new.files[0]}.'
         )
-    lower = [Level(spelt.get(x.name.lower(), x.name), x.files) for x in lower]
-    valid = [Level(spelt.get(x.name.lower(), x.name), x.files) for x in valid]
+    lower = [replace(x, name=spelt.get(x.name.lower(), x.name)) for x in lower]
+    valid = [replace(x, name=spelt.get(x.name.lower(), x.name)) for x in valid]
     old = [level for level in lower if level.name in names]
     kept = tuple(level for level in lower if level not in old[:1])
     _check_valid([*lower, new], valid)

@@ -43,6 +43,12 @@ def hours_as_text(hours: float) -> str:
     return f'{hours:.1f} hours'
 
 
+def about(hours: float) -> str:
+    """As `hours_as_text`, of what was not measured to the minute."""
+    text = hours_as_text(hours)
+    return text if text.startswith('less') else f'about {text}'
+
+
 def found_by(audit: Audit) -> str:
     """`1 problem and 2 notes`, or ''."""
     problems = sum(p.severity == 'problem' for p in audit.problems)
@@ -127,6 +133,8 @@ def _data(plan: Plan, size: Size, audit: Audit) -> Iterator[str]:
         yield '  fidelity:'
         order = _flow(sections['fidelity']['order'])
         yield _line(f'    order: {order}', 'low to high')
+    if any(level.taken for level in plan.all_levels):
+        yield '  # what *_key names was found in the files: is it what you mean?'
     for load in ('load_trainset_path', 'load_validset_path'):
         if load in sections:
             yield f'  {load}:'

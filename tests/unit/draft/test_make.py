@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ase.io import read, write
 from helpers import INGAN, registered
 from pretrained_helpers import pretrained
 
 from sevennet_mf import cli
 from sevennet_mf.audit.inspect import inspect
 from sevennet_mf.config import inputs
-from sevennet_mf.draft import make, plan, timing
+from sevennet_mf.draft import make, plan, text, timing
 
 LOW, HIGH = str(INGAN / 'pbe_valid.extxyz'), str(INGAN / 'r2scan_valid.extxyz')
 
@@ -78,20 +79,21 @@ def test_two_files_in(
     }
     said = capsys.readouterr().out
     assert said.index('Structures') < said.index('input.yaml: 16 channels, 3000 ste')
+    assert 'about 5 minutes on this machine' in said
     assert 'sevennet-mf train input.yaml -w run' in said
     (sections,) = timed
     assert sections['data']['batch_size'] == 4
-    text = Path('input.yaml').read_text()
-    assert text.startswith(f'# sevennet-mf init {LOW} {HIGH} --hours 1\n')
-    assert '# 36 structures' in text
-    assert '# 13 structures' in text
+    written = Path('input.yaml').read_text()
+    assert written.startswith(f'# sevennet-mf init {LOW} {HIGH} --hours 1\n')
+    assert '# 36 structures' in written
+    assert '# 13 structures' in written
     # what the audit shows is divided as the YAML says
     shown = re.search(r'validset +r2scan \(target\) +(\d+)', said)
     assert shown is not None
     held_out = inspect('input.yaml').sets[-1]
     assert (held_out.set, held_out.fidelity) == ('validset', 'r2scan')
     assert int(shown[1]) == held_out.structures > 1
-    assert max(map(len, text.splitlines()[4:20])) <= 100
+    assert max(map(len, written.splitlines()[4:20])) <= 100
 
 
 def test_what_is_there_stays_unless_asked(
@@ -115,6 +117,64 @@ def test_validation_files_of_ones_own(
     words = '--valid: .* is of .hse., and the training files are of'
     with pytest.raises(ValueError, match=words):
         cli.main(['init', LOW, HIGH, '--valid', f'hse={LOW}', '--force', '--debug'])
+
+
+def under(path: str, *prefixes: str) -> str:
+    """The structures of HIGH with labels under keys with a prefix only."""
+    frames = read(HIGH, ':')
+    for atoms in frames:
+        for shift, prefix in enumerate(prefixes):
+            atoms.info[f'{prefix}energy'] = atoms.get_potential_energy() + shift
+            atoms.set_array(f'{prefix}forces', atoms.get_forces() + shift)
+        atoms.calc = None
+    write(path, frames, format='extxyz')
+    return path
+
+
+def test_labels_that_have_one_name_only_are_taken(
+    timed: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    write('pbe.extxyz', read(LOW, ':4'), format='extxyz')
+    found = init('pbe.extxyz', f'r2scan={under("high.extxyz", "REF_")}')
+    assert found['data']['load_trainset_path'][1] == {
+        'file': 'high.extxyz',
+        'fidelity': 'r2scan',
+        'energy_key': 'REF_energy',
+        'force_key': 'REF_forces',
+    }
+    said = capsys.readouterr().out
+    words = 'r2scan: energy_key REF_energy, force_key REF_forces, by their names in'
+    assert words in said
+    assert '# what *_key names was found' in Path('input.yaml').read_text()
+    assert ' unread ' not in said
+
+
+def test_labels_in_doubt_are_asked_for_in_words_of_the_command(
+    timed: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    high = f'r2scan={under("high.extxyz", "odd_", "MACE_", "REF_")}'
+    write('pbe.extxyz', read(LOW, ':4'), format='extxyz')
+    # the usual name comes first, and what is named like no energy not at all
+    said = refused(capsys, 'pbe.extxyz', high)
+    assert 'has no structure that can be used: high.extxyz:0 has no energy.' in said
+    assert '`--energy_key` with the key of its info that holds one (REF_en' in said
+    keys = ['--energy_key', 'r2scan=odd_energy']
+    said = refused(capsys, 'pbe.extxyz', high, *keys)
+    assert 'Write `--force_key r2scan=REF_forces` or `--force_key r2scan=od' in said
+    assert not Path('input.yaml').exists()
+    keys += ['--force_key', 'r2scan=none']
+    found = init('pbe.extxyz', high, *keys)
+    entry = found['data']['load_trainset_path'][1]
+    assert (entry['energy_key'], entry['force_key']) == ('odd_energy', None)
+    written = Path('input.yaml').read_text()
+    assert ' '.join(keys) in written.splitlines()[0]
+    assert 'was found' not in written
+
+
+def test_times_are_said_in_english() -> None:
+    assert text.about(0.001) == 'less than a minute'
+    assert text.about(0.2) == 'about 12 minutes'
+    assert text.about(3.52) == 'about 3.5 hours'
 
 
 def test_from_a_checkpoint_with_labels_of_its_level(

@@ -1,0 +1,127 @@
+"""Under which keys the labels of a level are, where ASE would not find them.
+
+What is typed comes first. Of the rest a key is taken by itself only where nothing
+else could be meant; training stops at what is left and names the choices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
+from typing import Final
+
+from ase import Atoms
+
+from sevennet_mf.config import DataEntry, inputs, validate
+from sevennet_mf.data import unread
+from sevennet_mf.data.files import count_frames, items_of, reader_of
+from sevennet_mf.data.label_names import origin_of
+from sevennet_mf.data.labels import LABEL_KEYS, Labels, stress_of
+from sevennet_mf.draft.levels import Level
+from sevennet_mf.draft.plan import CUTOFF
+from sevennet_mf.errors import UserError, unknown
+
+Keys = dict[str, str | None]
+Typed = Mapping[str, str | None]
+OPTIONS: Final = ('energy_key', *LABEL_KEYS)
+LOOKED: Final[int] = 100  # structures of each file, spread over it
+Found = dict[str, set[str]]  # by kind of unread.READ_BY
+
+
+def given(
+    levels: Sequence[Level], options: Mapping[str, Sequence[str] | None]
+) -> list[Level]:
+    """Return levels with the keys that were typed.
+
+    options: by the name of a key, `KEY` for all levels or `NAME=KEY` for one; none
+    stands for no label. Raises UserError for a name that no level has.
+    """
+    found = list(levels)
+    for option in OPTIONS:
+        for argument in options.get(option) or ():
+            name, equals, key = argument.rpartition('=')
+            names = [level.name for level in levels]
+            if equals and name not in names:
+                raise unknown(f'--{option}: the level', name, names)
+            value = None if key == 'none' else key
+            found = [
+                level
+                if equals and level.name != name
+                else replace(level, keys={**level.keys, option: value})
+                for level in found
+            ]
+    for level in found:
+        validate(DataEntry, {'file': list(level.files), **level.keys}, level.name)
+    return found
+
+
+def completed(level: Level) -> Level:
+    """Return a level with the keys that alone can be meant, which `taken` names."""
+    files = inputs.existing(list(level.files), level.name)
+    every = [_of_file(path, level.keys) for path in files]
+    choices = [_choice(lost, own, level.keys) for lost, own in every]
+    if not choices or any(choice != choices[0] for choice in choices):
+        return level  # one entry has one set of keys
+    new = {k: v for k, v in choices[0].items() if k not in level.keys}
+    whole = {**level.keys, **new}
+    ordered = {name: whole[name] for name in OPTIONS if name in whole}
+    return replace(level, keys=ordered, taken=tuple(k for k in ordered if k in new))
+
+
+def _of_file(path: str, typed: Typed) -> tuple[Found, set[str]]:
+    """Labels of a file that nothing reads, and kinds that ASE reads."""
+    lost: Found = {}
+    own: set[str] = set()
+    for atoms in _some(path):
+        results = {} if atoms.calc is None else atoms.calc.results
+        read = {k for k in ('energy', 'forces', 'stress') if k in results}
+        own |= read
+        stress = results.get('stress')
+        labels = Labels(
+            results.get('energy', float('nan')),
+            results.get('forces'),
+            None if stress is None else stress_of(stress, path),
+        )
+        for label in unread.find(atoms, typed, labels):
+            lost.setdefault(label.kind, set()).add(label.name)
+    return lost, own
+
+
+def _some(path: str) -> Iterator[Atoms]:
+    """Structures from all over a file; what cannot be read the audit names."""
+    try:
+        count = count_frames(path, reader_of(path, None)) or 1
+        step = max(1, count // LOOKED)
+        index = ':' if step == 1 else f'::{step}'
+        for _, item in islice(items_of(path, {'index': index}, CUTOFF), LOOKED):
+            if isinstance(item, Atoms):
+                yield item
+    except UserError:
+        return
+
+
+def _choice(lost: Found, own: set[str], typed: Typed) -> Keys:
+    """The keys to take, by the name of the entry's key; none where in doubt.
+
+    There is doubt where a kind of label is there twice, or where labels do not say
+    to come from one place: those that ASE reads say nothing of it.
+    """
+    lost = {kind: set(names) for kind, names in lost.items()}
+    placeholder = lost.pop(unread.PLACEHOLDER, None)
+    chosen: Keys = {} if placeholder is None else {'energy_key': 'energy'}
+    twice = [kind for kind in lost if len(lost[kind]) > 1 or kind in own]
+    has_virial = 'virial' in lost and ({'stress'} & (own | set(lost)))
+    if twice or has_virial:
+        return {}
+    names = {unread.READ_BY[kind]: name for kind, (name,) in lost.items()}
+    read_as_own = {unread.READ_BY[kind]: kind for kind in own}
+    read_as_own = {k: v for k, v in read_as_own.items() if k not in typed}
+    every = {**read_as_own, **{k: v for k, v in typed.items() if v}, **names}
+    if len({origin_of(name) for name in every.values()}) > 1:
+        return {}
+    chosen.update(names)
+    if {**typed, **chosen}.get('energy_key') not in (None, 'energy'):
+        # beside a key for energies, what ASE reads has to be named as well
+        chosen.update({k: v for k, v in read_as_own.items() if k != 'energy_key'})
+    return chosen
