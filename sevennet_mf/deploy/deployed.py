@@ -38,9 +38,9 @@ def read_deployed(path: str) -> dict[str, Any]:
     'model_type', 'version' (of sevenn), 'dtype', 'time', 'flashTP' and 'oeq'
     (bool), 'hash' and 'provenance' (None and {} in the host's own files), 'fast'
     ('table', 'network' or None: how the form for our pair styles has its radial
-    weights). Raises
-    UserError for anything else, and for a folder whose segments do not belong
-    together.
+    weights), 'architecture' (as `info` has it; {} in the host's files and older
+    ones). Raises UserError for anything else, and for a folder whose segments do not
+    belong together.
     """
     if not os.path.isdir(path):
         return _read_file(path)
@@ -102,4 +102,5 @@ def _metadata(extra: dict[str, str], ours: dict[str, Any]) -> dict[str, Any]:
         'hash': ours.get('hash'),
         'provenance': ours.get('provenance') or {},
         'fast': ours.get('fast'),
+        'architecture': ours.get('architecture') or {},
     }

@@ -41,7 +41,7 @@ from sevennet_mf.deploy.probe import Answers, deviation, graph_of, probes, worst
 from sevennet_mf.deploy.slices import split_slices
 from sevennet_mf.errors import UserError
 from sevennet_mf.model.fused import why_not
-from sevennet_mf.model.plain_config import json_ready
+from sevennet_mf.model.plain_config import architecture, json_ready
 from sevennet_mf.model.tabulated import FormError
 
 __all__ = ['deploy', 'read_deployed', 'run']
@@ -199,6 +199,7 @@ def _finish(
             'hash': folded.content['hash'],  # the same in all segments of a model
             'time': folded.content['time'],
             'fast': fast and fast[0],
+            'architecture': architecture(folded.content['config'], folded.model),
             **position,
         }
     )

@@ -23,6 +23,7 @@ from sevennet_mf.info.common import (
 from sevennet_mf.model import accelerators
 from sevennet_mf.model.fused import describe
 from sevennet_mf.model.load import LoadedModel, load_model
+from sevennet_mf.model.plain_config import architecture
 
 
 def checkpoint(name: str) -> dict[str, Any]:
@@ -38,7 +39,7 @@ def checkpoint(name: str) -> dict[str, Any]:
             'when': _text(content.get('time') or config.get('when')),
             'epoch': content.get('epoch'),
             'hash': _text(content.get('hash')),
-            'architecture': _architecture(loaded),
+            'architecture': architecture(config, loaded.model),
             'elements': [chemical_symbols[z] for z in sorted(loaded.type_map)],
             'fidelities': list(loaded.fidelities),
             'reference_energies': _references(loaded),
@@ -64,19 +65,6 @@ def _kind(config: Mapping[str, Any], origin: Mapping[str, Any]) -> str:
 
 def _text(value: Any) -> str | None:
     return None if value in (None, '', 'Not found') else str(value)
-
-
-def _architecture(loaded: LoadedModel) -> dict[str, Any]:
-    config = loaded.config
-    return {
-        'channel': config.get(KEY.NODE_FEATURE_MULTIPLICITY),
-        'lmax': config.get(KEY.LMAX),
-        'layers': config.get(KEY.NUM_CONVOLUTION),
-        'cutoff': loaded.cutoff,
-        'parity': bool(config.get(KEY.IS_PARITY)),
-        'parameters': sum(p.numel() for p in loaded.model.parameters()),
-        'linear_bias': bool(config.get(KEY.USE_BIAS_IN_LINEAR)),
-    }
 
 
 def _sites(config: Mapping[str, Any]) -> dict[str, Any]:

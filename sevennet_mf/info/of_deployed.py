@@ -75,7 +75,7 @@ def _found(path: str, kind: str, known: dict[str, Any]) -> dict[str, Any]:
     )
     if known['oeq']:
         found['accelerator'] = 'OpenEquivariance'
-    found['architecture']['cutoff'] = known['cutoff']
+    found['architecture'].update(known['architecture'], cutoff=known['cutoff'])
     found['reference_energies'] = _references(found, origin)
     found['warnings'] = list(dict.fromkeys(_problems(found, origin)))
     return found

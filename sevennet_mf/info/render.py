@@ -108,9 +108,16 @@ def _origin(found: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     yield 'inferred labels', _inferred(found['inferred_labels'] or {})
     for who, values in found['defaults'].items():
         yield f'defaults by {who}', as_text(values)
-    for name in ('versions', 'trained_with'):
-        listed = ', '.join(f'{k} {v}' for k, v in found[name].items())
-        yield name.replace('_', ' '), listed
+    now, then = found['versions'], found['trained_with']
+    yield 'versions', _listed(now)
+    others = {name: then[name] for name in then if then[name] != now.get(name)}
+    if others:  # most of them once
+        rest = ', the others as above' if len(others) < len(then) else ''
+        yield 'trained with', f'{_listed(others)}{rest}'
+
+
+def _listed(versions: Mapping[str, str]) -> str:
+    return ', '.join(f'{name} {version}' for name, version in versions.items())
 
 
 def _inferred(said: Mapping[str, Any]) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -98,6 +99,21 @@ def statistics(
             state[f'{i}_convolution.denominator'].item()
             for i in range(config[KEY.NUM_CONVOLUTION])
         ],
+    }
+
+
+def architecture(
+    config: Mapping[str, Any], model: torch.nn.Module
+) -> dict[str, Any]:
+    """Size and kind of a model, for those who look at its file; cutoff in Å."""
+    return {
+        'channel': config.get(KEY.NODE_FEATURE_MULTIPLICITY),
+        'lmax': config.get(KEY.LMAX),
+        'layers': config.get(KEY.NUM_CONVOLUTION),
+        'cutoff': float(config[KEY.CUTOFF]),
+        'parity': bool(config.get(KEY.IS_PARITY)),
+        'parameters': sum(p.numel() for p in model.parameters()),
+        'linear_bias': bool(config.get(KEY.USE_BIAS_IN_LINEAR)),
     }
 
 

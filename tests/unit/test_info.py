@@ -345,6 +345,23 @@ def test_where_a_file_comes_from(made: dict[str, str], kind: str) -> None:
     assert 'sha256' in text
 
 
+@pytest.mark.parametrize('kind', ['deployed', 'segment', 'folder'])
+def test_a_deployed_file_knows_its_model(made: dict[str, str], kind: str) -> None:
+    found = info(made[kind])
+    assert found['architecture'] == info(made['export'])['architecture']
+    assert '4 channels, lmax 1, 2 layers, cutoff 4 Å' in shown(found)
+
+
+def test_versions_are_told_once(made: dict[str, str]) -> None:
+    found = info(made['deployed'])
+    found['trained_with'] = dict(found['versions'])
+    assert 'trained with' not in shown(found)
+    found['trained_with']['torch'] = '1.0'
+    text = ' '.join(shown(found).split())
+    assert 'trained with │ torch 1.0, the others as above' in text
+    assert text.count(f'sevenn {sevenn.__version__}') == 1
+
+
 def test_the_common_potential(made: dict[str, str]) -> None:
     found = info(made['common'])
     assert found['fidelities'] == ['common']
