@@ -22,7 +22,8 @@ HEAD = """\
 `sevennet-mf COMMAND --help` prints the same. Every command takes `--debug`, which
 shows the traceback of an error instead of one line, and `--e3nn`, which computes
 convolutions on a CPU with e3nn ([](speed.md)). With `--trust` a command reads
-checkpoints and graph files that run code when they are read ([](errors.md)).
+checkpoints and graph files that run code when they are read ([](errors.md)). In the
+name of an option a dash does for an underscore.
 
 | exit code | meaning |
 |---|---|

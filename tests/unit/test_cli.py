@@ -87,6 +87,42 @@ def test_what_cannot_be_parsed_ends_with_2(
     assert 'usage: sevennet-mf' in capsys.readouterr().err
 
 
+@pytest.mark.parametrize('command', cli.COMMANDS)
+def test_a_dash_does_for_an_underscore(command: str) -> None:
+    parser = cli.Parser()
+    cli.COMMANDS[command][1](parser)
+    for option in parser.options:
+        assert parser._spelt(option.replace('_', '-')) == option
+        assert parser._spelt(f'{option.replace("_", "-")}=a-b') == f'{option}=a-b'
+    assert parser._spelt('--never-heard-of') == '--never-heard-of'
+
+
+def test_dashes_of_values_stay() -> None:
+    words = ['deploy', 'my--file', '--no-table', '-o', 'a-b', '-f=x-y']
+    args = cli.make_parser().parse_args(words)
+    assert (args.checkpoint, args.output, args.no_table) == ('my--file', 'a-b', True)
+    words = ['deploy', '--', '--no-table']
+    assert cli.make_parser().parse_args(words).checkpoint == '--no-table'
+
+
+@pytest.mark.parametrize(
+    ('words', 'hint'),
+    [
+        (['deploy', 'a', '--no_tabel'], "--no_tabel Did you mean '--no_table'?"),
+        (['train', 'a', '--resumee'], "Did you mean '--resume'?"),
+        (['train', 'a', '--colour'], '--colour\n'),
+    ],
+)
+def test_an_unknown_option_has_a_hint(
+    words: list[str], hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(words)
+    said = capsys.readouterr().err
+    assert f'unrecognized arguments: {words[2]}' in said
+    assert hint in said
+
+
 @pytest.mark.parametrize(
     ('error', 'code', 'line'),
     [
