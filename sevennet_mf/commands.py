@@ -7,6 +7,7 @@ import contextlib
 import errno
 import os
 import random
+import shlex
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -73,6 +74,21 @@ def _train_as_host(args: argparse.Namespace, sections: dict[str, Any]) -> None:
             raise UserError(
                 f'SevenNet could not read {args.input_yaml}: {reason}'
             ) from None
+    if not args.distributed or os.environ.get('RANK', '0') == '0':
+        _print(_closing_of_host(folder))
+
+
+def _closing_of_host(folder: str) -> str:
+    best = os.path.join(folder, 'checkpoint_best.pth')
+    if not os.path.isfile(best):
+        return (
+            f"{folder}: what SevenNet's own training wrote. Without a "
+            'load_validset_path there is no checkpoint_best.pth.'
+        )
+    return (
+        f"{best}: SevenNet's own training, whose errors are in lc.csv\n"
+        f'sevennet-mf info {shlex.quote(best)}'
+    )
 
 
 def _train_fidelities(args: argparse.Namespace, sections: dict[str, Any]) -> None:
@@ -110,7 +126,9 @@ def _train_here(args: argparse.Namespace, sections: dict[str, Any]) -> None:
             log.print_config(configs[0], configs[2], configs[1])
             random.seed(config[KEY.RANDOM_SEED])
             torch.manual_seed(config[KEY.RANDOM_SEED])
-            run.train(config, working_dir, process, args.resume)
+            said = run.train(config, working_dir, process, args.resume)
+        if said:
+            _print(said)
 
 
 @contextlib.contextmanager

@@ -143,7 +143,11 @@ def _start(
     if (work / run_folder.RESUME_FILE).is_file():
         command.append('--resume')
     return subprocess.Popen(
-        [*command, '-w', str(work)], cwd=folder, env=_environment(), stderr=errors
+        [*command, '-w', str(work)],
+        cwd=folder,
+        env=_environment(),
+        stdout=subprocess.DEVNULL,  # the demo has words of its own
+        stderr=errors,
     )
 
 

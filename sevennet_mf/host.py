@@ -135,7 +135,7 @@ def _train_v2(original: Callable) -> Callable:
             config.get('world_size', 1),
             config.get('ddp_backend', 'nccl'),
         )
-        return train(config, working_dir, process)
+        train(config, working_dir, process)
 
     return train_v2
 

@@ -1,9 +1,10 @@
-"""The pictures at the end of a run: learning curves, parity of the best model."""
+"""The end of a run: learning curves, parity of the best model, what came out."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,8 @@ from sevennet_mf import keys
 from sevennet_mf.checkpoint.file import load
 from sevennet_mf.evaluate import plots
 from sevennet_mf.evaluate.predict import predict
-from sevennet_mf.evaluate.predictions import Predictions
-from sevennet_mf.evaluate.tables import write_csv
+from sevennet_mf.evaluate.predictions import QUANTITIES, Predictions
+from sevennet_mf.evaluate.tables import Errors, errors, write_csv
 from sevennet_mf.train.continuing import drift, drift_picture
 from sevennet_mf.train.loop import run_folder
 from sevennet_mf.train.loop.provenance import fidelity_names
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
     from sevennet_mf.train.loop.fit import Fit
 
 
-def draw(fit: Fit, start: Start | None = None) -> list[str]:
-    """Write learning_curves.png and parity_<fidelity>.png; return their paths.
+def draw(fit: Fit, start: Start | None = None) -> list[Errors]:
+    """Write learning_curves.png and parity_<fidelity>.png; return what parity shows.
 
     A run that watches old fidelities of the checkpoint it starts from has
     drift.csv and drift.png as well, of the best checkpoint or, without
@@ -42,17 +43,43 @@ def draw(fit: Fit, start: Start | None = None) -> list[str]:
     log = Logger()
     picture = fit.path('learning_curves.png')
     drawn = plots.learning_curves(fit.path(fit.state.curve), picture)
-    paths = [picture] if drawn else []
+    paths, rows = [picture] if drawn else [], []
     best = os.path.isfile(fit.path(run_folder.BEST_FILE))
     name = run_folder.BEST_FILE if best else run_folder.RESUME_FILE
     content = load(fit.path(name))
     with _holding(fit.trainer.module, content['model_state_dict']):
         if best:
-            paths += _draw_parity(fit)
+            rows = _draw_parity(fit, paths)
         if fit.drift is not None and start is not None:
             paths += _report_drift(fit, start, content['config'])
     log.writeline(f'Pictures: {", ".join(os.path.basename(p) for p in paths)}')
-    return paths
+    return rows
+
+
+def closing(fit: Fit, rows: Sequence[Errors]) -> str:
+    """What came out of a run, and what to do with it; rows: what `draw` returns."""
+    best, state = os.path.relpath(fit.path(run_folder.BEST_FILE)), fit.state
+    whole = f'{fit.best_metric} of {fit.target} in {fit.validation}'
+    if not rows:
+        return (
+            f'No checkpoint is the best: {whole} was never a number that could be. '
+            f'{os.path.relpath(fit.path(run_folder.RESUME_FILE))} is the last.'
+        )
+    lines = [f'{best}: epoch {state.best_epoch} of {state.epoch - 1}, by {whole}']
+    lines += [f'{row.fidelity}: {_in_words(row)}' for row in rows]
+    names = fidelity_names(fit.config)
+    option = f' -f {fit.target}' if len(names) > 1 else ''
+    return '\n'.join([*lines, f'sevennet-mf deploy {shlex.quote(best)}{option}'])
+
+
+def _in_words(row: Errors) -> str:
+    known = [q for q in QUANTITIES if row.labelled[q[0]]]
+    cells = [f'{q} {_digits(row.mae[q])} {unit}' for q, _, unit, _ in known]
+    return f'{", ".join(cells)} (MAE, {row.structures} structures)'
+
+
+def _digits(value: float) -> str:
+    return f'{value:.3g}' if value < 1000 else f'{value:.0f}'
 
 
 @contextmanager
@@ -68,14 +95,18 @@ def _holding(
         model.load_state_dict(own)
 
 
-def _draw_parity(fit: Fit) -> list[str]:
-    """Draw parity of the trained model as it is now; return the pictures."""
+def _draw_parity(fit: Fit, paths: list[str]) -> list[Errors]:
+    """Draw parity of the trained model as it is now; `paths` gets the pictures.
+
+    Returns the errors that they show, the target's first.
+    """
     names = fidelity_names(fit.config)
-    paths = []
+    rows = []
     for fidelity, (name, dataset) in _shown(fit).items():
         found = _predict(fit, dataset)
         paths += plots.parity(found, names, fit.path(''), fidelity, name)
-    return paths
+        rows += errors(found, [fidelity])
+    return sorted(rows, key=lambda row: row.fidelity != fit.target)
 
 
 def _predict(fit: Fit, dataset: FidelityDataset) -> Predictions:

@@ -43,10 +43,11 @@ def train(
     working_dir: str,
     process: Process | None = None,
     resume: bool = False,
-) -> None:
+) -> str:
     """Train as a configuration says, which is changed on the way.
 
-    config: as `merged` gives it.
+    config: as `merged` gives it. Returns what to tell the user at the end, on the
+    first process; '' on others.
     Raises UserError before anything is written for input that cannot work, and
     TrainingStopped, with a resumable checkpoint on disk, for a run cut short.
     """
@@ -93,11 +94,13 @@ def train(
             log.writeline(message)
             warnings.warn(message, UserWarning, stacklevel=2)
     fit.run()
+    said = ''
     if process.rank == 0:
         from sevennet_mf.train import finish  # matplotlib, for this process only
 
-        finish.draw(fit, start)
+        said = finish.closing(fit, finish.draw(fit, start))
     log.timer_end('total', message='Total wall time')
+    return said
 
 
 def _tell_default_model(log: Logger, model: Any, config: Config) -> None:

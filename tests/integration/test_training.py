@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -106,7 +108,14 @@ def molecule_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = write_yaml(folder / 'input.yaml', molecules())
     result = run('train', path, '-w', folder / 'out')
     # no bar where there is no terminal
-    assert (result.returncode, result.stdout, result.stderr) == (0, '', '')
+    assert (result.returncode, result.stderr) == (0, '')
+    best, target, rest, command = result.stdout.splitlines()
+    path = os.path.relpath(folder / 'out' / 'checkpoint_best.pth')
+    assert best.startswith(f'{path}: epoch ')
+    words = r'ccsdt: energy [\d.]+ meV/atom \(MAE, \d+ structures\)'
+    assert re.fullmatch(words, target)
+    assert rest.startswith('pbe: energy ')
+    assert command == f'sevennet-mf deploy {path} -f ccsdt'
     return folder / 'out'
 
 

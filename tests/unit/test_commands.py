@@ -152,6 +152,7 @@ def test_the_hosts_training_with_the_kernel(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     recwarn: pytest.WarningsRecorder,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv(library.SWITCH, 'always')
     path = write_yaml(tmp_path / 'a.yaml', plain_yaml())
@@ -160,6 +161,11 @@ def test_the_hosts_training_with_the_kernel(
     commands.train(parse('train', path, '-w', tmp_path))
     said = log.read_text()
     assert f'fused kernel ({library.instruction_set()})' in said
+    assert 'there is no checkpoint_best.pth' in capsys.readouterr().out
+    best = tmp_path / 'checkpoint_best.pth'
+    best.touch()
+    said = commands._closing_of_host(str(tmp_path))
+    assert said.endswith(f'sevennet-mf info {best}')
     # SevenNet's files are what torch_geometric may read without a doubt
     assert not [w for w in recwarn if 'Weights only' in str(w.message)]
 

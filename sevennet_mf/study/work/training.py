@@ -131,6 +131,7 @@ class Signals:
         self.child = subprocess.Popen(
             bound(command),
             stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,  # what came out stands in its files
             stderr=said,
             text=True,
             close_fds=False,

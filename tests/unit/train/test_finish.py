@@ -1,5 +1,6 @@
 """The pictures at the end of a run are those of the best checkpoint."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from train_helpers import fit_of, lines, same, weights, yaml_of
 from sevennet_mf.evaluate import plots
 from sevennet_mf.evaluate.predict import predict
 from sevennet_mf.evaluate.predictions import Predictions
+from sevennet_mf.evaluate.tables import errors
 from sevennet_mf.model.load import load_model
 from sevennet_mf.train import finish
 from sevennet_mf.train.loop import run_folder
@@ -40,7 +42,7 @@ def test_the_trained_model_takes_the_weights_of_the_best(
         sevenn.checkpoint.SevenNetCheckpoint, 'build_model', refuse
     )
     last = weights(fit)
-    finish.draw(fit)
+    rows = finish.draw(fit)
     assert same(last, weights(fit))
     assert [*shown] == ['r2scan', 'pbe']
     for fidelity, name in (('r2scan', 'validset'), ('pbe', 'trainset')):
@@ -51,3 +53,15 @@ def test_the_trained_model_takes_the_weights_of_the_best(
         np.testing.assert_allclose(found.energy, wanted.energy, rtol=1e-6)
         forces, exact = (np.concatenate(p.forces) for p in (found, wanted))
         np.testing.assert_allclose(forces, exact, atol=1e-5)
+    # what is said at the end is of the best as well, the target first
+    said = finish.closing(fit, rows).splitlines()
+    path = os.path.relpath(fit.path(run_folder.BEST_FILE))
+    number = fit.state.best_epoch
+    by = 'by TotalLoss of r2scan in validset'
+    assert said[0] == f'{path}: epoch {number} of 3, {by}'
+    (row,) = errors(shown['r2scan'][0], ['r2scan'])
+    assert float(said[1].split()[2]) == pytest.approx(row.mae['energy'], rel=0.01)
+    assert said[2].startswith('pbe: energy ')
+    assert said[3:] == [f'sevennet-mf deploy {path} -f r2scan']
+    said = finish.closing(fit, []).splitlines()
+    assert 'No checkpoint is the best' in said[0]
