@@ -38,6 +38,7 @@ def train(args: argparse.Namespace) -> None:
 
 def _train_as_host(args: argparse.Namespace, sections: dict[str, Any]) -> None:
     with importing():
+        from sevenn.logger import Logger
         from sevenn.main import sevenn
 
         from sevennet_mf import host_traps
@@ -74,7 +75,7 @@ def _train_as_host(args: argparse.Namespace, sections: dict[str, Any]) -> None:
             raise UserError(
                 f'SevenNet could not read {args.input_yaml}: {reason}'
             ) from None
-    if not args.distributed or os.environ.get('RANK', '0') == '0':
+    if Logger().rank == 0:
         _print(_closing_of_host(folder))
 
 
@@ -182,8 +183,11 @@ def _errors_in_log(log: Any, working_dir: str) -> Iterator[None]:
 
 def init(args: argparse.Namespace) -> None:
     """`sevennet-mf init`: an input.yaml for some files."""
-    from sevennet_mf.draft import make
+    with importing():
+        from sevennet_mf.draft import make
+        from sevennet_mf.kernels import library
 
+    library.check_environment(is_used=True)
     for part in make.run(args):
         _print(part)
 

@@ -117,7 +117,7 @@ def complete(train: Any) -> None:
             if needed not in given:
                 raise UserError(
                     f'train.{name}.{needed} is missing: {chooser} {word} needs it, '
-                    "and without a `fidelity` block this is SevenNet's own "
+                    "and without a fidelity block this is SevenNet's own "
                     'training, which has no default for it.'
                 )
 

@@ -183,6 +183,8 @@ def test_a_switch_without_meaning_is_refused_before_data_are_read(
     with pytest.raises(UserError, match=f"{name} must be .*'bad'"):
         commands.train(parse('train', path, '-w', tmp_path / 'out'))
     assert not (tmp_path / 'out').exists()
+    with pytest.raises(UserError, match=f"{name} must be .*'bad'"):
+        commands.init(parse('init', 'pbe=nowhere.extxyz'))
 
 
 def test_the_hosts_traps_are_warned_of(
