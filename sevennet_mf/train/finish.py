@@ -75,7 +75,8 @@ def closing(fit: Fit, rows: Sequence[Errors]) -> str:
 def _in_words(row: Errors) -> str:
     known = [q for q in QUANTITIES if row.labelled[q[0]]]
     cells = [f'{q} {_digits(row.mae[q])} {unit}' for q, _, unit, _ in known]
-    return f'{", ".join(cells)} (MAE, {row.structures} structures)'
+    n = row.structures
+    return f'{", ".join(cells)} (MAE, {n} structure{"" if n == 1 else "s"})'
 
 
 def _digits(value: float) -> str:
