@@ -13,7 +13,8 @@ from typing import Final
 
 from ase import Atoms
 
-from sevennet_mf.config import DataEntry, inputs, validate
+from sevennet_mf.config import inputs
+from sevennet_mf.config.blocks import DataEntry, validate
 from sevennet_mf.data import unread
 from sevennet_mf.data.files import count_frames, items_of, reader_of
 from sevennet_mf.data.label_names import origin_of

@@ -12,6 +12,7 @@ from typing import Any, Final
 import yaml
 from rich.console import RenderableType
 
+from sevennet_mf import files
 from sevennet_mf.audit import inspect
 from sevennet_mf.audit.findings import Audit
 from sevennet_mf.config import inherit, inputs

@@ -25,6 +25,7 @@ from sevennet_mf.model.fused import carrier, fuse
 from sevennet_mf.train.continuing import ewc
 from sevennet_mf.train.continuing.drift import of_checkpoint, with_metrics
 from sevennet_mf.train.continuing.extension import make_start
+from sevennet_mf.train.loop import run_folder
 from sevennet_mf.train.prepare import prepare_data, prepare_fit
 from sevennet_mf.train.setup import DRIFT
 

@@ -26,25 +26,32 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     'errors': (),
     'arrays': (),
     'testing': (),
-    'recipe': ('keys',),
-    'host_config': ('keys', 'errors', 'config', 'host_checks', 'recipe'),
-    'inherit': (
-        *('keys', 'errors', 'config', 'checkpoint_file', 'host_checks'),
-        'recipe',
-    ),
-    'inputs': (*LIGHT, 'yaml_file', 'inherit'),
-    'kernels': ('errors', 'kernels'),
-    'model': (*LIGHT, 'kernels', 'model'),
-    'data': (*LIGHT, 'inputs', 'data'),
-    'train': (*LIGHT, 'inherit', 'inputs', 'model', 'data', 'train'),
-    'deploy': (*LIGHT, 'inputs', 'model', 'data', 'train', 'deploy'),
-    'study': (*LIGHT, 'inputs', 'model', 'data', 'train', 'deploy', 'study'),
-    'info': (*LIGHT, 'inputs', 'model', 'data', 'train', 'deploy', 'info'),
-    'draft': (*LIGHT, 'inherit', 'inputs', 'data', 'train', 'draft'),
-    'demo': (*LIGHT, 'inputs', 'model', 'data', 'train'),
-    'commands': (*ALL, 'host_traps', 'info', 'demo', 'draft', 'program'),
+    'program': (),
+    'host_traps': (),
+    'interrupt': (),
+    'files': ('errors',),
+    'distributed': ('errors',),
+    'checkpoint': (*BASE, 'checkpoint'),
+    'config': (*BASE, 'checkpoint', 'config'),
+    'kernels': (*BASE, 'kernels'),
+    'model': (*BASE, 'checkpoint', 'config', 'kernels', 'model'),
+    'data': (*BASE, 'checkpoint', 'config', 'data'),
+    'audit': (*BASE, 'config', 'data', 'audit'),
+    'evaluate': (*DATA, 'evaluate'),
+    'train': (*DATA, 'interrupt', 'evaluate', 'train'),
+    'calculators': (*DATA, 'evaluate', 'calculators'),
+    'deploy': (*DATA, 'evaluate', 'train', 'calculators', 'deploy'),
+    'lammps': (*TRAINED, 'lammps'),
+    'info': (*TRAINED, 'info'),
+    'select': (*DATA, 'evaluate', 'calculators', 'select'),
+    'analysis': (*BASE, 'analysis'),
+    # select and analysis: their former import paths
+    'study': (*TRAINED, 'interrupt', 'select', 'analysis', 'study'),
+    'draft': (*DATA, 'audit', 'train', 'draft'),
+    'demo': (*DATA, 'evaluate', 'train'),
+    'commands': ALL,
     'parser': ('errors',),
-    'cli': ('errors', 'unpickle', 'commands', 'parser', 'program'),
+    'cli': ('errors', 'checkpoint', 'commands', 'parser', 'program'),
 }
 EXEMPT = ('__init__', 'host')  # host wires the rest into sevenn, at any layer
 
@@ -64,7 +71,7 @@ ONLY = {
     },
 }
 # what answers before anything heavy is loaded
-QUICK = ('__init__.py', 'keys.py', 'errors.py', 'parser.py', 'cli.py')
+QUICK = ('__init__.py', 'keys.py', 'errors.py', 'cli.py', 'parser.py')
 HEAVY = {'torch', 'sevenn', 'numpy', 'ase', 'e3nn', 'torch_geometric', 'matplotlib'}
 
 MUTATORS = {'update', 'pop', 'popitem', 'setdefault', 'clear'}
