@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-TESTS = Path(__file__).parents[2]
+TESTS = Path(__file__).parents[1]
 
 
 def free_port() -> int:
