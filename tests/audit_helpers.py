@@ -8,7 +8,7 @@ from typing import Any
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from sevennet_mf.audit.inspect import Audit, Problem
+from sevennet_mf.audit.inspect import Audit, Finding
 
 Frames = list[Atoms]
 
@@ -36,7 +36,7 @@ def only(frames: Frames, keep: Callable[[Atoms], bool]) -> Frames:
     return [atoms for atoms in frames if keep(atoms)]
 
 
-def found(audit: Audit, kind: str, severity: str = 'problem') -> list[Problem]:
+def found(audit: Audit, kind: str, severity: str = 'problem') -> list[Finding]:
     """The findings of a kind; there is no other problem."""
     problems = [p for p in audit.problems if p.severity == 'problem']
     assert {p.kind for p in problems} <= {kind}

@@ -11,6 +11,7 @@ then that is what the file holds.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,8 +20,7 @@ from ase.geometry import complete_cell
 from ase.stress import voigt_6_to_full_3x3_stress as full
 
 from sevennet_mf.arrays import Floats
-from sevennet_mf.audit.findings import Report
-from sevennet_mf.audit.scan import Records
+from sevennet_mf.audit.records import Records
 from sevennet_mf.audit.units import (
     BOHR,
     ENERGY_UNITS,
@@ -31,6 +31,7 @@ from sevennet_mf.audit.units import (
     STRESS_UNITS,
     match,
 )
+from sevennet_mf.data.findings import Finding, note, problem
 from sevennet_mf.data.labels import as_ase
 from sevennet_mf.data.read import Structure
 
@@ -58,7 +59,7 @@ class Explanation:
     message: str
 
 
-def check(records: Records, fidelity: str, report: Report) -> None:
+def against_energies(records: Records, fidelity: str) -> Iterator[Finding]:
     """Compare energy differences of like structures with forces and stress."""
     table = _table(records, fidelity)
     if len(table) < 2 * FEWEST:
@@ -76,15 +77,15 @@ def check(records: Records, fidelity: str, report: Report) -> None:
     if both is not None and (best is None or both.left < 0.5 * best.left):
         best = both
     if best is not None:
-        report('unit', 'problem', best.message)
+        yield problem('unit', best.message, fidelity)
     elif error > UNRELATED * float(np.median(table[:, SIZE])):
         share = error / max(float(np.median(np.abs(energy))), 1e-12)
-        report('unit', 'note', (
+        yield note('unit', (
             f'the energies of {fidelity} do not follow from its forces between '
             f'{len(table)} pairs of like structures ({min(share, 1.0):.0%} '
             'unexplained). Check that both belong to the same calculation and order '
             'of atoms.'
-        ))
+        ), fidelity)
 
 
 # ---- what explains the error

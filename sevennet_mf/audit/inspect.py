@@ -1,43 +1,48 @@
 """The pre-flight audit of a data set: what is in it, and what looks wrong.
 
-Nothing is trained and nothing stops at the first bad structure.
+Everything is read once (scan.py), then checked, then told (report.py, picture.py).
+What training would stop at or warn of is asked by data/checks.py, as training asks
+it. Nothing is trained and nothing stops at the first bad structure.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
-from typing import Any
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
 
 from sevenn import _keys as KEY
 
 from sevennet_mf import keys
 from sevennet_mf.arrays import Floats
-from sevennet_mf.audit import checks as checks
-from sevennet_mf.audit import derivatives as derivatives
-from sevennet_mf.audit import lengths as lengths
-from sevennet_mf.audit import outliers as outliers
-from sevennet_mf.audit import units as units
-from sevennet_mf.audit.describe import describe_pairs, describe_sets, histograms
-from sevennet_mf.audit.findings import (
+from sevennet_mf.audit import between_files, derivatives, outliers, repeats, units
+from sevennet_mf.audit.records import Records
+from sevennet_mf.audit.report import table, write_json
+from sevennet_mf.audit.scan import scan
+from sevennet_mf.audit.summary import (
     Audit,
-    Findings,
     PairAudit,
-    Problem,
     SetAudit,
     Spread,
+    describe_pairs,
+    describe_sets,
+    histograms,
 )
-from sevennet_mf.audit.report import table, write_json
-from sevennet_mf.audit.scan import Records, scan
-from sevennet_mf.audit.training import divide, inferred
+from sevennet_mf.audit.training import divide, fit_training, inferred
+from sevennet_mf.checkpoint.file import read_checkpoint
 from sevennet_mf.config import inputs
-from sevennet_mf.data.dataset import TRAIN
+from sevennet_mf.data import checks
+from sevennet_mf.data.dataset import TRAIN, sets_of
+from sevennet_mf.data.findings import Finding, problem
+from sevennet_mf.data.needs import Needs
+from sevennet_mf.data.references import References
 from sevennet_mf.errors import UserError
 
 __all__ = [
     'Audit',
+    'Finding',
     'PairAudit',
-    'Problem',
     'SetAudit',
     'Spread',
     'audit_of',
@@ -47,13 +52,14 @@ __all__ = [
     'write_picture',
 ]
 
+LISTED: Final[int] = 10  # problems of one kind that concern one structure each
+
+
 def write_picture(audit: Audit, path: str) -> None:
     """Write the audit as one PNG; UserError if `path` cannot be written."""
-    from sevennet_mf.audit import (
-        picture as inspect_picture,  # matplotlib takes its time
-    )
+    from sevennet_mf.audit import picture  # matplotlib takes its time
 
-    inspect_picture.write(audit, path)
+    picture.write(audit, path)
 
 
 def inspect(filename: str) -> Audit:
@@ -74,89 +80,144 @@ def inspect(filename: str) -> Audit:
 
 def audit_of(sections: dict[str, Any], name: str) -> Audit:
     """As `inspect`, of the sections of a YAML that is called `name`."""
-    model, train, data = inputs.from_sections(sections)
-    options = data[keys.FIDELITY_DATA]
-    findings = Findings()
-    sets = _sets(data, train[keys.FIDELITY_TRAIN]['replay'])
-    records = scan(
-        sets,
-        options['key'],
-        options['order'],
-        model[KEY.CUTOFF],
-        findings.add_structure,
-    )
-    base, target = options['base'], train[keys.FIDELITY_TRAIN]['target']
-    ratio = float(data.get(KEY.RATIO) or 0.0)
-    records = divide(records, ratio, train[KEY.RANDOM_SEED], findings.add)
-    old = train[keys.OLD_FIDELITIES]
-    checks.check_sets(records, target, findings.add, old)
-    if data[keys.DEFAULT_ORDER] and not old:
-        checks.check_base(records, base, findings.add)
-    checks.check_neighbours(records, model[KEY.CUTOFF], findings.add)
-    lengths.check(records, findings.add)
-    checks.check_labels(records, sets[TRAIN], findings.add)
-    checks.check_elements(records, model[KEY.CHEMICAL_SPECIES], findings.add)
-    more = {}
-    if not old:  # beside a checkpoint other references are fitted
-        more[target] = inferred(
-            records, sets[TRAIN], options, target, model[KEY.CUTOFF], findings.add
-        )
-    references = checks.fit_training(
-        records, base, options['reference_energies'], findings.add, more
-    )
-    if references is not None:
-        checks.check_determined(records, references, target, findings.add)
-    for name in records.fidelities:
-        checks.check_repeats(records, name, findings.add)
-        checks.check_leaks(records, name, target, findings.add)
-        outliers.check_fidelity(records, name, findings.add)
-        outliers.check_zeros(records, name, findings.add)
-        outliers.check_constant(records, name, findings.add)
-        found = len(findings.found)
-        units.check_files(records, name, findings.add)
-        if len(findings.found) == found:
-            # between files in different units, energies explain no force
-            derivatives.check(records, name, findings.add)
-    pairs, differences = _pairs(records, findings)
+    config = _merged(sections)
+    options, train = config[keys.FIDELITY_DATA], config[keys.FIDELITY_TRAIN]
+    sets = {**sets_of(config), TRAIN: _trained_on(config, train['replay'])}
+    needs = Needs.of({**config, f'load_{TRAIN}_path': sets[TRAIN]}, _species(config))
+    unusable = _Unusable()
+    records = scan(sets, options['key'], needs.order, needs.cutoff, unusable.add)
+    found = [*unusable.findings(), *checks.as_read(needs, records.by_set())]
+    records, none = divide(records, needs.ratio, config[KEY.RANDOM_SEED])
+    found += [] if none is None else [none]
+    found += _validation(needs, records)
+    references, more = _references(records, needs, options)
+    found += [*more, *_of_labels(records, needs)]
+    pairs, differences, more = _pairs(records)
     return Audit(
         file=name,
         fidelities=list(records.fidelities),
-        base=base,
-        target=target,
+        base=needs.base,
+        target=needs.target,
         sets=describe_sets(records),
         pairs=pairs,
         references={} if references is None else references.as_dict(),
         histograms=histograms(records, references, differences),
-        problems=findings.problems(),
+        problems=_sorted([*found, *more]),
     )
 
 
-def _sets(
-    data: Mapping[str, Any], replay: Mapping[str, Any] | None
-) -> dict[str, list[Any]]:
-    sets = {
-        name.removeprefix('load_').removesuffix('_path'): list(entries)
-        for name, entries in data.items()
-        if name.startswith('load_') and name.endswith('_path') and entries
-    }
+def _merged(sections: dict[str, Any]) -> dict[str, Any]:
+    model, train, data = inputs.from_sections(sections)
+    return {**model, **train, **data}
+
+
+def _trained_on(config: Mapping[str, Any], replay: Mapping[str, Any] | None) -> Any:
+    """The entries of the training set, with those of a replay."""
+    listed = list(config[f'load_{TRAIN}_path'])
     if replay and replay['self_label'] is None:
-        sets[TRAIN].append(replay['entry'])
-    return sets
+        listed.append(replay['entry'])
+    return listed
+
+
+def _species(config: Mapping[str, Any]) -> list[int] | None:
+    """The elements of the checkpoint that training starts from, if it does."""
+    path = config[KEY.CONTINUE][KEY.CHECKPOINT]
+    if not path:
+        return None
+    _, content = read_checkpoint(str(path))
+    return list(content['config'][KEY.TYPE_MAP])
+
+
+class _Unusable:
+    """Structures that cannot be used: many of one kind become one finding."""
+
+    def __init__(self) -> None:
+        self.found: list[Finding] = []
+        self.count: Counter[str] = Counter()
+
+    def add(self, kind: str, message: str) -> None:
+        self.count[kind] += 1
+        if self.count[kind] <= LISTED:
+            self.found.append(problem(kind, message, count=1))
+
+    def findings(self) -> Iterator[Finding]:
+        yield from self.found
+        for kind, count in self.count.items():
+            if count > LISTED:
+                more = count - LISTED
+                yield problem(kind, f'{more} more like these.', count=more)
+
+
+def _sorted(found: Iterable[Finding]) -> list[Finding]:
+    """Problems before notes, and those of a kind together."""
+    listed = list(found)
+    first = {f.kind: k for k, f in reversed(list(enumerate(listed)))}
+    return sorted(listed, key=lambda f: (not f.is_problem, first[f.kind]))
+
+
+# ---- the checks
+
+
+def _validation(needs: Needs, records: Records) -> Iterator[Finding]:
+    """Whether a set can choose the best checkpoint."""
+    held = {
+        name: [f for f in records.fidelities if len(records.rows(f, name))]
+        for name in records.sets
+    }
+    if not checks.choosing(needs.target, held):
+        yield checks.no_validation(needs.target)
+
+
+def _references(
+    records: Records, needs: Needs, options: Mapping[str, Any]
+) -> tuple[References | None, list[Finding]]:
+    """Reference energies, and what they do not determine."""
+    found: list[Finding] = []
+    more = None
+    if not needs.old:  # beside a checkpoint other references are fitted
+        more, untried = inferred(records, needs, options)
+        found += [] if untried is None else [untried]
+    method = options['reference_energies']
+    references, failed = fit_training(records, needs, method, more)
+    found += [] if failed is None else [failed]
+    if references is not None:
+        fitted = [name for name in needs.fitted if name in references.fidelities]
+        found += checks.undetermined(
+            references, needs.target, records.by_set(), fitted
+        )
+    return references, found
+
+
+def _of_labels(records: Records, needs: Needs) -> Iterator[Finding]:
+    """What looks wrong at one fidelity."""
+    yield from between_files.lengths(records)
+    for name in records.fidelities:
+        yield from repeats.repeats(records, name)
+        yield from repeats.leaks(records, name, needs.target)
+        yield from outliers.of_fidelity(records, name)
+        yield from outliers.zeros(records, name)
+        yield from outliers.constant(records, name)
+        files = list(between_files.energies(records, name))
+        # between files in different units, energies explain no force
+        yield from files or derivatives.against_energies(records, name)
 
 
 def _pairs(
-    records: Records, findings: Findings
-) -> tuple[list[PairAudit], dict[str, Floats]]:
-    audits, differences = [], {}
+    records: Records,
+) -> tuple[list[PairAudit], dict[str, Floats], list[Finding]]:
+    """Each two fidelities: their pairs, differences (eV/atom) and what is wrong."""
+    audits: list[PairAudit] = []
+    differences: dict[str, Floats] = {}
+    found: list[Finding] = []
     for low, high in itertools.combinations(records.fidelities, 2):
-        first, second = checks.pairs_of(records, low, high)
-        units.check_pair(records, low, high, first, second, findings.add)
+        first, second = records.pairs(low, high)
+        found += units.of_pair(records, low, high, first, second)
         if len(first) == 0:
             continue
-        checks.check_same_labels(records, low, high, findings.add)
-        rest = outliers.check_pair(
-            records, low, high, first, second, findings.add
-        )
+        found += repeats.same_labels(records, low, high)
+        gap = records['energy'][second] - records['energy'][first]
+        rest = outliers.residuals(records, second, gap)
+        found += outliers.of_differences(records, low, high, second, rest)
         differences[f'{high} - {low}'] = rest
         audits.append(describe_pairs(records, low, high, first, second, rest))
-    return audits, differences
+    return audits, differences, found

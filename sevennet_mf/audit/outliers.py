@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import numpy as np
 
 from sevennet_mf.arrays import Bools, Floats, Ints
-from sevennet_mf.audit.findings import Report, some, structures
-from sevennet_mf.audit.scan import Records
+from sevennet_mf.audit.records import Records
+from sevennet_mf.audit.units import scatter
+from sevennet_mf.data.findings import (
+    NOTE,
+    PROBLEM,
+    Finding,
+    note,
+    problem,
+    some,
+    structures,
+)
 from sevennet_mf.data.references import Labels, fit_references
 from sevennet_mf.keys import KBAR
 
@@ -40,7 +49,7 @@ def residuals(records: Records, rows: Ints, energy: Floats) -> Floats:
         references = fit_references({'all': labels}, 'all', [])
         rest = energy / n - records.reference_part(rows, references.fitted[0])
         # the far ones pull the fit: leave them out, farthest first
-        score = np.abs(rest - np.median(rest)) / max(_scale(rest), 1e-3)
+        score = np.abs(rest - np.median(rest)) / max(scatter(rest), 1e-3)
         limit = max(OUTLIER, 0.5 * float(score.max()))
         if not (score > limit).any():
             break
@@ -52,22 +61,18 @@ def residuals(records: Records, rows: Ints, energy: Floats) -> Floats:
     return rest
 
 
-def _scale(values: Floats) -> float:
-    return float(1.4826 * np.median(np.abs(values - np.median(values))))
-
-
 def far_off(values: Floats, floor: float) -> Floats:
     """Return (k,) robust z-scores, 0 for what is not an outlier or not a number."""
     known = values[~np.isnan(values)]
     if len(known) < 8:
         return np.zeros(len(values))
     gap = values - np.median(known)
-    score: Floats = gap / max(_scale(known), 1e-6)
+    score: Floats = gap / max(scatter(known), 1e-6)
     far = (np.abs(score) > OUTLIER) & (np.abs(gap) > floor)
     return np.where(far, score, 0.0)
 
 
-def check_fidelity(records: Records, fidelity: str, report: Report) -> None:
+def of_fidelity(records: Records, fidelity: str) -> Iterator[Finding]:
     """Energies, forces and stresses that stand alone at one fidelity."""
     rows = records.rows(fidelity)
     if len(rows) == 0:
@@ -77,25 +82,25 @@ def check_fidelity(records: Records, fidelity: str, report: Report) -> None:
     bulk = rows[~alone]
     if len(bulk):
         energy = residuals(records, bulk, records['energy'][bulk])
-        _say(records, bulk, energy, fidelity, 'energy', 'eV/atom', report)
+        yield from _far_off(records, bulk, energy, fidelity, 'energy', 'eV/atom')
     force = records['force_max'][rows]
-    _say(records, rows, force, fidelity, 'force', 'eV/Å', report)
+    yield from _far_off(records, rows, force, fidelity, 'force', 'eV/Å')
     stress = np.abs(records['stress'][rows]).max(axis=1) * KBAR
-    _say(records, rows, stress, fidelity, 'stress', 'kbar', report)
+    yield from _far_off(records, rows, stress, fidelity, 'stress', 'kbar')
 
 
-def check_pair(
-    records: Records, low: str, high: str, first: Ints, second: Ints, report: Report
-) -> Floats:
-    """Differences that stand alone; returns (k,) eV/atom less reference energies."""
-    gap = records['energy'][second] - records['energy'][first]
-    rest = residuals(records, second, gap)
+def of_differences(
+    records: Records, low: str, high: str, second: Ints, rest: Floats
+) -> Iterator[Finding]:
+    """Differences that stand alone; rest: (k,) eV/atom, as residuals gives them.
+
+    second: (k,) rows of `high`.
+    """
     name = f'{high} - {low}'
-    _say(records, second, rest, name, 'difference', 'eV/atom', report)
-    return rest
+    yield from _far_off(records, second, rest, name, 'difference', 'eV/atom')
 
 
-def check_zeros(records: Records, fidelity: str, report: Report) -> None:
+def zeros(records: Records, fidelity: str) -> Iterator[Finding]:
     """Forces and stresses of exactly zero: perhaps labels that there are not."""
     rows = records.rows(fidelity)
     largest = {
@@ -106,14 +111,14 @@ def check_zeros(records: Records, fidelity: str, report: Report) -> None:
         zero = int(np.count_nonzero(values == 0.0))
         known = int(np.count_nonzero(~np.isnan(values)))
         if zero > max(MANY * known, 2):
-            report('zeros', 'note', (
-                f'{zero} of {structures(known)} of {fidelity} with {name} have none '
-                'but zero. If these stand for labels that were not computed, leave '
-                'them out.'
-            ))
+            yield note('zeros', (
+                f'{zero} of {structures(known)} of {fidelity} with {name} have '
+                'nothing but zeros. If these stand for labels that were not '
+                'computed, leave them out.'
+            ), fidelity, count=zero)
 
 
-def check_constant(records: Records, fidelity: str, report: Report) -> None:
+def constant(records: Records, fidelity: str) -> Iterator[Finding]:
     """Energies that stand for none: zero, or one number for unlike structures."""
     rows = records.rows(fidelity)
     for file in np.unique(records['file'][rows]):
@@ -124,12 +129,12 @@ def check_constant(records: Records, fidelity: str, report: Report) -> None:
         if len(same) <= max(MANY * len(own), 2) or not _differ(records, same):
             continue
         what = 'zero' if values[most] == 0.0 else f'{values[most]:.6g} eV'
-        report('constant', 'problem', (
+        yield problem('constant', (
             f'{records.paths[file]}: {len(same)} of {structures(len(own))} of '
             f'{fidelity} have one and the same energy, {what}, though they differ '
             f'(the first is {records.source(int(same[0]))}). It seems to stand for '
             'none: name another key with energy_key, or take them out.'
-        ))
+        ), fidelity, count=len(same))
 
 
 def _differ(records: Records, rows: Ints) -> bool:
@@ -139,15 +144,9 @@ def _differ(records: Records, rows: Ints) -> bool:
     return len(np.unique(records['kind'][rows])) > 1 or bool(spread > SAME_FORCE)
 
 
-def _say(
-    records: Records,
-    rows: Ints,
-    values: Floats,
-    name: str,
-    what: str,
-    unit: str,
-    report: Report,
-) -> None:
+def _far_off(
+    records: Records, rows: Ints, values: Floats, name: str, what: str, unit: str
+) -> Iterator[Finding]:
     score = far_off(values, FLOOR[what])
     worst = np.argsort(-np.abs(score))[: np.count_nonzero(score)]
     if len(worst) == 0:
@@ -161,7 +160,7 @@ def _say(
     after = ' after reference energies' if what in ('energy', 'difference') else ''
     # so many are another kind of structures rather than mistakes
     many = what == 'difference' and len(worst) > MANY * len(rows)
-    report('outlier', 'note' if many else 'problem', (
+    yield Finding('outlier', NOTE if many else PROBLEM, (
         f'{what} of {structures(len(worst))} of {name} far from the rest{after}: '
         f'{named}. Look at them; correct or remove what is wrong.'
-    ))
+    ), (name,), len(worst))

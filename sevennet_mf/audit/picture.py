@@ -15,7 +15,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from sevennet_mf.errors import UserError
 
 if TYPE_CHECKING:
-    from sevennet_mf.audit.findings import Audit
+    from sevennet_mf.audit.summary import Audit
 
 # Okabe and Ito: told apart by colour-blind eyes; the styles by everybody else
 COLOURS: Final = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9')

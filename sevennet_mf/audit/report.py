@@ -15,7 +15,7 @@ from sevennet_mf.data.references import IN_COMPOUNDS, as_text
 from sevennet_mf.errors import UserError
 
 if TYPE_CHECKING:
-    from sevennet_mf.audit.findings import Audit, PairAudit, SetAudit, Spread
+    from sevennet_mf.audit.summary import Audit, PairAudit, SetAudit, Spread
 
 NONE: Final[str] = '-'
 MANY_ELEMENTS: Final[int] = 8  # for one cell

@@ -1,4 +1,4 @@
-"""What the audit keeps of every structure: one row of numbers, read streaming."""
+"""One pass over all data, streaming: every structure becomes a row of numbers."""
 
 from __future__ import annotations
 
@@ -9,111 +9,24 @@ from functools import partial
 from typing import Any, Final
 
 import numpy as np
-from ase.data import chemical_symbols
 from tqdm import tqdm
 
-from sevennet_mf.arrays import N_SPECIES, Bools, Floats, Ints
-from sevennet_mf.audit.distances import closest_pair, edges, nearest
-from sevennet_mf.data.dataset import TRAIN
+from sevennet_mf.arrays import N_SPECIES, Floats
+from sevennet_mf.audit.records import FORCE_EDGES, Records
 from sevennet_mf.data.files import count_frames, files_of, reader_of
+from sevennet_mf.data.graphs import close_atoms, nearest_distance, pairs_within
 from sevennet_mf.data.identity import Reader
 from sevennet_mf.data.labels import Entry
 from sevennet_mf.data.read import Structure, read_entry
-from sevennet_mf.data.references import Labels
 from sevennet_mf.data.unread import UnreadLabel
 from sevennet_mf.errors import UserError
 
-CHUNK: Final[int] = 16384  # structures whose compositions are in memory at once
 KEPT_ATOMS: Final[int] = 20_000_000  # whose forces are kept for pairs: 240 MB
 ALIKE: Final[int] = 16  # structures of one list of atoms kept whole, to compare
 ALIKE_ATOMS: Final[int] = 2_000_000
 MEASURED: Final[int] = 64  # structures of a file and fidelity: enough for a median
-# eV/Å: bins of the histogram of forces
-FORCE_EDGES: Final[Floats] = np.logspace(-4, 4, 81)
 
 Report = Callable[[str, str], None]  # kind, message
-
-
-@dataclass(frozen=True, eq=False)
-class Records:
-    """Rows over the n structures of all sets, and what they refer to.
-
-    fidelity, set, file: (n,) int64, positions in `fidelities`, `sets` and `paths`;
-    frame, n_atoms, kind (row of `compositions`), fingerprint: (n,) int64;
-    energy: (n,) eV, total; force_max, force_square: (n,) eV/Å and (eV/Å)^2 summed
-    over components, NaN without forces; stress: (n, 6) eV/Å^3 as the host has it,
-    NaN without; volume: (n,) Å^3, NaN if not periodic in three directions;
-    nearest: (n,) smallest distance over the sum of the covalent radii, NaN where it
-    was not measured or is large.
-    compositions: (m, 119) int64; forces: (n_atoms, 3) float32 by row, of as many
-    structures as fit, atoms in one order for all labels of a structure; alike: per
-    fidelity groups of rows with the same atoms, as `whole` holds them; force_counts:
-    (F, bins) atoms in FORCE_EDGES; has_neighbours: whether two atoms of the training
-    data are within the cutoff.
-    """
-
-    fidelities: tuple[str, ...]
-    sets: tuple[str, ...]
-    paths: tuple[str, ...]
-    columns: dict[str, np.ndarray[Any, Any]]
-    compositions: Ints
-    forces: dict[int, np.ndarray[Any, np.dtype[np.float32]]]
-    alike: dict[str, list[list[int]]]
-    whole: dict[int, Structure]
-    force_counts: Ints
-    has_neighbours: bool
-
-    def __len__(self) -> int:
-        return len(self.columns['energy'])
-
-    def __getitem__(self, name: str) -> np.ndarray[Any, Any]:
-        return self.columns[name]
-
-    def rows(self, fidelity: str | None = None, set: str | None = None) -> Ints:
-        """Return the rows of a fidelity and a set; None: of all."""
-        chosen: Bools = np.ones(len(self), bool)
-        if fidelity is not None:
-            chosen &= self['fidelity'] == self.fidelities.index(fidelity)
-        if set is not None:
-            known = self.sets.index(set) if set in self.sets else -1
-            chosen &= self['set'] == known
-        return np.flatnonzero(chosen)
-
-    def source(self, row: int) -> str:
-        """Return 'path:frame'."""
-        return f'{self.paths[self["file"][row]]}:{self["frame"][row]}'
-
-    def formula(self, row: int) -> str:
-        """Return the composition as in 'Ga2N2'."""
-        count = self.compositions[self['kind'][row]]
-        return ''.join(
-            f'{chemical_symbols[z]}{count[z] if count[z] > 1 else ""}'
-            for z in np.flatnonzero(count)
-        )
-
-    def symbols(self, rows: Ints) -> list[str]:
-        """Return the elements of `rows`, by atomic number."""
-        held = self.compositions[np.unique(self['kind'][rows])].any(axis=0)
-        return [chemical_symbols[z] for z in np.flatnonzero(held)]
-
-    def reference_part(self, rows: Ints, energies: Floats) -> Floats:
-        """Return (k,) eV/atom: composition times energies (119,), per atom."""
-        total = self.compositions @ energies
-        part: Floats = total[self['kind'][rows]] / self['n_atoms'][rows]
-        return part
-
-    def labels(
-        self, rows: Ints, energy: Floats | None = None, pair: Ints | None = None
-    ) -> Iterator[Labels]:
-        """Yield chunks for references.fit_references; energy: (k,) eV instead."""
-        energy = self['energy'][rows] if energy is None else energy
-        for start in range(0, max(len(rows), 1), CHUNK):
-            part = slice(start, start + CHUNK)
-            yield Labels(
-                self.compositions[self['kind'][rows[part]]],
-                energy[part],
-                None if pair is None else pair[part],
-            )
 
 
 def scan(
@@ -145,7 +58,7 @@ def scan(
                 on_error=partial(_say, report),
             )
             for structure in structures:
-                if trouble := closest_pair(structure):
+                if trouble := close_atoms(structure):
                     report('close atoms', trouble)
                 collector.add(structure, name)
                 bar.update()
@@ -190,7 +103,7 @@ class _Collector:
     whole: dict[int, Structure] = field(default_factory=dict)
     nearest: list[float] = field(default_factory=list)
     measured: Counter[tuple[int, str]] = field(default_factory=Counter)
-    has_neighbours: bool = False
+    linked: set[str] = field(default_factory=set)
     room: int = KEPT_ATOMS
     room_whole: int = ALIKE_ATOMS
 
@@ -238,10 +151,11 @@ class _Collector:
     ) -> None:
         self.measured[group] += 1
         few = self.measured[group] <= MEASURED
-        self.nearest.append(nearest(structure) if few else np.nan)
-        if not self.has_neighbours and name == TRAIN:
+        self.nearest.append(nearest_distance(structure) if few else np.nan)
+        if name not in self.linked:
             limits = np.full(len(structure.numbers), 0.5 * self.cutoff)
-            self.has_neighbours = len(edges(structure, limits)[2]) > 0
+            if len(pairs_within(structure, limits)[2]):
+                self.linked.add(name)
 
     def _keep(self, structure: Structure, row: int) -> None:
         """Some structures of the same atoms, to compare energies with forces."""
@@ -280,7 +194,8 @@ class _Collector:
             alike,
             self.whole,
             self.force_counts,
-            self.has_neighbours,
+            frozenset(self.linked),
+            self.reader.geometry,
         )
 
 

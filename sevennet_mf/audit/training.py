@@ -1,4 +1,4 @@
-"""The training set as training will have it: divided, and with inferred labels."""
+"""The training set as training will have it: divided, completed, with references."""
 
 from __future__ import annotations
 
@@ -11,106 +11,94 @@ from typing import Any, Final
 import numpy as np
 
 from sevennet_mf.arrays import Floats, Ints
-from sevennet_mf.audit.checks import pairs_of
-from sevennet_mf.audit.findings import Report
-from sevennet_mf.audit.scan import Records
+from sevennet_mf.audit.records import Records
 from sevennet_mf.data.build import load_or_build
-from sevennet_mf.data.dataset import (
-    TRAIN,
-    FidelityDataset,
-    check_ratio,
-    validated,
-)
+from sevennet_mf.data.checks import nothing_held_out, reference_elements
+from sevennet_mf.data.dataset import TRAIN, FidelityDataset, is_validation, validated
+from sevennet_mf.data.findings import Finding, note, problem
 from sevennet_mf.data.inferred.infer import FEWEST, infer_from, sources_of
-from sevennet_mf.data.labels import Entry
+from sevennet_mf.data.needs import Needs
+from sevennet_mf.data.references import References, fit_references
 from sevennet_mf.data.unread import UnreadLabel
 from sevennet_mf.errors import UserError
 
 VALID: Final[str] = 'validset'
 MANY: Final[int] = 20_000  # structures whose graphs take minutes to make
 
+Inferred = tuple[Ints, Floats]  # rows, and their energies in eV
 
-def divide(records: Records, ratio: float, seed: int, report: Report) -> Records:
+
+def divide(
+    records: Records, ratio: float, seed: int
+) -> tuple[Records, Finding | None]:
     """Return the records with `data_divide_ratio` of the training set held out."""
     rows = records.rows(set=TRAIN)
-    if ratio <= 0.0 or not len(rows):
-        return records
-    try:
-        check_ratio(records.sets, ratio)
-    except UserError as error:
-        report('no validation', 'problem', str(error))
-        return records
+    if ratio <= 0.0 or not len(rows) or any(map(is_validation, records.sets)):
+        return records, None
     is_valid = validated(
         records['fidelity'][rows], records['fingerprint'][rows], ratio, seed
     )
     if not is_valid.any():
-        report('no validation', 'problem', (
-            f'data.data_divide_ratio: {ratio} of the training set is no structure '
-            'at all. Raise it, or give load_validset_path.'
-        ))
-        return records
+        return records, nothing_held_out(ratio)
     sets = records['set'].copy()
     sets[rows[is_valid]] = len(records.sets)
     columns = {**records.columns, 'set': sets}
-    return replace(records, sets=(*records.sets, VALID), columns=columns)
+    return replace(records, sets=(*records.sets, VALID), columns=columns), None
 
 
 def inferred(
-    records: Records,
-    entries: Sequence[Entry],
-    options: Mapping[str, Any],
-    target: str,
-    cutoff: float,
-    report: Report,
-) -> tuple[Ints, Floats]:
+    records: Records, needs: Needs, options: Mapping[str, Any]
+) -> tuple[Inferred, Finding | None]:
     """Return the labels of the target that training will infer.
 
-    entries: of the training set; options: `data.fidelity`; cutoff: Å. (k,) rows of
-    lower fidelities and (k,) energies of the target in eV, total.
+    options: `data.fidelity`. (k,) rows of lower fidelities and (k,) energies of the
+    target in eV, total.
     """
     none = np.zeros(0, np.int64), np.zeros(0)
-    base, asked = options['base'], options['inferred_labels']
+    base, target, asked = needs.base, needs.target, options['inferred_labels']
     names = records.fidelities
     if asked == 'never' or base == target or not {base, target} <= set(names):
-        return none
+        return none, None
     train = records.rows(set=TRAIN)
     others = [name for name in names if name != target]
-    paired = [np.isin(pairs_of(records, n, target)[0], train).sum() for n in others]
+    paired = [np.isin(records.pairs(n, target)[0], train).sum() for n in others]
     if max(paired) < FEWEST:
-        return none
+        return none, None
     if len(train) > MANY:
-        report('references', 'note', (
+        return none, note('references', (
             f'reference energies of {target} are those of its computed labels '
             f'alone: which labels training infers is not tried for more than {MANY} '
             'structures.'
-        ))
-        return none
+        ), target)
     with tempfile.TemporaryDirectory(
         prefix='graphs_', ignore_cleanup_errors=True
     ) as folder:
         try:
-            dataset = FidelityDataset(
-                [
-                    load_or_build(entry, options['key'], names, cutoff, Path(folder))
-                    for entry in entries
-                ],
-                names,
-            )
+            parts = [
+                load_or_build(e, options['key'], names, needs.cutoff, Path(folder))
+                for e in needs.entries
+            ]
         except UserError as error:  # at which training stops: that is said already
-            report('references', 'note', _not_inferred(target, error))
-            return none
-        # one file may hold labels of several fidelities
-        known = {
-            (records.source(int(row)), int(records['fidelity'][row])): int(row)
-            for row in train
-        }
-        found_as = zip(dataset.sources(), dataset.fidelity_index, strict=True)
-        rows = np.array([known.get((s, int(f)), -1) for s, f in found_as], np.int64)
-        here = np.flatnonzero(rows >= 0)
-        subset = dataset.subset(here)
-        sources = sources_of(options['order'] or names, base, target, subset)
-        found = infer_from(subset, sources, target, cutoff, asked == 'always')
-        del dataset, subset  # they hold files of the folder that goes now
+            return none, note('references', _not_inferred(target, error), target)
+        return _inferred(records, train, parts, needs, asked == 'always'), None
+
+
+def _inferred(
+    records: Records, train: Ints, parts: Sequence[Any], needs: Needs, always: bool
+) -> Inferred:
+    """The same of processed entries, whose files are gone afterwards."""
+    dataset = FidelityDataset(parts, records.fidelities)
+    # one file may hold labels of several fidelities
+    known = {
+        (records.source(int(row)), int(records['fidelity'][row])): int(row)
+        for row in train
+    }
+    found_as = zip(dataset.sources(), dataset.fidelity_index, strict=True)
+    rows = np.array([known.get((s, int(f)), -1) for s, f in found_as], np.int64)
+    here = np.flatnonzero(rows >= 0)
+    subset = dataset.subset(here)
+    sources = sources_of(needs.order, needs.base, needs.target, subset)
+    found = infer_from(subset, sources, needs.target, needs.cutoff, always)
     labelled = np.concatenate([one.rows for one in found])
     return rows[here][labelled], np.concatenate([one.energy for one in found])
 
@@ -125,3 +113,38 @@ def _not_inferred(target: str, error: UserError) -> str:
         'training may infer more, which cannot be tried as long as it stops at '
         f'these data. {remedy}, and inspect again.'
     )
+
+
+def fit_training(
+    records: Records,
+    needs: Needs,
+    method: str | Mapping[str, Mapping[str, float]],
+    more: Inferred | None,
+) -> tuple[References | None, Finding | None]:
+    """Fit reference energies as training does; None if that is not possible.
+
+    more: what training infers of the target.
+    """
+    rows = {name: records.rows(name, TRAIN) for name in records.fidelities}
+    names = [name for name in rows if len(rows[name]) or needs.given.get(name)]
+    held = [name for name in names if len(rows[name])]
+    if not held:
+        return None, None
+    base = needs.base if needs.base in names else held[0]
+    labels = {}
+    for name in names:
+        own, energy = rows[name], records['energy'][rows[name]]
+        if more is not None and name == needs.target:
+            own = np.concatenate([own, more[0]])
+            energy = np.concatenate([energy, more[1]])
+        labels[name] = records.labels(own, energy, records.partners(rows[base], own))
+    if not isinstance(method, str):
+        method = {name: method[name] for name in method if name in names}
+    # a model that fidelities are added to has references of its other elements
+    species = needs.species if not needs.old else None
+    present = records.numbers(records.rows())
+    elements = reference_elements(present, needs.given, species)
+    try:
+        return fit_references(labels, base, elements, method), None
+    except UserError as error:
+        return None, problem('references', str(error))

@@ -1,22 +1,21 @@
 """Labels that look like another unit or sign, by what must agree with them.
 
-Energies of two fidelities for one composition rise and fall together; energies
-follow from forces and stress; files of one fidelity agree on what an atom weighs.
-Where one of these fails by the factor between two units, it is said.
+Energies of two fidelities for one composition rise and fall together, and labels
+of one structure are of about one size. Where that fails by the factor between two
+units, it is said. derivatives.py and between_files.py look at one fidelity alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 import numpy as np
 
 from sevennet_mf.arrays import Floats, Ints
-from sevennet_mf.audit.findings import Report
-from sevennet_mf.audit.scan import Records
+from sevennet_mf.audit.records import Records
+from sevennet_mf.data.findings import Finding, note, problem
 from sevennet_mf.data.labels import as_ase
-from sevennet_mf.data.references import fit_references
 
 HARTREE, RYDBERG, BOHR = 27.211386, 13.605693, 0.52917721
 # what a number written in the unit is, over what it is in eV (eV/Å, eV/Å^3)
@@ -51,10 +50,10 @@ NEAR: Final[float] = 0.25  # of a factor, in its logarithm: methods differ, too
 ORDINARY: Final[float] = 0.7  # the same for 1: factors of 0.5 to 2 need no reason
 SPREAD: Final[float] = 6.0  # factor of the spread of energies that is remarkable
 EXACT: Final[float] = 0.02  # of total energies: those of a file, or all-electron
-FAR: Final[float] = 1.0  # eV/atom: what files of one fidelity may differ by
 ALIKE: Final[float] = 0.8  # cosine of the angle between shear components
 FEWEST: Final[int] = 4  # structures beyond one for each composition
 SURE: Final[int] = 12  # so many are believed without a unit that explains them
+TOTAL: Final[str] = 'Energies must be total energies in eV.'
 SMALLEST: Final[float] = 1e-4  # eV/atom (eV/Å, eV/Å^3): less says nothing
 
 
@@ -108,29 +107,31 @@ def centred(values: Floats, groups: Ints) -> Floats:
 # ---- two fidelities
 
 
-def check_pair(
-    records: Records, low: str, high: str, first: Ints, second: Ints, report: Report
-) -> None:
+def of_pair(
+    records: Records, low: str, high: str, first: Ints, second: Ints
+) -> Iterator[Finding]:
     """Compare labels of `low` in rows `first` with those of `high` in `second`."""
-    if not _paired_energies(records, low, high, first, second, report):
-        _same_compositions(records, low, high, report)
+    found = _paired_energies(records, low, high, first, second)
+    yield from _same_compositions(records, low, high) if found is None else found
     forces = [
         (records.forces[int(a)].ravel(), records.forces[int(b)].ravel())
         for a, b in zip(first, second, strict=True)
         if int(a) in records.forces and int(b) in records.forces
     ]
-    stress = records['stress'][first], records['stress'][second]
-    both = ~np.isnan(stress[0] + stress[1]).any(axis=1)
-    x, y = (values[both] for values in stress)
     if forces:
         fx, fy = (
             np.concatenate(f).astype(np.float64) for f in zip(*forces, strict=True)
         )
-        _components(low, high, 'forces', 'eV/Å', fx, fy, FORCE_UNITS, report)
-    volume = records['volume'][first][both]
-    if not _order(low, high, x, y, report):
+        yield from _components(low, high, 'forces', 'eV/Å', fx, fy, FORCE_UNITS)
+    stress = records['stress'][first], records['stress'][second]
+    both = ~np.isnan(stress[0] + stress[1]).any(axis=1)
+    x, y = (values[both] for values in stress)
+    reordered = list(_order(low, high, x, y))
+    yield from reordered
+    if not reordered:
+        volume = records['volume'][first][both]
         units = {**STRESS_UNITS, 'eV as a virial': _middle(volume)}
-        _components(low, high, 'stresses', 'eV/Å^3', x, y, units, report)
+        yield from _components(low, high, 'stresses', 'eV/Å^3', x, y, units)
 
 
 def _middle(volume: Floats) -> float:
@@ -138,13 +139,13 @@ def _middle(volume: Floats) -> float:
     return float(np.median(known)) if len(known) else np.inf
 
 
-def _order(low: str, high: str, x: Floats, y: Floats, report: Report) -> bool:
-    """Whether shear components agree in another order only; it is reported.
+def _order(low: str, high: str, x: Floats, y: Floats) -> Iterator[Finding]:
+    """Shear components that agree in another order only.
 
     x, y: (k, 6) eV/Å^3 as the host has them.
     """
     if len(x) < FEWEST:
-        return False
+        return
     x, y = as_ase(x), as_ase(y)
     here = _agreement(x[:, 3:], y[:, 3:])
     for order, columns in ORDERS.items():
@@ -154,14 +155,13 @@ def _order(low: str, high: str, x: Floats, y: Floats, report: Report) -> bool:
             (low, _agreement(x[:, shear], y[:, 3:])),
         ):
             if there > ALIKE > ALIKE - 0.3 > here:
-                report('unit', 'problem', (
+                yield problem('unit', (
                     f'shear components of the stress of {wrong} agree with those of '
                     f'{low if wrong == high else high} over {len(x)} structures if '
                     f"they stand in the order {order}. They must stand in ASE's "
                     'order: yz, xz, xy.'
-                ))
-                return True
-    return False
+                ), wrong, count=len(x))
+                return
 
 
 def _agreement(x: Floats, y: Floats) -> float:
@@ -171,9 +171,9 @@ def _agreement(x: Floats, y: Floats) -> float:
 
 
 def _paired_energies(
-    records: Records, low: str, high: str, first: Ints, second: Ints, report: Report
-) -> bool:
-    """Whether the paired energies say anything; what is wrong is reported."""
+    records: Records, low: str, high: str, first: Ints, second: Ints
+) -> list[Finding] | None:
+    """What is wrong with the paired energies; None if they say nothing."""
     n, kind = records['n_atoms'][first], records['kind'][first]
     x = centred(records['energy'][first] / n, kind)
     y = centred(records['energy'][second] / n, kind)
@@ -182,45 +182,32 @@ def _paired_energies(
     s, left = slope(x, y)
     spare = len(x) - len(np.unique(kind[use]))
     if np.isnan(s) or s == 0.0 or left > 0.4 or spare < FEWEST:
-        return False
+        return None
     if abs(np.log(abs(s))) < ORDINARY and s > 0:
-        return True
-    says = (
-        f'the energies of {high} vary {s:.3g} times as much as those of {low} over '
-        f'the same {len(first)} structures'
-    )
-    per_atom, _ = slope(x, y * n)
-    reverse, _ = slope(x * n, y)
-    _say_energy(high, low, s, per_atom, reverse, says, report, spare >= SURE)
-    return True
-
-
-def _say_energy(
-    high: str,
-    low: str,
-    s: float,
-    per_atom: float,
-    reverse: float,
-    says: str,
-    report: Report,
-    sure: bool = True,
-) -> None:
-    guesses = []
-    if unit := match(s, ENERGY_UNITS):
-        guesses.append(f'{high} in {unit}')
-    if unit := match(1 / s, ENERGY_UNITS):
-        guesses.append(f'{low} in {unit}')
-    one = {'per atom': 1.0}
+        return []
+    guesses = _in_units(s, high, low, ENERGY_UNITS)
     if abs(np.log(abs(s))) > ORDINARY:
-        if match(per_atom, one):
-            guesses.append(f'{high} per atom instead of total')
-        if match(reverse, one):
-            guesses.append(f'{low} per atom instead of total')
-    if not guesses and not sure:
-        return  # a factor of its own, from few structures, is chance
-    why = f' It looks like {", or ".join(guesses)}.' if guesses else ''
-    remedy = 'Energies must be total energies in eV.'
-    report('unit', 'problem', f'{says}.{why} {remedy}')
+        for wrong, factor in ((high, slope(x, y * n)), (low, slope(x * n, y))):
+            if match(factor[0], {'per atom': 1.0}):
+                guesses.append(f'{wrong} per atom instead of total')
+    if not guesses and spare < SURE:
+        return []  # a factor of its own, from few structures, is chance
+    return [problem('unit', (
+        f'the energies of {high} vary {s:.3g} times as much as those of {low} over '
+        f'the same {len(first)} structures.{_looks(guesses)} {TOTAL}'
+    ), low, high, count=len(first))]
+
+
+def _in_units(
+    s: float, high: str, low: str, units: Mapping[str, float]
+) -> list[str]:
+    """['high in Hartree'], by what `high` is times `low`."""
+    found = (match(s, units), high), (match(1 / s, units), low)
+    return [f'{name} in {unit}' for unit, name in found if unit]
+
+
+def _looks(guesses: Sequence[str]) -> str:
+    return f' It looks like {", or ".join(guesses)}.' if guesses else ''
 
 
 def _components(
@@ -231,38 +218,30 @@ def _components(
     x: Floats,
     y: Floats,
     units: Mapping[str, float],
-    report: Report,
-) -> None:
+) -> Iterator[Finding]:
     s, left = slope(x.ravel(), y.ravel())
     if np.isnan(s) or left > 0.5:
         return
     if s == 0.0:
-        report('unit', 'problem', (
+        yield problem('unit', (
             f'the {name} of {high} are zero where those of {low} for the same '
             'structures are not. A label a structure does not have must be left out.'
-        ))
+        ), high)
         return
     if s > 0 and abs(np.log(s)) < ORDINARY:
         return
-    report('unit', 'problem', (
-        f'the {name} of {high} are {s:.3g} times those of {low} over the same '
-        f'structures.{_guess(s, high, low, units)} They must be in {unit}.'
-    ))
-
-
-def _guess(s: float, high: str, low: str, units: Mapping[str, float]) -> str:
-    guesses = []
-    for value, name in ((abs(s), high), (1 / abs(s), low)):
-        if unit := match(value, units):
-            guesses.append(f'{name} in {unit}')
+    guesses = _in_units(abs(s), high, low, units)
     if s < 0:
         guesses.append('the sign of one of them is wrong')
-    return f' It looks like {", or ".join(guesses)}.' if guesses else ''
+    yield problem('unit', (
+        f'the {name} of {high} are {s:.3g} times those of {low} over the same '
+        f'structures.{_looks(guesses)} They must be in {unit}.'
+    ), low, high)
 
 
 def _same_compositions(
-    records: Records, low: str, high: str, report: Report
-) -> None:
+    records: Records, low: str, high: str
+) -> Iterator[Finding]:
     """What is left without pairs: averages over structures of one composition."""
     each = records['energy'] / records['n_atoms']
     first, second = (
@@ -274,80 +253,28 @@ def _same_compositions(
         a, b = each[first[kind]], each[second[kind]]
         means.append((np.median(a), np.median(b)))
         if min(len(a), len(b)) > FEWEST:
-            spreads.append((_mad(a), _mad(b)))
+            spreads.append((scatter(a), scatter(b)))
     ratio = np.array([b / a for a, b in means if a != 0.0])
     if len(ratio) > 1 and np.ptp(ratio) < EXACT * abs(ratio.mean()):
         s = float(ratio.mean())
         if match(s, ENERGY_UNITS, EXACT) or match(1 / s, ENERGY_UNITS, EXACT):
-            says = (
+            guesses = _in_units(s, high, low, ENERGY_UNITS)
+            yield problem('unit', (
                 f'the energies of {high} are {s:.3g} times those of {low} for all '
-                f'{len(ratio)} compositions that both have'
-            )
-            _say_energy(high, low, s, np.nan, np.nan, says, report)
+                f'{len(ratio)} compositions that both have.{_looks(guesses)} {TOTAL}'
+            ), low, high)
             return
     spread = np.array([b / a for a, b in spreads if a > SMALLEST])
     s = max(float(np.median(spread)), 1e-9) if len(spread) else 1.0
     if abs(np.log(s)) > np.log(SPREAD):
         unit = match(s, ENERGY_UNITS, 0.5) or match(1 / s, ENERGY_UNITS, 0.5)
-        report('unit', 'note', (
+        yield note('unit', (
             f'the energies of {high} vary {s:.2g} times as much as those of {low} '
             'within one composition. Other structures may be why, or another unit'
             f'{f" ({unit})" if unit else ""}: energies must be in eV.'
-        ))
+        ), low, high)
 
 
-def _mad(values: Floats) -> float:
+def scatter(values: Floats) -> float:
+    """Return a standard deviation that outliers do not change."""
     return float(1.4826 * np.median(np.abs(values - np.median(values))))
-
-
-# ---- one fidelity: its files
-
-
-def check_files(records: Records, fidelity: str, report: Report) -> None:
-    """Compare each file's energies with what the largest one's atoms weigh."""
-    rows = records.rows(fidelity)
-    for main, other, mine, theirs in _files(records, rows):
-        references = fit_references(
-            {fidelity: records.labels(mine)}, fidelity, []
-        )
-        known = references.determined(records.compositions, fidelity)
-        known = known[records['kind'][theirs]]
-        if not known.any():
-            continue
-        found = records['energy'][theirs[known]] / records['n_atoms'][theirs[known]]
-        expected = records.reference_part(theirs[known], references.fitted[0])
-        ratio = float(np.median(found / np.where(expected == 0.0, np.nan, expected)))
-        off = float(np.median(found - expected))
-        if unit := match(ratio, ENERGY_UNITS, 2 * EXACT):
-            _say_file(fidelity, other, main, ratio, unit, report)
-        elif ratio > 0 and (unit := match(1 / ratio, ENERGY_UNITS, 2 * EXACT)):
-            _say_file(fidelity, main, other, 1 / ratio, unit, report)
-        elif abs(off) > FAR:
-            report('unit', 'problem', (
-                f'{other}: its {fidelity} energies lie {off:+.3f} eV/atom from '
-                f'those of {main} for the same elements. They are of another level '
-                'of theory, other pseudopotentials or another unit: make them one, '
-                'or call them another fidelity.'
-            ))
-
-
-def _files(records: Records, rows: Ints) -> Iterator[tuple[str, str, Ints, Ints]]:
-    files, counts = np.unique(records['file'][rows], return_counts=True)
-    if len(files) < 2:
-        return
-    main = files[counts.argmax()]
-    mine = rows[records['file'][rows] == main]
-    for file in files[files != main]:
-        theirs = rows[records['file'][rows] == file]
-        yield records.paths[main], records.paths[file], mine, theirs
-
-
-def _say_file(
-    fidelity: str, wrong: str, right: str, ratio: float, unit: str, report: Report
-) -> None:
-    report('unit', 'problem', (
-        f'{wrong}: its {fidelity} energies are {ratio:.3g} times what those of '
-        f'{right} let expect. They look like {unit}. Energies must be total '
-        'energies in eV.'
-    ))
-

@@ -367,10 +367,14 @@ def _check_shares(blocks: dict[str, Any], entries: list[Config]) -> None:
     needs = [name for name in order if name not in old or name in used]
     lacking = [name for name in needs if name not in train.sampling]
     if lacking:
-        raise UserError(
-            f'train.fidelity.sampling has no share for {lacking}; give each '
-            'fidelity one.'
-        )
+        raise UserError(lacking_shares(lacking))
+
+
+def lacking_shares(names: list[str]) -> str:
+    """Return what to say of fidelities with data and without a share."""
+    return (
+        f'train.fidelity.sampling has no share for {names}; give each fidelity one.'
+    )
 
 
 def _host_configs(

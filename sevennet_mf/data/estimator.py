@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from sevennet_mf.arrays import N_SPECIES, Bools, Floats
+from sevennet_mf.arrays import N_SPECIES, Bools, Floats, Ints
 
 # Ridge of the base fit, in structures. A direction of composition space that the
 # labels span has sum (x.v)^2 of 1e-4 or more even if one structure alone spans it
@@ -28,6 +28,11 @@ PRIOR_WIDTH: Final[float] = 10.0
 # eV/atom: what structures of one composition typically scatter by. It counts as
 # one structure more, which keeps one label from claiming to be exact.
 TYPICAL_SCATTER: Final[float] = 0.1
+# eV/atom: above it a composition is not determined. A direction without a label
+# has the prior's width, 10 eV or more, times its distance in composition (GaN to
+# InN: 7), one with a single label about the scatter (0.01 to 0.3). An error of this
+# size in the references is beyond what a network is asked to make up for.
+DETERMINED_BELOW: Final[float] = 0.5
 SCATTER_FLOOR: Final[float] = 1e-3  # eV/atom
 # standard deviations that a direction must be off zero by to widen the prior
 HEARD: Final[float] = 4.0
@@ -61,11 +66,6 @@ class NormalEquations:
         """Return sum (y - x.energies)^2 in (eV/atom)^2; energies: (119,) eV."""
         cross = float(energies @ (self.gram @ energies - 2.0 * self.moment))
         return max(self.square + cross, 0.0)
-
-    @property
-    def seen(self) -> Bools:
-        """(119,) whether any structure holds the element."""
-        return self.gram.diagonal() > 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,16 +163,51 @@ class Posterior:
 
 
 @dataclass(frozen=True, eq=False)
+class Support:
+    """Which energies labels and given numbers tell, however well they fit.
+
+    seen: (119,) held by a labelled structure; given: (119,) explicit number;
+    posterior: as if labels scattered like any.
+    """
+
+    seen: Bools
+    given: Bools
+    posterior: Posterior
+
+    @classmethod
+    def of(
+        cls, gram: Floats, given: Bools, centred: bool, width: float = PRIOR_WIDTH
+    ) -> Support:
+        """gram: (119, 119), as of NormalEquations; the rest as of Posterior.of."""
+        typical = gram / TYPICAL_SCATTER**2
+        posterior = Posterior.of(typical, ~given, centred, width)
+        return cls(gram.diagonal() > 0.0, given, posterior)
+
+    def tells(self, composition: Ints) -> Bools:
+        """Return (n,) whether labels or given numbers fix the energy.
+
+        composition: (n, 119) atoms. False if it holds an element that has neither,
+        however dilute, and for a mix of known elements that the labels leave open
+        (N2 from GaN). A given number speaks for every composition with its element:
+        beside a fixed stoichiometry only whoever gave it knows which split it
+        presumes.
+        """
+        holds = composition > 0
+        lacking = (holds & ~(self.seen | self.given)).any(axis=1)
+        vouched = (holds & self.given).any(axis=1)
+        fractions = composition / composition.sum(axis=1, keepdims=True)
+        close = self.posterior.std(fractions) <= DETERMINED_BELOW
+        return ~lacking & (vouched | close)
+
+
+@dataclass(frozen=True, eq=False)
 class Fit:
     """What one fidelity's labels and given numbers say."""
 
     energies: Floats  # (119,) eV
-    seen: Bools  # (119,) held by a labelled structure
-    given: Bools  # (119,) explicit number
     scatter: dict[str, float]  # eV/atom
     posterior: Posterior
-    # as if labels scattered like any: what they hold, however well they fit
-    support: Posterior
+    support: Support
 
 
 def _scatter(
@@ -195,8 +230,8 @@ def fit_alone(sums: NormalEquations, given: Floats) -> Fit:
     energies = solve(sums.gram, sums.moment, given, RIDGE, False, fallback)
     scatter = _scatter(sums, energies, free, TYPICAL_SCATTER)
     posterior = Posterior.of(sums.gram / scatter**2, free, False)
-    support = Posterior.of(sums.gram / TYPICAL_SCATTER**2, free, False)
-    return Fit(energies, sums.seen, ~free, {'fit': scatter}, posterior, support)
+    support = Support.of(sums.gram, ~free, False)
+    return Fit(energies, {'fit': scatter}, posterior, support)
 
 
 def fit_aligned(
@@ -217,11 +252,11 @@ def fit_aligned(
         for kind, part in sums.items():
             scatter[kind] = _scatter(part, delta, free, prior[kind])
     energies = np.where(free, base.energies + delta, given)
-    seen = np.any([part.seen for part in sums.values()], axis=0)
     posterior = Posterior.of(_weighted(sums, scatter)[0], free, True, width)
-    support = Posterior.of(_weighted(sums, typical)[0], free, True, width)
+    whole: Floats = np.sum([part.gram for part in sums.values()], axis=0)
+    support = Support.of(whole, ~free, True, width)
     used = {kind: scatter[kind] for kind in KINDS if sums[kind].count}
-    return Fit(energies, seen, ~free, used, posterior, support)
+    return Fit(energies, used, posterior, support)
 
 
 def _width(gram: Floats, moment: Floats, known: Floats, fallback: float) -> float:

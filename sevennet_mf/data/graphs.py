@@ -1,4 +1,4 @@
-"""One structure as the host's graph, in plain numbers that can be packed."""
+"""One structure as the host's graph, in plain numbers, and its closest atoms."""
 
 from __future__ import annotations
 
@@ -8,17 +8,22 @@ from typing import Any, Final
 import numpy as np
 import torch
 from ase import Atoms
-from ase.data import chemical_symbols
+from ase.data import chemical_symbols, covalent_radii
+from ase.neighborlist import neighbor_list
 from sevenn import _keys as KEY
 from sevenn.atom_graph_data import AtomGraphData
 
-from sevennet_mf.arrays import Ints
+from sevennet_mf.arrays import Floats, Ints
 from sevennet_mf.data.read import Structure
 from sevennet_mf.errors import UserError
 
 CLOSEST: Final[float] = 0.2  # Å: nearer than any two nuclei come
 FLATTEST: Final[float] = 0.1  # volume of three vectors of length 1
 FARTHEST: Final[float] = 50.0  # Å from the origin
+TOO_CLOSE: Final[float] = 0.5  # of the sum of the covalent radii
+BONDED, FAR_APART = 1.3, 2.6  # of the sum of the covalent radii
+NOBLE: Final[tuple[int, ...]] = (2, 10, 18, 36, 54, 86)  # these have no bonds
+SMALL: Final[int] = 100  # atoms
 
 
 def host_graph(atoms: Atoms, cutoff: float) -> dict[str, Any]:
@@ -94,37 +99,6 @@ def edges_of(structure: Structure, cutoff: float) -> dict[str, np.ndarray[Any, A
     return edges
 
 
-def _refuse_overlap(
-    structure: Structure, edges: dict[str, np.ndarray[Any, Any]]
-) -> None:
-    if edges[KEY.EDGE_VEC].size == 0:
-        return
-    lengths = np.linalg.norm(edges[KEY.EDGE_VEC], axis=1)
-    nearest = int(lengths.argmin())
-    if lengths[nearest] >= CLOSEST:
-        return
-    i, j = edges[KEY.EDGE_IDX][:, nearest]
-    first, second = (
-        f'{chemical_symbols[structure.numbers[k]]}({k})' for k in (i, j)
-    )
-    other = f'an image of {second}' if i == j else second
-    raise UserError(
-        f'{structure.source}: atoms {first} and {other} are {lengths[nearest]:.3f} '
-        f'Å apart, closer than {CLOSEST} Å. Correct the positions or the cell, or '
-        'remove the structure.'
-    )
-
-
-def no_neighbours(cutoff: float) -> str:
-    """Return what to say of training data without any pair within the cutoff, Å."""
-    return (
-        'data.load_trainset_path: no two atoms of any structure are within '
-        f'model.cutoff ({cutoff:g} Å) of each other, so there is nothing to train '
-        'on. Cutoff, positions and cells must be in Å; add structures in which '
-        'atoms have neighbours.'
-    )
-
-
 def pack(
     structure: Structure, edges: dict[str, np.ndarray[Any, Any]]
 ) -> AtomGraphData:
@@ -150,3 +124,106 @@ def composition(numbers: Ints) -> np.ndarray[Any, np.dtype[np.int32]]:
     """Return (119,) int32, atoms of each atomic number; numbers: (n_atoms,)."""
     count = np.bincount(numbers, minlength=len(chemical_symbols))
     return count.astype(np.int32)
+
+
+# ---- the closest atoms
+
+
+def _refuse_overlap(
+    structure: Structure, edges: dict[str, np.ndarray[Any, Any]]
+) -> None:
+    lengths = np.linalg.norm(edges[KEY.EDGE_VEC].reshape(-1, 3), axis=1)
+    if len(lengths) and lengths.min() < CLOSEST:
+        i, j = edges[KEY.EDGE_IDX]
+        raise UserError(_too_close(structure, i, j, lengths))
+
+
+def close_atoms(structure: Structure) -> str:
+    """Return what is wrong with the two closest atoms of a structure, or ''.
+
+    What processing refuses, in the same words, and what is no bond of any kind.
+    """
+    radii = _radii(structure)
+    limits = np.maximum(TOO_CLOSE * radii, 0.5 * CLOSEST)
+    i, j, length = pairs_within(structure, limits)
+    if len(length) == 0:
+        return ''
+    if length.min() < CLOSEST:
+        return _too_close(structure, i, j, length)
+    ratio = length / (radii[i] + radii[j])
+    k = int(ratio.argmin())
+    if ratio[k] >= TOO_CLOSE:
+        return ''
+    share = f'{ratio[k]:.2f} of the sum of their covalent radii'
+    return _apart(structure, int(i[k]), int(j[k]), float(length[k]), share)
+
+
+def _too_close(structure: Structure, i: Ints, j: Ints, length: Floats) -> str:
+    k = int(length.argmin())
+    limit = f'closer than {CLOSEST} Å'
+    return _apart(structure, int(i[k]), int(j[k]), float(length[k]), limit)
+
+
+def _apart(structure: Structure, i: int, j: int, length: float, how: str) -> str:
+    first, second = (
+        f'{chemical_symbols[structure.numbers[k]]}({k})' for k in sorted((i, j))
+    )
+    other = f'an image of {second}' if i == j else second
+    return (
+        f'{structure.source}: atoms {first} and {other} are {length:.3f} Å apart, '
+        f'{how}. Correct the positions or the cell, or remove the structure.'
+    )
+
+
+def nearest_distance(structure: Structure) -> float:
+    """Return the smallest distance over the sum of the covalent radii.
+
+    NaN beyond FAR_APART, and for noble gases.
+    """
+    if np.isin(structure.numbers, NOBLE).all():
+        return float('nan')
+    radii = _radii(structure)
+    for factor in (BONDED, FAR_APART):
+        i, j, length = pairs_within(structure, factor * radii)
+        if len(length):
+            return float((length / (radii[i] + radii[j])).min())
+    return float('nan')
+
+
+def _radii(structure: Structure) -> Floats:
+    """(n_atoms,) covalent radii, Å."""
+    radii: Floats = np.nan_to_num(covalent_radii[structure.numbers], nan=1.5)
+    return radii
+
+
+def pairs_within(
+    structure: Structure, limits: Floats
+) -> tuple[Ints, Ints, Floats]:
+    """Return pairs closer than the sum of their limits, or those of the graph.
+
+    limits: (n_atoms,) Å; i and j, (k,) int64 each, and distance, (k,) Å.
+    """
+    if structure.atoms is not None:
+        return _neighbours(structure.atoms, limits)
+    assert structure.graph is not None
+    if KEY.EDGE_VEC not in structure.graph:
+        none = np.zeros(0, np.int64)
+        return none, none, np.zeros(0)
+    i, j = structure.graph[KEY.EDGE_IDX].numpy().reshape(2, -1)
+    vectors = structure.graph[KEY.EDGE_VEC].numpy().reshape(-1, 3)
+    return i, j, np.linalg.norm(vectors, axis=1)
+
+
+def _neighbours(atoms: Atoms, limits: Floats) -> tuple[Ints, Ints, Floats]:
+    """Pairs closer than the sum of their limits (n,): i, j and distance, (k,)."""
+    cell, pbc = atoms.get_cell().complete(), atoms.get_pbc()
+    heights = 1.0 / np.linalg.norm(np.linalg.inv(cell), axis=0)
+    if len(atoms) > SMALL or (heights[pbc] < 4.0 * limits.max()).any():
+        return neighbor_list('ijd', atoms, limits)
+    # many times as fast for small cells, where one image of an atom can be near
+    i, j = np.triu_indices(len(atoms), 1)
+    step = (atoms.positions[j] - atoms.positions[i]) @ np.linalg.inv(cell)
+    step[:, pbc] -= np.rint(step[:, pbc])
+    length = np.linalg.norm(step @ cell, axis=1)
+    near = length < limits[i] + limits[j]
+    return i[near], j[near], length[near]

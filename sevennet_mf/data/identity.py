@@ -211,6 +211,27 @@ def nearest(one: Geometry, others: Iterable[Geometry]) -> int:
     return best
 
 
+def partners(
+    marks: Ints,
+    rows: Ints,
+    wanted: Ints,
+    rows_wanted: Ints,
+    geometry_of: Callable[[int], Geometry],
+) -> Ints:
+    """Return for each of `wanted`, (k,) marks, the same one in `marks`, (n,), or -1.
+
+    The nearest where there are several. rows (n,), rows_wanted (k,): what
+    geometry_of calls them.
+    """
+    found = first_of(marks, wanted)
+    known, count = np.unique(marks, return_counts=True)
+    for at in np.flatnonzero(np.isin(wanted, known[count > 1])):
+        same = np.flatnonzero(marks == wanted[at])
+        others = (geometry_of(int(k)) for k in rows[same])
+        found[at] = same[nearest(geometry_of(int(rows_wanted[at])), others)]
+    return found
+
+
 class Reader:
     """Recognises structures that are read one after another.
 
@@ -221,7 +242,7 @@ class Reader:
         self._stored = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115
         weakref.finalize(self, self._stored.close)
         self._where: list[tuple[int, int, Floats]] = []
-        self._known = Known(self._geometry)
+        self._known = Known(self.geometry)
 
     def same(self, structure: Structure) -> Same:
         """Return which structure the next one is; it is known from then on."""
@@ -237,7 +258,8 @@ class Reader:
         self._stored.write(inside.astype(np.float32).tobytes())
         self._where.append((start, len(geometry.numbers), geometry.lattice))
 
-    def _geometry(self, number: int) -> Geometry:
+    def geometry(self, number: int) -> Geometry:
+        """Return the atoms and the lattice of the one with this number, from 0."""
         start, n, lattice = self._where[number]
         self._stored.seek(start)
         numbers = np.frombuffer(self._stored.read(2 * n), np.int16)

@@ -20,6 +20,7 @@ from ase.data import atomic_numbers, chemical_symbols
 
 from sevennet_mf.arrays import N_SPECIES, Bools, Floats, Ints
 from sevennet_mf.data.estimator import (
+    DETERMINED_BELOW,
     KINDS,
     Fit,
     NormalEquations,
@@ -29,11 +30,6 @@ from sevennet_mf.data.estimator import (
 from sevennet_mf.errors import UserError, nearest, unknown
 
 METHODS: Final[tuple[str, ...]] = ('aligned', 'independent')
-# eV/atom: above it a composition is not determined. A direction without a label
-# has the prior's width, 10 eV or more, times its distance in composition (GaN to
-# InN: 7), one with a single label about the scatter (0.01 to 0.3). An error of this
-# size in the references is beyond what a network is asked to make up for.
-DETERMINED_BELOW: Final[float] = 0.5
 # what the `*` of `as_text` means
 IN_COMPOUNDS: Final[str] = (
     '* known in compounds only: the labels fix sums over compositions'
@@ -251,18 +247,9 @@ class References:
     def determined(self, composition: Ints, fidelity: str) -> Bools:
         """Return (n,) whether labels or given numbers fix the reference part.
 
-        composition: (n, 119). False if it holds an element that has neither, however
-        dilute, and for a mix of known elements that the labels leave open (N2 from
-        GaN). A given number speaks for every composition with its element: beside a
-        fixed stoichiometry only whoever gave it knows which split it presumes.
+        composition: (n, 119). As Support.tells has it.
         """
-        fit = self._fits[self.index(fidelity)]
-        holds = composition > 0
-        lacking = (holds & ~(fit.seen | fit.given)).any(axis=1)
-        vouched = (holds & fit.given).any(axis=1)
-        fractions = composition / composition.sum(axis=1, keepdims=True)
-        close = fit.support.std(fractions) <= DETERMINED_BELOW
-        return ~lacking & (vouched | close)
+        return self._fits[self.index(fidelity)].support.tells(composition)
 
     def as_dict(self) -> dict[str, dict[str, dict[str, Any]]]:
         """Return {fidelity: {symbol: energy, std, determined}} of plain builtins.
@@ -384,7 +371,8 @@ def _collect(
     energies = fitted.astype(np.float32).astype(np.float64)
     assert np.isfinite(energies).all()
     std = np.stack([fits[name].posterior.std(np.eye(N_SPECIES)) for name in names])
-    known = np.stack([fits[name].seen | fits[name].given for name in names])
+    supports = [fits[name].support for name in names]
+    known = np.stack([support.seen | support.given for support in supports])
     undetermined = {
         name: tuple(s for s, z in symbols if not known[row, z])
         for row, name in enumerate(names)

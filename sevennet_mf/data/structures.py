@@ -303,6 +303,15 @@ class FidelityDataset(Dataset[FidelityGraph]):
         other._differences = (*self._differences, difference)
         return other
 
+    def kinds(self) -> tuple[Ints, Ints]:
+        """Return compositions, (n, 119), and which each structure has: its own."""
+        return self.composition, np.arange(len(self))
+
+    @property
+    def has_neighbours(self) -> bool:
+        """Whether any two atoms of a structure are within the cutoff."""
+        return not np.isnan(self.average_neighbours())
+
     def average_neighbours(self) -> float:
         """Return edges per atom, over atoms that have any, as the host counts."""
         centres = self._column('n_centres', np.int64).sum()

@@ -86,30 +86,6 @@ def error(lost: list[Unread], atoms: Atoms, where: str) -> UnreadLabel:
     return UnreadLabel(f'{where}: {" ".join(parts)}')
 
 
-def only_validated(fidelity: str, label: str, held: str) -> str:
-    """Return what to say of a label in a validation set that training lacks.
-
-    label: 'force' or 'stress'; held: the name of the set.
-    """
-    word = {'force': 'forces', 'stress': 'stress'}[label]
-    return (
-        f'{fidelity} has {word} in {held}, but none in its training data: are they '
-        f'under another key there? Name it with {label}_key, or write '
-        f'`{label}_key: null` in the entries of load_trainset_path if there are '
-        'none.'
-    )
-
-
-def is_left_out(entries: Any, fidelity: str, label: str) -> bool:
-    """Whether an entry for `fidelity` says something of a label ('force', ...)."""
-    words = {f'{label}_key', *(['virial_key'] if label == 'stress' else [])}
-    return any(
-        bool(words & set(entry))
-        for entry in entries
-        if entry.get('fidelity', fidelity) == fidelity
-    )
-
-
 def _results(atoms: Atoms) -> dict[str, Any]:
     return {} if atoms.calc is None else atoms.calc.results
 

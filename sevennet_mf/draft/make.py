@@ -14,7 +14,7 @@ from rich.console import RenderableType
 
 from sevennet_mf import files
 from sevennet_mf.audit import inspect
-from sevennet_mf.audit.findings import Audit
+from sevennet_mf.audit.summary import Audit
 from sevennet_mf.config import inherit, inputs
 from sevennet_mf.draft import label_keys, text
 from sevennet_mf.draft import plan as plans

@@ -16,7 +16,9 @@ from tqdm import tqdm
 
 from sevennet_mf import keys
 from sevennet_mf.arrays import N_SPECIES, Floats, Ints
-from sevennet_mf.data.dataset import FidelityDataset, check_elements
+from sevennet_mf.data.checks import unknown_elements
+from sevennet_mf.data.dataset import FidelityDataset
+from sevennet_mf.data.findings import refuse
 from sevennet_mf.data.labels import FLAT
 from sevennet_mf.distributed import usable_device
 from sevennet_mf.errors import UserError, nearest, unknown
@@ -110,7 +112,7 @@ def predict(
     targets = match_fidelities(own, names, predict_as)
     rows = np.array([own.index(name) for name in targets], dtype=np.int64)[fidelity]
     composition = dataset.composition
-    check_elements(dataset, list(model.type_map))
+    refuse(next(unknown_elements(dataset, list(model.type_map)), None))
     energies = np.nan_to_num(reference_energies(model))
     reference = np.einsum('ij,ij->i', composition, energies[rows])
     parts = _run(model, dataset, rows, batch_size, device, progress)

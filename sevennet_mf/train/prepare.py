@@ -11,11 +11,12 @@ from sevenn.logger import Logger
 
 from sevennet_mf import keys
 from sevennet_mf.config.recipe import LEAST_STEPS
-from sevennet_mf.data.dataset import FidelityDataset, build_datasets, check_coverage
+from sevennet_mf.data import checks
+from sevennet_mf.data.dataset import FidelityDataset, build_datasets
 from sevennet_mf.data.inferred.infer import provenance
+from sevennet_mf.data.needs import Needs
 from sevennet_mf.data.sampler import FidelityBatchSampler, eval_loader, make_loader
 from sevennet_mf.distributed import Process
-from sevennet_mf.errors import UserError
 from sevennet_mf.model.build import train_only
 from sevennet_mf.train import setup
 from sevennet_mf.train.continuing.drift import Drift
@@ -64,31 +65,13 @@ def _divided(
         replay = Replay(config, start, working_dir, process)
         config.update(replay.config)
     sets = build_datasets(config, working_dir, process.rank, process.barrier)
-    train = config[keys.FIDELITY_TRAIN]
-    lacking = check_coverage(
-        sets[setup.TRAIN],
-        config[keys.FIDELITY_DATA]['order'],
-        train['target'],
-        train['loss_weight'],
-        train['sampling'],
-    )
-    if lacking and start is None:
-        raise UserError(
-            f'data.load_trainset_path has no structure of {lacking}, which '
-            'data.fidelity.order lists. Add their data, or take them out of the '
-            'order.'
-        )
-    ratio = float(config.get(KEY.RATIO) or 0.0)
-    setup.check_ratio(sets, ratio)
-    setup.check_labels(config, sets)
-    setup.check_neighbours(config, sets[setup.TRAIN])
-    if start is None:
-        setup.warn_of_base(config, sets[setup.TRAIN])
+    needs = Needs.of(config)
+    setup.heed(checks.as_read(needs, sets))
     setup.choose_species(config, sets)
     if start is not None:
         made = {} if replay is None else replay.self_labelled(sets)
         start.align(config, sets, process, made)
-    sets = setup.split_training_set(sets, ratio, config[KEY.RANDOM_SEED])
+    sets = setup.split_training_set(sets, needs.ratio, config[KEY.RANDOM_SEED])
     return sets if replay is None else replay.divide(sets)
 
 
@@ -218,16 +201,8 @@ def _labelled(train_set: FidelityDataset, n: int) -> dict[str, np.ndarray]:
 def _validation_set(config: Config, sets: dict[str, DataSet]) -> str:
     """The set whose target metric picks the best checkpoint."""
     target = config[keys.FIDELITY_TRAIN]['target']
-    candidates = [
-        name
-        for name, data in sets.items()
-        if setup.is_validation(name) and target in data.fidelities
-    ]
+    held = {name: data.fidelities for name, data in sets.items()}
+    candidates = checks.choosing(target, held)
     if not candidates:
-        message = (
-            f'WARNING: no validation set holds the target {target!r}; the best '
-            'checkpoint is the best on the training set. Give load_validset_path.'
-        )
-        Logger().writeline(message)
-        return setup.TRAIN
-    return 'validset' if 'validset' in candidates else candidates[0]
+        Logger().writeline(f'WARNING: {checks.no_validation(target).message}')
+    return candidates[0] if candidates else setup.TRAIN

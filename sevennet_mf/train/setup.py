@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import numpy as np
@@ -12,62 +13,35 @@ from ase.data import chemical_symbols
 from sevenn.logger import Logger
 
 from sevennet_mf import keys
+from sevennet_mf.data import checks
 from sevennet_mf.data.dataset import (
     DRIFT,
     TRAIN,
     FidelityDataset,
-    check_elements,
-    check_ratio,
-    doubtful_base,
     is_validation,
     pair_index,
     random_split,
 )
-from sevennet_mf.data.graphs import no_neighbours
+from sevennet_mf.data.findings import Finding, refuse
 from sevennet_mf.data.inferred.infer import Report, infer_from, sources_of
 from sevennet_mf.data.references import Labels, References, fit_references
-from sevennet_mf.data.unread import is_left_out, only_validated
 from sevennet_mf.distributed import Process
 from sevennet_mf.errors import UserError
 from sevennet_mf.train.loop.provenance import fidelity_names, report
 
-__all__ = ['DRIFT', 'TRAIN', 'check_ratio', 'is_validation']
+__all__ = ['DRIFT', 'TRAIN', 'is_validation']
 
 Config = dict[str, Any]
 Sets = dict[str, FidelityDataset]
 
 
-def check_labels(config: Config, sets: Sets) -> None:
-    """UserError for labels of a fidelity in a validation set that training lacks."""
-    train = sets[TRAIN]
-    of_label = {'force': True, 'stress': bool(config.get(KEY.IS_TRAIN_STRESS))}
-    for label in (name for name, is_trained in of_label.items() if is_trained):
-        for name in train.fidelities:
-            rows = train.rows_of(name)
-            known = train.has[label][rows].any()
-            entries = config['load_trainset_path']
-            if known or not len(rows) or is_left_out(entries, name, label):
-                continue
-            for held, data in sets.items():
-                if is_validation(held) and data.has[label][data.rows_of(name)].any():
-                    raise UserError(only_validated(name, label, held))
-
-
-def warn_of_base(config: Config, train: FidelityDataset) -> None:
-    """Warn if the order, which nobody wrote, begins with the rarest fidelity."""
-    if not config.get(keys.DEFAULT_ORDER):
-        return
-    count = {name: len(train.rows_of(name)) for name in train.fidelities}
-    message = doubtful_base(count, config[keys.FIDELITY_DATA]['base'])
-    if message:
-        Logger().writeline(f'WARNING: {message}')
-        warnings.warn(message, UserWarning, stacklevel=2)
-
-
-def check_neighbours(config: Config, train: FidelityDataset) -> None:
-    """UserError if no atom has a neighbour: the network would see nothing."""
-    if np.isnan(train.average_neighbours()):
-        raise UserError(no_neighbours(float(config[KEY.CUTOFF])))
+def heed(findings: Iterable[Finding]) -> None:
+    """Raise the first problem as UserError, and warn of notes before it."""
+    for finding in findings:
+        if finding.is_problem:
+            raise UserError(finding.message)
+        Logger().writeline(f'WARNING: {finding.message}')
+        warnings.warn(finding.message, UserWarning, stacklevel=2)
 
 
 def split_training_set(sets: Sets, ratio: float, seed: int) -> Sets:
@@ -79,10 +53,7 @@ def split_training_set(sets: Sets, ratio: float, seed: int) -> Sets:
         return sets
     train, valid = random_split(sets[TRAIN], ratio, seed)
     if len(valid) == 0:
-        raise UserError(
-            f'data.data_divide_ratio: {ratio} of the training set is no structure '
-            'at all; give load_validset_path.'
-        )
+        refuse(checks.nothing_held_out(ratio))
     return {**sets, TRAIN: train, 'validset': valid}
 
 
@@ -116,34 +87,24 @@ def present_elements(sets: Sets) -> np.ndarray:
 
 
 def choose_species(config: Config, sets: Sets) -> None:
-    """Set the elements of the model from the data, or check those given."""
-    present = present_elements(sets)
+    """Set the elements of the model from the data, if none are given."""
     if config[KEY.CHEMICAL_SPECIES] == 'auto':
-        symbols = sorted(chemical_symbols[z] for z in present)
+        symbols = sorted(chemical_symbols[z] for z in present_elements(sets))
         config.update(util.chemical_species_preprocess(symbols))
-    for dataset in sets.values():
-        check_elements(dataset, list(config[KEY.TYPE_MAP]))
 
 
 def known_elements(config: Config, sets: Sets) -> list[str]:
-    """Symbols of the elements the references are needed for.
-
-    Those of the data, and of a model that is made for some; a universal model's
-    other 100 elements would only be noise.
-    """
-    extra = set()
-    if len(config[KEY.TYPE_MAP]) < len(chemical_symbols):
-        extra = {chemical_symbols[z] for z in config[KEY.TYPE_MAP]}
-    return sorted({*named_elements(config, sets)} | extra)
+    """Symbols of the elements the references are needed for, the model's too."""
+    return named_elements(config, sets, config[KEY.TYPE_MAP])
 
 
-def named_elements(config: Config, sets: Sets) -> list[str]:
-    """Symbols of the elements in the data and in given reference energies."""
-    present = present_elements(sets)
+def named_elements(
+    config: Config, sets: Sets, species: Collection[int] | None = None
+) -> list[str]:
+    """As checks.reference_elements, of the sets and the numbers of the YAML."""
     given = config[keys.FIDELITY_DATA]['reference_energies']
-    numbers = given.values() if isinstance(given, dict) else ()
-    extra = {symbol for own in numbers for symbol in own}
-    return sorted({chemical_symbols[z] for z in present} | extra)
+    numbers = given if isinstance(given, dict) else {}
+    return checks.reference_elements(present_elements(sets), numbers, species)
 
 
 def fit(config: Config, sets: Sets) -> References:
@@ -163,41 +124,11 @@ def fit(config: Config, sets: Sets) -> References:
 
 
 def check_determined(config: Config, sets: Sets, references: References) -> None:
-    """Warn of elements whose energy no label fixes; stop if the target needs them.
-
-    Raises UserError if validation data of the target holds a composition whose
-    reference energy is off by eV whatever is trained.
-    """
-    log = Logger()
+    """Warn of what no label determines; UserError if the target needs it."""
     for line in report(references):
-        log.writeline(line)
-    for fidelity, symbols in references.undetermined.items():
-        if symbols:
-            message = (
-                f'fidelity {fidelity!r} has no label that contains '
-                f'{", ".join(symbols)}: not determined, energies of such structures '
-                f'may be off by eV at {fidelity!r}. One labelled structure settles '
-                'it.'
-            )
-            log.writeline(f'WARNING: {message}')
-            warnings.warn(message, UserWarning, stacklevel=2)
+        Logger().writeline(line)
     target = config[keys.FIDELITY_TRAIN]['target']
-    for name, dataset in sets.items():
-        if not is_validation(name) or target not in references.fidelities:
-            continue
-        rows = dataset.rows_of(target)
-        unknown = ~references.determined(dataset.composition[rows], target)
-        if unknown.any():
-            first = dataset.source(int(rows[unknown][0]))
-            lacking = ', '.join(references.undetermined[target])
-            what = f'of {lacking}' if lacking else 'of this composition'
-            raise UserError(
-                f'{name}: the target {target!r} is not determined for '
-                f'{int(unknown.sum())} structures, the first {first}: no training '
-                f'label of {target!r} tells the energy {what}, so errors of eV per '
-                'atom are certain. Add one labelled structure, or give numbers in '
-                f'data.fidelity.reference_energies: {{{target}: {{...}}}}.'
-            )
+    heed(checks.undetermined(references, target, sets))
 
 
 def warn_of_zeros(config: Config, sets: Sets, shift: np.ndarray) -> None:

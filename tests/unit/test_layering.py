@@ -36,7 +36,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     'kernels': (*BASE, 'kernels'),
     'model': (*BASE, 'checkpoint', 'config', 'kernels', 'model'),
     'data': (*BASE, 'checkpoint', 'config', 'data'),
-    'audit': (*BASE, 'config', 'data', 'audit'),
+    'audit': (*BASE, 'checkpoint', 'config', 'data', 'audit'),
     'evaluate': (*DATA, 'evaluate'),
     'train': (*DATA, 'interrupt', 'evaluate', 'train'),
     'calculators': (*DATA, 'evaluate', 'calculators'),

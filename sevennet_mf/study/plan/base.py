@@ -13,10 +13,10 @@ import sevenn._keys as KEY
 from sevennet_mf import keys
 from sevennet_mf.config import inputs
 from sevennet_mf.config.recipe import LEAST_STEPS
+from sevennet_mf.data.dataset import is_validation, sets_of
 from sevennet_mf.data.read import Structure, read_entry
 from sevennet_mf.errors import UserError
 from sevennet_mf.study.plan.methods import Config
-from sevennet_mf.train.setup import is_validation
 
 TRAIN = 'load_trainset_path'
 
@@ -102,12 +102,8 @@ def read_base(path: str) -> Base:
         train=data[TRAIN],
         valid={
             name: entries
-            for name, entries in (
-                (load[len('load_') : -len('_path')], entries)
-                for load, entries in data.items()
-                if load.startswith('load_') and load.endswith('_path')
-            )
-            if is_validation(name) and entries
+            for name, entries in sets_of(data).items()
+            if is_validation(name)
         },
         ratio=float(data.get(KEY.RATIO) or 0.0),
         seed=int(train[KEY.RANDOM_SEED]),

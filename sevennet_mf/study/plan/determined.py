@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable
-from typing import Final
 
 import numpy as np
 from ase.data import chemical_symbols
 
-from sevennet_mf.arrays import N_SPECIES, Bools, Floats
-from sevennet_mf.data.estimator import PRIOR_WIDTH
-from sevennet_mf.data.graphs import composition
-from sevennet_mf.data.references import DETERMINED_BELOW
+from sevennet_mf.arrays import Bools
+from sevennet_mf.data.estimator import Support
 from sevennet_mf.errors import UserError
 from sevennet_mf.study.plan.base import Base
 from sevennet_mf.study.plan.config import Study
@@ -20,33 +17,20 @@ from sevennet_mf.study.plan.label_order import label_order
 from sevennet_mf.study.plan.labels import Labels
 from sevennet_mf.study.plan.target import Parts
 
-# of compositions, what the prior alone makes DETERMINED_BELOW of
-FAR: Final[float] = DETERMINED_BELOW / PRIOR_WIDTH
-
 
 def undetermined(labels: Labels, trained: Labels, given: Iterable[str]) -> Bools:
     """Return which of some structures have an energy that no label tells, (n,).
 
     trained: labels of the target in training; given: elements whose reference
-    energy is a number of the user's. An energy is told if the composition is a
-    combination of those in training, nearly (design.md, "Reference energies").
+    energy is a number of the user's. The same that training asks of its data.
     """
-    numbers = [chemical_symbols.index(symbol) for symbol in given]
-    known = np.vstack([_compositions(trained), np.eye(N_SPECIES)[numbers]])
-    _, size, directions = np.linalg.svd(known, full_matrices=False)
-    spanned = directions[size > 1e-6 * size.max(initial=0.0)]
-    found = _compositions(labels)
-    found = found - (found @ spanned.T) @ spanned
-    far: Bools = np.linalg.norm(found, axis=1) > FAR
-    return far
-
-
-def _compositions(labels: Labels) -> Floats:
-    """(n, 119) fractions of the elements."""
-    counts = [composition(s.numbers) for s in labels.structures]
-    count = np.array(counts, np.float64).reshape(-1, N_SPECIES)
-    fractions: Floats = count / count.sum(axis=1, keepdims=True)
-    return fractions
+    is_given = np.isin(chemical_symbols, list(given))
+    known, kind = trained.kinds()
+    fractions = (known / known.sum(axis=1, keepdims=True))[kind]
+    compositions, kind = labels.kinds()
+    support = Support.of(fractions.T @ fractions, is_given, centred=True)
+    unknown: Bools = ~support.tells(compositions)[kind]
+    return unknown
 
 
 def check_test(study: Study, base: Base, parts: Parts) -> str:

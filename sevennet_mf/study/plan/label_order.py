@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
-from ase.data import chemical_symbols
 
 from sevennet_mf.arrays import Ints
+from sevennet_mf.data.graphs import composition
 from sevennet_mf.study.plan.labels import Labels, chances
 
 NEW_DIRECTION: Final[float] = 1e-6  # of a composition vector of length about 1
@@ -37,7 +37,7 @@ def label_order(pool: Labels, seed: int, first: Sequence[int] = ()) -> list[int]
 
 def _new_direction(numbers: Ints, basis: list[np.ndarray]) -> np.ndarray | None:
     """The part of a composition that a basis lacks, of length 1; None if small."""
-    count = np.bincount(numbers, minlength=len(chemical_symbols)).astype(np.float64)
+    count = composition(numbers).astype(np.float64)
     rest = count / np.linalg.norm(count)
     for vector in basis:
         rest = rest - (rest @ vector) * vector

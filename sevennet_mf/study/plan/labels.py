@@ -10,7 +10,8 @@ import numpy as np
 from ase.data import chemical_symbols
 from ase.formula import Formula
 
-from sevennet_mf.arrays import Bools, Ints
+from sevennet_mf.arrays import N_SPECIES, Bools, Ints
+from sevennet_mf.data.graphs import composition
 from sevennet_mf.data.identity import Reader
 from sevennet_mf.data.read import Structure
 
@@ -49,6 +50,22 @@ class Labels:
         return np.array(
             [bool(np.isin(s.numbers, numbers).any()) for s in self.structures], bool
         )
+
+    @property
+    def fingerprint(self) -> Ints:
+        """`marks` as an array, (n,)."""
+        return np.array(self.marks, np.int64)
+
+    def source(self, i: int) -> str:
+        """Return 'path:frame' of structure i."""
+        return self.structures[i].source
+
+    def kinds(self) -> tuple[Ints, Ints]:
+        """Return compositions, (m, 119), and which each structure has, (n,)."""
+        counts = [composition(s.numbers) for s in self.structures]
+        every = np.array(counts, np.int64).reshape(-1, N_SPECIES)
+        kinds, kind = np.unique(every, axis=0, return_inverse=True)
+        return kinds, kind.reshape(-1)
 
     @property
     def elements(self) -> set[str]:

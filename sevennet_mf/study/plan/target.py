@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
+from sevennet_mf.data.checks import leak, two_validations
+from sevennet_mf.data.findings import refuse
 from sevennet_mf.data.identity import Reader
 from sevennet_mf.data.read import Structure, read_entry
 from sevennet_mf.errors import UserError
@@ -40,11 +40,8 @@ def split_target(study: Study, base: Base, reader: Reader) -> Parts:
     """
     labels = Labels.of(base.structures(base.train, [base.target]), reader)
     valid = Labels.of(base.validation(base.target), reader)
-    if base.ratio and base.valid:
-        raise UserError(
-            f'study.input_yaml: data_divide_ratio: {base.ratio} and '
-            'load_validset_path both give a validation set. Remove one of them.'
-        )
+    for finding in two_validations(base.valid, base.ratio):
+        refuse(finding, 'study.input_yaml: ')
     if base.ratio:
         labels, valid = _divided(base, labels)
     given = len(labels)
@@ -55,8 +52,9 @@ def split_target(study: Study, base: Base, reader: Reader) -> Parts:
     else:
         assert study.test is not None
         test = Labels.of(_test_structures(study, base), reader)
-        _refuse_overlap(test, labels, 'training')
-        _refuse_overlap(test, valid, 'validation')
+        for known, what in ((labels, 'training'), (valid, 'validation')):
+            where = f'{base.target} in the test set'
+            refuse(leak(test, known, where, what), 'study.test: ')
         parts = Parts(labels, valid, test, [], given)
     if study.checkpoint == 'best' and not len(parts.valid):
         lost = ' that the split leaves' if len(valid) else ''
@@ -102,13 +100,3 @@ def _test_structures(study: Study, base: Base) -> list[Structure]:
             raise UserError(message) from None
         found += list(read_entry(plain, None, [base.target], base.cutoff))
     return found
-
-
-def _refuse_overlap(test: Labels, other: Labels, what: str) -> None:
-    both = np.flatnonzero(np.isin(test.marks, other.marks))
-    if len(both):
-        raise UserError(
-            f'study.test: {len(both)} structures are in the {what} data of the '
-            f'target too, the first {test.structures[both[0]].source}. Take them '
-            'out of one of the two.'
-        )

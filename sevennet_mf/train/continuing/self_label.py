@@ -15,13 +15,15 @@ import numpy as np
 import torch
 from ase import Atoms, units
 from ase.calculators.singlepoint import SinglePointCalculator
-from ase.data import chemical_symbols
 from ase.md.langevin import Langevin
 from tqdm import tqdm
 
+from sevennet_mf.arrays import N_SPECIES
 from sevennet_mf.data import extxyz
+from sevennet_mf.data.checks import foreign_elements
 from sevennet_mf.data.files import atoms_of
-from sevennet_mf.data.graphs import as_host_takes
+from sevennet_mf.data.findings import refuse
+from sevennet_mf.data.graphs import as_host_takes, composition
 from sevennet_mf.errors import UserError
 from sevennet_mf.evaluate.predict import reference_energies, without_shift
 from sevennet_mf.model.load import LoadedModel
@@ -79,16 +81,16 @@ def structures_in(files: Iterable[str]) -> list[Atoms]:
 
 def check_elements(structures: Sequence[Atoms], loaded: LoadedModel) -> None:
     """Raise UserError for an element that the model does not know."""
-    known = list(loaded.type_map)
-    foreign = [a for a in structures if not np.isin(a.numbers, known).all()]
-    if foreign:
-        lacking = {int(z) for atoms in foreign for z in atoms.numbers} - {*known}
-        symbols = ', '.join(chemical_symbols[z] for z in sorted(lacking))
-        raise UserError(
-            f'{loaded.path} does not know {symbols}, which {len(foreign)} of '
-            f'{len(structures)} structures contain, as '
-            f'{foreign[0].get_chemical_formula()}. Take these out.'
-        )
+    counts = np.array([composition(atoms.numbers) for atoms in structures])
+    found = foreign_elements(
+        counts.reshape(-1, N_SPECIES),
+        np.arange(len(structures)),
+        lambda i: structures[i].get_chemical_formula(),
+        list(loaded.type_map),
+        str(loaded.path),
+        'Take them out.',
+    )
+    refuse(next(found, None))
 
 
 def _digest(

@@ -478,8 +478,8 @@ def test_an_element_the_target_has_no_label_for(
     train = {'pbe': pbe, 'r2scan': gallium(r2scan)}
     result = audit(train, {'r2scan': held['r2scan']})
     message = the(result, 'not determined')
-    assert message.startswith('In at r2scan')
-    assert '9 of 13 structures in validset' in message
+    assert "target 'r2scan' is not determined for 9 structures" in message
+    assert 'the energy of In,' in message
     assert result.references['r2scan']['In']['determined'] is False
     number = {'fidelity': {'reference_energies': {'r2scan': {'In': -14.4}}}}
     given = audit(train, {'r2scan': held['r2scan']}, data=number)
@@ -492,7 +492,8 @@ def test_an_undetermined_element_nobody_asks_for_is_noted(
     result = audit(
         {'pbe': pbe, 'r2scan': gallium(r2scan)}, {'r2scan': gallium(held['r2scan'])}
     )
-    assert the(result, 'not determined', 'note').startswith('In at r2scan')
+    message = the(result, 'not determined', 'note')
+    assert "'r2scan' has no label that contains In" in message
 
 
 def test_a_composition_the_labels_leave_open(
@@ -502,8 +503,7 @@ def test_a_composition_the_labels_leave_open(
     dimer.calc = SinglePointCalculator(dimer, energy=-20.0)
     result = audit({'pbe': pbe, 'r2scan': r2scan}, {'r2scan': [dimer]})
     message = the(result, 'not determined')
-    assert 'leave open' in message
-    assert 'N2' in message
+    assert 'tells the energy of N2,' in message
 
 
 def test_an_element_the_model_does_not_know(
@@ -511,16 +511,16 @@ def test_an_element_the_model_does_not_know(
 ) -> None:
     result = audit({'pbe': pbe}, model={'chemical_species': ['Ga', 'N']})
     message = the(result, 'element')
-    assert message.startswith('In in ')
+    assert 'the model does not know In' in message
     assert 'model.chemical_species' in message
 
 
 def test_an_element_only_in_validation(
     audit: Callable[..., Audit], pbe: Frames, held: dict[str, Frames]
 ) -> None:
+    """The model knows it, as training takes elements from all sets."""
     result = audit({'pbe': gallium(pbe)}, {'pbe': held['pbe']})
-    kinds = {p.kind for p in result.problems if p.severity == 'problem'}
-    assert kinds == {'element', 'not determined'}
+    assert 'the energy of In,' in the(result, 'not determined')
 
 
 # ---- outliers
@@ -657,7 +657,7 @@ def test_atoms_too_close(audit: Callable[..., Audit], pbe: Frames) -> None:
 def test_a_fidelity_without_data(audit: Callable[..., Audit], pbe: Frames) -> None:
     fidelity = {'fidelity': {'order': ['pbe', 'r2scan']}}
     message = the(audit({'pbe': pbe}, data=fidelity), 'no data')
-    assert message.startswith('the target r2scan has no usable structure')
+    assert "target names 'r2scan', but data.load_trainset_path" in message
 
 
 @pytest.fixture
@@ -701,7 +701,7 @@ def test_a_replay_is_audited_with_what_is_trained_on(
 def test_a_target_without_validation_is_noted(
     audit: Callable[..., Audit], pbe: Frames
 ) -> None:
-    assert 'the target pbe' in the(audit({'pbe': pbe}), 'no validation', 'note')
+    assert "the target 'pbe'" in the(audit({'pbe': pbe}), 'no validation', 'note')
     split = audit({'pbe': pbe}, data={'data_divide_ratio': 0.1})
     assert split.problems == []
 

@@ -22,8 +22,6 @@ from sevennet_mf.data import build as build_module
 from sevennet_mf.data.dataset import (
     FidelityDataset,
     build_datasets,
-    check_coverage,
-    check_elements,
     pair_index,
     random_split,
     split_by_fidelity,
@@ -430,47 +428,6 @@ def test_a_rank_that_fails_does_not_leave_the_others_waiting(tmp_path: Path) -> 
         with pytest.raises(UserError, match='cannot be read'):
             build_datasets(config, tmp_path, rank, arrive)
     assert events == [0, 1]
-
-
-# --------------------------------------------------------------------------- errors
-
-
-def test_coverage(train: FidelityDataset) -> None:
-    order = ['pbe', 'r2scan']
-    assert check_coverage(train, order, 'r2scan', {'pbe': 2.0}, 'balanced') == []
-    order.append('cc')
-    assert check_coverage(train, order, 'pbe', 'balanced', 'balanced') == ['cc']
-
-
-@pytest.mark.parametrize(
-    ('target', 'weight', 'sampling', 'message'),
-    [
-        ('r2scan', {}, 'balanced', r"target names 'r2scan', but .* no structure"),
-        ('pbe', {'r2scan': 2.0}, 'balanced', r"loss_weight names 'r2scan'.*Add its"),
-        ('pbe', {}, {'pbe': 1, 'r2scan': 1}, r"fidelity\.sampling names 'r2scan'"),
-        ('pbbe', {}, 'balanced', r"names 'pbbe'.*Did you mean 'pbe'\?"),
-    ],
-)
-def test_fidelity_without_data(
-    train: FidelityDataset, target: str, weight: dict, sampling: object, message: str
-) -> None:
-    only_pbe = train.subset(train.rows_of('pbe'))
-    with pytest.raises(UserError, match=message):
-        check_coverage(only_pbe, ['pbe', 'r2scan'], target, weight, sampling)
-
-
-def test_data_without_a_share(train: FidelityDataset) -> None:
-    with pytest.raises(UserError, match=r"no share for 'r2scan', which has 47"):
-        check_coverage(train, ['pbe', 'r2scan'], 'pbe', {}, {'pbe': 1})
-
-
-def test_elements(train: FidelityDataset, ingan: Path) -> None:
-    check_elements(train, [7, 31, 49])
-    frames = ase.io.read(ingan / 'pbe_train.extxyz', ':')
-    first = next(k for k, a in enumerate(frames) if 49 in a.numbers)
-    message = rf'extxyz:{first}: the model does not know In, in \d+ .* N, Ga\.'
-    with pytest.raises(UserError, match=message):
-        check_elements(train, [7, 31])
 
 
 def test_repeated_structures_pair_with_the_first(tmp_path: Path) -> None:

@@ -1,22 +1,118 @@
-"""Counts, ranges and histograms of what was read."""
+"""What an audit tells of the data: counts, ranges, histograms and findings."""
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 from ase.data import chemical_symbols
 
 from sevennet_mf.arrays import Floats, Ints
-from sevennet_mf.audit.findings import PairAudit, SetAudit, Spread
-from sevennet_mf.audit.scan import FORCE_EDGES, Records
+from sevennet_mf.audit.records import FORCE_EDGES, Records
+from sevennet_mf.data.findings import Finding
 from sevennet_mf.data.references import References
 from sevennet_mf.keys import KBAR
 
 BINS: Final[int] = 40  # fewer where there are few structures
 NARROWEST: Final[float] = 1e-3  # eV/atom on both sides of the middle
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Statistics of a number over structures."""
+
+    min: float
+    mean: float
+    max: float
+    std: float
+
+    @classmethod
+    def of(cls, values: Floats) -> Spread:
+        return cls(
+            float(values.min()),
+            float(values.mean()),
+            float(values.max()),
+            float(values.std()),
+        )
+
+
+@dataclass(frozen=True)
+class SetAudit:
+    """One fidelity in one set (`trainset`, `validset`, ...).
+
+    elements: per symbol {'atoms', 'structures'} that hold it; labels: structures
+    with 'energy', 'force', 'stress'; energy: eV/atom; force: {'max', 'rms'} of
+    atoms' forces and of their components, eV/Å; stress: {'min', 'max'} of
+    components in kbar, compression positive. None where there is no such label.
+    """
+
+    set: str
+    fidelity: str
+    structures: int
+    atoms: int
+    elements: dict[str, dict[str, int]]
+    labels: dict[str, int]
+    energy: Spread
+    force: dict[str, float] | None
+    stress: dict[str, float] | None
+
+
+@dataclass(frozen=True)
+class PairAudit:
+    """Structures labelled at two fidelities, over all sets.
+
+    energy: high - low, eV/atom; scatter: its standard deviation in eV/atom once
+    reference energies are subtracted; force_rms: of the difference's components,
+    eV/Å, over `with_forces` of the structures; None if there are none.
+    """
+
+    low: str
+    high: str
+    structures: int
+    energy: Spread
+    scatter: float
+    with_forces: int
+    force_rms: float | None
+
+
+@dataclass(frozen=True)
+class Audit:
+    """All that was found.
+
+    references: {fidelity: {symbol: {energy, std, determined}}} in eV, fitted to the
+    training data as training does. histograms: 'energy' (eV/atom less references, by
+    fidelity), 'difference' (eV/atom less references, by pair), 'force' (eV/Å, by
+    fidelity): {'edges': [...], 'counts': {name: [...]}}.
+    """
+
+    file: str
+    fidelities: list[str]
+    base: str
+    target: str
+    sets: list[SetAudit]
+    pairs: list[PairAudit]
+    references: dict[str, dict[str, dict[str, Any]]]
+    histograms: dict[str, dict[str, Any]]
+    problems: list[Finding]
+
+    @property
+    def has_problems(self) -> bool:
+        """Whether any of `problems` is more than a note."""
+        return any(p.is_problem for p in self.problems)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain builtins, ready for JSON."""
+        said = dataclasses.asdict(self)
+        for finding in said['problems']:
+            finding['names'] = list(finding['names'])
+        return said
+
+
+# ---- from the records
 
 
 def describe_sets(records: Records) -> list[SetAudit]:

@@ -1,0 +1,108 @@
+"""A file of a fidelity that is in another unit than the rest of it.
+
+Files of one fidelity agree on what an atom weighs. Bonded atoms are 0.85 to 1.2
+times the sum of their covalent radii apart, whatever they are; 1.9 times as much in
+Bohr, half as much where Å were converted again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
+
+from sevennet_mf.arrays import Ints
+from sevennet_mf.audit.records import Records
+from sevennet_mf.audit.units import BOHR, ENERGY_UNITS, EXACT, TOTAL, match
+from sevennet_mf.data.findings import NOTE, PROBLEM, Finding, problem
+from sevennet_mf.data.references import fit_references
+
+FAR: Final[float] = 1.0  # eV/atom: what files of one fidelity may differ by
+FEWEST: Final[int] = 3  # structures whose lengths make a median
+LONG: Final[float] = 1.5  # of the sum of the covalent radii: no bond is so long
+SHORT: Final[float] = 0.62  # nor so short
+WITHIN: Final[float] = 0.25  # of the factor between Å and Bohr, in its logarithm
+
+
+def energies(records: Records, fidelity: str) -> Iterator[Finding]:
+    """Compare each file's energies with what the largest one's atoms weigh."""
+    rows = records.rows(fidelity)
+    for main, other, mine, theirs in _files(records, rows):
+        references = fit_references(
+            {fidelity: records.labels(mine)}, fidelity, []
+        )
+        known = references.determined(records.compositions, fidelity)
+        known = known[records['kind'][theirs]]
+        if not known.any():
+            continue
+        found = records['energy'][theirs[known]] / records['n_atoms'][theirs[known]]
+        expected = records.reference_part(theirs[known], references.fitted[0])
+        ratio = float(np.median(found / np.where(expected == 0.0, np.nan, expected)))
+        off = float(np.median(found - expected))
+        if unit := match(ratio, ENERGY_UNITS, 2 * EXACT):
+            yield _in_unit(fidelity, other, main, ratio, unit)
+        elif ratio > 0 and (unit := match(1 / ratio, ENERGY_UNITS, 2 * EXACT)):
+            yield _in_unit(fidelity, main, other, 1 / ratio, unit)
+        elif abs(off) > FAR:
+            yield problem('unit', (
+                f'{other}: its {fidelity} energies lie {off:+.3f} eV/atom from '
+                f'those of {main} for the same elements. They are of another level '
+                'of theory, other pseudopotentials or another unit: make them one, '
+                'or call them another fidelity.'
+            ), fidelity, count=len(theirs))
+
+
+def _files(records: Records, rows: Ints) -> Iterator[tuple[str, str, Ints, Ints]]:
+    files, counts = np.unique(records['file'][rows], return_counts=True)
+    if len(files) < 2:
+        return
+    main = files[counts.argmax()]
+    mine = rows[records['file'][rows] == main]
+    for file in files[files != main]:
+        theirs = rows[records['file'][rows] == file]
+        yield records.paths[main], records.paths[file], mine, theirs
+
+
+def _in_unit(
+    fidelity: str, wrong: str, right: str, ratio: float, unit: str
+) -> Finding:
+    return problem('unit', (
+        f'{wrong}: its {fidelity} energies are {ratio:.3g} times what those of '
+        f'{right} lead one to expect. They look like {unit}. {TOTAL}'
+    ), fidelity)
+
+
+def lengths(records: Records) -> Iterator[Finding]:
+    """Files whose closest atoms are too far apart or too near for Å."""
+    groups = list(_groups(records))
+    usual = [median for _, _, median in groups if SHORT < median < LONG]
+    for fidelity, path, median in groups:
+        if SHORT < median < LONG:
+            continue
+        factor = 1 / BOHR if median >= LONG else BOHR
+        expected = float(np.median(usual)) if usual else 1.0
+        fits = abs(np.log(median / expected / factor)) < WITHIN
+        guess = ''
+        if fits and factor > 1:
+            guess = ' They look like Bohr.'
+        elif fits:
+            guess = ' They look like Å that were taken for Bohr and converted.'
+        beside = f', and {expected:.2f} times in other files' if usual else ''
+        yield Finding('unit', PROBLEM if usual and fits else NOTE, (
+            f'{path}: the closest atoms in structures of {fidelity} are '
+            f'{median:.2f} times the sum of their covalent radii apart{beside}.'
+            f'{guess} Positions and cells must be in Å.'
+        ), (fidelity,))
+
+
+def _groups(records: Records) -> Iterator[tuple[str, str, float]]:
+    """(fidelity, path, median of the closest distance) of each file."""
+    known = ~np.isnan(records['nearest'])
+    for name in records.fidelities:
+        rows = records.rows(name)
+        rows = rows[known[rows]]
+        for file in np.unique(records['file'][rows]):
+            values = records['nearest'][rows[records['file'][rows] == file]]
+            if len(values) >= FEWEST:
+                yield name, records.paths[file], float(np.median(values))

@@ -1,0 +1,167 @@
+"""What an audit keeps of every structure, as columns, and parts of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from sevennet_mf.arrays import Bools, Floats, Ints
+from sevennet_mf.data.geometry import Geometry
+from sevennet_mf.data.identity import partners
+from sevennet_mf.data.read import Structure
+from sevennet_mf.data.references import Labels
+
+CHUNK: Final[int] = 16384  # structures whose compositions are in memory at once
+# eV/Å: bins of the histogram of forces
+FORCE_EDGES: Final[Floats] = np.logspace(-4, 4, 81)
+
+
+@dataclass(frozen=True, eq=False)
+class Records:
+    """Rows over the n structures of all sets, and what they refer to.
+
+    fidelity, set, file: (n,) int64, positions in `fidelities`, `sets` and `paths`;
+    frame, n_atoms, kind (row of `compositions`), fingerprint: (n,) int64;
+    energy: (n,) eV, total; force_max, force_square: (n,) eV/Å and (eV/Å)^2 summed
+    over components, NaN without forces; stress: (n, 6) eV/Å^3 as the host has it,
+    NaN without; volume: (n,) Å^3, NaN if not periodic in three directions;
+    nearest: (n,) smallest distance over the sum of the covalent radii, NaN where it
+    was not measured or is large.
+    compositions: (m, 119) int64; forces: (n_atoms, 3) float32 by row, of as many
+    structures as fit, atoms in one order for all labels of a structure; alike: per
+    fidelity groups of rows with the same atoms, as `whole` holds them; force_counts:
+    (F, bins) atoms in FORCE_EDGES; linked: the sets with any two atoms within the
+    cutoff; geometry_of: the atoms and the lattice of a row.
+    """
+
+    fidelities: tuple[str, ...]
+    sets: tuple[str, ...]
+    paths: tuple[str, ...]
+    columns: dict[str, np.ndarray[Any, Any]]
+    compositions: Ints
+    forces: dict[int, np.ndarray[Any, np.dtype[np.float32]]]
+    alike: dict[str, list[list[int]]]
+    whole: dict[int, Structure]
+    force_counts: Ints
+    linked: frozenset[str]
+    geometry_of: Callable[[int], Geometry]
+
+    def __len__(self) -> int:
+        return len(self.columns['energy'])
+
+    def __getitem__(self, name: str) -> np.ndarray[Any, Any]:
+        return self.columns[name]
+
+    def rows(self, fidelity: str | None = None, set: str | None = None) -> Ints:
+        """Return the rows of a fidelity and a set; None: of all."""
+        chosen: Bools = np.ones(len(self), bool)
+        if fidelity is not None:
+            chosen &= self['fidelity'] == self.fidelities.index(fidelity)
+        if set is not None:
+            known = self.sets.index(set) if set in self.sets else -1
+            chosen &= self['set'] == known
+        return np.flatnonzero(chosen)
+
+    def part(self, set: str, fidelity: str | None = None) -> RecordedSet:
+        """Return a set, or one fidelity of it, as checks see them."""
+        return RecordedSet(self, self.rows(fidelity, set), set)
+
+    def by_set(self) -> dict[str, RecordedSet]:
+        """Return every set as checks see it."""
+        return {name: self.part(name) for name in self.sets}
+
+    @property
+    def fingerprint(self) -> Ints:
+        """(n,) int64, equal for labels of one structure, of whatever set."""
+        return self['fingerprint']
+
+    def partners(self, rows: Ints, wanted: Ints) -> Ints:
+        """Return for each of `wanted`, (k,), the place of the same in `rows`, or -1.
+
+        Both are rows; of several the nearest, as training pairs them.
+        """
+        marks = self.fingerprint
+        return partners(marks[rows], rows, marks[wanted], wanted, self.geometry_of)
+
+    def pairs(self, low: str, high: str) -> tuple[Ints, Ints]:
+        """Return the rows of `low` and `high` with one structure each, (k,) both."""
+        below, above = self.rows(low), self.rows(high)
+        _, once = np.unique(self.fingerprint[above], return_index=True)
+        above = above[np.sort(once)]
+        at = self.partners(below, above)
+        return below[at[at >= 0]], above[at >= 0]
+
+    def source(self, row: int) -> str:
+        """Return 'path:frame'."""
+        return f'{self.paths[self["file"][row]]}:{self["frame"][row]}'
+
+    def numbers(self, rows: Ints) -> Ints:
+        """Return the atomic numbers that structures in `rows` hold, ascending."""
+        held = self.compositions[np.unique(self['kind'][rows])].any(axis=0)
+        return np.flatnonzero(held)
+
+    def reference_part(self, rows: Ints, energies: Floats) -> Floats:
+        """Return (k,) eV/atom: composition times energies (119,), per atom."""
+        total = self.compositions @ energies
+        part: Floats = total[self['kind'][rows]] / self['n_atoms'][rows]
+        return part
+
+    def labels(
+        self, rows: Ints, energy: Floats | None = None, pair: Ints | None = None
+    ) -> Iterator[Labels]:
+        """Yield chunks for references.fit_references; energy: (k,) eV instead."""
+        energy = self['energy'][rows] if energy is None else energy
+        for start in range(0, max(len(rows), 1), CHUNK):
+            part = slice(start, start + CHUNK)
+            yield Labels(
+                self.compositions[self['kind'][rows[part]]],
+                energy[part],
+                None if pair is None else pair[part],
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class RecordedSet:
+    """Some rows of the records, as findings.LabelledSet has it; name: their set."""
+
+    records: Records
+    own: Ints
+    name: str
+
+    def __len__(self) -> int:
+        return len(self.own)
+
+    @property
+    def fidelities(self) -> tuple[str, ...]:
+        return self.records.fidelities
+
+    @property
+    def has(self) -> dict[str, Bools]:
+        force = self.records['force_max'][self.own]
+        stress = self.records['stress'][self.own]
+        return {
+            'energy': np.ones(len(self), bool),
+            'force': ~np.isnan(force),
+            'stress': ~np.isnan(stress).any(axis=1),
+        }
+
+    @property
+    def has_neighbours(self) -> bool:
+        return self.name in self.records.linked
+
+    @property
+    def fingerprint(self) -> Ints:
+        return self.records.fingerprint[self.own]
+
+    def rows_of(self, fidelity: str) -> Ints:
+        number = self.fidelities.index(fidelity)
+        return np.flatnonzero(self.records['fidelity'][self.own] == number)
+
+    def kinds(self) -> tuple[Ints, Ints]:
+        return self.records.compositions, self.records['kind'][self.own]
+
+    def source(self, i: int) -> str:
+        return self.records.source(int(self.own[i]))

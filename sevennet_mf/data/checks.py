@@ -1,0 +1,346 @@
+"""What may be wrong with the data of a run: each question is asked here, once.
+
+Training stops at the first problem and warns of notes, `inspect` reports them all,
+and a study refuses what its runs would stop at: all call the same functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import (
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+
+import numpy as np
+from ase.data import chemical_symbols
+
+from sevennet_mf.arrays import N_SPECIES, Bools, Ints
+from sevennet_mf.config.inputs import lacking_shares
+from sevennet_mf.data.dataset import TRAIN, is_validation
+from sevennet_mf.data.findings import (
+    Finding,
+    LabelledSet,
+    Marked,
+    formula,
+    note,
+    problem,
+    some,
+    structures,
+)
+from sevennet_mf.data.identity import first_of
+from sevennet_mf.data.labels import Entry
+from sevennet_mf.data.needs import Needs
+from sevennet_mf.data.references import References
+from sevennet_mf.errors import nearest
+
+Sets = Mapping[str, LabelledSet]
+
+
+# ---- the sets as they are read
+
+
+def as_read(needs: Needs, sets: Sets) -> Iterator[Finding]:
+    """Yield what is found before the training set is divided or completed."""
+    yield from coverage(needs, sets[TRAIN])
+    yield from two_validations(sets, needs.ratio)
+    yield from validated_alone(needs, sets)
+    yield from neighbours(needs, sets[TRAIN])
+    yield from doubtful_base(needs, sets[TRAIN])
+    if needs.species is not None:
+        for data in sets.values():
+            yield from unknown_elements(data, needs.species)
+
+
+def coverage(needs: Needs, train: LabelledSet) -> Iterator[Finding]:
+    """Fidelities that the YAML names and that no training structure has."""
+    known = dict.fromkeys([*needs.order, *train.fidelities])
+    covered = [
+        name
+        for name in known
+        if name in needs.labelled
+        or (name in train.fidelities and len(train.rows_of(name)))
+    ]
+    named = [('train.fidelity.target', needs.target)]
+    named += [('train.fidelity.loss_weight', name) for name in needs.weights]
+    named += [('train.fidelity.sampling', name) for name in needs.shares or ()]
+    for key, name in named:
+        if name not in covered:
+            yield problem('no data', (
+                f'{key} names {name!r}, but data.load_trainset_path has no '
+                f'structure of it, only of {covered}.{nearest(name, covered)} Add '
+                f'its data, or take it out of {key}.'
+            ), name)
+    said = {*covered, *(name for _, name in named)}
+    # the checkpoint has references of its own fidelities
+    excused = {*needs.old, *needs.given} if needs.continues else set()
+    lacking = [n for n in needs.order if n not in said and n not in excused]
+    if lacking:
+        yield problem('no data', (
+            f'data.load_trainset_path has no structure of {lacking}, which '
+            'data.fidelity.order lists. Add their data, or take them out of the '
+            'order.'
+        ), *lacking)
+    shareless = [n for n in covered if needs.shares and n not in needs.shares]
+    if shareless:
+        yield problem('no share', lacking_shares(shareless), *shareless)
+
+
+def two_validations(sets: Iterable[str], ratio: float) -> Iterator[Finding]:
+    """`data_divide_ratio` beside a validation set; sets: their names."""
+    given = [name for name in sets if is_validation(name)]
+    if given and ratio > 0:
+        yield problem('no validation', (
+            f'data.data_divide_ratio: {ratio} and load_{given[0]}_path both give a '
+            'validation set. Remove one of them.'
+        ))
+
+
+def validated_alone(needs: Needs, sets: Sets) -> Iterator[Finding]:
+    """Forces and stress of a fidelity that validation data have, training not."""
+    words = {'force': 'forces', 'stress': 'stress'}
+    train = sets[TRAIN]
+    for label in needs.labels:
+        for name in train.fidelities:
+            rows = train.rows_of(name)
+            known = train.has[label][rows].any()
+            if known or not len(rows) or _is_settled(needs.entries, name, label):
+                continue
+            for held, data in sets.items():
+                has = data.has[label][data.rows_of(name)]
+                if is_validation(held) and has.any():
+                    yield problem('unread', (
+                        f'{name} has {words[label]} in {held}, but none in its '
+                        'training data: are they under another key there? Name it '
+                        f'with {label}_key, or write `{label}_key: null` in the '
+                        'entries of load_trainset_path if there are none.'
+                    ), name, count=int(has.sum()))
+
+
+def _is_settled(entries: Sequence[Entry], fidelity: str, label: str) -> bool:
+    """Whether an entry for `fidelity` says something of a label ('force', ...)."""
+    words = {f'{label}_key', *(['virial_key'] if label == 'stress' else [])}
+    return any(
+        bool(words & set(entry))
+        for entry in entries
+        if entry.get('fidelity', fidelity) == fidelity
+    )
+
+
+def neighbours(needs: Needs, train: LabelledSet) -> Iterator[Finding]:
+    """Training data in which no atom has a neighbour: the network sees nothing."""
+    if len(train) and not train.has_neighbours:
+        yield problem('no neighbours', (
+            'data.load_trainset_path: no two atoms of any structure are within '
+            f'model.cutoff ({needs.cutoff:g} Å) of each other, so there is nothing '
+            'to train on. Cutoff, positions and cells must be in Å; add structures '
+            'in which atoms have neighbours.'
+        ), count=len(train))
+
+
+def doubtful_base(needs: Needs, train: LabelledSet) -> Iterator[Finding]:
+    """An order that nobody wrote, and that begins with the rarest fidelity."""
+    if not needs.is_default or needs.continues:
+        return
+    base = needs.base
+    count = {name: len(train.rows_of(name)) for name in train.fidelities}
+    others = {name: n for name, n in count.items() if name != base and n}
+    if not others or count[base] >= min(others.values()):
+        return
+    counted = ', '.join(f'{name!r} has {n}' for name, n in others.items())
+    order = sorted(count, key=lambda name: -count[name])
+    yield note('order', (
+        f'{base!r} is the base and {list(count)[-1]!r} the target, because '
+        f'load_trainset_path names them first and last, but {base!r} has the fewest '
+        f'structures: {count[base]}, while {counted}. If it is the higher '
+        f'level of theory, write data.fidelity.order: [{", ".join(order)}].'
+    ), base)
+
+
+def unknown_elements(
+    data: LabelledSet, known: Collection[int]
+) -> Iterator[Finding]:
+    """Elements that a model does not know; known: the atomic numbers of its own."""
+    compositions, kind = data.kinds()
+    remedy = (
+        'Take them out, or add the elements to model.chemical_species and train a '
+        'new model.'
+    )
+    yield from foreign_elements(
+        compositions, kind, data.source, known, 'the model', remedy
+    )
+
+
+def foreign_elements(
+    compositions: Ints,
+    kind: Ints,
+    name_of: Callable[[int], str],
+    known: Collection[int],
+    model: str,
+    remedy: str,
+) -> Iterator[Finding]:
+    """Elements that are not among those `known` to what is called `model`.
+
+    compositions: (m, 119); kind: (n,), which of them each structure has; name_of:
+    what structure i is called.
+    """
+    is_known = np.zeros(N_SPECIES, bool)
+    is_known[list(known)] = True
+    foreign = compositions[:, ~is_known] > 0
+    is_foreign: Bools = np.asarray(foreign.any(axis=1))
+    rows = np.flatnonzero(is_foreign[kind])
+    if len(rows) == 0:
+        return
+    used = foreign[np.unique(kind[rows])].any(axis=0)
+    unknown = [chemical_symbols[z] for z in np.flatnonzero(~is_known)[used]]
+    names = ', '.join(chemical_symbols[z] for z in np.flatnonzero(is_known))
+    yield problem('element', (
+        f'{name_of(int(rows[0]))}: {model} does not know {", ".join(unknown)}, in '
+        f'{structures(len(rows))}; it knows {names}. {remedy}'
+    ), *unknown, count=len(rows))
+
+
+# ---- the sets as they are trained on
+
+
+def nothing_held_out(ratio: float) -> Finding:
+    """A share for validation that is less than one structure."""
+    return problem('no validation', (
+        f'data.data_divide_ratio: {ratio} of the training set is no structure at '
+        'all. Raise it, or give load_validset_path.'
+    ))
+
+
+def choosing(target: str, held: Mapping[str, Collection[str]]) -> list[str]:
+    """Return the sets that may choose the best checkpoint, the one that does first.
+
+    held: the fidelities that each set has structures of.
+    """
+    names = [n for n, own in held.items() if is_validation(n) and target in own]
+    return sorted(names, key=lambda name: name != 'validset')
+
+
+def no_validation(target: str) -> Finding:
+    """A target that no validation set holds."""
+    return note('no validation', (
+        f'no validation set holds the target {target!r}, so the training set '
+        'chooses the best checkpoint. Add load_validset_path, or set '
+        'data.data_divide_ratio.'
+    ), target)
+
+
+def undetermined(
+    references: References,
+    target: str,
+    sets: Sets,
+    fitted: Sequence[str] | None = None,
+) -> Iterator[Finding]:
+    """Elements and compositions whose energy no training label tells.
+
+    A problem where validation data of the target need it: they are off by eV,
+    whatever is trained. fitted: the fidelities to ask of; None: all that there are.
+    """
+    notes = []
+    for name in references.fidelities if fitted is None else fitted:
+        lacking, stops = references.undetermined[name], False
+        for held, data in sets.items():
+            if held == TRAIN or name not in data.fidelities:
+                continue
+            compositions, kind = data.kinds()
+            rows = data.rows_of(name)
+            rows = rows[~_told(references, name, compositions, kind[rows])]
+            if not len(rows):
+                continue
+            own = compositions[kind[rows]]
+            count, first = structures(len(rows)), data.source(int(rows[0]))
+            if name == target and is_validation(held):
+                stops = True
+                yield problem('not determined', (
+                    f'{held}: the target {target!r} is not determined for '
+                    f'{count}, the first {first}: no training label of '
+                    f'{target!r} tells the energy of {_what(own, lacking)}, so '
+                    'errors of eV per atom are certain. Add one labelled structure, '
+                    'or give numbers in data.fidelity.reference_energies: '
+                    f'{{{target}: {{...}}}}.'
+                ), name, count=len(rows))
+            elif not _held(own, lacking):
+                notes.append(note('not determined', (
+                    f'fidelity {name!r}: no training label of it tells the energy '
+                    f'of {_what(own, lacking)}: not determined, energies of {count} '
+                    f'in {held}, the first {first}, may be off by eV per atom. One '
+                    'labelled structure settles it.'
+                ), name, count=len(rows)))
+        if lacking and not stops:
+            notes.append(note('not determined', (
+                f'fidelity {name!r} has no label that contains '
+                f'{", ".join(lacking)}: not determined, energies of such structures '
+                f'may be off by eV at {name!r}. One labelled structure settles it.'
+            ), name))
+    yield from notes
+
+
+def _told(
+    references: References, fidelity: str, compositions: Ints, kind: Ints
+) -> Bools:
+    """(k,) whether the energies of structures of these kinds are determined."""
+    used, where = np.unique(kind, return_inverse=True)
+    told: Bools = references.determined(compositions[used], fidelity)[where]
+    return told
+
+
+def _held(own: Ints, lacking: Sequence[str]) -> list[str]:
+    """Which of the elements any composition of `own`, (k, 119), has."""
+    return [s for s in lacking if own[:, chemical_symbols.index(s)].any()]
+
+
+def _what(own: Ints, lacking: Sequence[str]) -> str:
+    elements = _held(own, lacking)
+    return ', '.join(elements) or some(dict.fromkeys(map(formula, own)))
+
+
+def reference_elements(
+    present: Ints,
+    given: Mapping[str, Collection[str]],
+    species: Collection[int] | None = None,
+) -> list[str]:
+    """Return symbols of the elements that reference energies are needed for.
+
+    Those of the data, `present` (k,), and of given numbers, and of a model that is
+    made for some (species); a universal model's other 100 would only be noise.
+    """
+    made_for = species if species and len(species) < len(chemical_symbols) else ()
+    numbers = {*(int(z) for z in present), *made_for}
+    named = {symbol for own in given.values() for symbol in own}
+    return sorted({chemical_symbols[z] for z in numbers} | named)
+
+
+# ---- between sets
+
+
+def leak(
+    held: Marked, known: Marked, where: str, source: str = 'training'
+) -> Finding | None:
+    """Structures of a set that are in another of the same fidelity.
+
+    where: what `held` is called; source: whose data `known` are.
+    """
+    at = first_of(known.fingerprint, held.fingerprint)
+    rows = np.flatnonzero(at >= 0)
+    if not len(rows):
+        return None
+    return problem('leak', (
+        f'{len(rows)} of {structures(len(held))} of {where} are in its {source} '
+        f'data, too: {equal(known, at[rows], held, rows)}. Errors on them say '
+        'nothing: take them out of one of the two.'
+    ), count=len(rows))
+
+
+def equal(known: Marked, first: Ints, held: Marked, rows: Ints) -> str:
+    """Return 'a:3 = b:5, ...' of structures that are the same."""
+    return some(
+        f'{held.source(int(row))} = {known.source(int(k))}'
+        for k, row in zip(first, rows, strict=True)
+    )
