@@ -24,7 +24,7 @@ from sevennet_mf.audit.summary import (
     Audit,
     PairAudit,
     SetAudit,
-    Spread,
+    Statistics,
     describe_pairs,
     describe_sets,
     histograms,
@@ -34,6 +34,7 @@ from sevennet_mf.checkpoint.file import read_checkpoint
 from sevennet_mf.config import inputs
 from sevennet_mf.data import checks
 from sevennet_mf.data.dataset import TRAIN, sets_of
+from sevennet_mf.data.determined import undetermined
 from sevennet_mf.data.findings import Finding, problem
 from sevennet_mf.data.needs import Needs
 from sevennet_mf.data.references import References
@@ -44,7 +45,7 @@ __all__ = [
     'Finding',
     'PairAudit',
     'SetAudit',
-    'Spread',
+    'Statistics',
     'audit_of',
     'inspect',
     'table',
@@ -182,7 +183,7 @@ def _references(
     found += [] if failed is None else [failed]
     if references is not None:
         fitted = [name for name in needs.fitted if name in references.fidelities]
-        found += checks.undetermined(
+        found += undetermined(
             references, needs.target, records.by_set(), fitted
         )
     return references, found

@@ -15,7 +15,7 @@ from sevennet_mf.data.references import IN_COMPOUNDS, as_text
 from sevennet_mf.errors import UserError
 
 if TYPE_CHECKING:
-    from sevennet_mf.audit.summary import Audit, PairAudit, SetAudit, Spread
+    from sevennet_mf.audit.summary import Audit, PairAudit, SetAudit, Statistics
 
 NONE: Final[str] = '-'
 MANY_ELEMENTS: Final[int] = 8  # for one cell
@@ -140,7 +140,7 @@ def _of_components(audit: Audit) -> str | None:
     return '; '.join(text for k, text in words.items() if k in labels) or None
 
 
-def _spread(spread: Spread) -> list[str]:
+def _spread(spread: Statistics) -> list[str]:
     return [
         *(f'{v:.3f}' for v in (spread.min, spread.mean, spread.max)),
         f'{spread.std:.3f}',

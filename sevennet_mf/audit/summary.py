@@ -22,7 +22,7 @@ NARROWEST: Final[float] = 1e-3  # eV/atom on both sides of the middle
 
 
 @dataclass(frozen=True)
-class Spread:
+class Statistics:
     """Statistics of a number over structures."""
 
     min: float
@@ -31,7 +31,7 @@ class Spread:
     std: float
 
     @classmethod
-    def of(cls, values: Floats) -> Spread:
+    def of(cls, values: Floats) -> Statistics:
         return cls(
             float(values.min()),
             float(values.mean()),
@@ -56,7 +56,7 @@ class SetAudit:
     atoms: int
     elements: dict[str, dict[str, int]]
     labels: dict[str, int]
-    energy: Spread
+    energy: Statistics
     force: dict[str, float] | None
     stress: dict[str, float] | None
 
@@ -73,7 +73,7 @@ class PairAudit:
     low: str
     high: str
     structures: int
-    energy: Spread
+    energy: Statistics
     scatter: float
     with_forces: int
     force_rms: float | None
@@ -159,7 +159,7 @@ def _one_set(records: Records, held: str, name: str, rows: Ints) -> SetAudit:
             'force': int(has_force.sum()),
             'stress': int(has_stress.sum()),
         },
-        energy=Spread.of(records['energy'][rows] / n),
+        energy=Statistics.of(records['energy'][rows] / n),
         force=force,
         stress=limits,
     )
@@ -175,7 +175,7 @@ def describe_pairs(
         low=low,
         high=high,
         structures=len(first),
-        energy=Spread.of(gap / records['n_atoms'][first]),
+        energy=Statistics.of(gap / records['n_atoms'][first]),
         scatter=float(rest.std()),
         with_forces=both,
         force_rms=force_rms,

@@ -13,8 +13,9 @@ import numpy as np
 from sevennet_mf.arrays import Floats, Ints
 from sevennet_mf.audit.records import Records
 from sevennet_mf.data.build import load_or_build
-from sevennet_mf.data.checks import nothing_held_out, reference_elements
+from sevennet_mf.data.checks import nothing_held_out
 from sevennet_mf.data.dataset import TRAIN, FidelityDataset, is_validation, validated
+from sevennet_mf.data.determined import reference_elements
 from sevennet_mf.data.findings import Finding, note, problem
 from sevennet_mf.data.inferred.infer import FEWEST, infer_from, sources_of
 from sevennet_mf.data.needs import Needs

@@ -25,7 +25,6 @@ from sevennet_mf.data.findings import (
     Finding,
     LabelledSet,
     Marked,
-    formula,
     note,
     problem,
     some,
@@ -34,7 +33,6 @@ from sevennet_mf.data.findings import (
 from sevennet_mf.data.identity import first_of
 from sevennet_mf.data.labels import Entry
 from sevennet_mf.data.needs import Needs
-from sevennet_mf.data.references import References
 from sevennet_mf.errors import nearest
 
 Sets = Mapping[str, LabelledSet]
@@ -230,91 +228,6 @@ def no_validation(target: str) -> Finding:
         'chooses the best checkpoint. Add load_validset_path, or set '
         'data.data_divide_ratio.'
     ), target)
-
-
-def undetermined(
-    references: References,
-    target: str,
-    sets: Sets,
-    fitted: Sequence[str] | None = None,
-) -> Iterator[Finding]:
-    """Elements and compositions whose energy no training label tells.
-
-    A problem where validation data of the target need it: they are off by eV,
-    whatever is trained. fitted: the fidelities to ask of; None: all that there are.
-    """
-    notes = []
-    for name in references.fidelities if fitted is None else fitted:
-        lacking, stops = references.undetermined[name], False
-        for held, data in sets.items():
-            if held == TRAIN or name not in data.fidelities:
-                continue
-            compositions, kind = data.kinds()
-            rows = data.rows_of(name)
-            rows = rows[~_told(references, name, compositions, kind[rows])]
-            if not len(rows):
-                continue
-            own = compositions[kind[rows]]
-            count, first = structures(len(rows)), data.source(int(rows[0]))
-            if name == target and is_validation(held):
-                stops = True
-                yield problem('not determined', (
-                    f'{held}: the target {target!r} is not determined for '
-                    f'{count}, the first {first}: no training label of '
-                    f'{target!r} tells the energy of {_what(own, lacking)}, so '
-                    'errors of eV per atom are certain. Add one labelled structure, '
-                    'or give numbers in data.fidelity.reference_energies: '
-                    f'{{{target}: {{...}}}}.'
-                ), name, count=len(rows))
-            elif not _held(own, lacking):
-                notes.append(note('not determined', (
-                    f'fidelity {name!r}: no training label of it tells the energy '
-                    f'of {_what(own, lacking)}: not determined, energies of {count} '
-                    f'in {held}, the first {first}, may be off by eV per atom. One '
-                    'labelled structure settles it.'
-                ), name, count=len(rows)))
-        if lacking and not stops:
-            notes.append(note('not determined', (
-                f'fidelity {name!r} has no label that contains '
-                f'{", ".join(lacking)}: not determined, energies of such structures '
-                f'may be off by eV at {name!r}. One labelled structure settles it.'
-            ), name))
-    yield from notes
-
-
-def _told(
-    references: References, fidelity: str, compositions: Ints, kind: Ints
-) -> Bools:
-    """(k,) whether the energies of structures of these kinds are determined."""
-    used, where = np.unique(kind, return_inverse=True)
-    told: Bools = references.determined(compositions[used], fidelity)[where]
-    return told
-
-
-def _held(own: Ints, lacking: Sequence[str]) -> list[str]:
-    """Which of the elements any composition of `own`, (k, 119), has."""
-    return [s for s in lacking if own[:, chemical_symbols.index(s)].any()]
-
-
-def _what(own: Ints, lacking: Sequence[str]) -> str:
-    elements = _held(own, lacking)
-    return ', '.join(elements) or some(dict.fromkeys(map(formula, own)))
-
-
-def reference_elements(
-    present: Ints,
-    given: Mapping[str, Collection[str]],
-    species: Collection[int] | None = None,
-) -> list[str]:
-    """Return symbols of the elements that reference energies are needed for.
-
-    Those of the data, `present` (k,), and of given numbers, and of a model that is
-    made for some (species); a universal model's other 100 would only be noise.
-    """
-    made_for = species if species and len(species) < len(chemical_symbols) else ()
-    numbers = {*(int(z) for z in present), *made_for}
-    named = {symbol for own in given.values() for symbol in own}
-    return sorted({chemical_symbols[z] for z in numbers} | named)
 
 
 # ---- between sets

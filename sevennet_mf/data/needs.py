@@ -18,9 +18,9 @@ class Needs:
     """What a run asks of its data.
 
     order: fidelities from low to high; base, target: of them; is_default: whether
-    nobody wrote order or base; continues: whether it starts from a checkpoint, and
-    old: the fidelities of that; labelled: those that a checkpoint labels by itself;
-    weights, shares: what the YAML gives by fidelity, if it does; given: symbols of
+    nobody wrote order or base; continues: whether it starts from a checkpoint,
+    refits: whose reference energies are fitted anew; old: its fidelities; labelled:
+    those of them that it labels structures at; weights, shares: what the YAML gives by fidelity, if it does; given: symbols of
     the elements whose reference energy is a number, by fidelity; entries: of the
     training set; labels: 'force', 'stress', those that are trained; cutoff: Å;
     ratio: data_divide_ratio, 0 without; species: atomic numbers that the model is to
@@ -32,6 +32,7 @@ class Needs:
     target: str
     is_default: bool
     continues: bool
+    refits: bool
     old: tuple[str, ...]
     labelled: tuple[str, ...]
     weights: tuple[str, ...]
@@ -55,6 +56,7 @@ class Needs:
         data, train = config[keys.FIDELITY_DATA], config[keys.FIDELITY_TRAIN]
         if species is None and config[KEY.CHEMICAL_SPECIES] != 'auto':
             species = config[KEY.TYPE_MAP]
+        start = config[KEY.CONTINUE]
         given, shares = data['reference_energies'], train['sampling']
         weights = train['loss_weight']
         old = tuple(config.get(keys.OLD_FIDELITIES) or ())
@@ -65,7 +67,8 @@ class Needs:
             base=data['base'],
             target=target,
             is_default=bool(config.get(keys.DEFAULT_ORDER)),
-            continues=bool(config[KEY.CONTINUE][KEY.CHECKPOINT]),
+            continues=bool(start[KEY.CHECKPOINT]),
+            refits=not start[KEY.USE_STATISTIC_VALUES_OF_CHECKPOINT],
             old=old,
             labelled=_self_labelled(train['replay'], order, old, target),
             weights=tuple(weights) if isinstance(weights, Mapping) else (),
@@ -81,7 +84,7 @@ class Needs:
     @property
     def fitted(self) -> tuple[str, ...]:
         """The fidelities whose reference energies training fits."""
-        if not self.continues:
+        if not self.continues or self.refits:
             return self.order
         added = tuple(name for name in self.order if name not in self.old)
         return added if self.old else ()

@@ -22,6 +22,7 @@ from sevennet_mf.data.dataset import (
     pair_index,
     random_split,
 )
+from sevennet_mf.data.determined import reference_elements, undetermined
 from sevennet_mf.data.findings import Finding, refuse
 from sevennet_mf.data.inferred.infer import Report, infer_from, sources_of
 from sevennet_mf.data.references import Labels, References, fit_references
@@ -101,10 +102,10 @@ def known_elements(config: Config, sets: Sets) -> list[str]:
 def named_elements(
     config: Config, sets: Sets, species: Collection[int] | None = None
 ) -> list[str]:
-    """As checks.reference_elements, of the sets and the numbers of the YAML."""
+    """As reference_elements, of the sets and the numbers of the YAML."""
     given = config[keys.FIDELITY_DATA]['reference_energies']
     numbers = given if isinstance(given, dict) else {}
-    return checks.reference_elements(present_elements(sets), numbers, species)
+    return reference_elements(present_elements(sets), numbers, species)
 
 
 def fit(config: Config, sets: Sets) -> References:
@@ -128,7 +129,7 @@ def check_determined(config: Config, sets: Sets, references: References) -> None
     for line in report(references):
         Logger().writeline(line)
     target = config[keys.FIDELITY_TRAIN]['target']
-    heed(checks.undetermined(references, target, sets))
+    heed(undetermined(references, target, sets))
 
 
 def warn_of_zeros(config: Config, sets: Sets, shift: np.ndarray) -> None:

@@ -666,9 +666,9 @@ def beside_checkpoint(
 ) -> Callable[..., Audit]:
     """Audits labels of pbe that a pretrained model of `low` goes on with."""
 
-    def run(**fidelity: Any) -> Audit:
+    def run(frames: Frames = pbe, **fidelity: Any) -> Audit:
         path = pretrained(tmp_path)
-        audit({'pbe': pbe})
+        audit({'pbe': frames})
         sections = yaml.safe_load((tmp_path / 'input.yaml').read_text())
         sections['train'] = {
             'continue': {'checkpoint': str(path)},
@@ -686,6 +686,15 @@ def test_fidelities_of_a_checkpoint_need_no_data(
     result = beside_checkpoint()
     assert result.fidelities == ['low', 'pbe']
     assert not found(result, 'no data')
+
+
+def test_elements_are_those_of_the_checkpoint(
+    beside_checkpoint: Callable[..., Audit], molecules: Path
+) -> None:
+    result = beside_checkpoint(load(molecules / 'pbe_train.extxyz')[:9])
+    (finding,) = [f for f in result.problems if f.kind == 'element']
+    assert finding.names == ('H', 'C', 'O')
+    assert 'it knows N, Ga, In' in finding.message
 
 
 def test_a_replay_is_audited_with_what_is_trained_on(

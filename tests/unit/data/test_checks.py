@@ -70,9 +70,12 @@ def no_number(atoms: Atoms) -> None:
 
 def nitrogen(tmp_path: Path) -> dict[str, Any]:
     """A composition that labels of GaN leave open."""
-    dimer = Atoms('N2', [[0, 0, 0], [0, 0, 1.1]], cell=[9, 9, 9], pbc=True)
-    dimer.calc = SinglePointCalculator(dimer, energy=-20.0)
-    ase.io.write(tmp_path / 'n2.extxyz', dimer, format='extxyz')
+    frames = []
+    for length in (1.1, 1.2):
+        atoms = Atoms('N2', [[0, 0, 0], [0, 0, length]], cell=[9, 9, 9], pbc=True)
+        atoms.calc = SinglePointCalculator(atoms, energy=-20.0 + length)
+        frames.append(atoms)
+    ase.io.write(tmp_path / 'n2.extxyz', frames, format='extxyz')
     return entry('n2', 'r2scan', folder=tmp_path)
 
 
@@ -127,7 +130,7 @@ FAULTY: dict[str, tuple[str, Case]] = {
         lambda _: yaml_of(train=[PBE, GAN], valid=[MIXED]),
     ),
     'a composition that labels leave open': (
-        "target 'r2scan' is not determined for 1 structure,.* energy of N2",
+        "target 'r2scan' is not determined for 2 structures,.* energy of N2,",
         lambda path: yaml_of(train=[PBE, GAN], valid=[nitrogen(path)]),
     ),
     'labels that nothing reads': (
@@ -158,7 +161,7 @@ DOUBTFUL: dict[str, tuple[list[str], Case]] = {
         lambda _: yaml_of(model={'chemical_species': ['N', 'Ga', 'In', 'Al']}),
     ),
     'a composition in a test set': (
-        ["'r2scan': no training label of it tells the energy of N2"],
+        ["'r2scan': no training label of it tells the energy of N2:"],
         lambda path: yaml_of(data={'load_testset_path': [nitrogen(path)]}),
     ),
     'forces in a test set alone': (
@@ -248,6 +251,8 @@ def test_fidelities_of_a_checkpoint_need_no_data(
     continued = replace(beside, continues=True, old=('hse',))
     assert not list(checks.coverage(continued, train))
     assert continued.fitted == ('pbe', 'r2scan')
+    assert replace(continued, order=('hse',)).fitted == ()
+    assert replace(continued, order=('hse',), refits=True).fitted == ('hse',)
     # unless something asks for them, and their labels are not made
     weighted = replace(continued, weights=('hse',))
     assert len(list(checks.coverage(weighted, train))) == 1

@@ -532,12 +532,12 @@ TRAIN = input_yaml()['data']['load_trainset_path']
         (
             None,
             {'test': [entry(POOL, 'r2scan', '6:12')]},
-            r'study.test: 2 structures are in the training data of the target',
+            r'study.test: 2 of 6 structures of r2scan .* in its training data',
         ),
         (
             None,
             {'test': [entry(VALID, 'r2scan', '3:')]},
-            r'study.test: 1 structures are in the validation data of the target',
+            r'study.test: 1 of \d+ structures of r2scan in .* its validation data',
         ),
         (
             broken(load_validset_path=None),

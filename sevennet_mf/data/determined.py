@@ -1,0 +1,112 @@
+"""Elements and compositions whose reference energy no training label tells."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+
+import numpy as np
+from ase.data import chemical_symbols
+
+from sevennet_mf.arrays import Ints
+from sevennet_mf.data.dataset import TRAIN, is_validation
+from sevennet_mf.data.findings import (
+    Finding,
+    LabelledSet,
+    formula,
+    note,
+    problem,
+    some,
+    structures,
+)
+from sevennet_mf.data.references import References
+
+
+def undetermined(
+    references: References,
+    target: str,
+    sets: Mapping[str, LabelledSet],
+    fitted: Sequence[str] | None = None,
+) -> Iterator[Finding]:
+    """Yield what no training label tells: problems first, then notes.
+
+    A problem where validation data of the target need it: they are off by eV,
+    whatever is trained. fitted: the fidelities to ask of; None: all that there are.
+    """
+    notes: list[Finding] = []
+    for name in references.fidelities if fitted is None else fitted:
+        lacking, stops = references.undetermined[name], False
+        for held, data in sets.items():
+            if held == TRAIN or name not in data.fidelities:
+                continue
+            rows, own = _untold(references, name, data)
+            if not len(rows):
+                continue
+            formulas = dict.fromkeys(map(formula, own))
+            what = ', '.join(_in(own, lacking)) or some(formulas)
+            first = data.source(int(rows[0]))
+            if name == target and is_validation(held):
+                stops = True
+                yield _needed(name, held, what, len(rows), first)
+            elif not _in(own, lacking):
+                notes.append(_open(name, held, what, len(rows), first))
+        if lacking and not stops:
+            notes.append(_absent(name, lacking))
+    yield from notes
+
+
+def _untold(
+    references: References, fidelity: str, data: LabelledSet
+) -> tuple[Ints, Ints]:
+    """The structures whose energies no label tells, and their compositions."""
+    compositions, kind = data.kinds()
+    rows = data.rows_of(fidelity)
+    used, where = np.unique(kind[rows], return_inverse=True)
+    is_told = references.determined(compositions[used], fidelity)
+    return rows[~is_told[where]], compositions[used[~is_told]]
+
+
+def _in(own: Ints, lacking: Sequence[str]) -> list[str]:
+    """Which of the elements any composition of `own`, (k, 119), has."""
+    return [s for s in lacking if own[:, chemical_symbols.index(s)].any()]
+
+
+def _needed(target: str, held: str, what: str, count: int, first: str) -> Finding:
+    return problem('not determined', (
+        f'{held}: the target {target!r} is not determined for {structures(count)}, '
+        f'the first {first}: no training label of {target!r} tells the energy of '
+        f'{what}, so errors of eV per atom are certain. Add one labelled structure, '
+        'or give numbers in data.fidelity.reference_energies: '
+        f'{{{target}: {{...}}}}.'
+    ), target, count=count)
+
+
+def _open(name: str, held: str, what: str, count: int, first: str) -> Finding:
+    return note('not determined', (
+        f'fidelity {name!r}: no training label of it tells the energy of {what}: '
+        f'not determined, energies of {structures(count)} in {held}, the first '
+        f'{first}, may be off by eV per atom. One labelled structure settles it.'
+    ), name, count=count)
+
+
+def _absent(name: str, lacking: Sequence[str]) -> Finding:
+    return note('not determined', (
+        f'fidelity {name!r} has no label that contains {", ".join(lacking)}: not '
+        f'determined, energies of such structures may be off by eV at {name!r}. One '
+        'labelled structure settles it.'
+    ), name, *lacking)
+
+
+def reference_elements(
+    present: Ints,
+    given: Mapping[str, Collection[str]],
+    species: Collection[int] | None = None,
+) -> list[str]:
+    """Return symbols of the elements that reference energies are needed for.
+
+    Those of the data, `present` (k,), and of given numbers, and of a model that is
+    made for some (species); a universal model's other 100 would only be noise.
+    """
+    made_for = species if species and len(species) < len(chemical_symbols) else ()
+    numbers = {*(int(z) for z in present), *made_for}
+    named = {symbol for own in given.values() for symbol in own}
+    return sorted({chemical_symbols[z] for z in numbers} | named)
