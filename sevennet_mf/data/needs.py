@@ -20,11 +20,12 @@ class Needs:
     order: fidelities from low to high; base, target: of them; is_default: whether
     nobody wrote order or base; continues: whether it starts from a checkpoint,
     refits: whose reference energies are fitted anew; old: its fidelities; labelled:
-    those of them that it labels structures at; weights, shares: what the YAML gives by fidelity, if it does; given: symbols of
-    the elements whose reference energy is a number, by fidelity; entries: of the
-    training set; labels: 'force', 'stress', those that are trained; cutoff: Å;
-    ratio: data_divide_ratio, 0 without; species: atomic numbers that the model is to
-    know; None: those of the data.
+    those of them that it labels structures at; weights, shares: fidelities that
+    loss_weight and sampling name, if they do; given: symbols of the elements whose
+    reference energy is a number, by fidelity; entries: of the training set; labels:
+    'force', 'stress', those that are trained; cutoff: Å; ratio: data_divide_ratio, 0
+    without; species: atomic numbers that the model is to know; None: those of the
+    data.
     """
 
     order: tuple[str, ...]

@@ -465,9 +465,10 @@ def test_files_are_those_that_are_explained(
 
 def test_every_kind_of_finding_is_explained() -> None:
     kinds = set()
-    for path in (PACKAGE / 'data').glob('inspect_*.py'):
-        source = path.read_text(encoding='utf-8')
-        kinds |= set(re.findall(r"\breport\(\s*'([^']+)',", source))
+    makes = re.compile(r"\b(?:problem|note|Finding|report)\(\s*'([^']+)',")
+    folders = (PACKAGE / name for name in ('data', 'audit'))
+    for path in (p for folder in folders for p in folder.glob('*.py')):
+        kinds |= set(makes.findall(path.read_text(encoding='utf-8')))
     (table,) = (
         t for t in tables_of(ROOT / 'docs' / 'inspect.md') if t.head[0] == 'kind'
     )
