@@ -224,9 +224,12 @@ def partners(
     geometry_of calls them.
     """
     found = first_of(marks, wanted)
-    known, count = np.unique(marks, return_counts=True)
-    for at in np.flatnonzero(np.isin(wanted, known[count > 1])):
-        same = np.flatnonzero(marks == wanted[at])
+    order = np.argsort(marks, kind='stable')
+    start, end = (
+        np.searchsorted(marks[order], wanted, side) for side in ('left', 'right')
+    )
+    for at in np.flatnonzero(end - start > 1):
+        same = order[start[at] : end[at]]
         others = (geometry_of(int(k)) for k in rows[same])
         found[at] = same[nearest(geometry_of(int(rows_wanted[at])), others)]
     return found
