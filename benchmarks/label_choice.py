@@ -218,7 +218,7 @@ def _command(command: list[str], folder: Path, log: Path) -> None:
 def _write_tables(
     errors: dict[Run, dict[str, float]], out: Path, options: argparse.Namespace
 ) -> None:
-    from sevennet_mf.evaluate.tables import write_csv
+    from sevennet_mf.files import write_csv
 
     head = ['method', 'labels', 'seed', *ERRORS, 'structures']
     lines = [

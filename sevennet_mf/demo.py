@@ -28,7 +28,7 @@ from sevennet_mf.errors import TrainingStopped, UserError
 from sevennet_mf.evaluate import plots
 from sevennet_mf.evaluate.evaluation import Evaluation, evaluate
 from sevennet_mf.evaluate.predictions import QUANTITIES
-from sevennet_mf.evaluate.tables import write_csv
+from sevennet_mf.files import make_folder, write_csv, write_text
 from sevennet_mf.train.loop import run_folder
 
 TARGET = 'r2scan'
@@ -70,7 +70,7 @@ def run(example: str, output: str, seeds: Seeds = ()) -> Table:
             f'no example in {example}: run from the project folder, or give '
             '--example example_inputs/ingan of a copy of the project.'
         )
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out, 'Choose another folder with -o.')
     _command(
         folder,
         ['inspect', JOBS[1].yaml, '--json', str(out / 'inspect.json')]
@@ -100,12 +100,12 @@ def _yamls(folder: Path, place: Path, seed: int | None) -> dict[Job, Path]:
     given = {job: folder / job.yaml for job in JOBS}
     if seed is None:
         return given
-    place.mkdir(exist_ok=True)
+    make_folder(place)
     copies = {job: place / job.yaml for job in JOBS}
     for job, path in given.items():
         sections = inputs.load_yaml(str(path))
         sections['train']['random_seed'] = seed
-        copies[job].write_text(yaml.safe_dump(sections), encoding='utf-8')
+        write_text(copies[job], yaml.safe_dump(sections))
     return copies
 
 

@@ -1,25 +1,54 @@
-"""Files written whole or not at all, and what earlier runs left."""
+"""Folders, and files that are written whole or not at all."""
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import os
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import IO, Final
+from typing import IO, Any, Final
 
 from sevennet_mf.errors import UserError
 
+Path = str | os.PathLike[str]
+
 EARLIER: Final[str] = 'earlier_'  # folders of what earlier runs wrote: earlier_1
+ELSEWHERE: Final[str] = (
+    'Earlier files are untouched; free space or choose another folder.'
+)
 
 
-def write_whole(path: str, write: Callable[[IO[bytes]], object]) -> None:
+# ---- writing
+
+
+def write_whole(
+    path: Path, write: Callable[[IO[bytes]], object], remedy: str = ELSEWHERE
+) -> None:
     """Write a file so that at `path` stands the old one or the whole new one.
 
-    Raises UserError if the folder cannot be written or the disk is full; what
-    was at `path` stays.
+    A device or a pipe, such as /dev/stdout, is written as it is. Raises UserError,
+    which ends with `remedy`, if the folder cannot be written or the disk is full;
+    what was at `path` stays.
     """
+    path = os.fspath(path)
+    is_file = os.path.isfile(path) or os.path.isdir(path) or not os.path.exists(path)
+    try:
+        if is_file:
+            _replace(path, write)
+        else:
+            with open(path, 'wb') as stream:
+                write(stream)
+    except (OSError, RuntimeError) as error:
+        if not isinstance(_cause(error), OSError):
+            raise
+        raise unwritable(path, error, remedy) from None
+
+
+def _replace(path: str, write: Callable[[IO[bytes]], object]) -> None:
     folder = os.path.dirname(os.path.abspath(path))
     temporary = None
     try:
@@ -32,17 +61,11 @@ def write_whole(path: str, write: Callable[[IO[bytes]], object]) -> None:
             os.fsync(stream.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:  # torch wraps a full disk
+    except Exception:
         if temporary is not None:
             with suppress(OSError):
                 os.remove(temporary)
-        # torch's own words for a full disk say nothing
-        cause = error if isinstance(error, OSError) else error.__context__
-        reason = getattr(cause, 'strerror', None) or str(error).splitlines()[0]
-        raise UserError(
-            f'{path} cannot be written: {reason}. Earlier files are untouched; '
-            'free space or choose another folder.'
-        ) from None
+        raise
 
 
 def _umask() -> int:
@@ -51,14 +74,90 @@ def _umask() -> int:
     return mask
 
 
-def write_text(path: str, text: str) -> None:
+def _cause(error: BaseException) -> BaseException | None:
+    """What torch says of a full disk helps nobody; what it came from does."""
+    return error if isinstance(error, OSError) else error.__context__
+
+
+def unwritable(path: Path, error: Exception, remedy: str = ELSEWHERE) -> UserError:
+    """Return the error for a path that cannot be written because of another one."""
+    text = f'{os.fspath(path)} cannot be written: {reason(error)}. {remedy}'
+    return UserError(text)
+
+
+def reason(error: Exception) -> str:
+    """Return why a file or a folder cannot be written, in a few words."""
+    said = getattr(_cause(error), 'strerror', None) or str(error)
+    return (said.splitlines() or [type(error).__name__])[0]
+
+
+def write_text(path: Path, text: str, remedy: str = ELSEWHERE) -> None:
     """As `write_whole`, of a text in UTF-8."""
-    write_whole(path, lambda stream: stream.write(text.encode()))
+    write_whole(path, lambda stream: stream.write(text.encode()), remedy)
 
 
-def set_aside(
-    folder: str, names: re.Pattern[str], option: str
-) -> str:
+def write_csv(path: Path, table: Sequence[Sequence[Any]]) -> None:
+    """As `write_whole`, of lines of cells."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator='\n').writerows(table)
+    write_text(path, text.getvalue())
+
+
+# ---- JSON
+
+
+def as_json(content: Any, finite: bool = False) -> str:
+    """Return the text of a JSON file.
+
+    finite: raise ValueError for NaN and infinity, which other readers of JSON than
+    Python's refuse.
+    """
+    text = json.dumps(
+        content, indent=2, ensure_ascii=False, allow_nan=not finite
+    )
+    return text + '\n'
+
+
+def write_json(
+    path: Path, content: Any, remedy: str = ELSEWHERE, finite: bool = False
+) -> None:
+    """As `write_whole`, of what JSON can hold; see `as_json`."""
+    write_text(path, as_json(content, finite), remedy)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the block that a JSON file holds; {} if there is none to read."""
+    try:
+        with open(path, encoding='utf-8') as stream:
+            content = json.load(stream)
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+# ---- folders
+
+
+def make_folder(
+    path: Path, remedy: str = 'Choose another folder.', to_write: bool = False
+) -> None:
+    """Make a folder and those above it, as far as they are not there.
+
+    to_write: try whether a file can be written in it, too: before work whose result
+    is to go there. Raises UserError, which ends with `remedy`, if that cannot be.
+    """
+    try:
+        os.makedirs(path, exist_ok=True)
+        if to_write:
+            with tempfile.TemporaryFile(dir=path):
+                pass
+    except OSError as error:
+        what = 'written' if to_write else 'made'
+        text = f'{os.fspath(path)} cannot be {what}: {reason(error)}. {remedy}'
+        raise UserError(text) from None
+
+
+def set_aside(folder: str, names: re.Pattern[str], option: str) -> str:
     """Move files of an earlier run into a folder of their own.
 
     names: of the files; option: the one that names another folder. Returns the
@@ -79,7 +178,7 @@ def set_aside(
     except OSError as error:
         raise UserError(
             f'what an earlier run wrote in {folder} cannot be moved aside: '
-            f'{error.strerror}. Choose another folder with {option}.'
+            f'{reason(error)}. Choose another folder with {option}.'
         ) from None
     return place
 

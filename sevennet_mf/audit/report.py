@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Container
 from typing import TYPE_CHECKING, Final
 
@@ -11,8 +10,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from sevennet_mf import files
 from sevennet_mf.data.references import IN_COMPOUNDS, as_text
-from sevennet_mf.errors import UserError
 
 if TYPE_CHECKING:
     from sevennet_mf.audit.summary import Audit, PairAudit, SetAudit, Statistics
@@ -28,14 +27,8 @@ MARK: Final[dict[str, tuple[str, str]]] = {
 
 def write_json(audit: Audit, path: str) -> None:
     """Write the audit as JSON; UserError if `path` cannot be written."""
-    text = json.dumps(audit.as_dict(), indent=1, allow_nan=False)
-    try:
-        with open(path, 'w', encoding='utf-8') as stream:
-            stream.write(text + '\n')
-    except OSError as error:
-        raise UserError(
-            f'{path} cannot be written: {error.strerror}. Name another with --json.'
-        ) from None
+    remedy = 'Name another with --json.'
+    files.write_json(path, audit.as_dict(), remedy, finite=True)
 
 
 def table(audit: Audit) -> Group:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import multiprocessing
 import os
 import shutil
@@ -23,6 +22,7 @@ from sevenn.atom_graph_data import AtomGraphData
 from torch_geometric.data.collate import collate
 from tqdm import tqdm
 
+from sevennet_mf import lock
 from sevennet_mf.data import graphs
 from sevennet_mf.data.cache import META, Cached, Recipe, is_whole, recipe_of
 from sevennet_mf.data.files import count_frames
@@ -31,6 +31,7 @@ from sevennet_mf.data.identity import Traits
 from sevennet_mf.data.labels import Entry
 from sevennet_mf.data.read import Structure, read_entry
 from sevennet_mf.errors import UserError
+from sevennet_mf.files import unwritable
 
 SHARD: Final[int] = 2000  # structures in one file
 SHARD_EDGES: Final[int] = 5_000_000  # or so many edges: 100 MB
@@ -99,14 +100,14 @@ def build(
 def sweep(folder: Path) -> None:
     """Remove what interrupted runs left in `folder`; others' work is let alone."""
     for left in folder.glob('.fidelity_*.tmp'):
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, UserError):
             # a folder without its lock may be one that another process just made
             if time.time() - left.stat().st_mtime < GRACE:
                 continue
-            with open(left / LOCK, 'a') as lock:
-                # who writes there holds it until he ends, however he ends
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(left)
+            # who writes there holds it until he ends, however he ends
+            if (held := lock.take(left / LOCK, 0.0, needed=True)) is not None:
+                with held:
+                    shutil.rmtree(left)
 
 
 @contextlib.contextmanager
@@ -119,9 +120,7 @@ def _temporary(target: Path) -> Iterator[Path]:
         (folder / LOCK).touch()
     except OSError as error:
         raise _not_writable(target.parent, error) from error
-    with open(folder / LOCK, 'a') as lock:
-        with contextlib.suppress(OSError):  # some file systems have no locks
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with lock.take(folder / LOCK) or contextlib.nullcontext():
         try:
             yield folder
         finally:
@@ -140,13 +139,8 @@ def _publish(folder: Path, target: Path) -> None:
 
 
 def _not_writable(path: Path, error: Exception) -> UserError:
-    # torch's own words for a full disk say nothing
-    cause = error if isinstance(error, OSError) else error.__context__
-    reason = cause.strerror if isinstance(cause, OSError) else str(error)
-    return UserError(
-        f'{path} cannot be written: {reason or error}. Free some space, or run in a '
-        'folder that can be written.'
-    )
+    remedy = 'Free some space, or run in a folder that can be written.'
+    return unwritable(path, error, remedy)
 
 
 class _Progress:

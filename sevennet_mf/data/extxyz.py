@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import filecmp
+import io
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TextIO
+from typing import IO, TextIO
 
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
@@ -17,6 +18,7 @@ from sevennet_mf.data.files import no_cell
 from sevennet_mf.data.labels import as_ase
 from sevennet_mf.data.read import Structure
 from sevennet_mf.errors import UserError
+from sevennet_mf.files import write_whole
 
 
 def to_atoms(structure: Structure) -> Atoms:
@@ -53,15 +55,21 @@ def with_labels(
 
 
 def write(path: Path, frames: Iterable[Atoms]) -> int:
-    """Write structures one after another; return how many. UserError if it fails."""
+    """Write structures one after another, whole or not at all; return how many.
+
+    Raises UserError if `path` cannot be written.
+    """
     count = 0
-    try:
-        with path.open('w', encoding='utf-8') as stream:
-            for atoms in frames:
-                write_one(stream, atoms)
-                count += 1
-    except OSError as error:
-        raise UserError(f'{path} cannot be written: {error.strerror}.') from None
+
+    def put(stream: IO[bytes]) -> None:
+        nonlocal count
+        text = io.TextIOWrapper(stream, encoding='utf-8')
+        for atoms in frames:
+            write_one(text, atoms)
+            count += 1
+        text.detach()  # writes what it has, and leaves the stream open
+
+    write_whole(path, put)
     return count
 
 

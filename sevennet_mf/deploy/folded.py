@@ -32,6 +32,7 @@ from sevennet_mf.deploy.probe import (
     worst,
 )
 from sevennet_mf.errors import UserError
+from sevennet_mf.files import make_folder
 from sevennet_mf.model.fold import (
     COMMON,
     Choice,
@@ -236,10 +237,5 @@ def output_path(
     if not folder and os.path.isdir(output):
         raise UserError(f'{output} is a folder; give the name of a file with -o.')
     parent = os.path.dirname(os.path.abspath(output))
-    try:
-        os.makedirs(parent, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f'{parent} cannot be made: {error.strerror}. Give another place with -o.'
-        ) from None
+    make_folder(parent, 'Give another place with -o.')
     return output

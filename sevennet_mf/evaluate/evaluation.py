@@ -33,9 +33,11 @@ from sevennet_mf.evaluate.tables import (
     errors,
     render,
     structure_table,
-    write_csv,
 )
+from sevennet_mf.files import make_folder, write_csv
 from sevennet_mf.model.load import LoadedModel, load_model
+
+OTHER = 'Choose another folder for the output.'
 
 __all__ = ['Errors', 'Evaluation', 'errors', 'evaluate', 'render', 'run', 'write']
 
@@ -73,7 +75,7 @@ def evaluate(
     """
     if batch_size < 1:
         raise UserError(f'--batch_size must be 1 or more, got {batch_size}.')
-    _make_folder(output_dir)  # before the work, not after it
+    make_folder(output_dir, OTHER, to_write=True)  # before the work, not after it
     loaded = load_model(checkpoint, trust=trust)
     for line in loaded.differences.values():
         warnings.warn(line, stacklevel=2)
@@ -176,7 +178,7 @@ def write(
 
     Raises UserError if the folder cannot be written.
     """
-    _make_folder(output_dir)
+    make_folder(output_dir, OTHER, to_write=True)
     rows = errors(predictions, fidelities)
     tables = {
         'errors.csv': error_table(rows),
@@ -189,17 +191,5 @@ def write(
     names = [row.fidelity for row in rows]
     files += parity(predictions, names, os.path.join(output_dir, ''))
     return Evaluation(rows, predictions, files)
-
-
-def _make_folder(path: str) -> None:
-    try:
-        os.makedirs(path, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):
-            pass
-    except OSError as error:
-        raise UserError(
-            f'{path} cannot be written: {error.strerror}. Choose another folder for '
-            'the output.'
-        ) from None
 
 

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from rich.table import Table
 
 from sevennet_mf import keys
 from sevennet_mf.evaluate.predictions import QUANTITIES, Predictions
-from sevennet_mf.files import write_whole
 from sevennet_mf.model.load import UNNAMED
 
 
@@ -95,17 +91,6 @@ def render(rows: Sequence[Errors]) -> Table:
             cells.append(cell)
         table.add_row(name, str(row.structures), *cells)
     return table
-
-
-def write_csv(path: str, table: Sequence[Sequence[Any]]) -> None:
-    """Write lines of cells as CSV, whole or not at all; else UserError."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator='\n').writerows(table)
-    write_whole(path, partial(_put, text.getvalue().encode()))
-
-
-def _put(content: bytes, stream: IO[bytes]) -> None:
-    stream.write(content)
 
 
 def error_table(rows: Sequence[Errors]) -> list[list[Any]]:

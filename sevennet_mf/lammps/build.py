@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import json
+import math
 import os
 import re
 import shutil
@@ -17,6 +16,7 @@ from typing import Any, Final
 
 from tqdm import tqdm
 
+from sevennet_mf import files, lock
 from sevennet_mf.errors import UserError
 from sevennet_mf.lammps import plugin_path
 from sevennet_mf.lammps.compile import compile_and_link, compile_flags, link_flags
@@ -79,27 +79,27 @@ def _asked_otherwise(plugin: Path) -> bool:
 @contextlib.contextmanager
 def _writable(place: Path) -> Iterator[None]:
     """Make the folder; what cannot be written there is a UserError."""
+    other = f'another folder with the variable {plugin_path.CACHE_VARIABLE}.'
+    files.make_folder(place, f'Choose {other}', to_write=True)
     try:
-        place.mkdir(parents=True, exist_ok=True)
         yield
     except OSError as error:
-        raise UserError(
-            f'{place} cannot be written: {error.strerror or error}. Free space, or '
-            f'choose another folder with the variable {plugin_path.CACHE_VARIABLE}.'
-        ) from None
+        remedy = f'Free space, or choose {other}'
+        raise files.unwritable(place, error, remedy) from None
 
 
 @contextlib.contextmanager
 def _locked(place: Path) -> Iterator[None]:
     """One build at a time in a folder; the kernel unlocks what is killed."""
-    with (place / 'lock').open('w', encoding='utf-8') as stream:
+    with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):  # a file system without locks
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            held = lock.take(place / 'lock', 0.0, needed=True)
+            if held is None:
                 text = 'waiting for another build'
                 with tqdm(desc=text, bar_format='{desc}', disable=None):
-                    fcntl.flock(stream, fcntl.LOCK_EX)
+                    held = lock.take(place / 'lock', math.inf, needed=True)
+            assert held is not None
+            stack.enter_context(held)
             for left in place.glob('.building-*'):  # by a killed build
                 shutil.rmtree(left, ignore_errors=True)
         yield
@@ -110,10 +110,10 @@ def _build_in(
 ) -> None:
     """Find the tools, compile in a folder of its own, try, and move into place."""
     started = time.monotonic()
-    files = [p for p in plugin_path.source_files(sources) if p.suffix == '.cpp']
+    units = [p for p in plugin_path.source_files(sources) if p.suffix == '.cpp']
     with (
         tqdm(
-            total=len(files) + 2,
+            total=len(units) + 2,
             desc='compiling the pair styles',
             bar_format='{desc}: {n_fmt}/{total_fmt} steps, {elapsed}',
             disable=None,
@@ -128,7 +128,7 @@ def _build_in(
         flags = compile_flags(installed.torch, lammps, compiler, includes)
         plugin = work / plugin_path.PLUGIN_FILE
         compile_and_link(
-            files,
+            units,
             plugin,
             [*compiler.command, *flags],
             link_flags(installed.torch),
@@ -147,21 +147,17 @@ def _build_in(
             'styles': styles,
             'seconds': round(time.monotonic() - started, 1),
         }
-        (work / plugin_path.RECORD_FILE).write_text(
-            json.dumps(record, indent=2), encoding='utf-8'
-        )
+        files.write_json(work / plugin_path.RECORD_FILE, record)
         if plugin_path.plugin_folder(installed, sources) != place:
             raise UserError(f'{sources} changed while it was compiled. Try again.')
         # the plugin last: where it is, the rest is
-        for file in (plugin_path.RECORD_FILE, plugin_path.PLUGIN_FILE):
-            os.replace(work / file, place / file)
+        for name in (plugin_path.RECORD_FILE, plugin_path.PLUGIN_FILE):
+            os.replace(work / name, place / name)
 
 
 def read_record(plugin: Path) -> dict[str, Any]:
     """Return what is known of a built plugin: versions, compiler, styles, ..."""
-    text = (plugin.parent / plugin_path.RECORD_FILE).read_text(encoding='utf-8')
-    record: dict[str, Any] = json.loads(text)
-    return record
+    return files.read_json(plugin.parent / plugin_path.RECORD_FILE)
 
 
 # ---- does LAMMPS load it?

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from sevennet_mf.arrays import Floats
 from sevennet_mf.data.identity import Reader
+from sevennet_mf.files import make_folder
 from sevennet_mf.model.load import load_model
 from sevennet_mf.select import features, output, picture
 from sevennet_mf.select.cost import NONE, cost_of
@@ -68,7 +69,8 @@ def select(
     options = options or Options()
     check(options)
     given_as, labelled_as = files_of(files), files_of(labelled) if labelled else []
-    output.make_folder(output_dir)  # before the work, not after it
+    # before the work, not after it
+    make_folder(output_dir, 'Choose another folder with -o.', to_write=True)
     output.check_inputs(output_dir, [*given_as, *labelled_as])
     names = [checkpoint, *options.disagreement]
     networks = [

@@ -5,11 +5,10 @@ from __future__ import annotations
 import io
 import os
 import re
-import tempfile
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import IO, Any, Final
+from typing import Any, Final
 
 import ase.io
 import numpy as np
@@ -17,8 +16,7 @@ from ase import Atoms
 from rich.table import Table
 
 from sevennet_mf.errors import UserError, nearest
-from sevennet_mf.evaluate.tables import write_csv
-from sevennet_mf.files import set_aside, write_whole
+from sevennet_mf.files import set_aside, write_csv, write_text
 from sevennet_mf.select.pool import Candidate, read_again
 
 FILES: Final[tuple[str, ...]] = ('selected.extxyz', 'selected.csv', 'coverage.png')
@@ -43,19 +41,6 @@ class Selected:
     distance: float | None
     disagreement: float | None
     cost: float | None
-
-
-def make_folder(path: str) -> None:
-    """Make the folder for the files; UserError if they cannot be written there."""
-    try:
-        os.makedirs(path, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):
-            pass
-    except OSError as error:
-        raise UserError(
-            f'{path} cannot be written: {error.strerror}. Choose another folder '
-            'with -o.'
-        ) from None
 
 
 def check_inputs(folder: str, inputs: Iterable[str]) -> None:
@@ -97,12 +82,7 @@ def write_structures(
         bare[rank].info.update(zip(INDEX_KEYS, (rank, *place), strict=True))
     text = io.StringIO()
     ase.io.write(text, [bare[rank] for rank in sorted(bare)], format='extxyz')
-    content = text.getvalue().encode()
-
-    def put(stream: IO[bytes]) -> None:
-        stream.write(content)
-
-    write_whole(path, put)
+    write_text(path, text.getvalue())
 
 
 def _bare(atoms: Atoms, keep: Sequence[str]) -> Atoms:

@@ -10,10 +10,11 @@ from pathlib import Path
 from rich.table import Table
 
 from sevennet_mf.checkpoint import unpickle
+from sevennet_mf.files import make_folder
 from sevennet_mf.study.plan.config import LOW
 from sevennet_mf.study.plan.folders import plan
 from sevennet_mf.study.plan.study_yaml import read_study
-from sevennet_mf.study.runs import Run, make_folder
+from sevennet_mf.study.runs import Run
 from sevennet_mf.study.status import Status, read_all
 from sevennet_mf.study.work.worker_process import COMMAND, TRUST
 
@@ -43,7 +44,7 @@ def _plan_and_do(args: argparse.Namespace) -> Mapping[str, Status]:
 
     study = read_study(args.study_yaml)
     folder = Path(args.output).absolute()
-    make_folder(folder)
+    make_folder(folder, 'Choose another folder with -o.')
     given = [args.study_yaml, '-o', args.output]
     command = f'sevennet-mf study {shlex.join(map(str, given))}'
     # a second call would add runs that nobody does

@@ -74,19 +74,3 @@ def read_run(folder: Path | str) -> Run:
         ) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f'{path} cannot be used: {error!r}.') from None
-
-
-def make_folder(folder: Path) -> None:
-    """Make a folder of a study; UserError if that cannot be."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f'{folder} cannot be made: {error.strerror}. Choose another folder '
-            'with -o.'
-        ) from None
-
-
-def as_json(content: Any) -> str:
-    """The text of a JSON file of a study."""
-    return json.dumps(content, indent=2, ensure_ascii=False) + '\n'

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
-from sevennet_mf.study import lock
+from sevennet_mf import lock
+from sevennet_mf.files import read_json, write_json
 
 STUDY_FILE = 'study.json'  # in the folder of a study: what it is
 RUN_FILE = 'run.json'  # what the run is
 RESULT_FILE = 'result.json'  # written whole at its end
 FAILED_FILE = 'failed.json'  # why its last try failed
+RUN_LOCK = 'running.lock'  # who works on it
 
 State = Literal['waiting', 'running', 'done', 'failed', 'blocked', 'interrupted']
 ENDED: tuple[State, ...] = ('done', 'failed', 'blocked')
@@ -75,12 +76,12 @@ def _read(folder: Path) -> Status:
         maes = {q: e.get('mae') for q, e in result.get('errors', {}).items()}
         return Status('done', 1.0, '', maes.get('energy'), maes.get('force'))
     fraction = progress(folder)
-    if lock.holder(folder / lock.RUN_LOCK):
+    if lock.holder(folder / RUN_LOCK):
         return Status('running', fraction)
     failed = read_json(folder / FAILED_FILE)
     if failed:
         return Status('failed', fraction, str(failed.get('message', '')))
-    if fraction or (folder / lock.RUN_LOCK).exists():
+    if fraction or (folder / RUN_LOCK).exists():
         return Status('interrupted', fraction)
     return Status('waiting')
 
@@ -123,6 +124,16 @@ def progress(folder: Path) -> float:
     return sum(done) / sum(steps) if done else 0.0
 
 
+def write_failure(folder: Path, message: str, stage: str | None = None) -> None:
+    """Say in a run's folder why it failed, and in which stage if that is known."""
+    write_json(folder / FAILED_FILE, {'message': message, 'stage': stage})
+
+
+def forget_failure(folder: Path) -> None:
+    """Take back what an earlier try of a run said of its end."""
+    (folder / FAILED_FILE).unlink(missing_ok=True)
+
+
 def _epochs(folder: Path) -> int:
     """How many lines a stage's newest learning curve has below its head."""
     try:
@@ -131,12 +142,3 @@ def _epochs(folder: Path) -> int:
     except OSError:  # moved aside at this moment
         return 0
     return max(0, text.count('\n') - 1)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Return what a JSON file holds; {} if it is not there or is none."""
-    try:
-        content = json.loads(path.read_text(encoding='utf-8'))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}

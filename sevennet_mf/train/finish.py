@@ -16,7 +16,8 @@ from sevennet_mf.checkpoint.file import load
 from sevennet_mf.evaluate import plots
 from sevennet_mf.evaluate.predict import predict
 from sevennet_mf.evaluate.predictions import QUANTITIES, Predictions
-from sevennet_mf.evaluate.tables import Errors, errors, write_csv
+from sevennet_mf.evaluate.tables import Errors, errors
+from sevennet_mf.files import write_csv
 from sevennet_mf.train.continuing import drift, drift_picture
 from sevennet_mf.train.loop import run_folder
 from sevennet_mf.train.loop.provenance import fidelity_names

@@ -19,7 +19,6 @@ from sevennet_mf.checkpoint.file import check_version
 from sevennet_mf.config import recipe
 from sevennet_mf.data.dataset import FidelityDataset
 from sevennet_mf.distributed import Process
-from sevennet_mf.errors import UserError
 from sevennet_mf.model import accelerators
 from sevennet_mf.model.fused import carrier, fuse
 from sevennet_mf.train.continuing import ewc
@@ -138,17 +137,9 @@ def merged(configs: tuple[Config, Config, Config], process: Process) -> Config:
 
 def check_folder(working_dir: str) -> None:
     """Make the output folder; UserError if nothing can be written there."""
-    try:
-        os.makedirs(working_dir, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f'{working_dir} cannot be made: {error.strerror}. Choose another '
-            'folder with -w.'
-        ) from None
-    if not os.access(working_dir, os.W_OK | os.X_OK):
-        raise UserError(
-            f'{working_dir} cannot be written. Choose another folder with -w.'
-        )
+    files.make_folder(
+        working_dir, 'Choose another folder with -w.', to_write=True
+    )
 
 
 def _follow(config: Config, working_dir: str, moved: str) -> None:

@@ -12,7 +12,7 @@ PACKAGE = 'sevennet_mf'
 ROOT = Path(__file__).parents[2] / PACKAGE
 SOURCES = sorted(ROOT.rglob('*.py'))
 # what anything may import
-BASE: tuple[str, ...] = ('keys', 'errors', 'arrays', 'files')
+BASE: tuple[str, ...] = ('keys', 'errors', 'arrays', 'files', 'lock')
 # a model and its data, without training
 MODEL = (*BASE, 'distributed', 'checkpoint', 'config', 'kernels', 'model')
 DATA = (*MODEL, 'data')
@@ -30,6 +30,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     'host_traps': (),
     'interrupt': (),
     'files': ('errors',),
+    'lock': ('errors', 'files'),
     'distributed': ('errors',),
     'checkpoint': (*BASE, 'checkpoint'),
     'config': (*BASE, 'checkpoint', 'config'),

@@ -14,7 +14,7 @@ import yaml
 
 from sevennet_mf.data import extxyz
 from sevennet_mf.errors import UserError
-from sevennet_mf.files import write_text
+from sevennet_mf.files import as_json, make_folder, write_json, write_text
 from sevennet_mf.study.plan import about
 from sevennet_mf.study.plan.base import read_base
 from sevennet_mf.study.plan.config import Study
@@ -22,7 +22,7 @@ from sevennet_mf.study.plan.material import FOLDER, gather
 from sevennet_mf.study.plan.methods import Config
 from sevennet_mf.study.plan.planned import Planned
 from sevennet_mf.study.plan.variants import rows_of
-from sevennet_mf.study.runs import Run, as_json, make_folder
+from sevennet_mf.study.runs import Run
 from sevennet_mf.study.status import (
     FAILED_FILE,
     RUN_FILE,
@@ -67,7 +67,7 @@ def plan(
             _set_aside(folder, name, files)
             _write(folder / 'runs' / name, files)
         said = {**said, 'command': command} if command else said
-        _put(folder / STUDY_FILE, as_json(said))
+        write_json(folder / STUDY_FILE, said)
     return [Run.of(run.content, folder / 'runs' / run.name) for run in planned]
 
 
@@ -169,8 +169,4 @@ def _write(folder: Path, files: dict[str, str]) -> None:
         return
     make_folder(folder)
     for file, text in files.items():
-        _put(folder / file, text)
-
-
-def _put(path: Path, text: str) -> None:
-    write_text(str(path), text)
+        write_text(folder / file, text)

@@ -14,6 +14,7 @@ from sevennet_mf.data import extxyz
 from sevennet_mf.data.identity import Reader
 from sevennet_mf.data.read import Structure
 from sevennet_mf.errors import UserError
+from sevennet_mf.files import make_folder
 from sevennet_mf.study.plan import determined
 from sevennet_mf.study.plan.base import Base
 from sevennet_mf.study.plan.config import Study
@@ -21,7 +22,6 @@ from sevennet_mf.study.plan.label_order import label_order
 from sevennet_mf.study.plan.labels import Labels, chance
 from sevennet_mf.study.plan.methods import Config, entry
 from sevennet_mf.study.plan.target import Parts, split_target
-from sevennet_mf.study.runs import make_folder
 
 FOLDER: Final[str] = 'data'  # in the folder of a study
 # training labels of `low` for the pool, from which differences are made

@@ -9,12 +9,11 @@ from typing import Final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from rich.table import Table as Terminal
 
-from sevennet_mf.files import write_text
+from sevennet_mf.files import make_folder, write_text
 from sevennet_mf.study.report import figures, page, parity, results, words
 from sevennet_mf.study.report.findings import CURVES, METRIC, Findings, typical
 from sevennet_mf.study.report.results import UNITS
 from sevennet_mf.study.report.seeds import labels_of, most_seeds
-from sevennet_mf.study.runs import make_folder
 
 TYPES: Final[dict[str, str]] = {'.svg': 'image/svg+xml', '.png': 'image/png'}
 PARITY: Final[str] = 'parity '  # and the row: a picture's name in the template

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from sevennet_mf.errors import UserError
 from sevennet_mf.evaluate.predictions import QUANTITIES
-from sevennet_mf.evaluate.tables import write_csv
+from sevennet_mf.files import read_json, write_csv
 from sevennet_mf.study import status
 from sevennet_mf.study.plan.config import METHODS
 from sevennet_mf.study.status import (
@@ -111,7 +111,7 @@ def _compared(found: list[Result], withdrawn: Container[str]) -> list[Result]:
 
 def read_study(out: str | Path) -> dict[str, Any]:
     """Return what a study says it is; {} if it does not."""
-    return status.read_json(Path(out) / STUDY_FILE)
+    return read_json(Path(out) / STUDY_FILE)
 
 
 def row_order(rows: Iterable[str], study: Mapping[str, Any]) -> list[str]:
@@ -131,8 +131,8 @@ def _number(told: Any, named: re.Match[str] | None) -> int:
 
 def _read(folder: Path, name: str) -> Result:
     """One run as its files describe it; how far it is: `_with_states`."""
-    described = status.read_json(folder / RUN_FILE)
-    result = status.read_json(folder / RESULT_FILE)
+    described = read_json(folder / RUN_FILE)
+    result = read_json(folder / RESULT_FILE)
     told = {**described, **result}
     # a run that failed before it could say what it is
     last = name.split('/')[-1]

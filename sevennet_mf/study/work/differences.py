@@ -22,6 +22,7 @@ from sevennet_mf.data.identity import Reader, Same, order_between
 from sevennet_mf.data.read import Structure, read_entry
 from sevennet_mf.evaluate.predict import predict
 from sevennet_mf.evaluate.predictions import Predictions
+from sevennet_mf.files import make_folder
 from sevennet_mf.model.load import LoadedModel
 
 Entry = Mapping[str, Any]
@@ -81,10 +82,8 @@ def write(
     assert found.sources == [s.source for s in structures]
     labels = [paired.label_of(structure) for structure in structures]
     lower = [_lower(found, i, label) for i, label in enumerate(labels)]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f'.{path.name}.part')
-    extxyz.write(part, _frames(structures, lower))
-    part.replace(path)
+    make_folder(path.parent)
+    extxyz.write(path, _frames(structures, lower))
     n = sum(label is not None for label in labels)
     return {'paired': n, 'predicted': len(labels) - n}
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from sevennet_mf.study import lock
-from sevennet_mf.study.status import Run, Status, study_folder
+from sevennet_mf import lock
+from sevennet_mf.errors import UserError
+from sevennet_mf.study.status import RUN_LOCK, Run, Status, study_folder
 from sevennet_mf.study.work import local, slurm
 from sevennet_mf.study.work.local import RunOptions
 from sevennet_mf.study.work.schedule import OnChange, Schedule
 from sevennet_mf.study.work.worker_process import COMMAND
 
+STUDY_LOCK = 'study.lock'  # in the folder of a study
 # s that the workers of a killed study have for writing what can be gone on from
 PATIENCE = 60.0
 
@@ -41,7 +44,7 @@ def execute(
 def locked(folder: Path) -> AbstractContextManager[None]:
     """Keep other calls out of the folder of a study; UserError if one is there."""
     told = f'runs a study in {folder}: wait for it, or choose another folder with -o'
-    return lock.held(folder / lock.STUDY_LOCK, told)
+    return lock.held(folder / STUDY_LOCK, told)
 
 
 def work(
@@ -53,9 +56,24 @@ def work(
 ) -> dict[str, Status]:
     """`execute` for who holds the lock."""
     if options.slurm is None:
-        lock.wait_for_others([run.folder for run in runs], PATIENCE)
+        wait_for_others([run.folder for run in runs], PATIENCE)
     schedule = Schedule(runs, on_change)
     if not schedule.over:
         how = local.work if options.slurm is None else slurm.work
         how(schedule, options, command)
     return schedule.states
+
+
+def wait_for_others(folders: list[Path], patience: float) -> None:
+    """Wait until nobody works in `folders`, as what a killed study left does.
+
+    patience: seconds.  Raises UserError, naming the process, when it is over.
+    """
+    end = time.monotonic() + patience
+    for folder in folders:
+        while who := lock.holder(folder / RUN_LOCK):
+            if time.monotonic() > end:
+                raise UserError(
+                    f'{who} still works on {folder}. Wait for it, or end it.'
+                )
+            time.sleep(0.1)

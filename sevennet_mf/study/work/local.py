@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any, Literal, Protocol
 
 from sevennet_mf.errors import TrainingStopped, UserError
+from sevennet_mf.files import read_json
 from sevennet_mf.interrupt import StopRequest
 from sevennet_mf.study import status
 from sevennet_mf.study.work.schedule import Schedule
@@ -60,7 +61,7 @@ def work(
 def uses_gpus(schedule: Schedule) -> bool:
     """Whether a run may train on a GPU, as far as its `train.device` says."""
     told = (
-        status.read_json(r.folder / status.RUN_FILE) for r in schedule.runs.values()
+        read_json(r.folder / status.RUN_FILE) for r in schedule.runs.values()
     )
     return any(run.get('device', 'auto') != 'cpu' for run in told)
 
@@ -141,11 +142,11 @@ class Pool:
 
     def _conclude(self, name: str, worker: Worker, stopping: bool) -> None:
         fraction = status.progress(worker.folder)
-        if status.read_json(worker.folder / status.RESULT_FILE):
+        if read_json(worker.folder / status.RESULT_FILE):
             self.schedule.set(name, status.read(self.schedule.runs[name]))
         elif stopping:
             # that it was stopped is no failure, whatever it says
-            (worker.folder / status.FAILED_FILE).unlink(missing_ok=True)
+            status.forget_failure(worker.folder)
             self.schedule.set(name, status.Status('interrupted', fraction))
         else:
             self.schedule.fail(name, worker.failure())

@@ -16,12 +16,12 @@ from sevennet_mf.errors import UserError
 from sevennet_mf.evaluate import evaluation as evaluate
 from sevennet_mf.evaluate.evaluation import Evaluation
 from sevennet_mf.evaluate.predictions import Predictions
-from sevennet_mf.files import write_whole
+from sevennet_mf.files import read_json, write_json, write_whole
 from sevennet_mf.model.load import LoadedModel, load_model
 from sevennet_mf.study.plan.config import LOW
 from sevennet_mf.study.plan.planned import TRAINING, checkpoint_name
-from sevennet_mf.study.runs import Run, as_json
-from sevennet_mf.study.status import RESULT_FILE, read_json
+from sevennet_mf.study.runs import Run
+from sevennet_mf.study.status import RESULT_FILE
 from sevennet_mf.study.work import differences
 
 TEST_FOLDER: Final[str] = 'test'
@@ -83,8 +83,7 @@ def write_result(
         folder=str(run.folder),
         **more,
     )
-    text = as_json(result).encode()
-    write_whole(str(run.folder / RESULT_FILE), lambda stream: stream.write(text))
+    write_json(run.folder / RESULT_FILE, result)
     return result
 
 
@@ -149,7 +148,7 @@ def write_test(run: Run, found: Evaluation) -> dict[str, dict[str, float]]:
     """
     arrays = parity(found.predictions)
     path = run.folder / TEST_FOLDER / PREDICTIONS
-    write_whole(str(path), partial(_savez, arrays))
+    write_whole(path, partial(_savez, arrays))
     (row,) = found.rows
     return {
         name: {'mae': row.mae[name], 'rmse': row.rmse[name], 'n': count}

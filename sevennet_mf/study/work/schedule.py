@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import cache
 from types import MappingProxyType
 
+from sevennet_mf.files import read_json
 from sevennet_mf.study import status
 from sevennet_mf.study.status import Run, Status
 
@@ -71,7 +72,7 @@ class Schedule:
 
         @cache
         def steps(name: str) -> int:
-            said = status.read_json(self.runs[name].folder / status.RUN_FILE)
+            said = read_json(self.runs[name].folder / status.RUN_FILE)
             own = sum(stage.get('steps') or 0 for stage in said.get('stages', []))
             after = (n for n, run in self.runs.items() if name in run.needs)
             return own + max(map(steps, after), default=0)

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import time
 from collections.abc import Sequence
 from typing import Any
 
 from sevennet_mf.errors import TrainingStopped, UserError
-from sevennet_mf.files import write_whole
+from sevennet_mf.files import read_json, write_json
 from sevennet_mf.interrupt import StopRequest
 from sevennet_mf.study import status
 from sevennet_mf.study.status import Run, Status
 from sevennet_mf.study.work.local import RunOptions
 from sevennet_mf.study.work.schedule import Schedule
 from sevennet_mf.study.work.slurm_job import Submitter
-from sevennet_mf.study.work.worker_process import COMMAND, write_failure
+from sevennet_mf.study.work.worker_process import COMMAND
 
 JOB_FILE = 'slurm.json'  # in the folder of a run: its last job
 PAUSE = 1.0  # s between looks at the files of the runs
@@ -70,7 +69,7 @@ class Watch:
         if self.submitter.cluster != 'slurm':
             return
         for name, run in self.schedule.runs.items():
-            job = status.read_json(run.folder / JOB_FILE).get('job')
+            job = read_json(run.folder / JOB_FILE).get('job')
             if not job or self.schedule.states[name].ended:
                 continue
             queue = self._ask()
@@ -87,7 +86,7 @@ class Watch:
         while groups := self._groups():
             for after, runs in groups.items():
                 for run in runs:  # what an earlier try said is no longer true
-                    (run.folder / status.FAILED_FILE).unlink(missing_ok=True)
+                    status.forget_failure(run.folder)
                 jobs = self.submitter.submit(runs, after)
                 for run, job in zip(runs, jobs, strict=True):
                     self._note(run, job)
@@ -107,9 +106,8 @@ class Watch:
         self.jobs[run.name] = job.job_id
         if self.submitter.cluster == 'local':
             self.local[job.job_id] = job
-        said = json.dumps({'job': job.job_id, 'log': self._log(job.job_id)}).encode()
-        path = str(run.folder / JOB_FILE)
-        write_whole(path, lambda stream: stream.write(said))
+        said = {'job': job.job_id, 'log': self._log(job.job_id)}
+        write_json(run.folder / JOB_FILE, said)
         self.asked = float('-inf')  # the last answer does not know it
         self._show(run.name, 'waiting', job.job_id)
 
@@ -145,7 +143,7 @@ class Watch:
                 f'job {job} ended without a result: cancelled, or out of memory? '
                 f'See {self._log(job)}'
             )
-            write_failure(self.schedule.runs[name].folder, message)
+            status.write_failure(self.schedule.runs[name].folder, message)
             self.schedule.fail(name, message)
 
     def settle(self) -> None:

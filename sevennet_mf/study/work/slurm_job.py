@@ -10,8 +10,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from sevennet_mf.errors import UserError, unknown
+from sevennet_mf.files import read_json
 from sevennet_mf.study import status
-from sevennet_mf.study.work.worker_process import Worker, threads, write_failure
+from sevennet_mf.study.work.worker_process import Worker, threads
 
 if TYPE_CHECKING:
     import submitit
@@ -53,7 +54,7 @@ class Job:
         signal.signal(signal.SIGTERM, lambda number, frame: self._stop())
         self.worker.wait()
         if self.stopped:
-            (Path(self.folder) / status.FAILED_FILE).unlink(missing_ok=True)
+            status.forget_failure(Path(self.folder))
         elif not (message := self.worker.failure()):
             return
         raise RuntimeError('it was stopped' if self.stopped else message)
@@ -69,13 +70,13 @@ class Job:
         self._stop()
         self.worker.wait_for_end()
         if self._starts_anew():
-            write_failure(Path(self.folder), NOT_RESUMED)
+            status.write_failure(Path(self.folder), NOT_RESUMED)
             return None
         again = Job(self.folder, self.threads, self.command)
         return DelayedSubmission(again)
 
     def _starts_anew(self) -> bool:
-        run = status.read_json(Path(self.folder) / status.RUN_FILE)
+        run = read_json(Path(self.folder) / status.RUN_FILE)
         return any(stage.get('host') for stage in run.get('stages', []))
 
     def _stop(self) -> None:

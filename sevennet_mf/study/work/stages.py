@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from sevennet_mf.files import write_whole
+from sevennet_mf.files import read_json, write_json
 from sevennet_mf.study.plan.planned import DIFFERENCES, FOLDED, TRAINING
-from sevennet_mf.study.runs import Run, as_json
-from sevennet_mf.study.status import read_json
+from sevennet_mf.study.runs import Run
 from sevennet_mf.study.work.training import Signals, Stage, is_trained, train
 
 # what the stages of a run left for its result.json
@@ -80,5 +79,4 @@ def notes_of(run: Run) -> dict[str, Any]:
 
 def note(run: Run, **more: Any) -> None:
     """Add to the notes of a run."""
-    text = as_json({**notes_of(run), **more}).encode()
-    write_whole(str(run.folder / NOTES), lambda stream: stream.write(text))
+    write_json(run.folder / NOTES, {**notes_of(run), **more})

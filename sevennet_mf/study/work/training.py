@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Any, Final
 
 from sevennet_mf.checkpoint import unpickle
+from sevennet_mf.files import make_folder
 from sevennet_mf.study.runs import Run
 from sevennet_mf.study.work.worker_process import bound
 from sevennet_mf.train.loop.run_folder import RESUME_FILE
@@ -82,7 +83,7 @@ def _share_graphs(run: Run, work_dir: Path) -> None:
 
     shared = graph_folder(run.out)
     for folder in (shared, work_dir):
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
     link = work_dir / FOLDER
     if not link.exists():
         with suppress(OSError):  # a file system without links: a folder of its own

@@ -16,11 +16,12 @@ from pathlib import Path
 
 from sevennet_mf.checkpoint import unpickle
 from sevennet_mf.errors import HostError, TrainingStopped, UserError
+from sevennet_mf.files import read_json
 from sevennet_mf.study.runs import Run, read_run
-from sevennet_mf.study.status import FAILED_FILE, RESULT_FILE, read_json
+from sevennet_mf.study.status import RESULT_FILE, forget_failure, write_failure
 from sevennet_mf.study.work import stages
 from sevennet_mf.study.work.training import Interrupted, Signals, StageFailed
-from sevennet_mf.study.work.worker_process import TRUST, write_failure
+from sevennet_mf.study.work.worker_process import TRUST
 
 
 def work(folder: str) -> None:
@@ -30,7 +31,7 @@ def work(folder: str) -> None:
     training so that it can be resumed.
     """
     run = read_run(folder)
-    (run.folder / FAILED_FILE).unlink(missing_ok=True)
+    forget_failure(run.folder)
     if read_json(run.folder / RESULT_FILE):
         return
     if reason := run.content.get('cannot'):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -11,8 +10,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from sevennet_mf import lock
 from sevennet_mf.errors import UserError
-from sevennet_mf.study import lock, status
+from sevennet_mf.files import read_json
+from sevennet_mf.study import status
 
 # what does a run; the run's folder is added
 COMMAND = (sys.executable, '-m', 'sevennet_mf.study.work.worker')
@@ -62,12 +63,12 @@ class Worker:
     ) -> None:
         self.folder = Path(folder)
         self.log = self.folder / LOG_FILE
-        held = lock.take(self.folder / lock.RUN_LOCK, patience)
+        held = lock.take(self.folder / status.RUN_LOCK, patience)
         if held is None:
-            who = lock.holder(self.folder / lock.RUN_LOCK) or 'another process'
+            who = lock.holder(self.folder / status.RUN_LOCK) or 'another process'
             raise UserError(f'{who} already works on {self.folder}')
         # what an earlier try said is no longer true
-        (self.folder / status.FAILED_FILE).unlink(missing_ok=True)
+        status.forget_failure(self.folder)
         with held, self.log.open('ab') as log:
             self.log_start = log.tell()
             self.process = subprocess.Popen(
@@ -105,12 +106,12 @@ class Worker:
 
         The message is in failed.json as well, also if the worker could not.
         """
-        if status.read_json(self.folder / status.RESULT_FILE):
+        if read_json(self.folder / status.RESULT_FILE):
             return ''
-        said = status.read_json(self.folder / status.FAILED_FILE)
+        said = read_json(self.folder / status.FAILED_FILE)
         if not said:
             said = {'message': self._cause(), 'stage': None}
-            write_failure(self.folder, said['message'])
+            status.write_failure(self.folder, said['message'])
         return str(said.get('message', ''))
 
     def _cause(self) -> str:
@@ -128,13 +129,3 @@ class Worker:
             text = log.read().decode(errors='replace').strip()
         last = f': {text.splitlines()[-1]}' if text else ''
         return f'{how}{last}'
-
-
-def write_failure(folder: Path, message: str, stage: str | None = None) -> None:
-    """Say in a run's folder why it failed, and in which stage if that is known."""
-    # takes torch along, which what only waits for a worker should not
-    from sevennet_mf.files import write_text
-
-    said = json.dumps({'message': message, 'stage': stage}, indent=2)
-    path = folder / status.FAILED_FILE
-    write_text(str(path), said)

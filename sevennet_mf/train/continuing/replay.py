@@ -21,7 +21,7 @@ from sevennet_mf.data.identity import Reader
 from sevennet_mf.data.read import read_entry
 from sevennet_mf.distributed import Process
 from sevennet_mf.errors import UserError
-from sevennet_mf.files import write_whole
+from sevennet_mf.files import make_folder, write_whole
 from sevennet_mf.train.continuing import self_label
 from sevennet_mf.train.continuing.start import Start
 from sevennet_mf.train.setup import DRIFT, TRAIN, present_elements
@@ -78,14 +78,14 @@ class Replay:
 
         The folder of the first process may be on another machine.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         for entry in entries:
             there = Path(entry['file'][0])
             here = self.folder / there.name
             if process.anywhere(not here.is_file()):
                 content = process.share(there.read_bytes)
                 if not here.is_file():
-                    write_whole(str(here), methodcaller('write', content))
+                    write_whole(here, methodcaller('write', content))
             entry['file'] = [str(here)]
 
     def _labels(self) -> bool:
@@ -162,7 +162,7 @@ class Replay:
         options: Config,
         names: list[str],
     ) -> list[Config]:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         theirs = [self.start.old_name(n) for n in names]
         paths = self_label.write_labelled(
             self.folder,

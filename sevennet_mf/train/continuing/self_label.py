@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -65,9 +64,7 @@ def write_labelled(
     drawn = list(_drawn(loaded, structures, fidelities[0], options, seed, device))
     for fidelity, path in paths.items():
         frames = _labelled(loaded, drawn, fidelity, device)
-        part = path.with_name(f'.{path.name}.part')
-        extxyz.write(part, frames)
-        os.replace(part, path)
+        extxyz.write(path, frames)
     return {f: str(path) for f, path in paths.items()}
 
 

@@ -7,7 +7,7 @@ import os
 from sevenn.util import unique_filepath
 
 from sevennet_mf.errors import UserError
-from sevennet_mf.files import write_text
+from sevennet_mf.files import unwritable, write_text
 
 Values = dict[str, dict[str, dict[str, float]]]  # set, fidelity, metric
 
@@ -74,6 +74,4 @@ class LearningCurve:
             with open(self.path, mode, encoding='utf-8') as stream:
                 stream.write('\n'.join(lines) + '\n')
         except OSError as error:
-            raise UserError(
-                f'{self.path} cannot be written: {error.strerror}.'
-            ) from None
+            raise unwritable(self.path, error) from None

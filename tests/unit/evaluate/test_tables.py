@@ -16,8 +16,8 @@ from sevennet_mf.evaluate.tables import (
     errors,
     render,
     structure_table,
-    write_csv,
 )
+from sevennet_mf.files import write_csv
 from sevennet_mf.keys import KBAR
 
 NAN = np.nan

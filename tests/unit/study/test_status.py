@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from study_helpers import Study
 
-from sevennet_mf.study import lock, status
+from sevennet_mf import lock
+from sevennet_mf.study import status
 from sevennet_mf.study.status import Status
 
 
@@ -21,7 +22,7 @@ def test_the_states_in_the_life_of_a_run(study: Study) -> None:
     stage = run.folder / 'stage'
     stage.mkdir()
     (stage / 'lc.csv').write_text('epoch,lr\n0,0.1\n', encoding='utf-8')
-    held = lock.take(run.folder / lock.RUN_LOCK)
+    held = lock.take(run.folder / status.RUN_LOCK)
     assert held is not None
     assert status.read(run) == Status('running', 0.25)
     held.close()
@@ -39,7 +40,7 @@ def test_the_states_in_the_life_of_a_run(study: Study) -> None:
 
 def test_a_run_that_began_without_an_epoch_was_interrupted(study: Study) -> None:
     run = study.add('low/seed1')
-    (run.folder / lock.RUN_LOCK).touch()
+    (run.folder / status.RUN_LOCK).touch()
     assert status.read(run).state == 'interrupted'
 
 

@@ -14,7 +14,7 @@ from study_inputs import TEST, input_yaml, write_study
 
 from sevennet_mf.config import inputs
 from sevennet_mf.errors import UserError
-from sevennet_mf.study import lock
+from sevennet_mf.study import status
 from sevennet_mf.study.plan import folders as module
 from sevennet_mf.study.plan.config import METHODS
 from sevennet_mf.study.plan.planned import check
@@ -35,7 +35,7 @@ def plan(
 def begun(runs: list[Run]) -> list[Run]:
     """As if each had been started once."""
     for run in runs:
-        (run.folder / lock.RUN_LOCK).touch()
+        (run.folder / status.RUN_LOCK).touch()
     return runs
 
 

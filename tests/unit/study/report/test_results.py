@@ -11,7 +11,7 @@ import synthetic_study as synthetic
 from study_inputs import write_study
 
 from sevennet_mf.errors import UserError
-from sevennet_mf.study import lock, status
+from sevennet_mf.study import status
 from sevennet_mf.study.plan.folders import plan
 from sevennet_mf.study.plan.study_yaml import read_study
 from sevennet_mf.study.report import results
@@ -124,7 +124,7 @@ def test_states_are_those_that_the_study_shows(out: Path) -> None:
     synthetic.run(out, 'delta', 16, 1, errors=nan)
     interrupted = runs / 'high_only/n4_seed1'
     (interrupted / 'result.json').unlink()
-    (interrupted / lock.RUN_LOCK).touch()
+    (interrupted / status.RUN_LOCK).touch()
     found = collect(str(out))
     shown = status.read_all(replace(r, needs=()) for r in found)
     assert {r.name: r.state for r in found} == {n: s.state for n, s in shown.items()}

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 from study_helpers import Options, Study
 
+from sevennet_mf import lock
 from sevennet_mf.errors import TrainingStopped, UserError
-from sevennet_mf.study import lock, status
+from sevennet_mf.study import status
 from sevennet_mf.study.status import Status
 from sevennet_mf.study.work import execute as module
 
@@ -134,7 +135,7 @@ SCRIPT = """
     import sys
     from pathlib import Path
     from study_helpers import Options, Study
-    from sevennet_mf.study.execute import execute
+    from sevennet_mf.study.work.execute import execute
 
     study = Study(Path(sys.argv[1]))
     study.add('low/seed1', 'waits')
@@ -181,7 +182,7 @@ def test_a_killed_study_leaves_no_worker_and_goes_on(study: Study) -> None:
         'began low/seed1',
         'ended low/seed1',
     ]
-    assert lock.holder(run.folder / lock.RUN_LOCK) == ''
+    assert lock.holder(run.folder / status.RUN_LOCK) == ''
 
 
 def test_a_worker_that_stays_is_named(
@@ -189,7 +190,7 @@ def test_a_worker_that_stays_is_named(
 ) -> None:
     run = study.add('low/seed1')
     monkeypatch.setattr(module, 'PATIENCE', 0.0)
-    held = lock.take(run.folder / lock.RUN_LOCK)
+    held = lock.take(run.folder / status.RUN_LOCK)
     assert held is not None
     match = rf'^process {os.getpid()} on \S+ still works on {run.folder}\. Wait'
     with held, pytest.raises(UserError, match=match):

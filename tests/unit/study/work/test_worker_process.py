@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from study_helpers import Study
 
+from sevennet_mf import lock
 from sevennet_mf.errors import UserError
-from sevennet_mf.study import lock, status
+from sevennet_mf.study import status
 from sevennet_mf.study.work.worker_process import Worker, bound
 
 LIMIT = 120.0  # s after which something hangs
@@ -61,7 +62,7 @@ def test_a_worker_holds_the_lock_of_its_run(tmp_path: Path) -> None:
     worker = Worker(run.folder, {}, study.command)
     try:
         who = f'process {worker.process.pid} on '
-        assert lock.holder(run.folder / lock.RUN_LOCK).startswith(who)
+        assert lock.holder(run.folder / status.RUN_LOCK).startswith(who)
         with pytest.raises(UserError, match=f'^{who}.* already works on'):
             Worker(run.folder, {}, study.command)
     finally:

@@ -12,24 +12,26 @@ from pathlib import Path
 from typing import IO
 
 from sevennet_mf.errors import UserError
+from sevennet_mf.files import unwritable
 
-STUDY_LOCK = 'study.lock'  # in the folder of a study
-RUN_LOCK = 'running.lock'  # in the folder of a run
 PATIENCE = 1.0  # s; somebody may be looking whether the lock is free
 
 
-def take(path: Path, patience: float = PATIENCE) -> IO[str] | None:
+def take(
+    path: Path, patience: float = PATIENCE, needed: bool = False
+) -> IO[str] | None:
     """Lock `path` for as long as the stream is open; None if another has it.
 
     A process that inherits the stream's descriptor holds the lock too, until it
-    ends, however it ends: no lock is left behind by `kill -9` or a crash. Where
-    the file system has no locks everybody gets one. Raises UserError if the file
+    ends, however it ends: no lock is left behind by `kill -9` or a crash. patience:
+    seconds to wait for another. Where the file system has no locks everybody gets
+    one; if it is `needed`, OSError is raised instead. Raises UserError if the file
     cannot be written.
     """
     try:
         stream = path.open('a+', encoding='utf-8')
     except OSError as error:
-        raise UserError(f'{path} cannot be written: {error.strerror}.') from None
+        raise unwritable(path, error, 'Choose another folder.') from None
     end = time.monotonic() + patience
     while True:
         try:
@@ -41,7 +43,9 @@ def take(path: Path, patience: float = PATIENCE) -> IO[str] | None:
             time.sleep(0.02)
             continue
         except OSError:  # a file system without locks
-            pass
+            if needed:
+                stream.close()
+                raise
         sign(stream, os.getpid())
         return stream
 
@@ -75,18 +79,3 @@ def held(path: Path, told: str) -> Iterator[None]:
         raise UserError(f'{holder(path) or "another process"} {told}')
     with stream:
         yield
-
-
-def wait_for_others(folders: list[Path], patience: float) -> None:
-    """Wait until nobody works in `folders`, as what a killed study left does.
-
-    patience: seconds.  Raises UserError, naming the process, when it is over.
-    """
-    end = time.monotonic() + patience
-    for folder in folders:
-        while who := holder(folder / RUN_LOCK):
-            if time.monotonic() > end:
-                raise UserError(
-                    f'{who} still works on {folder}. Wait for it, or end it.'
-                )
-            time.sleep(0.1)

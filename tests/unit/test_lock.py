@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from sevennet_mf import lock
 from sevennet_mf.errors import UserError
-from sevennet_mf.study import lock
 
 
 def test_a_lock_is_given_to_one(tmp_path: Path) -> None:
@@ -40,7 +40,8 @@ def test_the_message_names_the_process_and_the_remedy(tmp_path: Path) -> None:
 
 def test_an_heir_holds_it_until_he_is_killed(tmp_path: Path) -> None:
     """What `kill -9` leaves is no lock, though the file is there."""
-    stream = lock.take(tmp_path / lock.RUN_LOCK)
+    path = tmp_path / 'a.lock'
+    stream = lock.take(path)
     assert stream is not None
     with stream, subprocess.Popen(
         [sys.executable, '-S', '-c', 'input()'],
@@ -49,14 +50,29 @@ def test_an_heir_holds_it_until_he_is_killed(tmp_path: Path) -> None:
     ) as heir:
         lock.sign(stream, heir.pid)
         stream.close()
-        match = rf'process {heir.pid} on \S+ still works on'
-        with pytest.raises(UserError, match=match):
-            lock.wait_for_others([tmp_path], patience=0)
+        assert lock.holder(path).startswith(f'process {heir.pid} on ')
+        assert lock.take(path, patience=0) is None
         heir.kill()
-    lock.wait_for_others([tmp_path], patience=0)
-    assert (tmp_path / lock.RUN_LOCK).exists()
+    assert lock.holder(path) == ''
+    assert path.exists()
 
 
 def test_a_folder_that_is_not_there_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r'gone/a\.lock cannot be written: No such'):
         lock.take(tmp_path / 'gone' / 'a.lock')
+
+
+def test_where_there_are_no_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Everybody gets one, but for who must know that he is alone."""
+
+    def refuse(*_: object) -> None:
+        raise OSError('No locks available')
+
+    monkeypatch.setattr(lock.fcntl, 'flock', refuse)
+    stream = lock.take(tmp_path / 'a.lock', patience=0)
+    assert stream is not None
+    stream.close()
+    with pytest.raises(OSError, match='No locks'):
+        lock.take(tmp_path / 'a.lock', patience=0, needed=True)
