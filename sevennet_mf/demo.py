@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from sevennet_mf.config import inputs
 from sevennet_mf.errors import TrainingStopped, UserError
-from sevennet_mf.evaluate import plots
+from sevennet_mf.evaluate import parity
 from sevennet_mf.evaluate.evaluation import Evaluation, evaluate
 from sevennet_mf.evaluate.predictions import QUANTITIES
 from sevennet_mf.files import make_folder, write_csv, write_text
@@ -191,7 +191,7 @@ def _epochs(work: Path) -> int:
 def _draw(found: Found, path: str) -> None:
     """Parity of both models on the mixed compositions, side by side; one seed."""
     predictions = {job.title: own[0].predictions for job, own in found.items()}
-    plots.compare(predictions, TARGET, path)
+    parity.compare(predictions, TARGET, path)
 
 
 def _write_table(found: Found, seeds: Seeds, path: str) -> None:

@@ -3,8 +3,12 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # before torch or matplotlib is imported, and inherited by subprocesses
 os.environ['OMP_NUM_THREADS'] = '1'
@@ -41,3 +45,20 @@ def ingan() -> Path:
 def molecules() -> Path:
     """Small molecules with PBE and energy-only CCSD(T) labels."""
     return DATA / 'molecules'
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> 'list[Figure]':
+    """The figures that are saved while a test runs, each once."""
+    from sevennet_mf import drawing
+
+    kept: list[Figure] = []
+    save = drawing.save
+
+    def keep(figure: 'Figure', *where: str) -> None:
+        save(figure, *where)
+        if not any(figure is other for other in kept):
+            kept.append(figure)
+
+    monkeypatch.setattr(drawing, 'save', keep)
+    return kept

@@ -27,9 +27,8 @@ from sevennet_mf.data import extxyz
 from sevennet_mf.data.dataset import FidelityDataset
 from sevennet_mf.deploy.probe import Answers, ask, deviation, probes
 from sevennet_mf.distributed import Process
-from sevennet_mf.evaluate import plots
 from sevennet_mf.model.load import LoadedModel, load_model
-from sevennet_mf.train import run
+from sevennet_mf.train import finish, run
 from sevennet_mf.train.continuing.extension import make_start
 from sevennet_mf.train.continuing.start import Start
 from sevennet_mf.train.prepare import prepare_data
@@ -150,7 +149,7 @@ def trained_in(
     with ExitStack() as stack:
         if not pictures:
             for name in ('learning_curves', 'parity'):
-                stack.enter_context(mock.patch.object(plots, name, return_value=[]))
+                stack.enter_context(mock.patch.object(finish, name, return_value=[]))
         run.train(config, str(folder), **kwargs)
     return folder
 

@@ -7,36 +7,35 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from sevennet_mf.errors import UserError
+from sevennet_mf import drawing
+from sevennet_mf.drawing import COLOURS, LINES
 
 if TYPE_CHECKING:
     from sevennet_mf.audit.summary import Audit
 
-# Okabe and Ito: told apart by colour-blind eyes; the styles by everybody else
-COLOURS: Final = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9')
 # other greys than colours: those stand for fidelities
 LABELS: Final = {
     'energy': ('0.3', ''),
     'force': ('0.5', '//'),
     'stress': ('0.7', '..'),
 }
-STYLES: Final = ('-', '--', '-.', ':')
 WRITTEN: Final[int] = 24  # elements beyond which numbers are no longer legible
 TOO_MANY: Final[int] = 45  # elements beyond which their symbols turn
 
 
 def write(audit: Audit, path: str) -> None:
     """Write four panels as PNG; UserError if `path` cannot be written."""
+    with drawing.styled():
+        figure = _drawn(audit)
+        drawing.save(figure, path, 'Name another with --plot.')
+
+
+def _drawn(audit: Audit) -> Figure:
     rows = max(len(audit.sets), 1)
-    # figures of pyplot would stay in memory, and need a display for some backends
-    layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12)
-    figure = Figure(figsize=(11.0, 8.4 + 0.32 * rows), layout=layout)
-    FigureCanvasAgg(figure)
+    figure = drawing.sheet(11.0, 8.4 + 0.32 * rows, margin=0.12)
     figure.suptitle(f'Data of {os.path.basename(audit.file)}', x=0.02, ha='left')
     pairs = audit.histograms['difference']['counts']
     heights = [3.4, 3.4, 0.9 + 0.32 * rows]
@@ -61,12 +60,7 @@ def write(audit: Audit, path: str) -> None:
     _forces(figure.add_subplot(grid[1, 0]), audit)
     _labels(figure.add_subplot(grid[1, 1]), audit)
     _elements(figure.add_subplot(grid[2, :]), audit)
-    try:
-        figure.savefig(path, dpi=130, format='png')
-    except OSError as error:
-        raise UserError(
-            f'{path} cannot be written: {error.strerror}. Name another with --plot.'
-        ) from None
+    return figure
 
 
 def _first(counts: dict[str, Any]) -> list[tuple[str, Any]]:
@@ -88,7 +82,7 @@ def _steps(
 ) -> None:
     axes.set_title(title, loc='left')
     if not histogram['counts']:
-        _empty(axes, none)
+        drawing.blank(axes, none)
         return
     edges = np.array(histogram['edges'])
     for name, counts in _first(histogram['counts']):
@@ -103,7 +97,7 @@ def _steps(
 
 
 def _line(axes: Axes, share: Any, edges: Any, k: int, label: str) -> None:
-    colour, style = COLOURS[k % len(COLOURS)], STYLES[k % len(STYLES)]
+    colour, style = COLOURS[k % len(COLOURS)], LINES[k % len(LINES)]
     axes.stairs(share, edges, fill=True, color=colour, alpha=0.15)
     axes.stairs(
         share, edges, color=colour, linestyle=style, linewidth=1.8, label=label
@@ -114,22 +108,14 @@ def _legend(axes: Axes) -> None:
     lines = len(axes.get_legend_handles_labels()[0])
     # room above the curves for as many lines of text
     axes.set_ylim(top=axes.get_ylim()[1] / (0.97 - 0.08 * lines))
-    axes.legend(frameon=False, fontsize=9, loc='upper right', borderaxespad=0.2)
-    axes.spines[['top', 'right']].set_visible(False)
-
-
-def _empty(axes: Axes, text: str) -> None:
-    axes.text(0.5, 0.5, text, ha='center', va='center', transform=axes.transAxes)
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.spines[:].set_color('0.8')
+    axes.legend(loc='upper right', borderaxespad=0.2)
 
 
 def _forces(axes: Axes, audit: Audit) -> None:
     axes.set_title('Forces', loc='left')
     histogram = audit.histograms['force']
     if not histogram['counts']:
-        _empty(axes, 'no structure has forces')
+        drawing.blank(axes, 'no structure has forces')
         return
     edges = np.array(histogram['edges'])
     for name, counts in _first(histogram['counts']):
@@ -150,7 +136,7 @@ def _labels(axes: Axes, audit: Audit) -> None:
     """How many structures carry which label, by set and fidelity."""
     axes.set_title('Labels', loc='left')
     if not audit.sets:
-        _empty(axes, 'no structure could be read')
+        drawing.blank(axes, 'no structure could be read')
         return
     place = np.arange(len(audit.sets))[::-1]
     for k, (label, (grey, hatch)) in enumerate(LABELS.items()):
@@ -167,13 +153,11 @@ def _labels(axes: Axes, audit: Audit) -> None:
         for y, count in zip(place + 0.26 * (1 - k), counts, strict=True):
             axes.text(count, y, f' {count}', va='center', fontsize=8)
     names = [f'{s.fidelity}\n{s.set}' for s in audit.sets]
-    axes.set_yticks(place, names, fontsize=9)
+    axes.set_yticks(place, names)
     axes.set_xlabel('structures')
     largest = max(part.structures for part in audit.sets)
     axes.set_xlim(0.0, 1.12 * largest)
     axes.legend(
-        frameon=False,
-        fontsize=9,
         ncols=3,
         loc='lower right',
         bbox_to_anchor=(1, 1),
@@ -181,14 +165,14 @@ def _labels(axes: Axes, audit: Audit) -> None:
         columnspacing=1.0,
         handlelength=1.4,
     )
-    axes.spines[['top', 'right']].set_visible(False)
+    axes.grid(axis='y', visible=False)
 
 
 def _elements(axes: Axes, audit: Audit) -> None:
     axes.set_title('Structures with each element', loc='left')
     symbols = list(dict.fromkeys(e for part in audit.sets for e in part.elements))
     if not symbols:
-        _empty(axes, 'no structure could be read')
+        drawing.blank(axes, 'no structure could be read')
         return
     counts = np.array([
         [part.elements.get(e, {'structures': 0})['structures'] for e in symbols]
@@ -207,7 +191,6 @@ def _elements(axes: Axes, audit: Audit) -> None:
                 str(count),
                 ha='center',
                 va='center',
-                fontsize=9,
                 color='black' if count else '0.6',
             )
     else:
@@ -220,6 +203,7 @@ def _elements(axes: Axes, audit: Audit) -> None:
     )
     axes.set_xticks(np.arange(len(symbols) + 1) - 0.5, minor=True)
     axes.set_yticks(np.arange(len(audit.sets) + 1) - 0.5, minor=True)
+    axes.grid(visible=False)
     axes.grid(which='minor', color='white', linewidth=1.5)
     axes.tick_params(which='both', length=0)
     axes.spines[:].set_visible(False)

@@ -24,7 +24,7 @@ from sevennet_mf.evaluate.entries import (
     names_in,
     with_fidelity,
 )
-from sevennet_mf.evaluate.plots import parity
+from sevennet_mf.evaluate.parity import parity
 from sevennet_mf.evaluate.predict import match_fidelities, predict
 from sevennet_mf.evaluate.predictions import Predictions
 from sevennet_mf.evaluate.tables import (

@@ -4,27 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import IO, Any, Final
+from typing import Any, Final
 
 import numpy as np
 from ase.data import chemical_symbols
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
+from sevennet_mf import drawing
 from sevennet_mf.arrays import Floats, Ints
-from sevennet_mf.files import write_whole
+from sevennet_mf.drawing import BLUE, LIGHT, ORANGE
 from sevennet_mf.select.features import Features
 
 PANELS: Final[int] = 5  # elements; the curve is beside them
 COLUMNS: Final[int] = 3
 NUMBERED: Final[int] = 30  # choices beyond which their numbers only cover the points
-GREY, BLUE, ORANGE = '0.72', '#0072B2', '#D55E00'  # of Okabe and Ito
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,20 +87,15 @@ def draw(
     panels = min(len(elements), PANELS) + 1
     columns = min(panels, 2 if panels == 4 else COLUMNS)
     rows = -(-panels // columns)
-    layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1)
-    figure = Figure(figsize=(4.6 * columns, 4.1 * rows + 0.7), layout=layout)
-    FigureCanvasAgg(figure)
-    figure.suptitle(_title(elements), x=0.02, ha='left')
-    for k, z in enumerate(elements[:PANELS]):
-        axes = figure.add_subplot(rows, columns, k + 1)
-        _panel(axes, chemical_symbols[z], principal(z, pool, labelled), chosen)
-    _legend(figure, labelled is not None, len(chosen))
-    _curve(figure.add_subplot(rows, columns, panels), left, labelled is not None)
-    write_whole(path, partial(_save, figure))
-
-
-def _save(figure: Figure, stream: IO[bytes]) -> None:
-    figure.savefig(stream, dpi=130, format='png')
+    with drawing.styled():
+        figure = drawing.sheet(4.6 * columns, 4.1 * rows + 0.7, margin=0.1)
+        figure.suptitle(_title(elements), x=0.02, ha='left')
+        for k, z in enumerate(elements[:PANELS]):
+            axes = figure.add_subplot(rows, columns, k + 1)
+            _panel(axes, chemical_symbols[z], principal(z, pool, labelled), chosen)
+        _legend(figure, labelled is not None, len(chosen))
+        _curve(figure.add_subplot(rows, columns, panels), left, labelled is not None)
+        drawing.save(figure, path)
 
 
 def _title(elements: Sequence[int]) -> str:
@@ -119,7 +111,7 @@ def _panel(axes: Axes, symbol: str, found: Map, chosen: Sequence[int]) -> None:
     axes.set_title(f'{symbol}: {len(found.pool)} structures', loc='left')
     ranks = {i: k for k, i in enumerate(chosen, 1) if i in found.pool}
     rest = [p for i, p in found.pool.items() if i not in ranks]
-    _dots(axes, rest, color=GREY, s=18, linewidths=0)
+    _dots(axes, rest, color=LIGHT, s=18, linewidths=0)
     squares = list(found.labelled.values())
     _dots(axes, squares, facecolors='none', edgecolors=BLUE, s=26, marker='s')
     picked = [found.pool[i] for i in ranks]
@@ -130,7 +122,6 @@ def _panel(axes: Axes, symbol: str, found: Map, chosen: Sequence[int]) -> None:
     axes.set_xlabel(f'first component ({first:.0f} % of the variance)')
     axes.set_ylabel(f'second ({second:.0f} %)')
     axes.margins(0.1)
-    axes.spines[['top', 'right']].set_visible(False)
 
 
 def _dots(axes: Axes, points: Sequence[Floats], **style: Any) -> None:
@@ -161,7 +152,7 @@ def _numbers(axes: Axes, places: Mapping[int, Floats]) -> None:
 
 
 def _legend(figure: Figure, with_labelled: bool, chosen: int) -> None:
-    styles = [(GREY, 'o', GREY, 'not chosen')]
+    styles = [(LIGHT, 'o', LIGHT, 'not chosen')]
     if with_labelled:
         styles.append((BLUE, 's', 'none', 'labelled'))
     order = ', in this order' if chosen <= NUMBERED else ''
@@ -170,7 +161,7 @@ def _legend(figure: Figure, with_labelled: bool, chosen: int) -> None:
         Line2D([], [], color=c, marker=m, mfc=face, linestyle='', label=label)
         for c, m, face, label in styles
     ]
-    figure.legend(handles=handles, loc='outside lower left', ncols=3, frameon=False)
+    figure.legend(handles=handles, loc='outside lower left', ncols=3)
 
 
 def _curve(axes: Axes, left: Floats, with_labelled: bool) -> None:
@@ -183,7 +174,7 @@ def _curve(axes: Axes, left: Floats, with_labelled: bool) -> None:
             steps,
             left[start:, column],
             style,
-            color=ORANGE if column == 0 else '0.4',
+            color=ORANGE if column == 0 else drawing.DARK,
             marker='.' if len(steps) <= NUMBERED else None,
             label=name,
         )
@@ -191,5 +182,4 @@ def _curve(axes: Axes, left: Floats, with_labelled: bool) -> None:
     axes.set_ylabel("distance (element's spread)")
     axes.set_ylim(bottom=0.0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(frameon=False, loc='upper right')
-    axes.spines[['top', 'right']].set_visible(False)
+    axes.legend(loc='upper right')

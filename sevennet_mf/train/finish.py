@@ -13,7 +13,8 @@ from sevenn.logger import Logger
 
 from sevennet_mf import keys
 from sevennet_mf.checkpoint.file import load
-from sevennet_mf.evaluate import plots
+from sevennet_mf.evaluate.learning_curves import learning_curves
+from sevennet_mf.evaluate.parity import parity
 from sevennet_mf.evaluate.predict import predict
 from sevennet_mf.evaluate.predictions import QUANTITIES, Predictions
 from sevennet_mf.evaluate.tables import Errors, errors
@@ -43,7 +44,7 @@ def draw(fit: Fit, start: Start | None = None) -> list[Errors]:
     """
     log = Logger()
     picture = fit.path('learning_curves.png')
-    drawn = plots.learning_curves(fit.path(fit.state.curve), picture)
+    drawn = learning_curves(fit.path(fit.state.curve), picture)
     paths, rows = [picture] if drawn else [], []
     best = os.path.isfile(fit.path(run_folder.BEST_FILE))
     name = run_folder.BEST_FILE if best else run_folder.RESUME_FILE
@@ -106,7 +107,7 @@ def _draw_parity(fit: Fit, paths: list[str]) -> list[Errors]:
     rows = []
     for fidelity, (name, dataset) in _shown(fit).items():
         found = _predict(fit, dataset)
-        paths += plots.parity(found, names, fit.path(''), fidelity, name)
+        paths += parity(found, names, fit.path(''), fidelity, name)
         rows += errors(found, [fidelity])
     return sorted(rows, key=lambda row: row.fidelity != fit.target)
 

@@ -12,7 +12,7 @@ PACKAGE = 'sevennet_mf'
 ROOT = Path(__file__).parents[2] / PACKAGE
 SOURCES = sorted(ROOT.rglob('*.py'))
 # what anything may import
-BASE: tuple[str, ...] = ('keys', 'errors', 'arrays', 'files', 'lock')
+BASE: tuple[str, ...] = ('keys', 'errors', 'arrays', 'files', 'lock', 'drawing')
 # a model and its data, without training
 MODEL = (*BASE, 'distributed', 'checkpoint', 'config', 'kernels', 'model')
 DATA = (*MODEL, 'data')
@@ -31,6 +31,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     'interrupt': (),
     'files': ('errors',),
     'lock': ('errors', 'files'),
+    'drawing': ('errors', 'files'),
     'distributed': ('errors',),
     'checkpoint': (*BASE, 'checkpoint'),
     'config': (*BASE, 'checkpoint', 'config'),
@@ -232,6 +233,15 @@ def test_a_change_of_the_host_is_seen(line: str) -> None:
 def test_use_of_the_host_is_allowed() -> None:
     code = 'import sevenn.util as u\nx = u.f(1)\nx.y = u.z\nz = {}\nz[u.k] = 1'
     assert host_changes(ast.parse(code)) == []
+
+
+@pytest.mark.parametrize('path', SOURCES, ids=label)
+def test_pictures_look_and_are_written_one_way(path: Path) -> None:
+    if layer(path) != 'drawing':
+        names = set(imports(ast.parse(path.read_text()), path))
+        assert not [n for n in names if n.startswith('matplotlib.backends')]
+        assert not names & {'matplotlib.pyplot', 'matplotlib.rc_context'}
+        assert 'savefig(' not in path.read_text()
 
 
 def test_a_run_waits_for_nothing_that_it_may_not_need() -> None:

@@ -1,18 +1,21 @@
-"""Pictures of a study: learning curves, and the labels that methods save."""
+"""Pictures of a study: learning curves, the labels that methods save, and parity."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Final
+from zipfile import BadZipFile
 
 import numpy as np
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 
-from sevennet_mf.evaluate.plots import RC
-from sevennet_mf.study.report.drawing import (
+from sevennet_mf import drawing
+from sevennet_mf.arrays import Floats
+from sevennet_mf.evaluate.parity import HEIGHT, WIDTH, parity_panel
+from sevennet_mf.study.report.axes import (
     Look,
     count_axis,
     dodge,
@@ -31,6 +34,7 @@ TITLES: Final[dict[str, str]] = {
     'energy': 'Energy',
     'force': 'Force component',
 }
+Pair = tuple[Floats, Floats]  # label, prediction
 
 
 # ---- learning curves
@@ -45,7 +49,7 @@ def learning_curves(
     bars: standard deviation; faint: each seed; hollow: the mean of fewer seeds than
     others have. Raises UserError if it cannot write.
     """
-    with rc_context(RC):
+    with drawing.styled():
         figure, axes = panels(len(tables))
         for ax, (quantity, table) in zip(axes, tables.items(), strict=True):
             # before there are points: limits of their own they may not have
@@ -142,7 +146,7 @@ def labels_needed(
     edge: beyond the measured range. Raises UserError if it cannot write.
     """
     rows = {row: look for row, look in shown.items() if row != REFERENCE}
-    with rc_context(RC):
+    with drawing.styled():
         figure, axes = panels(len(answers))
         for ax, (quantity, needed) in zip(axes, answers.items(), strict=True):
             _needed_panel(ax, needed, rows)
@@ -160,7 +164,7 @@ def _needed_panel(
     low, high = smallest / 1.3, largest * 1.45
     counts = sorted({n.labels for n in needed})
     ends = (min([*counts, smallest]) / 1.3, max([*counts, largest]) * 1.3)
-    ax.plot(ends, ends, color='#888888', linewidth=0.9, zorder=1)
+    ax.plot(ends, ends, color=drawing.GREY, linewidth=0.9, zorder=1)
     _words(ax, 'more', (0.02, largest * 1.04), f'more than {largest}')
     _words(ax, 'fewer', (0.98, smallest / 1.04), f'fewer than {smallest}')
     for edges in ((low / 1.15, smallest), (largest, high * 1.15)):
@@ -213,3 +217,67 @@ def _between(smallest: int, largest: int) -> list[float]:
     count = int(math.log2(largest / smallest / 1.2)) if largest > smallest else 0
     inner = [float(smallest * 2**k) for k in range(max(count, 0) + 1)]
     return [*inner, float(largest)] if largest > inner[-1] else inner
+
+
+# ---- parity
+
+
+def parity(
+    runs: Mapping[str, Path], shown: Mapping[str, Look], folder: Path
+) -> dict[str, str]:
+    """Draw prediction against label of one run per row; return the files by row.
+
+    runs: predictions.npz by row; files that cannot be read are left out. All rows
+    have the same axes. Writes `parity_<row>.png`; UserError if it cannot.
+    """
+    data = {row: pairs for row, path in runs.items() if (pairs := _pairs(path))}
+    limits = {
+        q: _same([p[q] for p in data.values() if q in p])
+        for q in TITLES
+        if any(q in p for p in data.values())
+    }
+    found = {}
+    for row, pairs in data.items():
+        there = [q for q in limits if q in pairs]
+        if not there:
+            continue
+        with drawing.styled():
+            figure = drawing.sheet(WIDTH * len(there), HEIGHT)
+            axes = figure.subplots(1, len(there), squeeze=False)[0]
+            for ax, quantity in zip(axes, there, strict=True):
+                label, predicted = pairs[quantity]
+                colour, ends = shown[row].colour, limits[quantity]
+                parity_panel(ax, quantity, label, predicted, colour, ends)
+            found[row] = str(folder / f'parity_{row}.png')
+            drawing.save(figure, found[row])
+    return found
+
+
+def _pairs(path: Path) -> dict[str, Pair]:
+    """(label, prediction) by quantity, as far as both are finite numbers."""
+    try:
+        # opened here: numpy does not close a file that turns out to be none
+        with path.open('rb') as stream, np.load(stream) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, BadZipFile):
+        return {}
+    pairs = {}
+    for quantity in TITLES:
+        label = arrays.get(f'{quantity}_label', np.zeros(0))
+        predicted = arrays.get(f'{quantity}_predicted', np.zeros(0))
+        if label.size and label.shape == predicted.shape:
+            known = np.isfinite(label) & np.isfinite(predicted)
+            if known.any():
+                pairs[quantity] = (label[known], predicted[known])
+    return pairs
+
+
+def _same(pairs: Sequence[Pair]) -> tuple[float, float]:
+    """Limits that hold all points, but for those of a model that went wrong."""
+    labels = np.concatenate([label for label, _ in pairs])
+    both = np.concatenate([part for pair in pairs for part in pair])
+    span = float(np.ptp(labels)) or 1.0
+    low = max(float(both.min()), float(labels.min()) - 0.5 * span)
+    high = min(float(both.max()), float(labels.max()) + 0.5 * span)
+    margin = 0.05 * (high - low) or 1.0
+    return low - margin, high + margin

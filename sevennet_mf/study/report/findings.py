@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sevennet_mf.study.report import results
-from sevennet_mf.study.report.drawing import Look, looks
+from sevennet_mf.study.report.axes import Look, looks
 from sevennet_mf.study.report.labels_saved import Needed, labels_saved
 from sevennet_mf.study.report.results import UNITS, Result
 from sevennet_mf.study.report.seeds import Table, aggregate

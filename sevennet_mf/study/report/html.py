@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from rich.table import Table as Terminal
 
 from sevennet_mf.files import make_folder, write_text
-from sevennet_mf.study.report import figures, page, parity, results, words
+from sevennet_mf.study.report import figures, page, results, words
 from sevennet_mf.study.report.findings import CURVES, METRIC, Findings, typical
 from sevennet_mf.study.report.results import UNITS
 from sevennet_mf.study.report.seeds import labels_of, most_seeds
@@ -89,7 +89,7 @@ def _draw(found: Findings) -> dict[str, Path]:
         row: run.folder / 'test' / 'predictions.npz'
         for row, run in typical(found).items()
     }
-    pictures = parity.parity(files, found.looks, folder)
+    pictures = figures.parity(files, found.looks, folder)
     return drawn | {PARITY + row: Path(path) for row, path in pictures.items()}
 
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from sevennet_mf.evaluate.plots import COLOURS, RC, save
+from sevennet_mf import drawing
 
 NUMBER: Final = {'facecolor': 'white', 'edgecolor': 'none', 'pad': 0.8}
 
@@ -25,9 +23,9 @@ def draw(report: dict[str, Any], path: str) -> bool:
     ]
     if not quantities:
         return False
-    with rc_context(RC):
+    with drawing.styled():
         width = max(1.6 + len(report), 3.0) * len(quantities)
-        figure = Figure((width, 3.2), layout='constrained')
+        figure = drawing.sheet(width, 3.2)
         axes = figure.subplots(1, len(quantities), squeeze=False)[0]
         for ax, quantity in zip(axes, quantities, strict=True):
             rows = {name: by[quantity] for name, by in report.items()}
@@ -40,14 +38,14 @@ def draw(report: dict[str, Any], path: str) -> bool:
         figure.legend(
             handles.values(), handles.keys(), loc='outside lower center', ncols=3
         )
-        save(figure, path)
+        drawing.save(figure, path)
     return True
 
 
 def _panel(ax: Axes, quantity: str, rows: dict[str, Any]) -> None:
     for number, (_, row) in enumerate(rows.items()):
         for side, (when, colour) in enumerate(
-            (('before', COLOURS[4]), ('after', COLOURS[0]))
+            (('before', drawing.SKY), ('after', drawing.BLUE))
         ):
             place = number + 0.4 * side - 0.2
             label = when if number == 0 else None
@@ -58,7 +56,7 @@ def _panel(ax: Axes, quantity: str, rows: dict[str, Any]) -> None:
             limit = row['before'] + row['max_drift']
             label = 'limit' if number == 0 else None
             ends = (number - 0.4, number + 0.4)
-            ax.plot(ends, (limit, limit), color=COLOURS[1], ls='--', label=label)
+            ax.plot(ends, (limit, limit), color=drawing.ORANGE, ls='--', label=label)
     ax.set_xticks(range(len(rows)), [_label(n, row) for n, row in rows.items()])
     ax.set_xlim(-0.6, len(rows) - 0.4)
     unit = next(iter(rows.values()))['unit']

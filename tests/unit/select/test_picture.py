@@ -19,26 +19,19 @@ def features(n: int, elements: int, width: int = 5, seed: int = 0) -> Features:
     return Features(n, values, {z: np.arange(n) for z in numbers})
 
 
-def drawn(
-    monkeypatch: pytest.MonkeyPatch, path: Path, elements: int, width: int = 5
-) -> Figure:
-    kept = []
-    save = picture._save
-    monkeypatch.setattr(
-        picture, '_save', lambda f, stream: (kept.append(f), save(f, stream))
-    )
+def draw(path: Path, elements: int, width: int = 5) -> None:
     pool, own = features(9, elements, width), features(3, elements, width, 1)
     left = np.linspace(2.0, 1.0, 10).reshape(5, 2)
     picture.draw(str(path), pool, own, [4, 0, 7, 2], left)
     assert path.read_bytes().startswith(b'\x89PNG')
-    return kept[0]
 
 
 @pytest.mark.parametrize('elements', [1, 3, 8])
 def test_each_element_has_a_panel_with_all_structures(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, elements: int
+    tmp_path: Path, drawn: list[Figure], elements: int
 ) -> None:
-    figure = drawn(monkeypatch, tmp_path / 'a.png', elements)
+    draw(tmp_path / 'a.png', elements)
+    (figure,) = drawn
     *panels, curve = figure.axes
     assert len(panels) == min(elements, 5)
     for axes in panels:
@@ -61,10 +54,8 @@ def test_components_are_those_of_the_largest_variance() -> None:
     assert 0.7 < found.share[0] < 0.85
 
 
-def test_a_single_structure_or_feature_is_drawn(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    drawn(monkeypatch, tmp_path / 'narrow.png', 1, width=1)
+def test_a_single_structure_or_feature_is_drawn(tmp_path: Path) -> None:
+    draw(tmp_path / 'narrow.png', 1, width=1)
     path = tmp_path / 'one.png'
     picture.draw(str(path), features(1, 1), None, [0], np.zeros((2, 2)))
     assert path.is_file()

@@ -9,7 +9,6 @@ import pytest
 import sevenn.checkpoint
 from train_helpers import fit_of, lines, same, weights, yaml_of
 
-from sevennet_mf.evaluate import plots
 from sevennet_mf.evaluate.predict import predict
 from sevennet_mf.evaluate.predictions import Predictions
 from sevennet_mf.evaluate.tables import errors
@@ -37,7 +36,7 @@ def test_the_trained_model_takes_the_weights_of_the_best(
     def refuse(*_: object) -> None:
         raise AssertionError('another model is built')
 
-    monkeypatch.setattr(plots, 'parity', note)
+    monkeypatch.setattr(finish, 'parity', note)
     monkeypatch.setattr(
         sevenn.checkpoint.SevenNetCheckpoint, 'build_model', refuse
     )

@@ -215,12 +215,10 @@ def test_nothing_to_draw(tmp_path: Path) -> None:
 
 
 def test_the_limit_of_one_quantity_is_in_the_legend(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, drawn: list[Figure]
 ) -> None:
     row = {'before': 1.0, 'after': 2.0, 'unit': 'meV/atom', 'max_drift': None}
     report = {'pbe': {'energy': row, 'force': {**row, 'max_drift': 0.5}}}
-    drawn: list[Figure] = []
-    monkeypatch.setattr(drift_picture, 'save', lambda fig, path: drawn.append(fig))
     assert drift_picture.draw(report, str(tmp_path / 'drift.png'))
     (legend,) = drawn[0].legends
     shown = [text.get_text() for text in legend.get_texts()]

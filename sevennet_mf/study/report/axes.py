@@ -1,28 +1,23 @@
-"""What the pictures of a study share: the look of a row, and logarithmic axes."""
+"""How a row looks in every picture of a study, and logarithmic axes."""
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from sevennet_mf.evaluate.plots import COLOURS, save
-from sevennet_mf.files import write_whole
+from sevennet_mf import drawing
+from sevennet_mf.drawing import BLACK, COLOURS, LINES
 from sevennet_mf.study.report.labels_saved import REFERENCE
 
 MARKERS: Final[tuple[str, ...]] = ('o', 's', '^', 'D', 'v', 'P', 'X')
-LINES: Final[tuple[str, ...]] = ('-', '--', ':')  # after each round of colours
 # plain numbers on a logarithmic axis: the first of these that gives enough
 STEPS: Final[tuple[tuple[float, ...], ...]] = (
     (1.0,),
@@ -40,14 +35,14 @@ class Look:
 
     colour: str
     marker: str
-    line: Any  # '-', '--' or ':'
+    line: Any  # of matplotlib: another after each round of colours
 
 
 def looks(rows: Sequence[str]) -> dict[str, Look]:
     """Return the look of each row: black for `high_only`, else by order."""
     others = [row for row in rows if row != REFERENCE]
-    colours = [c for c in COLOURS if c != '#000000']
-    found = {REFERENCE: Look('#000000', MARKERS[0], '-')}
+    colours = [c for c in COLOURS if c != BLACK]
+    found = {REFERENCE: Look(BLACK, MARKERS[0], '-')}
     for i, row in enumerate(others):
         line = LINES[i // len(colours) % len(LINES)]
         marker = MARKERS[(i + 1) % len(MARKERS)]
@@ -56,8 +51,7 @@ def looks(rows: Sequence[str]) -> dict[str, Look]:
 
 
 def panels(count: int) -> tuple[Figure, list[Axes]]:
-    layout = ConstrainedLayoutEngine(w_pad=0.08)  # inches: labels touch otherwise
-    figure = Figure(figsize=(4.4 * count, 4.0), layout=layout)
+    figure = drawing.sheet(4.4 * count, 4.0)
     axes = figure.subplots(1, count, squeeze=False)[0]
     for ax in axes:
         ax.set_xscale('log')
@@ -107,7 +101,7 @@ def hollow_point(text: str) -> Line2D:
     return Line2D(
         [],
         [],
-        color='#444444',
+        color=drawing.DARK,
         marker='o',
         markerfacecolor='white',
         linestyle='none',
@@ -140,15 +134,12 @@ def legend(
     figure.legend(
         handles=handles,
         loc='outside upper center',
-        ncols=min(len(handles), 5 if len(figure.axes) > 1 else 3),
+        ncols=min(len(handles), 5 if len(figure.axes) > 1 else 2),
         handlelength=2.4,
     )
 
 
 def save_both(figure: Figure, path: str) -> None:
-    save(figure, f'{path}.png')
-    text = io.BytesIO()
-    # the same numbers give the same file
-    with rc_context({'svg.hashsalt': 'sevennet_mf'}):
-        FigureCanvasSVG(figure).print_svg(text, metadata={'Date': None})
-    write_whole(f'{path}.svg', lambda stream: stream.write(text.getvalue()))
+    """Write a figure as `path`.svg and .png; UserError if it cannot be."""
+    for end in ('png', 'svg'):
+        drawing.save(figure, f'{path}.{end}')

@@ -12,9 +12,10 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
+from sevennet_mf.drawing import COLOURS
 from sevennet_mf.errors import UserError
-from sevennet_mf.evaluate import plots
-from sevennet_mf.evaluate.plots import learning_curves, parity
+from sevennet_mf.evaluate.learning_curves import learning_curves
+from sevennet_mf.evaluate.parity import MAX_POINTS, parity
 from sevennet_mf.evaluate.predictions import Predictions
 
 METRICS = ('Energy_RMSE', 'Force_RMSE', 'Stress_RMSE', 'TotalLoss', 'Theta_Energy')
@@ -24,20 +25,6 @@ COLUMNS = [
     for f in ('pbe', 'r2scan')
     for m in METRICS
 ]
-
-
-@pytest.fixture
-def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """The figures that are saved while a test runs."""
-    kept: list[Figure] = []
-    save = plots.save
-
-    def keep(figure: Figure, path: str) -> None:
-        save(figure, path)
-        kept.append(figure)
-
-    monkeypatch.setattr(plots, 'save', keep)
-    return kept
 
 
 def predictions(n: int = 20, stress: bool = True, predicted_as: str = 'pbe') -> Any:
@@ -66,11 +53,11 @@ def texts(figure: Figure) -> str:
     return ' '.join(t.get_text() for ax in figure.axes for t in ax.texts)
 
 
-def test_parity(tmp_path: Path, figures: list[Figure]) -> None:
+def test_parity(tmp_path: Path, drawn: list[Figure]) -> None:
     paths = parity(predictions(), ['r2scan', 'pbe'], f'{tmp_path}/')
     assert paths == [f'{tmp_path}/parity_pbe.png']
     assert imread(paths[0]).std() > 0.05  # not blank
-    (figure,) = figures
+    (figure,) = drawn
     titles = [ax.get_title() for ax in figure.axes]
     assert titles == [
         '(E − Σ atomic references) / N',
@@ -91,11 +78,11 @@ def test_parity(tmp_path: Path, figures: list[Figure]) -> None:
 
 
 def test_panels_without_labels_are_left_out(
-    tmp_path: Path, figures: list[Figure]
+    tmp_path: Path, drawn: list[Figure]
 ) -> None:
     parity(predictions(stress=False, predicted_as='r2scan'), ['pbe'], f'{tmp_path}/')
-    assert len(figures[0].axes) == 2
-    assert figures[0].get_suptitle() == 'pbe, predicted as r2scan: 20 structures'
+    assert len(drawn[0].axes) == 2
+    assert drawn[0].get_suptitle() == 'pbe, predicted as r2scan: 20 structures'
 
 
 def test_only_one_fidelity(tmp_path: Path) -> None:
@@ -104,17 +91,17 @@ def test_only_one_fidelity(tmp_path: Path) -> None:
     assert len(parity(predictions(), names, f'{tmp_path}/', only='pbe')) == 1
 
 
-def test_colour_is_the_fidelitys(tmp_path: Path, figures: list[Figure]) -> None:
+def test_colour_is_the_fidelitys(tmp_path: Path, drawn: list[Figure]) -> None:
     parity(predictions(), ['r2scan', 'pbe'], f'{tmp_path}/')
-    drawn = figures[0].axes[0].collections[0].get_facecolor()[0, :3]
-    np.testing.assert_allclose(drawn, to_rgb(plots.COLOURS[1]))
+    colour = drawn[0].axes[0].collections[0].get_facecolor()[0, :3]
+    np.testing.assert_allclose(colour, to_rgb(COLOURS[1]))
 
 
-def test_one_structure_and_many(tmp_path: Path, figures: list[Figure]) -> None:
+def test_one_structure_and_many(tmp_path: Path, drawn: list[Figure]) -> None:
     parity(predictions(1), ['pbe'], f'{tmp_path}/one_')
     parity(predictions(20_000), ['pbe'], f'{tmp_path}/many_')
-    points = figures[1].axes[1].collections[0].get_offsets()
-    assert len(points) <= plots.MAX_POINTS < 120_000
+    points = drawn[1].axes[1].collections[0].get_offsets()
+    assert len(points) <= MAX_POINTS < 120_000
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         'many_parity_pbe.png',
         'one_parity_pbe.png',
@@ -122,14 +109,14 @@ def test_one_structure_and_many(tmp_path: Path, figures: list[Figure]) -> None:
 
 
 def test_predictions_that_are_not_finite(
-    tmp_path: Path, figures: list[Figure]
+    tmp_path: Path, drawn: list[Figure]
 ) -> None:
     found = predictions()
     found.energy[3] = np.inf
     found.stress[:] = np.nan
     parity(found, ['pbe'], f'{tmp_path}/')
-    assert 'MAE inf meV/atom' in texts(figures[0])
-    assert 'MAE nan kbar' in texts(figures[0])
+    assert 'MAE inf meV/atom' in texts(drawn[0])
+    assert 'MAE nan kbar' in texts(drawn[0])
 
 
 def test_unwritable_folder(tmp_path: Path) -> None:
@@ -149,12 +136,12 @@ def write_lc(path: Path, epochs: int, columns: list[str], **fixed: float) -> Pat
 
 @pytest.mark.parametrize('epochs', [1, 6, 300])
 def test_learning_curves(
-    tmp_path: Path, figures: list[Figure], epochs: int
+    tmp_path: Path, drawn: list[Figure], epochs: int
 ) -> None:
     lc = write_lc(tmp_path / 'lc.csv', epochs, COLUMNS)
     assert learning_curves(str(lc), str(tmp_path / 'lc.png'))
     assert imread(tmp_path / 'lc.png').std() > 0.05
-    axes = [ax for ax in figures[0].axes if ax.lines]
+    axes = [ax for ax in drawn[0].axes if ax.lines]
     assert [ax.get_title() for ax in axes] == [
         'Energy RMSE',
         'Force component RMSE',
@@ -168,46 +155,46 @@ def test_learning_curves(
         assert len({line.get_color() for line in ax.lines}) == 2
         assert len({line.get_linestyle() for line in ax.lines}) == 2
         assert all(len(line.get_xdata()) == epochs for line in ax.lines)
-    labels = [t.get_text() for t in figures[0].legends[0].get_texts()]
+    labels = [t.get_text() for t in drawn[0].legends[0].get_texts()]
     assert labels == ['pbe', 'r2scan', 'trainset', 'validset']
 
 
-def test_units_of_the_curves(tmp_path: Path, figures: list[Figure]) -> None:
+def test_units_of_the_curves(tmp_path: Path, drawn: list[Figure]) -> None:
     columns = ['validset_pbe_Energy_RMSE', 'validset_pbe_Stress_RMSE']
     lc = write_lc(tmp_path / 'lc.csv', 2, columns, **dict.fromkeys(columns, 0.25))
     learning_curves(str(lc), str(tmp_path / 'lc.png'))
-    energy, stress = figures[0].axes
+    energy, stress = drawn[0].axes
     assert energy.get_ylabel() == 'meV/atom'
     assert energy.lines[0].get_ydata().tolist() == [250, 250]
     assert stress.get_ylabel() == 'kbar'
     # of components, where the file has that of the six together
-    drawn = stress.lines[0].get_ydata().tolist()
-    assert drawn == pytest.approx([0.25 / math.sqrt(6)] * 2)
+    shown = stress.lines[0].get_ydata().tolist()
+    assert shown == pytest.approx([0.25 / math.sqrt(6)] * 2)
 
 
 def test_what_cannot_be_drawn_is_left_out(
-    tmp_path: Path, figures: list[Figure]
+    tmp_path: Path, drawn: list[Figure]
 ) -> None:
     nan = {c: np.nan for c in COLUMNS if 'Stress' in c}
     zero = {c: 0.0 for c in COLUMNS if 'Theta' in c}  # as with one fidelity
     columns = [*COLUMNS, 'seconds', 'a_b']
     lc = write_lc(tmp_path / 'lc.csv', 3, columns, **nan, **zero)
     assert learning_curves(str(lc), str(tmp_path / 'lc.png'))
-    titles = [ax.get_title() for ax in figures[0].axes if ax.lines]
+    titles = [ax.get_title() for ax in drawn[0].axes if ax.lines]
     assert titles == ['Energy RMSE', 'Force component RMSE', 'Total loss']
 
 
-def test_mae_where_there_is_no_rmse(tmp_path: Path, figures: list[Figure]) -> None:
+def test_mae_where_there_is_no_rmse(tmp_path: Path, drawn: list[Figure]) -> None:
     lc = write_lc(tmp_path / 'lc.csv', 3, ['validset_pbe_Energy_MAE'])
     learning_curves(str(lc), str(tmp_path / 'lc.png'))
-    assert [ax.get_title() for ax in figures[0].axes] == ['Energy MAE']
+    assert [ax.get_title() for ax in drawn[0].axes] == ['Energy MAE']
 
 
-def test_names_with_underscores(tmp_path: Path, figures: list[Figure]) -> None:
+def test_names_with_underscores(tmp_path: Path, drawn: list[Figure]) -> None:
     names = ['my_validset_r2_scan_TotalLoss', 'calibration_pbe_TotalLoss']
     lc = write_lc(tmp_path / 'lc.csv', 3, names)
     learning_curves(str(lc), str(tmp_path / 'lc.png'))
-    labels = [t.get_text() for t in figures[0].legends[0].get_texts()]
+    labels = [t.get_text() for t in drawn[0].legends[0].get_texts()]
     assert labels == ['r2_scan', 'pbe', 'my_validset', 'calibration']
 
 
@@ -238,7 +225,7 @@ def test_no_figure_is_left_open(tmp_path: Path) -> None:
 
 
 def test_learning_curves_show_the_rmse_of_parity_plots(
-    tmp_path: Path, figures: list[Figure]
+    tmp_path: Path, drawn: list[Figure]
 ) -> None:
     """Of components, where lc.csv has the host's, of vectors."""
     force, stress = math.sqrt(3) * 0.5, math.sqrt(6) * 1.6
@@ -248,10 +235,10 @@ def test_learning_curves_show_the_rmse_of_parity_plots(
     )
     assert learning_curves(str(tmp_path / 'lc.csv'), str(tmp_path / 'a.png'))
     parity(predictions(), ['pbe'], f'{tmp_path}/')
-    curves, panels = figures
+    curves, panels = drawn
     titles = [ax.get_title() for ax in curves.axes if ax.lines]
     assert titles == ['Force component RMSE', 'Stress component RMSE']
-    drawn = [float(ax.lines[0].get_ydata()[0]) for ax in curves.axes if ax.lines]
-    assert drawn == pytest.approx([500.0, 1.6])
+    shown = [float(ax.lines[0].get_ydata()[0]) for ax in curves.axes if ax.lines]
+    assert shown == pytest.approx([500.0, 1.6])
     assert 'RMSE 500 meV/Å' in texts(panels)
     assert 'RMSE 1.60 kbar' in texts(panels)
