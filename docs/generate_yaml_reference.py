@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 
 from sevennet_mf.config import blocks as config
 from sevennet_mf.config import recipe
-from sevennet_mf.study.plan import config as study
+from sevennet_mf.study.plan import study_yaml as study
 
 PAGE = Path(__file__).with_name('yaml_reference.md')
 BLOCKS: tuple[tuple[str, type[config.Block]], ...] = (

@@ -278,7 +278,7 @@ def lammps_check(args: argparse.Namespace) -> None:
 def study(args: argparse.Namespace) -> int:
     """`sevennet-mf study`: methods, numbers of labels and seeds compared."""
     with importing():
-        from sevennet_mf.study import run as module
+        from sevennet_mf.study import command as module
 
     shown, is_whole = module.run(args)
     for part in shown:

@@ -4,33 +4,37 @@ from __future__ import annotations
 
 import argparse
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 from ase import Atoms
 from rich.table import Table
 from tqdm import tqdm
 
 from sevennet_mf.arrays import Floats
 from sevennet_mf.data.identity import Reader
+from sevennet_mf.errors import UserError
 from sevennet_mf.files import make_folder
 from sevennet_mf.model.load import load_model
-from sevennet_mf.select import features, output, picture
-from sevennet_mf.select.cost import NONE, cost_of
+from sevennet_mf.select import coverage_map, farthest, features, output
 from sevennet_mf.select.farthest import Chosen
+from sevennet_mf.select.features import Described, Features
 from sevennet_mf.select.network import Network
 from sevennet_mf.select.options import Options, check, number
 from sevennet_mf.select.output import Selected
 from sevennet_mf.select.pool import (
+    NONE,
     Candidate,
     Cost,
+    cost_of,
     distinct,
     files_of,
     read_again,
     survey,
 )
-from sevennet_mf.select.weigh import choose
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +96,7 @@ def select(
     output.write_structures(paths[0], selected, options.keep)
     output.write_index(paths[1], selected, features.UNITS[options.disagreement_of])
     order = [choice.index for choice in chosen.choices]
-    picture.draw(paths[2], described.features, own, order, chosen.left)
+    coverage_map.draw(paths[2], described.features, own, order, chosen.left)
     return Selection(
         selected=selected,
         candidates=len(given),
@@ -202,3 +206,62 @@ def _caption(found: Selection, folder: str) -> str:
     if costs:
         lines.append(f'Cost together: {sum(costs):g}.')
     return ' '.join([*lines, f'Written: {os.path.join(folder, "")}'])
+
+
+# ---- what a distance is multiplied by, and the choice that follows
+
+
+def weights(cost: Floats, disagreement: Floats | None) -> Floats:
+    """Return (n,), disagreement by cost, each in units of its mean.
+
+    UserError if the models do not disagree on any structure.
+    """
+    weight = cost.mean() / cost
+    if disagreement is None:
+        return weight
+    mean = disagreement.mean()
+    if mean == 0.0:
+        raise UserError(
+            'the checkpoints of --disagreement agree to the last digit: they are '
+            'the same model. Give models that were trained with other seeds.'
+        )
+    return np.asarray(weight * disagreement / mean)
+
+
+def choose(
+    n: int,
+    pool: Sequence[Candidate],
+    described: Described,
+    own: Features | None,
+    options: Options,
+) -> farthest.Chosen:
+    """Choose `n` structures of a pool, or fewer where nothing more is to be had.
+
+    own: features of what is labelled, standardised as those of the pool. Raises
+    UserError if there is nothing to choose, warns if it ends before `n`.
+    """
+    coverage = farthest.Coverage(described.features, options.distance)
+    if own is not None:
+        coverage.add(own.values)
+    cost = np.array([candidate.cost for candidate in pool])
+    weight = weights(cost, described.disagreement)
+    budget = np.inf if options.budget is None else options.budget
+    if cost.min() > budget:
+        raise UserError(
+            f'--budget {budget:g}: the cheapest structure costs {cost.min():g}. '
+            'Give a larger budget.'
+        )
+    chosen = farthest.choose(coverage, n, weight, cost, budget, options.seed)
+    if not chosen.choices:
+        raise UserError(
+            'every structure has the same atoms as one that is labelled: nothing '
+            'new is left to choose.'
+        )
+    if len(chosen.choices) < n and options.budget is None:
+        warnings.warn(
+            f'{len(chosen.choices)} structures chosen instead of {n}: all others '
+            'are labelled, or have the same atoms, to the model.',
+            UserWarning,
+            stacklevel=3,
+        )
+    return chosen

@@ -9,7 +9,7 @@ from typing import Final
 
 from sevennet_mf.errors import UserError
 from sevennet_mf.select import farthest, features, output
-from sevennet_mf.select.cost import NONE
+from sevennet_mf.select.pool import NONE
 
 DEFAULT_N: Final[int] = 20
 

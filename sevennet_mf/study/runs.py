@@ -1,16 +1,35 @@
-"""A run of a study: what run.json in its folder says."""
+"""A run of a study: what run.json in its folder says, and what lies beside it."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from sevennet_mf.errors import UserError
 from sevennet_mf.study.status import RUN_FILE
 
 Config = dict[str, Any]
+
+METHODS: Final[tuple[str, ...]] = (
+    'high_only',
+    'transfer',
+    'delta',
+    'multi_fidelity',
+    'host_modality',
+)
+# the model of the other fidelities that transfer and delta start from
+LOW: Final[str] = 'low'
+TWO_STAGES: Final[tuple[str, ...]] = ('transfer', 'delta')
+
+TRAINING: Final[str] = 'train'  # folder of a run's training, and name of its YAML
+# of transfer and delta: what is made from the low model before the training
+FOLDED: Final[str] = 'low_folded.pth'
+DIFFERENCES: Final[tuple[str, str]] = (
+    'differences/train.extxyz',
+    'differences/valid.extxyz',
+)
 
 
 @dataclass(frozen=True)
@@ -60,6 +79,11 @@ class Run:
         """The one run that this one builds on."""
         (name,) = self.needs
         return read_run(self.out / 'runs' / name)
+
+
+def checkpoint_name(which: str, epochs: int) -> str:
+    """Return the file of the best or last checkpoint of a training."""
+    return f'checkpoint_{"best" if which == "best" else epochs}.pth'
 
 
 def read_run(folder: Path | str) -> Run:

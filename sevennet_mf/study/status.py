@@ -20,7 +20,7 @@ State = Literal['waiting', 'running', 'done', 'failed', 'blocked', 'interrupted'
 ENDED: tuple[State, ...] = ('done', 'failed', 'blocked')
 
 
-class Run(Protocol):
+class AnyRun(Protocol):
     """What is needed of a run to start it and to show it."""
 
     @property
@@ -55,12 +55,12 @@ class Status:
         return self.state in ENDED
 
 
-def study_folder(run: Run) -> Path:
+def study_folder(run: AnyRun) -> Path:
     """Return the folder of the study that a run belongs to."""
     return Path(run.folder).parents[len(Path(run.name).parts)]
 
 
-def read(run: Run) -> Status:
+def read(run: AnyRun) -> Status:
     """Return how far a run is; whether what it needs failed: `read_all`."""
     return _read(Path(run.folder))
 
@@ -86,14 +86,16 @@ def _read(folder: Path) -> Status:
     return Status('waiting')
 
 
-def read_all(runs: Iterable[Run]) -> dict[str, Status]:
+def read_all(runs: Iterable[AnyRun]) -> dict[str, Status]:
     """Return the status of each run by name; what needs a failed one is blocked."""
     runs = list(runs)
     states = {run.name: read(run) for run in runs}
     return block({run.name: run for run in runs}, states)
 
 
-def block(runs: Mapping[str, Run], states: dict[str, Status]) -> dict[str, Status]:
+def block(
+    runs: Mapping[str, AnyRun], states: dict[str, Status]
+) -> dict[str, Status]:
     """Mark in `states`, and return, what needs a run that failed."""
 
     def culprit(name: str) -> str:

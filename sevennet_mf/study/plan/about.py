@@ -13,10 +13,10 @@ import sevennet_mf
 from sevennet_mf.errors import UserError
 from sevennet_mf.files import read_json
 from sevennet_mf.study.plan.base import Base
-from sevennet_mf.study.plan.config import Study
 from sevennet_mf.study.plan.material import Material
 from sevennet_mf.study.plan.methods import Config
 from sevennet_mf.study.plan.rows import Row
+from sevennet_mf.study.plan.study_yaml import Study
 from sevennet_mf.study.status import STUDY_FILE, nothing_done
 
 # keys of study.json that runs of one study cannot differ in

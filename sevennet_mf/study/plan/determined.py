@@ -12,9 +12,8 @@ from sevennet_mf.arrays import Bools
 from sevennet_mf.data.estimator import Support
 from sevennet_mf.errors import UserError
 from sevennet_mf.study.plan.base import Base
-from sevennet_mf.study.plan.config import Study
-from sevennet_mf.study.plan.label_order import label_order
-from sevennet_mf.study.plan.labels import Labels
+from sevennet_mf.study.plan.label_set import Labels, label_order
+from sevennet_mf.study.plan.study_yaml import Study
 from sevennet_mf.study.plan.target import Parts
 
 

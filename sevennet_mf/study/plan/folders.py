@@ -17,11 +17,10 @@ from sevennet_mf.errors import UserError
 from sevennet_mf.files import as_json, make_folder, write_json, write_text
 from sevennet_mf.study.plan import about
 from sevennet_mf.study.plan.base import read_base
-from sevennet_mf.study.plan.config import Study
 from sevennet_mf.study.plan.material import FOLDER, gather
 from sevennet_mf.study.plan.methods import Config
-from sevennet_mf.study.plan.planned import Planned
-from sevennet_mf.study.plan.variants import rows_of
+from sevennet_mf.study.plan.rows import Planned, rows_of
+from sevennet_mf.study.plan.study_yaml import Study
 from sevennet_mf.study.runs import Run
 from sevennet_mf.study.status import (
     FAILED_FILE,

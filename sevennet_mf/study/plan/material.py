@@ -17,10 +17,9 @@ from sevennet_mf.errors import UserError
 from sevennet_mf.files import make_folder
 from sevennet_mf.study.plan import determined
 from sevennet_mf.study.plan.base import Base
-from sevennet_mf.study.plan.config import Study
-from sevennet_mf.study.plan.label_order import label_order
-from sevennet_mf.study.plan.labels import Labels, chance
+from sevennet_mf.study.plan.label_set import Labels, chance, label_order
 from sevennet_mf.study.plan.methods import Config, entry
+from sevennet_mf.study.plan.study_yaml import Study
 from sevennet_mf.study.plan.target import Parts, split_target
 
 FOLDER: Final[str] = 'data'  # in the folder of a study

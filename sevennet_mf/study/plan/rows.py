@@ -1,24 +1,58 @@
-"""The runs of one row of a study: their run.json and YAML files, not yet written."""
+"""The rows of a study and their runs: run.json and YAML files, not yet written."""
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from sevennet_mf.study.plan import host_modality, methods
-from sevennet_mf.study.plan.budget import Budget
-from sevennet_mf.study.plan.config import LOW, TWO_STAGES, Study
+from sevennet_mf import keys
+from sevennet_mf.config import inputs, recipe
+from sevennet_mf.study.plan import methods
+from sevennet_mf.study.plan.base import Base, configs
+from sevennet_mf.study.plan.budget import Budget, budget_of
 from sevennet_mf.study.plan.material import PAIRED, Material
 from sevennet_mf.study.plan.methods import Config, Recipe
-from sevennet_mf.study.plan.planned import (
+from sevennet_mf.study.plan.study_yaml import Study
+from sevennet_mf.study.runs import (
     DIFFERENCES,
     FOLDED,
+    LOW,
     TRAINING,
-    Planned,
-    check,
+    TWO_STAGES,
     checkpoint_name,
 )
+
+
+@dataclass
+class Planned:
+    """A run before it is written; yamls: sections by file name in its folder."""
+
+    content: Config
+    yamls: dict[str, Config] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return str(self.content['name'])
+
+
+def check(sections: Config, where: str) -> None:
+    """Raise UserError if a YAML that a study made cannot be trained on."""
+    sections = copy.deepcopy(sections)
+    sections['train'].pop('continue', None)  # it is there when its turn comes
+    for value in sections['data'].values():
+        for entry in value if isinstance(value, list) else ():
+            if isinstance(entry, dict) and _is_of_differences(entry.get('file')):
+                return  # and so are these
+    configs(sections, where)
+
+
+def _is_of_differences(file: Any) -> bool:
+    # OUT itself may be anywhere: the end counts, OUT/runs/NAME/differences/...
+    return str(file).endswith(tuple(f'/{name}' for name in DIFFERENCES))
 
 
 @dataclass(frozen=True)
@@ -75,14 +109,14 @@ class Row:
 
     def _host_modality(self, count: int, seed: int) -> Planned:
         counts = {**self.material.low_train, self.recipe.target: count}
-        budget = host_modality.budget_for(
+        budget = methods.budget_for(
             self.budget.steps, sum(counts.values()), self.batch_size
         )
-        sections = host_modality.host_modality(
+        sections = methods.host_modality(
             self.recipe, self._all(count, seed), counts, budget, seed, self.host_only
         )
         planned = self._of(count, seed, [budget])
-        if reason := host_modality.too_far(budget, self.budget.steps):
+        if reason := methods.too_far(budget, self.budget.steps):
             planned.content['cannot'] = reason
         return self._with_training(planned, sections, budget, host=True)
 
@@ -194,3 +228,66 @@ class Row:
     def _all(self, count: int, seed: int) -> dict[str, list[Config]]:
         every = {**self._others(), **self._target(count, seed)}
         return {name: every[name] for name in self.recipe.order}
+
+
+# ---- all rows of a study
+
+
+def rows_of(study: Study, base: Base, material: Material, out: Path) -> list[Row]:
+    """Return the methods and variants of a study. UserError for a wrong variant."""
+    found = [
+        _row(name, name, {}, study, base, material, out) for name in study.methods
+    ]
+    for name, variant in study.variants.items():
+        found.append(
+            _row(name, variant.method, variant.set, study, base, material, out)
+        )
+    return found
+
+
+def _row(
+    name: str,
+    method: str,
+    change: Config,
+    study: Study,
+    base: Base,
+    material: Material,
+    out: Path,
+) -> Row:
+    ours, host_only = _parted(change)
+    if host_only and method != 'host_modality':
+        ours, host_only = change, {}  # refused, like any key that is out of place
+    sections = methods.merged(base.sections, ours)
+    _, train, data = configs(sections, f'study.variants.{name}' if change else name)
+    # for SevenNet's own training, too: rows are to differ in their method only
+    sections['train'] = recipe.written(
+        sections.get('train') or {}, train[keys.DEFAULTS]
+    )
+    batch_size = int(data['batch_size'])
+    in_a_pass = math.ceil(material.given / base.batch_size)
+    per_epoch = base.steps_per_epoch or max(base.least_steps, in_a_pass)
+    made = Recipe(
+        sections=sections,
+        epochs=base.epochs,
+        order=base.order,
+        target=base.target,
+        low=base.low,
+        elements=material.elements,
+        valid=material.valid_entries(),
+    )
+    budget = budget_of(study.steps, base.epochs, per_epoch)
+    return Row(
+        name, method, made, budget, host_only, batch_size, study, material, out
+    )
+
+
+def _parted(change: Config) -> tuple[Config, Config]:
+    """(changes to input_yaml, keys of SevenNet's own modality training)."""
+    ours: dict[str, Any] = copy.deepcopy(change)
+    host_only: dict[str, Any] = {}
+    for section, names in inputs.HOST_MODALITY_KEYS.items():
+        block = ours.get(section)
+        for name in names:
+            if isinstance(block, dict) and name in block:
+                host_only.setdefault(section, {})[name] = block.pop(name)
+    return ours, host_only

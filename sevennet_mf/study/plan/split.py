@@ -9,8 +9,8 @@ from ase.formula import Formula
 
 from sevennet_mf.arrays import Bools
 from sevennet_mf.errors import UserError, nearest, unknown
-from sevennet_mf.study.plan.config import Split
-from sevennet_mf.study.plan.labels import Labels, chance, chances, lowest, reduced
+from sevennet_mf.study.plan.label_set import Labels, chance, chances, lowest, reduced
+from sevennet_mf.study.plan.study_yaml import Split
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,8 +12,8 @@ from sevennet_mf.errors import UserError
 from sevennet_mf.evaluate.entries import checked
 from sevennet_mf.study.plan import split as splits
 from sevennet_mf.study.plan.base import Base
-from sevennet_mf.study.plan.config import Study
-from sevennet_mf.study.plan.labels import Labels, chances, lowest
+from sevennet_mf.study.plan.label_set import Labels, chances, lowest
+from sevennet_mf.study.plan.study_yaml import Study
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,8 +10,13 @@ from functools import partial
 import numpy as np
 
 from sevennet_mf.study.report.labels_saved import FEWER, MORE, REFERENCE, Needed
-from sevennet_mf.study.report.results import UNITS
-from sevennet_mf.study.report.seeds import Table, labels_of, most_seeds, rows_of
+from sevennet_mf.study.report.results import (
+    UNITS,
+    Table,
+    labels_of,
+    most_seeds,
+    rows_of,
+)
 from sevennet_mf.study.report.words import cell, listed, number
 
 

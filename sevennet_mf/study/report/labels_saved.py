@@ -34,7 +34,7 @@ from scipy.optimize import isotonic_regression
 from scipy.stats import norm, t
 
 from sevennet_mf.arrays import Floats
-from sevennet_mf.study.report.seeds import Spread, Table, labels_of
+from sevennet_mf.study.report.results import Spread, Table, labels_of
 
 REFERENCE: Final[str] = 'high_only'
 DRAWS: Final[int] = 2000

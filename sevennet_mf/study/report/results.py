@@ -9,11 +9,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from sevennet_mf.errors import UserError
 from sevennet_mf.evaluate.predictions import QUANTITIES
 from sevennet_mf.files import read_json, write_csv
 from sevennet_mf.study import status
-from sevennet_mf.study.plan.config import METHODS
+from sevennet_mf.study.runs import METHODS
 from sevennet_mf.study.status import (
     ENDED,
     FAILED_FILE,
@@ -233,3 +235,67 @@ def _line(r: Result) -> dict[str, Any]:
         'message': r.message,
         'folder': f'runs/{r.name}',
     }
+
+
+# ---- over seeds
+
+
+Key = tuple[str, int]  # row, labels
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean, standard deviation (of a sample: n - 1) and number of seeds.
+
+    values: one for each of `seeds`, ascending; deviation: NaN of a single one.
+    """
+
+    seeds: tuple[int, ...]
+    values: tuple[float, ...]
+
+    @property
+    def n(self) -> int:
+        return len(self.values)
+
+    @property
+    def mean(self) -> float:
+        return float(np.mean(self.values))
+
+    @property
+    def deviation(self) -> float:
+        return float(np.std(self.values, ddof=1)) if self.n > 1 else math.nan
+
+
+Table = dict[Key, Spread]
+
+
+def aggregate(results: Iterable[Result], quantity: str, metric: str) -> Table:
+    """Return the errors of all done runs by (row, labels), over their seeds.
+
+    A run without labels of the target, without this error, or with one that is not
+    a finite number, is left out.
+    """
+    kept: dict[Key, dict[int, float]] = {}
+    for r in results:
+        value = r.error(quantity, metric)
+        if r.state == 'done' and r.labels > 0 and value is not None:
+            kept.setdefault((r.row, r.labels), {})[r.seed] = value
+    return {
+        key: Spread(tuple(sorted(by)), tuple(by[seed] for seed in sorted(by)))
+        for key, by in kept.items()
+    }
+
+
+def most_seeds(table: Table) -> int:
+    """Return the number of seeds of the means that have the most of them."""
+    return max((spread.n for spread in table.values()), default=0)
+
+
+def rows_of(table: Table) -> list[str]:
+    """Return the rows of a table, in its order."""
+    return list(dict.fromkeys(row for row, _ in table))
+
+
+def labels_of(table: Table, row: str | None = None) -> list[int]:
+    """Return the numbers of labels in a table (of one row), ascending."""
+    return sorted({n for name, n in table if row in (None, name)})

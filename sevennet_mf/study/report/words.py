@@ -7,8 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sevennet_mf.study.report.labels_saved import REFERENCE
-from sevennet_mf.study.report.results import Result
-from sevennet_mf.study.report.seeds import Spread
+from sevennet_mf.study.report.results import Result, Spread
 
 
 def number(value: float, like: float | None = None) -> str:

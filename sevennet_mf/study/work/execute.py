@@ -9,9 +9,9 @@ from pathlib import Path
 
 from sevennet_mf import lock
 from sevennet_mf.errors import UserError
-from sevennet_mf.study.status import RUN_LOCK, Run, Status, study_folder
+from sevennet_mf.study.plan.study_yaml import RunOptions
+from sevennet_mf.study.status import RUN_LOCK, AnyRun, Status, study_folder
 from sevennet_mf.study.work import local, slurm
-from sevennet_mf.study.work.local import RunOptions
 from sevennet_mf.study.work.schedule import OnChange, Schedule
 from sevennet_mf.study.work.worker_process import COMMAND
 
@@ -21,7 +21,7 @@ PATIENCE = 60.0
 
 
 def execute(
-    runs: Sequence[Run],
+    runs: Sequence[AnyRun],
     options: RunOptions,
     *,
     on_change: OnChange | None = None,
@@ -48,7 +48,7 @@ def locked(folder: Path) -> AbstractContextManager[None]:
 
 
 def work(
-    runs: Sequence[Run],
+    runs: Sequence[AnyRun],
     options: RunOptions,
     *,
     on_change: OnChange | None = None,

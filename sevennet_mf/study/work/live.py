@@ -19,7 +19,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from sevennet_mf.study.status import Run, State, Status
+from sevennet_mf.study.status import AnyRun, State, Status
 
 # hours of training: the time left follows from the last one, not the last minute
 MEMORY = 3600.0  # s
@@ -41,7 +41,9 @@ class Display:
     seed, and the time left; else a line for each run that ended.
     """
 
-    def __init__(self, runs: Sequence[Run], console: Console | None = None) -> None:
+    def __init__(
+        self, runs: Sequence[AnyRun], console: Console | None = None
+    ) -> None:
         self.runs = list(runs)
         self.console = console or Console()
         self.states: dict[str, Status] = {}
@@ -122,7 +124,7 @@ class Display:
         return Group(self.progress, table(self.runs, self.states), *wrong)
 
 
-def table(runs: Sequence[Run], states: Mapping[str, Status]) -> Table:
+def table(runs: Sequence[AnyRun], states: Mapping[str, Status]) -> Table:
     """Return a line per row and number of labels, with a cell per seed."""
     seeds = sorted({run.seed for run in runs})
     shown = Table(caption=CAPTION, caption_justify='left')
@@ -130,7 +132,7 @@ def table(runs: Sequence[Run], states: Mapping[str, Status]) -> Table:
     shown.add_column('labels', justify='right')
     for seed in seeds:
         shown.add_column(f'seed {seed}', justify='right', no_wrap=True)
-    lines: dict[tuple[str, int], dict[int, Run]] = {}
+    lines: dict[tuple[str, int], dict[int, AnyRun]] = {}
     for run in runs:
         lines.setdefault((run.row, run.labels), {})[run.seed] = run
     for (row, labels), by_seed in lines.items():

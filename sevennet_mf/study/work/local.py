@@ -7,28 +7,17 @@ import signal
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Literal, Protocol
 
 from sevennet_mf.errors import TrainingStopped, UserError
 from sevennet_mf.files import read_json
 from sevennet_mf.interrupt import StopRequest
 from sevennet_mf.study import status
+from sevennet_mf.study.plan.study_yaml import RunOptions
 from sevennet_mf.study.work.schedule import Schedule
 from sevennet_mf.study.work.worker_process import COMMAND, Worker, threads
 
 PAUSE = 0.1  # s between looks at the workers
 LOOK = 1.0  # s between looks at their learning curves
-
-
-class RunOptions(Protocol):
-    """The `run` block of study.yaml."""
-
-    @property
-    def parallel(self) -> int | Literal['auto']: ...
-    @property
-    def threads(self) -> int: ...
-    @property
-    def slurm(self) -> dict[str, Any] | None: ...
 
 
 def work(

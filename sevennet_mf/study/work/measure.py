@@ -18,9 +18,7 @@ from sevennet_mf.evaluate.evaluation import Evaluation
 from sevennet_mf.evaluate.predictions import Predictions
 from sevennet_mf.files import read_json, write_json, write_whole
 from sevennet_mf.model.load import LoadedModel, load_model
-from sevennet_mf.study.plan.config import LOW
-from sevennet_mf.study.plan.planned import TRAINING, checkpoint_name
-from sevennet_mf.study.runs import Run
+from sevennet_mf.study.runs import LOW, TRAINING, Run, checkpoint_name
 from sevennet_mf.study.status import RESULT_FILE
 from sevennet_mf.study.work import differences
 

@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from sevennet_mf.files import read_json
 from sevennet_mf.study import status
-from sevennet_mf.study.status import Run, Status
+from sevennet_mf.study.status import AnyRun, Status
 
 # called with the status of every run, by name, whenever one has changed
 OnChange = Callable[[Mapping[str, Status]], None]
@@ -21,7 +21,7 @@ class Schedule:
     runs: in the order of the plan; a need of each must be among them.
     """
 
-    def __init__(self, runs: Sequence[Run], on_change: OnChange | None = None):
+    def __init__(self, runs: Sequence[AnyRun], on_change: OnChange | None = None):
         self.runs = {run.name: run for run in runs}
         assert len(self.runs) == len(runs), 'two runs have one name'
         self.on_change = on_change
@@ -53,7 +53,7 @@ class Schedule:
     def fail(self, name: str, message: str) -> None:
         self.set(name, replace(self.states[name], state='failed', message=message))
 
-    def waiting(self, met: Iterable[str] = ()) -> list[Run]:
+    def waiting(self, met: Iterable[str] = ()) -> list[AnyRun]:
         """The runs that may start, the most urgent first.
 
         met: needs that count as done although they are not yet.

@@ -11,8 +11,8 @@ from sevennet_mf.errors import TrainingStopped, UserError
 from sevennet_mf.files import read_json, write_json
 from sevennet_mf.interrupt import StopRequest
 from sevennet_mf.study import status
-from sevennet_mf.study.status import Run, Status
-from sevennet_mf.study.work.local import RunOptions
+from sevennet_mf.study.plan.study_yaml import RunOptions
+from sevennet_mf.study.status import AnyRun, Status
 from sevennet_mf.study.work.schedule import Schedule
 from sevennet_mf.study.work.slurm_job import Submitter
 from sevennet_mf.study.work.worker_process import COMMAND
@@ -91,18 +91,18 @@ class Watch:
                 for run, job in zip(runs, jobs, strict=True):
                     self._note(run, job)
 
-    def _groups(self) -> dict[tuple[str, ...], list[Run]]:
+    def _groups(self) -> dict[tuple[str, ...], list[AnyRun]]:
         """What can be submitted, by the jobs it has to wait for."""
         # the local executor knows no dependencies
         met = self.jobs if self.submitter.cluster == 'slurm' else ()
-        groups: dict[tuple[str, ...], list[Run]] = {}
+        groups: dict[tuple[str, ...], list[AnyRun]] = {}
         for run in self.schedule.waiting(met):
             if run.name not in self.jobs:
                 after = tuple(self.jobs[n] for n in run.needs if n in self.jobs)
                 groups.setdefault(after, []).append(run)
         return groups
 
-    def _note(self, run: Run, job: Any) -> None:
+    def _note(self, run: AnyRun, job: Any) -> None:
         self.jobs[run.name] = job.job_id
         if self.submitter.cluster == 'local':
             self.local[job.job_id] = job

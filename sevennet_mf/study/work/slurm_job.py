@@ -123,7 +123,7 @@ class Submitter:
         self._executor('')  # so that a wrong value is told before anything starts
 
     def submit(
-        self, runs: Sequence[status.Run], after: Sequence[str]
+        self, runs: Sequence[status.AnyRun], after: Sequence[str]
     ) -> list[submitit.Job[Any]]:
         """Submit runs, several as an array; they start when jobs `after` are done.
 

@@ -13,15 +13,94 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any, Final
 
 from sevennet_mf.checkpoint import unpickle
 from sevennet_mf.errors import HostError, TrainingStopped, UserError
-from sevennet_mf.files import read_json
-from sevennet_mf.study.runs import Run, read_run
+from sevennet_mf.files import read_json, write_json
+from sevennet_mf.study.runs import DIFFERENCES, FOLDED, TRAINING, Run, read_run
 from sevennet_mf.study.status import RESULT_FILE, forget_failure, write_failure
-from sevennet_mf.study.work import stages
-from sevennet_mf.study.work.training import Interrupted, Signals, StageFailed
+from sevennet_mf.study.work.training import (
+    Interrupted,
+    Signals,
+    Stage,
+    StageFailed,
+    is_trained,
+    train,
+)
 from sevennet_mf.study.work.worker_process import TRUST
+
+# what the stages of a run left for its result.json
+NOTES: Final[str] = 'notes.json'
+
+
+def do(run: Run, stage: Stage, signals: Signals) -> None:
+    """Do a stage of a run, if it is not done. Raises StageFailed, Interrupted."""
+    if stage['kind'] == 'train':
+        if not is_trained(run, stage):
+            train(run, stage, signals)
+    elif stage['kind'] == 'differences':
+        _differences(run, stage)
+    else:
+        assert stage['kind'] == 'fold', stage
+        _fold(run, stage)
+
+
+def _differences(run: Run, stage: Stage) -> None:
+    """Write the labels that the model of a difference is trained on."""
+    from sevennet_mf.model.load import load_model
+    from sevennet_mf.study.work import differences
+    from sevennet_mf.study.work.measure import checkpoint_of
+
+    wanted = {
+        run.folder / name: stage[part]
+        for name, part in zip(DIFFERENCES, ('train', 'valid'), strict=True)
+        if stage[part]
+    }
+    if all(path.is_file() for path in wanted) and 'differences' in notes_of(run):
+        return
+    low = load_model(str(checkpoint_of(run.needed())))
+    fidelity = stage['fidelity']
+    paired = differences.read_paired(stage['paired'], fidelity, low.cutoff)
+    counts = {}
+    for path, (entry,) in wanted.items():
+        # validation is of the sum of both models, as the test is
+        known = paired if path.stem == 'train' else differences.Paired()
+        counts[path.stem] = differences.write(
+            low, entry, fidelity, known, path, device_of(run)
+        )
+    note(run, differences=counts)
+
+
+def _fold(run: Run, stage: Stage) -> None:
+    """Write one fidelity of the low model as a model of its own."""
+    from sevennet_mf.deploy.export import export
+    from sevennet_mf.study.work.measure import checkpoint_of
+
+    path = run.folder / FOLDED
+    if not path.is_file():
+        export(str(checkpoint_of(run.needed())), str(path), stage['fidelity'])
+
+
+# ---- what stages leave for the end
+
+
+def device_of(run: Run) -> str:
+    """Where the YAML of a run trains."""
+    from sevennet_mf.config import inputs
+
+    sections = inputs.load_yaml(str(run.folder / f'{TRAINING}.yaml'))
+    return str(sections['train'].get('device', 'auto'))
+
+
+def notes_of(run: Run) -> dict[str, Any]:
+    """Seconds by stage, and what else the stages of a run left."""
+    return read_json(run.folder / NOTES)
+
+
+def note(run: Run, **more: Any) -> None:
+    """Add to the notes of a run."""
+    write_json(run.folder / NOTES, {**notes_of(run), **more})
 
 
 def work(folder: str) -> None:
@@ -39,7 +118,7 @@ def work(folder: str) -> None:
     with Signals() as signals:
         for stage in run.stages:
             with _named(stage['kind']), _timed(run, stage['kind']):
-                stages.do(run, stage, signals)
+                do(run, stage, signals)
         with _named('test'):
             _measure(run)
 
@@ -47,9 +126,9 @@ def work(folder: str) -> None:
 def _measure(run: Run) -> None:
     from sevennet_mf.study.work.measure import write_result
 
-    notes = stages.notes_of(run)
+    notes = notes_of(run)
     seconds = sum(notes.pop('seconds', {}).values())
-    write_result(run, stages.device_of(run), seconds, notes)
+    write_result(run, device_of(run), seconds, notes)
 
 
 @contextmanager
@@ -59,11 +138,11 @@ def _timed(run: Run, stage: str) -> Iterator[None]:
     try:
         yield
     finally:
-        seconds = dict(stages.notes_of(run).get('seconds') or {})
+        seconds = dict(notes_of(run).get('seconds') or {})
         spent = time.monotonic() - started
         seconds[stage] = seconds.get(stage, 0.0) + round(spent, 1)
         with suppress(UserError):  # a full disk: the stage has said so
-            stages.note(run, seconds=seconds)
+            note(run, seconds=seconds)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import pytest
 from ase import Atoms
 
 from sevennet_mf.errors import UserError
-from sevennet_mf.select.cost import cost_of
+from sevennet_mf.select.pool import cost_of
 
 WATER = Atoms('OH2', info={'hours': 2.5, 'empty': 0.0, 'kind': 'water'})
 

@@ -9,7 +9,7 @@ from ase import Atoms
 
 from sevennet_mf.data.read import Structure
 from sevennet_mf.study.plan.determined import undetermined
-from sevennet_mf.study.plan.labels import Labels
+from sevennet_mf.study.plan.label_set import Labels
 
 
 def labels(*formulas: str) -> Labels:

@@ -16,9 +16,8 @@ from sevennet_mf.config import inputs
 from sevennet_mf.errors import UserError
 from sevennet_mf.study import status
 from sevennet_mf.study.plan import folders as module
-from sevennet_mf.study.plan.config import METHODS
-from sevennet_mf.study.plan.planned import check
-from sevennet_mf.study.plan.study_yaml import read_study
+from sevennet_mf.study.plan.rows import check
+from sevennet_mf.study.plan.study_yaml import METHODS, read_study
 from sevennet_mf.study.report import results
 from sevennet_mf.study.runs import Run, read_run
 

@@ -10,7 +10,7 @@ from commandline import small_yaml
 from helpers import INGAN
 
 from sevennet_mf.config import inputs
-from sevennet_mf.study.plan import host_modality, methods
+from sevennet_mf.study.plan import methods
 from sevennet_mf.study.plan.budget import Budget
 from sevennet_mf.study.plan.methods import Config, Recipe
 
@@ -207,7 +207,7 @@ def test_changes_of_a_variant_are_merged_block_by_block() -> None:
 def host(recipe: Recipe, change: Config | None = None) -> Config:
     names = recipe.order
     counts = {'pbe': 164, 'mid': 5, 'r2scan': 4}
-    return host_modality.host_modality(
+    return methods.host_modality(
         recipe,
         train(*names),
         {name: counts[name] for name in names},
@@ -309,5 +309,5 @@ def test_a_variant_may_set_sites_of_the_host() -> None:
 def test_epochs_of_the_host_come_near_the_steps(
     steps: int, structures: int, wanted: tuple[int, int]
 ) -> None:
-    found = host_modality.budget_for(steps, structures, 4)
+    found = methods.budget_for(steps, structures, 4)
     assert (found.epochs, found.steps_per_epoch) == wanted

@@ -11,9 +11,8 @@ from sevennet_mf.data.identity import Reader
 from sevennet_mf.data.read import read_entry
 from sevennet_mf.errors import UserError
 from sevennet_mf.study.plan import split as module
-from sevennet_mf.study.plan.config import Split
-from sevennet_mf.study.plan.label_order import label_order
-from sevennet_mf.study.plan.labels import Labels
+from sevennet_mf.study.plan.label_set import Labels, label_order
+from sevennet_mf.study.plan.study_yaml import Split
 
 
 def labels_in(name: str, index: str = ':') -> Labels:

@@ -11,8 +11,7 @@ from commandline import write_yaml
 from study_inputs import write_study
 
 from sevennet_mf.errors import UserError
-from sevennet_mf.study.plan.config import METHODS
-from sevennet_mf.study.plan.study_yaml import read_study
+from sevennet_mf.study.plan.study_yaml import METHODS, read_study
 
 VARIANT = {'method': 'multi_fidelity', 'set': {'model': {'channel': 8}}}
 

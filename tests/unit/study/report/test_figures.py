@@ -11,7 +11,7 @@ from matplotlib.image import imread
 from sevennet_mf.study.report import figures
 from sevennet_mf.study.report.axes import error_axis, looks
 from sevennet_mf.study.report.labels_saved import labels_saved
-from sevennet_mf.study.report.seeds import Spread, Table
+from sevennet_mf.study.report.results import Spread, Table
 
 ROWS = ('high_only', 'delta', 'multi_fidelity')
 LOOKS = looks(ROWS)

@@ -4,7 +4,7 @@ from typing import Any
 
 from sevennet_mf.study.report.headline import headline, sentence
 from sevennet_mf.study.report.labels_saved import MORE, Needed, labels_saved
-from sevennet_mf.study.report.seeds import Spread, Table
+from sevennet_mf.study.report.results import Spread, Table
 
 
 def spread(*values: float) -> Spread:

@@ -7,7 +7,7 @@ import pytest
 
 from sevennet_mf.study.report import labels_saved as module
 from sevennet_mf.study.report.labels_saved import FEWER, MORE, Needed, labels_saved
-from sevennet_mf.study.report.seeds import Spread, Table
+from sevennet_mf.study.report.results import Spread, Table
 
 COUNTS = (4, 8, 16, 32)
 

@@ -15,8 +15,7 @@ from sevennet_mf.study import status
 from sevennet_mf.study.plan.folders import plan
 from sevennet_mf.study.plan.study_yaml import read_study
 from sevennet_mf.study.report import results
-from sevennet_mf.study.report.results import Result, collect
-from sevennet_mf.study.report.seeds import aggregate
+from sevennet_mf.study.report.results import Result, aggregate, collect
 
 
 @pytest.fixture

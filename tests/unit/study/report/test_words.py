@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from sevennet_mf.study.report import words
-from sevennet_mf.study.report.results import Result
-from sevennet_mf.study.report.seeds import Spread
+from sevennet_mf.study.report.results import Result, Spread
 
 
 def spread(*values: float) -> Spread:

@@ -26,7 +26,7 @@ from sevennet_mf.study import status
 from sevennet_mf.study.plan.folders import plan
 from sevennet_mf.study.plan.study_yaml import read_study
 from sevennet_mf.study.runs import Run
-from sevennet_mf.study.work import measure, stages, training, worker
+from sevennet_mf.study.work import measure, training, worker
 
 METHODS = ['high_only', 'transfer', 'delta', 'multi_fidelity', 'host_modality']
 # of SevenNet's own training: what it does without a word, and when it reads the
@@ -209,7 +209,7 @@ def test_what_is_done_is_not_done_again(
     done: dict[str, Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = done['high_only/n4_seed1']
-    monkeypatch.delattr(stages, 'train')
+    monkeypatch.delattr(worker, 'train')
     before = snapshot(run.folder)
     assert worker.main([str(run.folder)]) == 0
     assert snapshot(run.folder) == before

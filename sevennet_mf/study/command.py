@@ -11,10 +11,9 @@ from rich.table import Table
 
 from sevennet_mf.checkpoint import unpickle
 from sevennet_mf.files import make_folder
-from sevennet_mf.study.plan.config import LOW
 from sevennet_mf.study.plan.folders import plan
 from sevennet_mf.study.plan.study_yaml import read_study
-from sevennet_mf.study.runs import Run
+from sevennet_mf.study.runs import LOW, Run
 from sevennet_mf.study.status import Status, read_all
 from sevennet_mf.study.work.worker_process import COMMAND, TRUST
 
@@ -32,10 +31,10 @@ def run(args: argparse.Namespace) -> tuple[list[Table | str], bool]:
     if not args.report_only:
         states = _plan_and_do(args)
         whole = all(status.state == 'done' for status in states.values())
-    from sevennet_mf.study.report import html as report
+    from sevennet_mf.study.report import page
 
-    path = report.write(args.output)
-    return [report.table(args.output), f'report: {path}'], whole
+    path = page.write(args.output)
+    return [page.table(args.output), f'report: {path}'], whole
 
 
 def _plan_and_do(args: argparse.Namespace) -> Mapping[str, Status]:

@@ -7,8 +7,7 @@ from helpers import INGAN
 
 from sevennet_mf.data.identity import Reader
 from sevennet_mf.data.read import read_entry
-from sevennet_mf.study.plan.label_order import label_order
-from sevennet_mf.study.plan.labels import Labels
+from sevennet_mf.study.plan.label_set import Labels, label_order
 
 
 def test_order_is_nested_random_and_soon_complete() -> None:

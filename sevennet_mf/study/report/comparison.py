@@ -11,8 +11,7 @@ from typing import Any, Final
 from sevennet_mf.study.report import results
 from sevennet_mf.study.report.axes import Look, looks
 from sevennet_mf.study.report.labels_saved import Needed, labels_saved
-from sevennet_mf.study.report.results import UNITS, Result
-from sevennet_mf.study.report.seeds import Table, aggregate
+from sevennet_mf.study.report.results import UNITS, Result, Table, aggregate
 
 METRIC: Final[str] = 'mae'
 CURVES: Final[tuple[str, ...]] = ('energy', 'force')  # what labels are counted for

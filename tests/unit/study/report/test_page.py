@@ -17,7 +17,7 @@ from study_inputs import write_study
 from sevennet_mf.errors import UserError
 from sevennet_mf.study.plan.folders import plan
 from sevennet_mf.study.plan.study_yaml import read_study
-from sevennet_mf.study.report import html as report
+from sevennet_mf.study.report import page as module
 
 
 class Page(HTMLParser):
@@ -52,7 +52,7 @@ class Page(HTMLParser):
 
 
 def written(out: Path) -> Page:
-    page = Page(Path(report.write(str(out))).read_text(encoding='utf-8'))
+    page = Page(Path(module.write(str(out))).read_text(encoding='utf-8'))
     assert page.open == []
     return page
 
@@ -70,7 +70,7 @@ def page(out: Path) -> Page:
 def terminal(out: Path) -> str:
     console = Console(width=160, color_system=None)
     with console.capture() as text:
-        console.print(report.table(str(out)))
+        console.print(module.table(str(out)))
     return text.get()
 
 
@@ -266,16 +266,16 @@ def test_a_result_without_a_number_is_told(tmp_path: Path) -> None:
 
 def test_not_a_study(tmp_path: Path) -> None:
     with pytest.raises(UserError, match='is not the folder of a study'):
-        report.write(str(tmp_path))
+        module.write(str(tmp_path))
     with pytest.raises(UserError, match='is not the folder of a study'):
-        report.table(str(tmp_path))
+        module.table(str(tmp_path))
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     synthetic.run(tmp_path, 'high_only', 8, 1)
     (tmp_path / 'figures').write_text('in the way')
     with pytest.raises(UserError, match=r'figures cannot be made: .+'):
-        report.write(str(tmp_path))
+        module.write(str(tmp_path))
 
 
 def test_the_template_is_shipped() -> None:
@@ -293,7 +293,7 @@ def test_good_news_is_in_no_warnings_colour(out: Path, tmp_path: Path) -> None:
     for path in changed.glob('runs/*/*/result.json'):
         told = json.loads(path.read_text())
         path.write_text(json.dumps({**told, 'test_low_labelled': 0}))
-    said = Path(report.write(str(changed))).read_text(encoding='utf-8')
+    said = Path(module.write(str(changed))).read_text(encoding='utf-8')
     assert '<p class="soft">No test structure has a low-fidelity label' in said
-    seen = Path(report.write(str(out))).read_text(encoding='utf-8')
+    seen = Path(module.write(str(out))).read_text(encoding='utf-8')
     assert re.search(r'<p class="note">\d+ of the', seen)

@@ -7,7 +7,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from sevennet_mf.errors import UserError
-from sevennet_mf.select import picture
+from sevennet_mf.select import coverage_map
 from sevennet_mf.select.features import Features
 
 
@@ -22,7 +22,7 @@ def features(n: int, elements: int, width: int = 5, seed: int = 0) -> Features:
 def draw(path: Path, elements: int, width: int = 5) -> None:
     pool, own = features(9, elements, width), features(3, elements, width, 1)
     left = np.linspace(2.0, 1.0, 10).reshape(5, 2)
-    picture.draw(str(path), pool, own, [4, 0, 7, 2], left)
+    coverage_map.draw(str(path), pool, own, [4, 0, 7, 2], left)
     assert path.read_bytes().startswith(b'\x89PNG')
 
 
@@ -47,7 +47,7 @@ def test_components_are_those_of_the_largest_variance() -> None:
     pool = features(200, 1)
     pool.values[1][:, 2] *= 10.0
     pool.values[1][:, 4] *= 5.0
-    found = picture.principal(1, pool, None)
+    found = coverage_map.principal(1, pool, None)
     first = np.array([found.pool[k][0] for k in range(200)])
     expected = pool.values[1][:, 2] - pool.values[1][:, 2].mean()
     assert abs(np.corrcoef(first, expected)[0, 1]) > 0.99
@@ -57,12 +57,12 @@ def test_components_are_those_of_the_largest_variance() -> None:
 def test_a_single_structure_or_feature_is_drawn(tmp_path: Path) -> None:
     draw(tmp_path / 'narrow.png', 1, width=1)
     path = tmp_path / 'one.png'
-    picture.draw(str(path), features(1, 1), None, [0], np.zeros((2, 2)))
+    coverage_map.draw(str(path), features(1, 1), None, [0], np.zeros((2, 2)))
     assert path.is_file()
 
 
 def test_a_picture_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match='b.png cannot be written'):
-        picture.draw(
+        coverage_map.draw(
             str(tmp_path / 'a' / 'b.png'), features(2, 1), None, [0], np.ones((2, 2))
         )
