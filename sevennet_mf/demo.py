@@ -36,7 +36,7 @@ TEST_FILE = 'r2scan_mixed_test.extxyz'
 
 
 @dataclass(frozen=True)
-class Job:
+class DemoJob:
     """One of the two trainings: its YAML and what it is called."""
 
     name: str
@@ -48,11 +48,11 @@ class Job:
 
 
 Seeds = Sequence[int]
-Found = dict[Job, list[Evaluation]]  # one for each seed
-Running = dict[Job, tuple[subprocess.Popen[bytes], IO[str]]]
+Found = dict[DemoJob, list[Evaluation]]  # one for each seed
+Running = dict[DemoJob, tuple[subprocess.Popen[bytes], IO[str]]]
 JOBS = (
-    Job('r2scan_only', 'r2SCAN labels alone'),
-    Job('multi_fidelity', 'PBE and r2SCAN labels'),
+    DemoJob('r2scan_only', 'r2SCAN labels alone'),
+    DemoJob('multi_fidelity', 'PBE and r2SCAN labels'),
 )
 
 
@@ -95,7 +95,7 @@ def _measured(folder: Path, work: Path) -> Evaluation:
     return evaluate(best, test, str(work / 'mixed'))
 
 
-def _yamls(folder: Path, place: Path, seed: int | None) -> dict[Job, Path]:
+def _yamls(folder: Path, place: Path, seed: int | None) -> dict[DemoJob, Path]:
     """The YAMLs of the example, or copies with another seed."""
     given = {job: folder / job.yaml for job in JOBS}
     if seed is None:
@@ -122,7 +122,7 @@ def _command(folder: Path, arguments: list[str]) -> None:
         raise TrainingStopped(f'sevennet-mf {" ".join(arguments)} failed')
 
 
-def _train(yamls: Mapping[Job, Path], folder: Path, out: Path) -> None:
+def _train(yamls: Mapping[DemoJob, Path], folder: Path, out: Path) -> None:
     """Train both models at once, each on its share of the cores."""
     with contextlib.ExitStack() as stack:
         running: Running = {}
@@ -151,7 +151,7 @@ def _start(
     )
 
 
-def _watch(running: Running, yamls: Mapping[Job, Path], out: Path) -> None:
+def _watch(running: Running, yamls: Mapping[DemoJob, Path], out: Path) -> None:
     """A bar with the time left, over the epochs of both trainings."""
     total = {
         job: int(inputs.load_yaml(str(yamls[job]))['train']['epoch'])
@@ -172,7 +172,7 @@ def _raise_failures(running: Running) -> None:
             raise TrainingStopped(_failure(job, errors))
 
 
-def _failure(job: Job, errors: IO[str]) -> str:
+def _failure(job: DemoJob, errors: IO[str]) -> str:
     errors.seek(0)
     said = errors.read().strip().splitlines() or ['no message']
     return (

@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from sevennet_mf import lock
 from sevennet_mf.data import graphs
-from sevennet_mf.data.cache import META, Cached, Recipe, is_whole, recipe_of
+from sevennet_mf.data.cache import META, Cached, CacheRecipe, is_whole, recipe_of
 from sevennet_mf.data.files import count_frames
 from sevennet_mf.data.geometry import Geometry
 from sevennet_mf.data.identity import Traits
@@ -69,7 +69,7 @@ def build(
     key: str | None,
     fidelities: Sequence[str],
     cutoff: float,
-    recipe: Recipe,
+    recipe: CacheRecipe,
     target: Path,
     cores: int = 1,
 ) -> None:
@@ -146,7 +146,7 @@ def _not_writable(path: Path, error: Exception) -> UserError:
 class _Progress:
     """A bar with the time left."""
 
-    def __init__(self, recipe: Recipe, entry: Entry) -> None:
+    def __init__(self, recipe: CacheRecipe, entry: Entry) -> None:
         index = entry.get('index', ':')
         counts = [count_frames(i.path, i.reader, index) for i in recipe.inputs]
         known = [count for count in counts if count is not None]

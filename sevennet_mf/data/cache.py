@@ -68,7 +68,7 @@ class Input:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class CacheRecipe:
     """All that decides what a folder holds, but the paths."""
 
     inputs: tuple[Input, ...]  # by content, whatever the files are called
@@ -81,7 +81,7 @@ class Recipe:
         return f'fidelity_{digest.hexdigest()[:16]}'
 
 
-def recipe_of(entry: Entry, key: str | None, cutoff: float) -> Recipe:
+def recipe_of(entry: Entry, key: str | None, cutoff: float) -> CacheRecipe:
     """Hash the content of an entry's files and all that their reading depends on.
 
     key: data.fidelity.key; cutoff: Å. Raises UserError for an unreadable file.
@@ -99,7 +99,7 @@ def recipe_of(entry: Entry, key: str | None, cutoff: float) -> Recipe:
         'sevenn': sevenn.__version__,
         'ase': ase.__version__,
     }
-    return Recipe(tuple(inputs), json.dumps(settings, sort_keys=True))
+    return CacheRecipe(tuple(inputs), json.dumps(settings, sort_keys=True))
 
 
 def _content(path: str, reader: str) -> str:
@@ -151,7 +151,7 @@ class Cached:
     has_stress bool.
     """
 
-    def __init__(self, folder: Path, recipe: Recipe) -> None:
+    def __init__(self, folder: Path, recipe: CacheRecipe) -> None:
         self._shards: dict[int, Shard] = {}  # those opened so far
         self.folder = folder
         self.inputs = recipe.inputs

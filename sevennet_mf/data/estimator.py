@@ -201,7 +201,7 @@ class Support:
 
 
 @dataclass(frozen=True, eq=False)
-class Fit:
+class ReferenceFit:
     """What one fidelity's labels and given numbers say."""
 
     energies: Floats  # (119,) eV
@@ -223,7 +223,7 @@ def _scatter(
     return max(math.sqrt((square + prior**2) / (spare + 1)), SCATTER_FLOOR)
 
 
-def fit_alone(sums: NormalEquations, given: Floats) -> Fit:
+def fit_alone(sums: NormalEquations, given: Floats) -> ReferenceFit:
     """The base's estimate: absolute energies per atom, drawn to their mean."""
     free = np.isnan(given)
     fallback = 0.0 if free.all() else float(given[~free].mean())
@@ -231,12 +231,12 @@ def fit_alone(sums: NormalEquations, given: Floats) -> Fit:
     scatter = _scatter(sums, energies, free, TYPICAL_SCATTER)
     posterior = Posterior.of(sums.gram / scatter**2, free, False)
     support = Support.of(sums.gram, ~free, False)
-    return Fit(energies, {'fit': scatter}, posterior, support)
+    return ReferenceFit(energies, {'fit': scatter}, posterior, support)
 
 
 def fit_aligned(
-    sums: Mapping[str, NormalEquations], base: Fit, given: Floats
-) -> Fit:
+    sums: Mapping[str, NormalEquations], base: ReferenceFit, given: Floats
+) -> ReferenceFit:
     """Estimate differences from the base; sums holds one entry per KINDS."""
     free = np.isnan(given)
     known = given - base.energies
@@ -256,7 +256,7 @@ def fit_aligned(
     whole: Floats = np.sum([part.gram for part in sums.values()], axis=0)
     support = Support.of(whole, ~free, True, width)
     used = {kind: scatter[kind] for kind in KINDS if sums[kind].count}
-    return Fit(energies, used, posterior, support)
+    return ReferenceFit(energies, used, posterior, support)
 
 
 def _width(gram: Floats, moment: Floats, known: Floats, fallback: float) -> float:

@@ -33,7 +33,7 @@ Entry = Mapping[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
-class Labels:
+class StructureLabels:
     """energy: eV, total; forces: (n_atoms, 3) or None; stress: (6,) or None.
 
     named: which of LABEL_KEYS the structure has.
@@ -45,7 +45,7 @@ class Labels:
     named: frozenset[str] = frozenset()
 
 
-def of_atoms(atoms: Atoms, entry: Entry, where: str) -> Labels:
+def of_atoms(atoms: Atoms, entry: Entry, where: str) -> StructureLabels:
     """Return the labels of `atoms` that `entry` asks for.
 
     entry: `energy_key` and LABEL_KEYS as in config.DataEntry; `where` names the
@@ -76,7 +76,7 @@ def of_atoms(atoms: Atoms, entry: Entry, where: str) -> Labels:
         _refuse_mixture('force_key', 'forces', forces, arrays, entry, where)
         if has_stress(atoms):
             _refuse_mixture('stress_key', 'stress', stress, info, entry, where)
-    labels = Labels(
+    labels = StructureLabels(
         _number(energy, where),
         None if forces is None else _forces(forces, len(atoms), where),
         _stress(atoms, stress, virial, where),
@@ -100,7 +100,7 @@ def has_stress(atoms: Atoms) -> bool:
     return bool(atoms.pbc.any()) and abs(atoms.cell.volume) >= FLAT
 
 
-def check(labels: Labels, n_atoms: int, where: str) -> None:
+def check(labels: StructureLabels, n_atoms: int, where: str) -> None:
     """Raise UserError for a label that is not finite or no label at all."""
     per_atom = labels.energy / n_atoms
     if not np.isfinite(labels.energy):

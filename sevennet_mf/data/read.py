@@ -16,7 +16,7 @@ from sevennet_mf.arrays import Floats, Ints
 from sevennet_mf.data import labels as label_rules
 from sevennet_mf.data import names, unread
 from sevennet_mf.data.files import files_of, items_of
-from sevennet_mf.data.labels import LABEL_KEYS, Entry, Labels
+from sevennet_mf.data.labels import LABEL_KEYS, Entry, StructureLabels
 from sevennet_mf.errors import UserError, nearest, unknown
 
 
@@ -122,7 +122,7 @@ class _Reader:
         )
 
     def check_unread(
-        self, path: str, atoms: Atoms, labels: Labels, where: str
+        self, path: str, atoms: Atoms, labels: StructureLabels, where: str
     ) -> None:
         """Labels that nothing reads: an error, or said once for each file."""
         lost = [
@@ -195,7 +195,7 @@ def _fidelity(
 
 def _from_atoms(
     atoms: Atoms, entry: Entry, where: str
-) -> tuple[dict[str, Any], Labels]:
+) -> tuple[dict[str, Any], StructureLabels]:
     geometry = {
         'numbers': atoms.get_atomic_numbers().astype(np.int64),
         'positions': atoms.get_positions(),
@@ -210,7 +210,7 @@ def _from_atoms(
 
 def _from_graph(
     graph: AtomGraphData, entry: Entry, where: str
-) -> tuple[dict[str, Any], Labels]:
+) -> tuple[dict[str, Any], StructureLabels]:
     values = {
         key: graph[key].double().numpy()
         for key in (KEY.POS, KEY.ENERGY, KEY.FORCE, KEY.STRESS)
@@ -237,7 +237,7 @@ def _from_graph(
         # the host fills a missing label with NaN
         return None if np.isnan(value).all() else value.reshape(shape)
 
-    labels = Labels(
+    labels = StructureLabels(
         float(energy),
         label(KEY.FORCE, 'force_key', positions.shape),
         label(KEY.STRESS, 'stress_key', (6,)),

@@ -22,8 +22,8 @@ from sevennet_mf.arrays import N_SPECIES, Bools, Floats, Ints
 from sevennet_mf.data.estimator import (
     DETERMINED_BELOW,
     KINDS,
-    Fit,
     NormalEquations,
+    ReferenceFit,
     fit_aligned,
     fit_alone,
 )
@@ -202,7 +202,7 @@ class References:
     std: Floats
     undetermined: dict[str, tuple[str, ...]]
     scatter: dict[str, dict[str, float]]
-    _fits: tuple[Fit, ...]
+    _fits: tuple[ReferenceFit, ...]
 
     def index(self, fidelity: str) -> int:
         """Return the row of a fidelity. Raises UserError if there is none."""
@@ -362,7 +362,7 @@ def _collect(
     names: tuple[str, ...],
     base: str,
     symbols: Sequence[tuple[str, int]],
-    fits: Mapping[str, Fit],
+    fits: Mapping[str, ReferenceFit],
 ) -> References:
     fitted = np.stack([fits[name].energies for name in names])
     # A checkpoint stores its shifts as float32. What is subtracted from the labels

@@ -14,7 +14,7 @@ from ase import Atoms
 
 from sevennet_mf.data import labels as label_rules
 from sevennet_mf.data.label_names import kind_of, likeliest_first
-from sevennet_mf.data.labels import Entry, Labels, info_of
+from sevennet_mf.data.labels import Entry, StructureLabels, info_of
 from sevennet_mf.errors import UserError
 
 # the key that reads a label, what counts as having said something about it
@@ -44,7 +44,7 @@ class Unread:
     kind: str
 
 
-def find(atoms: Atoms, entry: Entry, found: Labels) -> list[Unread]:
+def find(atoms: Atoms, entry: Entry, found: StructureLabels) -> list[Unread]:
     """Return the labels of `atoms` that are not those in `found`, nor left out.
 
     entry: as of labels.of_atoms, which gave `found`. A label that is there twice
@@ -144,7 +144,7 @@ def _is_settled(kind: str, entry: Entry) -> bool:
     return READ_BY[kind] in entry
 
 
-def _is_read(kind: str, value: Any, atoms: Atoms, found: Labels) -> bool:
+def _is_read(kind: str, value: Any, atoms: Atoms, found: StructureLabels) -> bool:
     """Whether the numbers are those of a label that is read."""
     own: list[Any]
     if kind == 'energy':

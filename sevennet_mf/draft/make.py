@@ -19,7 +19,7 @@ from sevennet_mf.config import inherit, inputs
 from sevennet_mf.draft import label_keys, text
 from sevennet_mf.draft import plan as plans
 from sevennet_mf.draft.levels import Level, levels_of
-from sevennet_mf.draft.plan import Plan
+from sevennet_mf.draft.plan import Draft
 from sevennet_mf.draft.size import Size, batch_for, size_for
 from sevennet_mf.draft.timing import seconds_per_step
 from sevennet_mf.errors import UserError, said_as
@@ -53,7 +53,7 @@ def run(args: Namespace) -> Iterator[RenderableType]:
     yield '\n'.join(_said(args, plan, size, audit))
 
 
-def _plan(args: Namespace) -> Plan:
+def _plan(args: Namespace) -> Draft:
     levels, valid = levels_of(args.files), levels_of(args.valid or ())
     named = label_keys.given([*levels, *valid], vars(args))
     whole = [label_keys.completed(level) for level in named]
@@ -69,7 +69,7 @@ def _plan(args: Namespace) -> Plan:
         return plans.from_checkpoint(args.checkpoint, args.known_as, levels, valid)
 
 
-def _audited(plan: Plan, output: str) -> tuple[Plan, Audit]:
+def _audited(plan: Draft, output: str) -> tuple[Draft, Audit]:
     """Return the audit, and the plan with the share for validation it asks for."""
     audit = _audit(plan, output)
     count = text.counts_of(plan, audit).get(TRAIN, {}).get(plan.target, 0)
@@ -81,14 +81,14 @@ def _audited(plan: Plan, output: str) -> tuple[Plan, Audit]:
     return plan, _audit(plan, output)
 
 
-def _audit(plan: Plan, output: str) -> Audit:
+def _audit(plan: Draft, output: str) -> Audit:
     """The audit, whose advice is in the words of the command line."""
     audit = inspect.audit_of(plan.sections(), output)
     said = [replace(p, message=_worded(p.message, plan)) for p in audit.problems]
     return replace(audit, problems=said)
 
 
-def _worded(text: str, plan: Plan) -> str:
+def _worded(text: str, plan: Draft) -> str:
     """What is said of a file, with the options that stand for keys of its entry."""
     words = {' in the entries of load_trainset_path': ''}
     own = [level.name for level in plan.all_levels if _is_of(level, text)]
@@ -106,7 +106,7 @@ def _is_of(level: Level, message: str) -> bool:
     return message.startswith(tuple(f'{file}:' for file in level.files))
 
 
-def _size(plan: Plan, audit: Audit, hours: float) -> Size:
+def _size(plan: Draft, audit: Audit, hours: float) -> Size:
     """A model and a run for the structures that the audit found."""
     counts = text.counts_of(plan, audit).get(TRAIN, {})
     for problem in audit.problems:
@@ -138,7 +138,7 @@ def _size(plan: Plan, audit: Audit, hours: float) -> Size:
 
 
 def _said(
-    args: Namespace, plan: Plan, size: Size, audit: Audit
+    args: Namespace, plan: Draft, size: Size, audit: Audit
 ) -> Iterator[str]:
     model = f'{size.channels} channels' if plan.origin is None else 'the checkpoint'
     yield (

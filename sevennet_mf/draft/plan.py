@@ -31,7 +31,7 @@ COPIES: Final[int] = 5  # of each structure, that a checkpoint labels itself
 
 
 @dataclass(frozen=True)
-class Origin:
+class OldModel:
     """The checkpoint to start from: its path or name, and its fidelities.
 
     known_as: what its one fidelity is called, if it has no name of its own.
@@ -43,7 +43,7 @@ class Origin:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Draft:
     """What to train on: levels from low to high, the last one is wanted.
 
     replay: the level of a checkpoint that is not to be forgotten; share: of each
@@ -52,7 +52,7 @@ class Plan:
 
     levels: tuple[Level, ...]
     valid: tuple[Level, ...]
-    origin: Origin | None = None
+    origin: OldModel | None = None
     replay: Level | None = None
     share: float = SHARE
 
@@ -102,10 +102,10 @@ def _entry(level: Level) -> Config:
     }
 
 
-def from_scratch(levels: Sequence[Level], valid: Sequence[Level]) -> Plan:
+def from_scratch(levels: Sequence[Level], valid: Sequence[Level]) -> Draft:
     """Return the plan of a model with new weights."""
     _check_valid(levels, valid)
-    return Plan(tuple(levels), tuple(valid))
+    return Draft(tuple(levels), tuple(valid))
 
 
 def from_checkpoint(
@@ -113,7 +113,7 @@ def from_checkpoint(
     known_as: str | None,
     levels: Sequence[Level],
     valid: Sequence[Level],
-) -> Plan:
+) -> Draft:
     """Return the plan of a checkpoint that learns the last of `levels`.
 
     Raises UserError if it has that already, or its own level has no name.
@@ -143,10 +143,10 @@ def from_checkpoint(
     old = [level for level in lower if level.name in names]
     kept = tuple(level for level in lower if level not in old[:1])
     _check_valid([*lower, new], valid)
-    return Plan(
+    return Draft(
         (*kept, new),
         tuple(valid),
-        Origin(checkpoint, names, known_as),
+        OldModel(checkpoint, names, known_as),
         old[0] if old else None,
     )
 

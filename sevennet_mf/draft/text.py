@@ -12,14 +12,14 @@ from sevennet_mf.audit.summary import Audit
 from sevennet_mf.audit.training import VALID
 from sevennet_mf.config.recipe import CONTINUED, FROM_SCRATCH
 from sevennet_mf.data.dataset import TRAIN
-from sevennet_mf.draft.plan import COPIES, Plan
+from sevennet_mf.draft.plan import COPIES, Draft
 from sevennet_mf.draft.size import Size
 
 COLUMN: Final[int] = 40  # where comments begin
 
 
 def text_of(
-    plan: Plan, size: Size, audit: Audit, command: Sequence[str], output: str
+    plan: Draft, size: Size, audit: Audit, command: Sequence[str], output: str
 ) -> str:
     """Return the text of a training YAML.
 
@@ -70,7 +70,7 @@ def _head(audit: Audit, command: Sequence[str], output: str) -> Iterator[str]:
         yield f'# The audit found {found}: sevennet-mf inspect {shlex.quote(output)}'
 
 
-def _model(plan: Plan, size: Size, audit: Audit) -> Iterator[str]:
+def _model(plan: Draft, size: Size, audit: Audit) -> Iterator[str]:
     model = plan.sections()['model']
     elements = sorted({symbol for own in audit.sets for symbol in own.elements})
     yield 'model:'
@@ -84,7 +84,7 @@ def _model(plan: Plan, size: Size, audit: Audit) -> Iterator[str]:
     yield _line('    encoding: bias', 'what each fidelity owns: bias, gain, lora')
 
 
-def _train(plan: Plan, size: Size) -> Iterator[str]:
+def _train(plan: Draft, size: Size) -> Iterator[str]:
     recipe = FROM_SCRATCH if plan.origin is None else CONTINUED
     yield 'train:'
     yield '  random_seed: 1'
@@ -120,7 +120,7 @@ def _train(plan: Plan, size: Size) -> Iterator[str]:
         )
 
 
-def _data(plan: Plan, size: Size, audit: Audit) -> Iterator[str]:
+def _data(plan: Draft, size: Size, audit: Audit) -> Iterator[str]:
     sections = plan.sections()['data']
     counts = counts_of(plan, audit)
     yield 'data:'
@@ -143,7 +143,7 @@ def _data(plan: Plan, size: Size, audit: Audit) -> Iterator[str]:
                 yield _line(f'    - {_flow(entry)}', f'{structures} structures')
 
 
-def counts_of(plan: Plan, audit: Audit) -> Mapping[str, Mapping[str, int]]:
+def counts_of(plan: Draft, audit: Audit) -> Mapping[str, Mapping[str, int]]:
     """Structures of each fidelity in each `load_*_path`.
 
     Those that the audit has divided off for validation are from the training files.

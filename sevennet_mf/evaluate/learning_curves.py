@@ -51,7 +51,7 @@ PANELS: Final[tuple[tuple[str, str, dict[str, float]], ...]] = (
 
 
 @dataclass(frozen=True, eq=False)
-class _Curve:
+class _Metric:
     set_name: str
     fidelity: str
     metric: str
@@ -97,7 +97,7 @@ def learning_curves(csv_path: str, png_path: str) -> bool:
 
 def _legend(
     figure: Figure,
-    drawn: Sequence[_Curve],
+    drawn: Sequence[_Metric],
     colour: dict[str, str],
     style: dict[str, Any],
 ) -> None:
@@ -126,7 +126,7 @@ def _curve_panel(
     title: str,
     unit: str,
     factor: float,
-    curves: Sequence[_Curve],
+    curves: Sequence[_Metric],
     colour: dict[str, str],
     style: dict[str, Any],
 ) -> None:
@@ -161,12 +161,12 @@ def _curve_panel(
     ax.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
 
 
-def _drawable(curve: _Curve) -> np.ndarray[Any, Any]:
+def _drawable(curve: _Metric) -> np.ndarray[Any, Any]:
     """Which values a logarithmic axis can show."""
     return np.isfinite(curve.values) & (curve.values > 0)
 
 
-def _read_curves(path: str) -> tuple[np.ndarray[Any, Any], list[_Curve]]:
+def _read_curves(path: str) -> tuple[np.ndarray[Any, Any], list[_Metric]]:
     try:
         with open(path, encoding='utf-8', newline='') as stream:
             rows = [row for row in csv.reader(stream) if row]
@@ -188,7 +188,7 @@ def _read_curves(path: str) -> tuple[np.ndarray[Any, Any], list[_Curve]]:
             # both a set and a fidelity may hold '_': sets mostly end with 'set'
             found = re.fullmatch(rf'(.*?set|[^_]+)_(.+)_{metric}', name)
             if found:
-                curves.append(_Curve(found[1], found[2], metric, table[:, j]))
+                curves.append(_Metric(found[1], found[2], metric, table[:, j]))
                 break
     return epochs, curves
 

@@ -115,7 +115,7 @@ def _smallest(part: Floats, squares: Floats, own: Values) -> Floats:
 
 
 @dataclass(frozen=True)
-class Choice:
+class Pick:
     """One structure, in the order of choosing; at that time its distance, and its
     score: distance x weight. lacking: whether it brings an element, for which the
     distance stands for none."""
@@ -131,7 +131,7 @@ class Chosen:
     """choices; left: (choices + 1, 2), the largest and the mean distance of what
     was not chosen, before the first choice and after each."""
 
-    choices: list[Choice]
+    choices: list[Pick]
     left: Floats
 
 
@@ -157,7 +157,7 @@ def choose(
     cost = np.zeros(coverage.features.n) if cost is None else cost
     typical, open_ = coverage.typical(), np.ones(coverage.features.n, dtype=bool)
     distances = coverage.distances()
-    choices: list[Choice] = []
+    choices: list[Pick] = []
     left = [_left(distances, open_)]
     while len(choices) < n:
         possible = open_ & ~coverage.covered() & (cost <= budget)
@@ -174,7 +174,7 @@ def choose(
             best = np.flatnonzero(score >= score.max() - 1e-9 * abs(score.max()))
             index = int(best[typical[best].argmin()])
         at = float(score[index]), float(distances[index])
-        choices.append(Choice(index, *at, lacking=bool(lacking.any())))
+        choices.append(Pick(index, *at, lacking=bool(lacking.any())))
         open_[index] = False
         budget -= cost[index]
         coverage.add(coverage.features.of(index))

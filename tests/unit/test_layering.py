@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,6 +56,17 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     'parser': ('errors',),
     'cli': ('errors', 'checkpoint', 'commands', 'parser', 'program'),
 }
+# the same for the modules and sub-packages of a study
+IN_STUDY: dict[str, tuple[str, ...]] = {
+    'status': (),
+    'runs': ('status',),
+    'plan': ('status', 'runs', 'plan'),
+    'work': ('status', 'runs', 'plan', 'work'),
+    'report': ('status', 'runs', 'report'),
+    'command': ('status', 'runs', 'plan', 'work', 'report'),
+}
+# a block of the YAML, and what training makes of it
+TWICE = {'Replay': 2}
 EXEMPT = ('__init__', 'host')  # host wires the rest into sevenn, at any layer
 
 # files with a stricter rule than their layer: all they may import beside the
@@ -111,7 +123,12 @@ def at_import_time(node: ast.AST) -> Iterator[ast.AST]:
     for child in ast.iter_child_nodes(node):
         if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
             yield child
-            yield from at_import_time(child)
+            if not for_types_alone(child):
+                yield from at_import_time(child)
+
+
+def for_types_alone(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) == 'TYPE_CHECKING'
 
 
 def is_own(name: str) -> bool:
@@ -133,6 +150,39 @@ def test_imports_point_upwards(path: Path) -> None:
         if is_own(name) and name != PACKAGE:
             other = name.split('.')[1]
             assert other in ALLOWED[here], f'{label(path)} imports {name}'
+
+
+def test_a_study_is_planned_done_and_reported() -> None:
+    for path in SOURCES:
+        parts = path.relative_to(ROOT).with_suffix('').parts
+        if parts[0] != 'study' or parts[1] not in IN_STUDY:
+            continue  # former import paths
+        for name in imports(ast.parse(path.read_text()), path):
+            if name.startswith(f'{PACKAGE}.study.'):
+                other = name.split('.')[2]
+                assert other in IN_STUDY[parts[1]], f'{label(path)} imports {name}'
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    modules = {f'{PACKAGE}.{label(p)[:-3].replace("/", ".")}': p for p in SOURCES}
+    left = {}
+    for name, path in modules.items():
+        body = at_import_time(ast.parse(path.read_text()))
+        own = [n for n in body if isinstance(n, ast.Import | ast.ImportFrom)]
+        left[name] = set(imports(ast.Module(own, []), path)) & modules.keys()
+    while free := {name for name, others in left.items() if not others}:
+        left = {n: others - free for n, others in left.items() if n not in free}
+    assert not left
+
+
+def test_class_names_are_unique() -> None:
+    found = Counter(
+        node.name
+        for path in SOURCES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef)
+    )
+    assert {name: n for name, n in found.items() if n > 1} == TWICE
 
 
 @pytest.mark.parametrize('file', [f for f in ONLY if (ROOT / f).is_file()])

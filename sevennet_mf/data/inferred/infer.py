@@ -22,7 +22,7 @@ from tqdm import tqdm
 from sevennet_mf.arrays import Floats, Ints
 from sevennet_mf.data.dataset import pair_index
 from sevennet_mf.data.inferred.two_body import TwoBody, edges_of
-from sevennet_mf.data.inferred.two_body_fit import Errors, Fit, fit
+from sevennet_mf.data.inferred.two_body_fit import LeftOutErrors, TwoBodyFit, fit
 from sevennet_mf.data.inferred.two_body_system import Difference
 from sevennet_mf.data.structures import FidelityDataset, FidelityGraph
 
@@ -49,7 +49,7 @@ class Report:
     inferred: int = 0
     refused: int = 0
     cutoff: float | None = None
-    errors: Errors | None = None
+    errors: LeftOutErrors | None = None
     reason: str = ''
     digest: str = ''
 
@@ -229,13 +229,13 @@ def _forces(graph: FidelityGraph) -> Floats:
     return forces
 
 
-def _worthwhile(errors: Errors) -> bool:
+def _worthwhile(errors: LeftOutErrors) -> bool:
     limit = min(WORTHWHILE * errors.base_energy, CEILING)
     good = errors.energy <= limit  # NaN: not known to be
     return good and not errors.force > errors.base_force
 
 
-def _why_not(errors: Errors) -> str:
+def _why_not(errors: LeftOutErrors) -> str:
     if math.isnan(errors.energy):
         return 'too few structures carry both labels to leave one out and predict it'
     said = (
@@ -252,7 +252,7 @@ def _why_not(errors: Errors) -> str:
 
 
 def _predicted(
-    train: FidelityDataset, rows: Ints, found: Fit
+    train: FidelityDataset, rows: Ints, found: TwoBodyFit
 ) -> tuple[Ints, Floats]:
     """The rows that are near enough to paired ones, and their differences in eV."""
     errors = found.errors  # NaN where nothing could be left out

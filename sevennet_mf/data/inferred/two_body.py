@@ -31,7 +31,7 @@ MOST_PAIRS: Final[int] = 100
 
 
 @dataclass(frozen=True, eq=False)
-class Edges:
+class PairEdges:
     """One structure: numbers (n_atoms,) int64; centre, neighbour (n_edges,) int64;
     vector (n_edges, 3) Å from centre to neighbour. Each pair is there both ways.
     """
@@ -80,14 +80,14 @@ class Basis:
         steep = -(r - self.centres) / SPACING**2 * gauss
         return gauss * cut, steep * cut + gauss * slope
 
-    def slots(self, edges: Edges) -> Ints:
+    def slots(self, edges: PairEdges) -> Ints:
         """Return the slot of each edge."""
         kind = self._index[edges.numbers]
         assert (kind >= 0).all(), 'an element the basis lacks'
         found: Ints = self._slot[kind[edges.centre], kind[edges.neighbour]]
         return found
 
-    def energy_features(self, edges: Edges) -> Floats:
+    def energy_features(self, edges: PairEdges) -> Floats:
         """Return (n_weights,) what each weight adds to the energy."""
         g, _ = self.radial(np.linalg.norm(edges.vector, axis=1))
         present, slot = np.unique(self.slots(edges), return_inverse=True)
@@ -96,7 +96,7 @@ class Basis:
         flat: Floats = (self.sharing[present].T @ per_slot).ravel()
         return flat
 
-    def force_features(self, edges: Edges) -> Floats:
+    def force_features(self, edges: PairEdges) -> Floats:
         """Return (3 n_atoms, n_weights) what each weight adds to the forces."""
         distance = np.linalg.norm(edges.vector, axis=1)
         _, dg = self.radial(distance)
@@ -130,18 +130,18 @@ class TwoBody:
         pairs: Floats = self.basis.sharing @ weights
         return pairs
 
-    def energy(self, edges: Edges) -> float:
+    def energy(self, edges: PairEdges) -> float:
         """Return the difference of total energies, eV."""
         return float(
             self.elements[edges.numbers].sum()
             + self.basis.energy_features(edges) @ self.weights
         )
 
-    def forces(self, edges: Edges) -> Floats:
+    def forces(self, edges: PairEdges) -> Floats:
         """Return the difference of forces, (n_atoms, 3) eV/Å."""
         return self.derivatives(edges)[0]
 
-    def derivatives(self, edges: Edges) -> tuple[Floats, Floats]:
+    def derivatives(self, edges: PairEdges) -> tuple[Floats, Floats]:
         """Return what forces differ by, (n_atoms, 3) eV/Å, and dE/d(strain), eV.
 
         The latter, (3, 3), over the volume is the stress, positive under tension.
@@ -158,12 +158,12 @@ class TwoBody:
         return forces, 0.5 * pull.T @ vector  # each pair is there twice
 
 
-def edges_of(graph: Any) -> Edges:
+def edges_of(graph: Any) -> PairEdges:
     """Return the edges of a host graph."""
     import sevenn._keys as KEY
 
     index = graph[KEY.EDGE_IDX].numpy().astype(np.int64)
-    return Edges(
+    return PairEdges(
         graph[KEY.ATOMIC_NUMBERS].numpy().astype(np.int64),
         index[0],
         index[1],

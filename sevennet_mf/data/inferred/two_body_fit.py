@@ -17,10 +17,10 @@ from typing import Final
 import numpy as np
 
 from sevennet_mf.arrays import N_SPECIES, Floats, Ints
-from sevennet_mf.data.inferred.two_body import Edges, TwoBody
+from sevennet_mf.data.inferred.two_body import PairEdges, TwoBody
 from sevennet_mf.data.inferred.two_body_system import (
     Difference,
-    Features,
+    LinearSystem,
     Settings,
     Solution,
     System,
@@ -35,7 +35,7 @@ FORCE_NOISE: Final[tuple[float, ...]] = (3e-3, 1e-2, 3e-2)
 
 
 @dataclass(frozen=True)
-class Errors:
+class LeftOutErrors:
     """Root mean squares over structures that were left out of the fit.
 
     energy: eV/atom; force: eV/Å, NaN without forces. base_*: the same with the
@@ -50,14 +50,14 @@ class Errors:
 
 
 @dataclass(frozen=True, eq=False)
-class Fit:
+class TwoBodyFit:
     """What the paired labels say; has_forces: whether forces are among them."""
 
     model: TwoBody
-    errors: Errors
+    errors: LeftOutErrors
     settings: Settings
     has_forces: bool
-    _features: Features
+    _features: LinearSystem
     _unknowns: Floats  # (n,)
     _spread: Floats  # (n,) prior
     _covariance: Floats  # (n, n), of the unknowns over their prior spreads
@@ -66,7 +66,7 @@ class Fit:
         """Whether paired labels hold all elements of some atoms, (n_atoms,)."""
         return bool(np.isin(numbers, self.model.basis.elements).all())
 
-    def predict(self, edges: Edges) -> tuple[float, float]:
+    def predict(self, edges: PairEdges) -> tuple[float, float]:
         """Return the difference in eV, and its standard deviation in eV/atom.
 
         Of elements that are known. Noise is included, and so is what predictions
@@ -81,7 +81,7 @@ class Fit:
         return energy, float(np.fmax(std, self.errors.energy))
 
 
-def fit(labels: Sequence[Difference], reach: float) -> Fit:
+def fit(labels: Sequence[Difference], reach: float) -> TwoBodyFit:
     """Fit the difference to paired labels, of at least three structures.
 
     reach: Å, how long the edges of what is to be predicted are.
@@ -104,7 +104,7 @@ def fit(labels: Sequence[Difference], reach: float) -> Fit:
     unknowns[start:] += system.offset
     elemental = np.zeros(N_SPECIES)
     elemental[elements] = unknowns[start:]
-    return Fit(
+    return TwoBodyFit(
         model=TwoBody(system.features.basis, unknowns[:start], elemental),
         errors=_cross_validate(system, settings),
         settings=settings,
@@ -122,7 +122,7 @@ def _candidates(has_forces: bool) -> Iterator[Settings]:
         yield Settings(*values)
 
 
-def _cross_validate(system: System, settings: Settings) -> Errors:
+def _cross_validate(system: System, settings: Settings) -> LeftOutErrors:
     """Errors over the folds, each predicted from the others."""
     left, counts = np.zeros(4), np.zeros(2)
     flat = replace(settings, scale=1e-9)  # element energies alone
@@ -142,4 +142,4 @@ def _cross_validate(system: System, settings: Settings) -> Errors:
         ]
         counts += energy.count, force.count
     with np.errstate(invalid='ignore'):
-        return Errors(*np.sqrt(left / np.tile(counts, 2)).tolist())
+        return LeftOutErrors(*np.sqrt(left / np.tile(counts, 2)).tolist())

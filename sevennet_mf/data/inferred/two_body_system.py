@@ -10,7 +10,7 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
 from sevennet_mf.arrays import N_SPECIES, Floats
-from sevennet_mf.data.inferred.two_body import Basis, Edges
+from sevennet_mf.data.inferred.two_body import Basis, PairEdges
 from sevennet_mf.data.inferred.two_body_folds import folds, spans
 
 # eV: prior spread of an element's energy about `element_energies`
@@ -30,7 +30,7 @@ class Difference:
     energy: eV, of the whole structure; forces: (n_atoms, 3) eV/Å, or None.
     """
 
-    edges: Edges
+    edges: PairEdges
     energy: float
     forces: Floats | None
 
@@ -44,7 +44,7 @@ class Settings:
     force_noise: float
 
 
-class Features:
+class LinearSystem:
     """The linear system of one cutoff: energies per atom, then forces.
 
     The unknowns are the basis' weights, and an energy of each element.
@@ -59,13 +59,13 @@ class Features:
         n = len(self.basis.elements)
         return np.concatenate([scale * self.basis.prior, np.full(n, ELEMENT_SPREAD)])
 
-    def energy_row(self, edges: Edges) -> Floats:
+    def energy_row(self, edges: PairEdges) -> Floats:
         """Return (n_unknowns,) of the energy per atom."""
         n = len(edges.numbers)
         count = np.bincount(edges.numbers, minlength=N_SPECIES)[self.basis.elements]
         return np.concatenate([self.basis.energy_features(edges), count]) / n
 
-    def force_rows(self, edges: Edges) -> Floats:
+    def force_rows(self, edges: PairEdges) -> Floats:
         """Return (3 n_atoms, n_unknowns)."""
         rows = self.basis.force_features(edges)
         return np.hstack([rows, np.zeros((len(rows), len(self.basis.elements)))])
@@ -130,7 +130,7 @@ def element_energies(
 class System:
     """The sums of one cutoff by fold, of energies and of forces."""
 
-    features: Features
+    features: LinearSystem
     offset: Floats  # (n_elements,) eV, taken off the energies
     energy: list[Sums]
     force: list[Sums]
@@ -139,7 +139,7 @@ class System:
     def of(
         cls, labels: Sequence[Difference], elements: Sequence[int], cutoff: float
     ) -> System:
-        features = Features(elements, cutoff)
+        features = LinearSystem(elements, cutoff)
         n = features.n_weights + len(features.basis.elements)
         fold_of = folds([d.edges.numbers for d in labels])
         energy = [Sums.empty(n) for _ in range(max(fold_of) + 1)]

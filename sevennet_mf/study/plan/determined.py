@@ -12,12 +12,12 @@ from sevennet_mf.arrays import Bools
 from sevennet_mf.data.estimator import Support
 from sevennet_mf.errors import UserError
 from sevennet_mf.study.plan.base import Base
-from sevennet_mf.study.plan.label_set import Labels, label_order
+from sevennet_mf.study.plan.label_set import LabelSet, label_order
 from sevennet_mf.study.plan.study_yaml import Study
 from sevennet_mf.study.plan.target import Parts
 
 
-def undetermined(labels: Labels, trained: Labels, given: Iterable[str]) -> Bools:
+def undetermined(labels: LabelSet, trained: LabelSet, given: Iterable[str]) -> Bools:
     """Return which of some structures have an energy that no label tells, (n,).
 
     trained: labels of the target in training; given: elements whose reference

@@ -18,7 +18,7 @@ from sevennet_mf.data.read import Structure
 
 
 @dataclass(frozen=True, eq=False)
-class Labels:
+class LabelSet:
     """The labelled structures of one fidelity, and marks that tell them apart.
 
     marks: equal for labels of one structure.
@@ -28,7 +28,7 @@ class Labels:
     marks: list[int]
 
     @classmethod
-    def of(cls, structures: Iterable[Structure], reader: Reader) -> Labels:
+    def of(cls, structures: Iterable[Structure], reader: Reader) -> LabelSet:
         """Read labels; reader: the one that knows all structures of the study."""
         listed = list(structures)
         return cls(listed, [reader.same(s).mark for s in listed])
@@ -36,12 +36,12 @@ class Labels:
     def __len__(self) -> int:
         return len(self.structures)
 
-    def where(self, chosen: Bools) -> Labels:
+    def where(self, chosen: Bools) -> LabelSet:
         return self.at(np.flatnonzero(chosen))
 
-    def at(self, rows: Ints | Sequence[int]) -> Labels:
+    def at(self, rows: Ints | Sequence[int]) -> LabelSet:
         """The structures at `rows`, in that order."""
-        return Labels(
+        return LabelSet(
             [self.structures[i] for i in rows], [self.marks[i] for i in rows]
         )
 
@@ -100,7 +100,7 @@ def chance(mark: int | str, seed: int) -> float:
     return int.from_bytes(digest[:8], 'little') / 2.0**64
 
 
-def chances(labels: Labels, seed: int) -> np.ndarray:
+def chances(labels: LabelSet, seed: int) -> np.ndarray:
     """`chance` of every structure, (n,) float64."""
     return np.array([chance(mark, seed) for mark in labels.marks])
 
@@ -119,7 +119,7 @@ def lowest(values: np.ndarray, share: float) -> Bools:
 NEW_DIRECTION: Final[float] = 1e-6  # of a composition vector of length about 1
 
 
-def label_order(pool: Labels, seed: int, first: Sequence[int] = ()) -> list[int]:
+def label_order(pool: LabelSet, seed: int, first: Sequence[int] = ()) -> list[int]:
     """Return the rows of a pool in the order in which labels are added.
 
     At random, but `first` lead; then those that bring a new element or a new

@@ -17,7 +17,7 @@ from sevennet_mf.errors import UserError
 from sevennet_mf.files import make_folder
 from sevennet_mf.study.plan import determined
 from sevennet_mf.study.plan.base import Base
-from sevennet_mf.study.plan.label_set import Labels, chance, label_order
+from sevennet_mf.study.plan.label_set import LabelSet, chance, label_order
 from sevennet_mf.study.plan.methods import Config, entry
 from sevennet_mf.study.plan.study_yaml import Study
 from sevennet_mf.study.plan.target import Parts, split_target
@@ -185,7 +185,7 @@ class _Others:
                 side = 'valid'
         material = self.material
         (material.low_train if side == 'train' else material.low_valid)[name] += 1
-        self.elements |= Labels([structure], [mark]).elements
+        self.elements |= LabelSet([structure], [mark]).elements
         if side == 'train':
             self.trained.add(mark)
             # a label that is for validation is none to learn a difference from

@@ -27,7 +27,7 @@ OF_SEVERAL: Final[tuple[str, ...]] = (
 
 
 @dataclass(frozen=True)
-class Recipe:
+class StudyRecipe:
     """What the rows of a study that differ in their method only have in common.
 
     sections: input_yaml, with the changes of a variant; epochs: what its scheduler
@@ -68,7 +68,7 @@ def merged(base: Any, change: Any) -> Any:
 
 
 def training(
-    recipe: Recipe,
+    recipe: StudyRecipe,
     train: Entries,
     budget: Budget,
     seed: int,
@@ -113,7 +113,7 @@ def training(
 
 
 def transfer(
-    recipe: Recipe, train: Entries, budget: Budget, seed: int, checkpoint: str
+    recipe: StudyRecipe, train: Entries, budget: Budget, seed: int, checkpoint: str
 ) -> Config:
     """The second stage of transfer: from the low model's weights to the target."""
     sections = training(recipe, train, budget, seed)
@@ -133,7 +133,7 @@ def transfer(
 
 
 def difference(
-    recipe: Recipe, files: tuple[str, str], budget: Budget, seed: int
+    recipe: StudyRecipe, files: tuple[str, str], budget: Budget, seed: int
 ) -> Config:
     """The second stage of delta: a model of what the target has on top of `low`.
 
@@ -155,7 +155,7 @@ def entry(file: str, fidelity: str, count: int | None = None) -> Config:
     return {'file': file, 'fidelity': fidelity, **part}
 
 
-def common(recipe: Recipe, budget: Budget, seed: int) -> Config:
+def common(recipe: StudyRecipe, budget: Budget, seed: int) -> Config:
     """What no method changes."""
     sections = copy.deepcopy(recipe.sections)
     for name in ('model', 'train', 'data'):
@@ -225,7 +225,7 @@ def too_far(budget: Budget, steps: int) -> str:
 
 
 def host_modality(
-    recipe: Recipe,
+    recipe: StudyRecipe,
     train: Entries,
     counts: Mapping[str, int],
     budget: Budget,

@@ -15,7 +15,7 @@ from sevennet_mf.study.plan import methods
 from sevennet_mf.study.plan.base import Base, configs
 from sevennet_mf.study.plan.budget import Budget, budget_of
 from sevennet_mf.study.plan.material import PAIRED, Material
-from sevennet_mf.study.plan.methods import Config, Recipe
+from sevennet_mf.study.plan.methods import Config, StudyRecipe
 from sevennet_mf.study.plan.study_yaml import Study
 from sevennet_mf.study.runs import (
     DIFFERENCES,
@@ -61,7 +61,7 @@ class Row:
 
     name: str
     method: str
-    recipe: Recipe
+    recipe: StudyRecipe
     budget: Budget
     host_only: Config
     batch_size: int
@@ -266,7 +266,7 @@ def _row(
     batch_size = int(data['batch_size'])
     in_a_pass = math.ceil(material.given / base.batch_size)
     per_epoch = base.steps_per_epoch or max(base.least_steps, in_a_pass)
-    made = Recipe(
+    made = StudyRecipe(
         sections=sections,
         epochs=base.epochs,
         order=base.order,

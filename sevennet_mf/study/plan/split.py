@@ -9,25 +9,31 @@ from ase.formula import Formula
 
 from sevennet_mf.arrays import Bools
 from sevennet_mf.errors import UserError, nearest, unknown
-from sevennet_mf.study.plan.label_set import Labels, chance, chances, lowest, reduced
+from sevennet_mf.study.plan.label_set import (
+    LabelSet,
+    chance,
+    chances,
+    lowest,
+    reduced,
+)
 from sevennet_mf.study.plan.study_yaml import Split
 
 
 @dataclass(frozen=True, eq=False)
-class Parts:
+class Sides:
     """What a split leaves: the test set, the pool, and who leads its order.
 
     first: rows of the pool that are the first labels of every run; kept: which of
     the validation structures say nothing about what is tested.
     """
 
-    test: Labels
-    pool: Labels
+    test: LabelSet
+    pool: LabelSet
     first: list[int]
     kept: Bools
 
 
-def apply(split: Split, labels: Labels, valid: Labels) -> Parts:
+def apply(split: Split, labels: LabelSet, valid: LabelSet) -> Sides:
     """Split the labels of the target; `valid` are its validation structures.
 
     Raises UserError for a formula or an element that the labels do not have, and
@@ -54,7 +60,7 @@ def apply(split: Split, labels: Labels, valid: Labels) -> Parts:
         alike = valid.has_any(split.element)
     _check_sides(split, tested)
     alike |= np.isin(valid.marks, labels.where(tested).marks)
-    return Parts(
+    return Sides(
         test=labels.where(tested),
         pool=labels.where(~tested),
         first=np.flatnonzero(first[~tested]).tolist(),
@@ -110,14 +116,14 @@ def _known_formula(text: str, known: list[str]) -> str:
     return name
 
 
-def _check_elements(elements: list[str], labels: Labels) -> None:
+def _check_elements(elements: list[str], labels: LabelSet) -> None:
     known = sorted(labels.elements)
     for symbol in elements:
         if symbol not in known:
             raise unknown('study.split.element', symbol, known)
 
 
-def _anchors(split: Split, labels: Labels) -> Bools:
+def _anchors(split: Split, labels: LabelSet) -> Bools:
     """Which structures with a held-out element stay in training."""
     assert split.element is not None
     by_chance = np.argsort(chances(labels, split.seed), kind='stable')

@@ -12,7 +12,7 @@ from sevennet_mf.errors import UserError
 from sevennet_mf.evaluate.entries import checked
 from sevennet_mf.study.plan import split as splits
 from sevennet_mf.study.plan.base import Base
-from sevennet_mf.study.plan.label_set import Labels, chances, lowest
+from sevennet_mf.study.plan.label_set import LabelSet, chances, lowest
 from sevennet_mf.study.plan.study_yaml import Study
 
 
@@ -24,9 +24,9 @@ class Parts:
     many training had before a test set was taken from it.
     """
 
-    pool: Labels
-    valid: Labels
-    test: Labels
+    pool: LabelSet
+    valid: LabelSet
+    test: LabelSet
     first: list[int]
     given: int
 
@@ -38,8 +38,8 @@ def split_target(study: Study, base: Base, reader: Reader) -> Parts:
     Raises UserError for a split that cannot be, for a test set that is trained on,
     and for a validation set that is missing.
     """
-    labels = Labels.of(base.structures(base.train, [base.target]), reader)
-    valid = Labels.of(base.validation(base.target), reader)
+    labels = LabelSet.of(base.structures(base.train, [base.target]), reader)
+    valid = LabelSet.of(base.validation(base.target), reader)
     for finding in two_validations(base.valid, base.ratio):
         refuse(finding, 'study.input_yaml: ')
     if base.ratio:
@@ -51,7 +51,7 @@ def split_target(study: Study, base: Base, reader: Reader) -> Parts:
         parts = Parts(found.pool, kept, found.test, found.first, given)
     else:
         assert study.test is not None
-        test = Labels.of(_test_structures(study, base), reader)
+        test = LabelSet.of(_test_structures(study, base), reader)
         for known, what in ((labels, 'training'), (valid, 'validation')):
             where = f'{base.target} in the test set'
             refuse(leak(test, known, where, what), 'study.test: ')
@@ -66,7 +66,7 @@ def split_target(study: Study, base: Base, reader: Reader) -> Parts:
     return parts
 
 
-def _divided(base: Base, labels: Labels) -> tuple[Labels, Labels]:
+def _divided(base: Base, labels: LabelSet) -> tuple[LabelSet, LabelSet]:
     """data_divide_ratio of the target's labels, once for all runs.
 
     All labels of a structure go to the same side: they have the same chance.

@@ -8,33 +8,33 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
-from sevennet_mf.study.report import results
+from sevennet_mf.study.report import run_results
 from sevennet_mf.study.report.axes import Look, looks
 from sevennet_mf.study.report.labels_saved import Needed, labels_saved
-from sevennet_mf.study.report.results import UNITS, Result, Table, aggregate
+from sevennet_mf.study.report.run_results import UNITS, RunResult, Table, aggregate
 
 METRIC: Final[str] = 'mae'
 CURVES: Final[tuple[str, ...]] = ('energy', 'force')  # what labels are counted for
 
 
 @dataclass(frozen=True)
-class Findings:
+class Comparison:
     """The folder `out` of a study; study: what study.json says."""
 
     out: Path
     study: Mapping[str, Any]
-    runs: Sequence[Result]
+    runs: Sequence[RunResult]
 
     @classmethod
-    def of(cls, out: str) -> Findings:
+    def of(cls, out: str) -> Comparison:
         """Read the folder of a study; UserError if it is none."""
-        return cls(Path(out), results.read_study(out), results.collect(out))
+        return cls(Path(out), run_results.read_study(out), run_results.collect(out))
 
     @cached_property
     def rows(self) -> list[str]:
         """The rows that are compared, in the order of the study."""
         compared = (r.row for r in self.runs if r.labels)
-        return results.row_order(compared, self.study)
+        return run_results.row_order(compared, self.study)
 
     @cached_property
     def tables(self) -> dict[str, Table]:
@@ -59,7 +59,7 @@ class Findings:
         return {quantity: table for quantity, table in found.items() if table}
 
 
-def typical(found: Findings) -> dict[str, Result]:
+def typical(found: Comparison) -> dict[str, RunResult]:
     """Return by row the run with the most labels whose error is the median one."""
     chosen = {}
     for row in found.rows:
@@ -72,6 +72,6 @@ def typical(found: Findings) -> dict[str, Result]:
     return chosen
 
 
-def _size(run: Result) -> float:
+def _size(run: RunResult) -> float:
     errors = [run.error(quantity, METRIC) for quantity in UNITS]
     return next((e for e in errors if e is not None), 0.0)

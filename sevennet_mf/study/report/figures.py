@@ -27,7 +27,7 @@ from sevennet_mf.study.report.axes import (
     save_both,
 )
 from sevennet_mf.study.report.labels_saved import REFERENCE, Needed
-from sevennet_mf.study.report.results import UNITS, Table, labels_of, most_seeds
+from sevennet_mf.study.report.run_results import UNITS, Table, labels_of, most_seeds
 
 TITLES: Final[dict[str, str]] = {
     'energy': 'Energy',

@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 
 from sevennet_mf.study.report.labels_saved import FEWER, MORE, REFERENCE, Needed
-from sevennet_mf.study.report.results import (
+from sevennet_mf.study.report.run_results import (
     UNITS,
     Table,
     labels_of,

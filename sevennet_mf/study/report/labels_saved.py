@@ -34,7 +34,7 @@ from scipy.optimize import isotonic_regression
 from scipy.stats import norm, t
 
 from sevennet_mf.arrays import Floats
-from sevennet_mf.study.report.results import Spread, Table, labels_of
+from sevennet_mf.study.report.run_results import OverSeeds, Table, labels_of
 
 REFERENCE: Final[str] = 'high_only'
 DRAWS: Final[int] = 2000
@@ -108,7 +108,7 @@ def labels_saved(table: Table, quantity: str = '') -> list[Needed]:
     counts = labels_of(table, REFERENCE)
     if not counts:
         return []
-    curve = _Curve([table[REFERENCE, n] for n in counts], counts)
+    curve = _ReferenceCurve([table[REFERENCE, n] for n in counts], counts)
     drawn = curve.falling(_drawn(table, REFERENCE, counts, quantity))
     point = curve.falling(curve.means[None, :])
     found = []
@@ -136,10 +136,10 @@ def labels_saved(table: Table, quantity: str = '') -> list[Needed]:
     return found
 
 
-class _Curve:
+class _ReferenceCurve:
     """The learning curve of `high_only`, in log(error) against log(labels)."""
 
-    def __init__(self, points: list[Spread], counts: list[int]) -> None:
+    def __init__(self, points: list[OverSeeds], counts: list[int]) -> None:
         self.x = np.log(np.array(counts, dtype=np.float64))
         self.means = np.log([point.mean for point in points])
         self.weights = np.array([point.n for point in points], dtype=np.float64)

@@ -11,11 +11,16 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from rich.table import Table as Terminal
 
 from sevennet_mf.files import make_folder, write_text
-from sevennet_mf.study.report import figures, results, words
-from sevennet_mf.study.report.comparison import CURVES, METRIC, Findings, typical
+from sevennet_mf.study.report import figures, run_results, words
+from sevennet_mf.study.report.comparison import CURVES, METRIC, Comparison, typical
 from sevennet_mf.study.report.headline import headline
 from sevennet_mf.study.report.labels_saved import REFERENCE
-from sevennet_mf.study.report.results import UNITS, Result, labels_of, most_seeds
+from sevennet_mf.study.report.run_results import (
+    UNITS,
+    RunResult,
+    labels_of,
+    most_seeds,
+)
 
 TYPES: Final[dict[str, str]] = {'.svg': 'image/svg+xml', '.png': 'image/png'}
 PARITY: Final[str] = 'parity '  # and the row: a picture's name in the template
@@ -28,8 +33,8 @@ def write(out: str) -> str:
     pictures in it and asks for nothing from elsewhere. Raises UserError if `out` is
     not the folder of a study, or cannot be written.
     """
-    found = Findings.of(out)
-    results.write(found.runs, str(found.out / 'results.csv'))
+    found = Comparison.of(out)
+    run_results.write(found.runs, str(found.out / 'results.csv'))
     drawn = _draw(found)
     pictures = {name: _uri(path) for name, path in drawn.items()}
     template = _environment().get_template('report.html.jinja')
@@ -48,7 +53,7 @@ def table(out: str) -> Terminal:
 
     Raises UserError if `out` is not the folder of a study.
     """
-    found = Findings.of(out)
+    found = Comparison.of(out)
     shown = {q: t for q, t in found.tables.items() if q in CURVES}
     title = f'Test {METRIC.upper()}, mean ± standard deviation over seeds'
     units = '; '.join(f'{q} in {UNITS[q]}' for q in shown)
@@ -73,7 +78,7 @@ def table(out: str) -> Terminal:
 # ---- pictures
 
 
-def _draw(found: Findings) -> dict[str, Path]:
+def _draw(found: Comparison) -> dict[str, Path]:
     """Draw what there is to draw; return the files that go into the page."""
     folder = found.out / 'figures'
     make_folder(folder)
@@ -114,7 +119,7 @@ def _environment() -> Environment:
     )
 
 
-def content(found: Findings) -> dict[str, Any]:
+def content(found: Comparison) -> dict[str, Any]:
     """Return what the template asks for, but the pictures."""
     study, runs = found.study, found.runs
     compared = [r for r in runs if r.labels]
@@ -153,11 +158,11 @@ def content(found: Findings) -> dict[str, Any]:
     }
 
 
-def _command(found: Findings) -> str:
+def _command(found: Comparison) -> str:
     return f'sevennet-mf study study.yaml -o {found.out.name or "study"}'
 
 
-def _facts(found: Findings) -> dict[str, str]:
+def _facts(found: Comparison) -> dict[str, str]:
     """What was compared, as far as it is known."""
     study, done = found.study, [r for r in found.runs if r.state == 'done']
     # of the runs: a study may have grown since study.json was written
@@ -186,7 +191,7 @@ def _facts(found: Findings) -> dict[str, str]:
 
 
 def _budget(
-    row: str, done: Sequence[Result], study: Mapping[str, Any]
+    row: str, done: Sequence[RunResult], study: Mapping[str, Any]
 ) -> dict[str, Any]:
     own = [r for r in done if r.row == row]
     about = (study.get('rows') or {}).get(row) or {}
@@ -206,7 +211,7 @@ def _budget(
     }
 
 
-def _errors(found: Findings, quantity: str) -> dict[str, Any]:
+def _errors(found: Comparison, quantity: str) -> dict[str, Any]:
     """One table of errors: a line per row, a column per number of labels."""
     mean = found.tables[quantity]
     rmse = found.errors('rmse').get(quantity, {})
@@ -235,7 +240,7 @@ def _errors(found: Findings, quantity: str) -> dict[str, Any]:
     }
 
 
-def _needed(found: Findings, quantity: str) -> dict[str, Any]:
+def _needed(found: Comparison, quantity: str) -> dict[str, Any]:
     """One table of labels saved: a line per row, a column per number of labels."""
     answers = {(n.row, n.labels): n for n in found.needed[quantity]}
     counts = sorted({labels for _, labels in answers})

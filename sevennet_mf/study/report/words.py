@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sevennet_mf.study.report.labels_saved import REFERENCE
-from sevennet_mf.study.report.results import Result, Spread
+from sevennet_mf.study.report.run_results import OverSeeds, RunResult
 
 
 def number(value: float, like: float | None = None) -> str:
@@ -18,7 +18,7 @@ def number(value: float, like: float | None = None) -> str:
     return f'{value:.{max(0, 2 - math.floor(math.log10(size)))}f}'
 
 
-def spread(found: Spread) -> str:
+def spread(found: OverSeeds) -> str:
     """Return '32.2 ± 4.6', or '32.2' of one seed."""
     mean = number(found.mean)
     if found.n == 1:
@@ -26,7 +26,7 @@ def spread(found: Spread) -> str:
     return f'{mean} ± {number(found.deviation, found.mean)}'
 
 
-def cell(found: Spread, seeds: int) -> str:
+def cell(found: OverSeeds, seeds: int) -> str:
     """Return the same, and how many seeds if there are fewer than `seeds`."""
     fewer = f' (n = {found.n})' if found.n < seeds else ''
     return f'{spread(found)}{fewer}'
@@ -70,7 +70,7 @@ def _percent(split: Mapping[str, Any]) -> str:
     return f'{100 * float(split.get("test") or 0):g} %'
 
 
-def caveat(results: Iterable[Result]) -> str:
+def caveat(results: Iterable[RunResult]) -> str:
     """Return how many test structures have a low-fidelity label in training."""
     told = [r for r in results if r.test_low_labelled is not None]
     if not told:
@@ -91,7 +91,7 @@ def caveat(results: Iterable[Result]) -> str:
     )
 
 
-def _inferred_test(results: Iterable[Result]) -> str:
+def _inferred_test(results: Iterable[RunResult]) -> str:
     """How many of those test structures may have an inferred label in training."""
     inferring = [r for r in results if r.inferred and r.inferred_test != 0]
     if not inferring:
@@ -105,7 +105,7 @@ def _inferred_test(results: Iterable[Result]) -> str:
     )
 
 
-def inferred(results: Iterable[Result]) -> list[str]:
+def inferred(results: Iterable[RunResult]) -> list[str]:
     """Return which rows trained on inferred labels, by the number of labels."""
     found: dict[str, dict[int, list[int]]] = {}
     for r in sorted(results, key=lambda r: r.labels):
@@ -130,13 +130,13 @@ def _inferred(row: str, by_labels: Mapping[int, Sequence[int]]) -> str:
     return f'{text} Its error may jump where that begins.' if begins else text
 
 
-def steps(results: Sequence[Result]) -> str:
+def steps(results: Sequence[RunResult]) -> str:
     """Return the optimiser steps of some runs, as '1,500 + 1,500'."""
     kinds = sorted({r.steps for r in results if r.steps})
     return ' or '.join(' + '.join(f'{n:,}' for n in kind) for kind in kinds)
 
 
-def same_budget(results: Sequence[Result]) -> str:
+def same_budget(results: Sequence[RunResult]) -> str:
     """Return whether all runs took as many optimiser steps."""
     totals = sorted({sum(r.steps) for r in results if r.steps and r.labels})
     if not totals:

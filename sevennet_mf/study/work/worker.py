@@ -20,7 +20,7 @@ from sevennet_mf.errors import HostError, TrainingStopped, UserError
 from sevennet_mf.files import read_json, write_json
 from sevennet_mf.study.runs import DIFFERENCES, FOLDED, TRAINING, Run, read_run
 from sevennet_mf.study.status import RESULT_FILE, forget_failure, write_failure
-from sevennet_mf.study.work.training import (
+from sevennet_mf.study.work.train_process import (
     Interrupted,
     Signals,
     Stage,

@@ -132,7 +132,7 @@ def test_a_molecule_has_no_stress_to_lose(tmp_path: Path) -> None:
 
 def test_in_the_block_of_a_database() -> None:
     atoms = structure({'data': {'REF_forces': FORCES}})
-    found = unread.find(atoms, {}, unread.Labels(-9.0))
+    found = unread.find(atoms, {}, unread.StructureLabels(-9.0))
     assert found == [unread.Unread('REF_forces', 'forces')]
 
 

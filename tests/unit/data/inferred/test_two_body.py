@@ -7,12 +7,12 @@ from ase.build import bulk
 from ase.neighborlist import neighbor_list
 
 from sevennet_mf.arrays import N_SPECIES
-from sevennet_mf.data.inferred.two_body import MOST_PAIRS, Basis, Edges, TwoBody
+from sevennet_mf.data.inferred.two_body import MOST_PAIRS, Basis, PairEdges, TwoBody
 
 
-def edges(atoms: Atoms, cutoff: float) -> Edges:
+def edges(atoms: Atoms, cutoff: float) -> PairEdges:
     i, j, vector = neighbor_list('ijD', atoms, cutoff)
-    return Edges(atoms.numbers.astype(np.int64), i, j, vector)
+    return PairEdges(atoms.numbers.astype(np.int64), i, j, vector)
 
 
 def random_model(elements: list[int], cutoff: float) -> TwoBody:

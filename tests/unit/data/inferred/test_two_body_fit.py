@@ -6,7 +6,7 @@ from ase import Atoms
 from ase.build import bulk
 from ase.neighborlist import neighbor_list
 
-from sevennet_mf.data.inferred.two_body import Edges
+from sevennet_mf.data.inferred.two_body import PairEdges
 from sevennet_mf.data.inferred.two_body_fit import fit
 from sevennet_mf.data.inferred.two_body_system import Difference
 
@@ -14,9 +14,9 @@ REACH = 4.0
 STRETCH, REST = 0.8, 1.95  # eV/Å^2 and Å of a made-up difference between Ga and N
 
 
-def edges(atoms: Atoms) -> Edges:
+def edges(atoms: Atoms) -> PairEdges:
     i, j, vector = neighbor_list('ijD', atoms, REACH)
-    return Edges(atoms.numbers.astype(np.int64), i, j, vector)
+    return PairEdges(atoms.numbers.astype(np.int64), i, j, vector)
 
 
 def difference(atoms: Atoms, angular: float = 0.0) -> Difference:

@@ -5,7 +5,7 @@ import pytest
 from ase import Atoms
 from ase.neighborlist import neighbor_list
 
-from sevennet_mf.data.inferred.two_body import Edges
+from sevennet_mf.data.inferred.two_body import PairEdges
 from sevennet_mf.data.inferred.two_body_folds import folds
 from sevennet_mf.data.inferred.two_body_system import (
     Difference,
@@ -20,7 +20,7 @@ def difference(formula: str, energy: float = 0.0, spread: float = 1.8) -> Differ
     atoms = Atoms(formula)
     atoms.positions[:, 0] = spread * np.arange(len(atoms))
     i, j, vector = neighbor_list('ijD', atoms, 4.0)
-    edges = Edges(atoms.numbers.astype(np.int64), i, j, vector)
+    edges = PairEdges(atoms.numbers.astype(np.int64), i, j, vector)
     return Difference(edges, energy, np.zeros((len(atoms), 3)))
 
 

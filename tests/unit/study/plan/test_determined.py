@@ -9,11 +9,11 @@ from ase import Atoms
 
 from sevennet_mf.data.read import Structure
 from sevennet_mf.study.plan.determined import undetermined
-from sevennet_mf.study.plan.label_set import Labels
+from sevennet_mf.study.plan.label_set import LabelSet
 
 
-def labels(*formulas: str) -> Labels:
-    return Labels([structure(f) for f in formulas], list(range(len(formulas))))
+def labels(*formulas: str) -> LabelSet:
+    return LabelSet([structure(f) for f in formulas], list(range(len(formulas))))
 
 
 def structure(formula: str) -> Structure:

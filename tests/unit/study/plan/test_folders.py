@@ -18,7 +18,7 @@ from sevennet_mf.study import status
 from sevennet_mf.study.plan import folders as module
 from sevennet_mf.study.plan.rows import check
 from sevennet_mf.study.plan.study_yaml import METHODS, read_study
-from sevennet_mf.study.report import results
+from sevennet_mf.study.report import run_results
 from sevennet_mf.study.runs import Run, read_run
 
 POOL, VALID = 'ingan/r2scan_pool.extxyz', 'ingan/r2scan_valid.extxyz'
@@ -247,7 +247,7 @@ def test_withdrawn_rows_are_told_apart(tmp_path: Path) -> None:
         'wide': variants['wide'],
     }
     # no row of them, nor what only they need
-    found = results.collect(str(tmp_path / 'study'))
+    found = run_results.collect(str(tmp_path / 'study'))
     assert {run.row for run in found} == {'multi_fidelity'}
     plan(tmp_path, methods=['multi_fidelity', 'high_only'], variants=variants)
     told = json.loads((tmp_path / 'study' / 'study.json').read_text())

@@ -7,12 +7,12 @@ from helpers import INGAN
 
 from sevennet_mf.data.identity import Reader
 from sevennet_mf.data.read import read_entry
-from sevennet_mf.study.plan.label_set import Labels, label_order
+from sevennet_mf.study.plan.label_set import LabelSet, label_order
 
 
 def test_order_is_nested_random_and_soon_complete() -> None:
     entry = {'file': [str(INGAN / 'r2scan_pool.extxyz')], 'fidelity': 'r2scan'}
-    pool = Labels.of(read_entry(entry, None, ['r2scan'], 4.0), Reader())
+    pool = LabelSet.of(read_entry(entry, None, ['r2scan'], 4.0), Reader())
     orders = [label_order(pool, seed) for seed in range(5)]
     for order in orders:
         assert sorted(order) == list(range(len(pool)))

@@ -12,7 +12,7 @@ from helpers import INGAN
 from sevennet_mf.config import inputs
 from sevennet_mf.study.plan import methods
 from sevennet_mf.study.plan.budget import Budget
-from sevennet_mf.study.plan.methods import Config, Recipe
+from sevennet_mf.study.plan.methods import Config, StudyRecipe
 
 BUDGET = Budget(10, 7)
 # real files, so that the YAML can be read as training would
@@ -48,9 +48,9 @@ def sections_of(*order: str) -> Config:
     return sections
 
 
-def recipe_of(*order: str) -> Recipe:
+def recipe_of(*order: str) -> StudyRecipe:
     names = order or ('pbe', 'r2scan')
-    return Recipe(
+    return StudyRecipe(
         sections=sections_of(*names),
         epochs=10,
         order=names,
@@ -204,7 +204,7 @@ def test_changes_of_a_variant_are_merged_block_by_block() -> None:
 # ---- SevenNet's own
 
 
-def host(recipe: Recipe, change: Config | None = None) -> Config:
+def host(recipe: StudyRecipe, change: Config | None = None) -> Config:
     names = recipe.order
     counts = {'pbe': 164, 'mid': 5, 'r2scan': 4}
     return methods.host_modality(

@@ -11,40 +11,40 @@ from sevennet_mf.data.identity import Reader
 from sevennet_mf.data.read import read_entry
 from sevennet_mf.errors import UserError
 from sevennet_mf.study.plan import split as module
-from sevennet_mf.study.plan.label_set import Labels, label_order
+from sevennet_mf.study.plan.label_set import LabelSet, label_order
 from sevennet_mf.study.plan.study_yaml import Split
 
 
-def labels_in(name: str, index: str = ':') -> Labels:
+def labels_in(name: str, index: str = ':') -> LabelSet:
     entry = {
         'file': [str(INGAN / f'{name}.extxyz')],
         'fidelity': 'r2scan',
         'index': index,
     }
-    return Labels.of(read_entry(entry, None, ['r2scan'], 4.0), Reader())
+    return LabelSet.of(read_entry(entry, None, ['r2scan'], 4.0), Reader())
 
 
 @pytest.fixture(scope='module')
-def pool() -> Labels:
+def pool() -> LabelSet:
     """30 cells: GaN, InN and mixed ones."""
     return labels_in('r2scan_pool')
 
 
 @pytest.fixture(scope='module')
-def valid() -> Labels:
+def valid() -> LabelSet:
     return labels_in('r2scan_valid')
 
 
-def split(pool: Labels, valid: Labels, **block: Any) -> module.Parts:
+def split(pool: LabelSet, valid: LabelSet, **block: Any) -> module.Sides:
     return module.apply(Split(**block), pool, valid)
 
 
-def sources(labels: Labels) -> list[str]:
+def sources(labels: LabelSet) -> list[str]:
     return [s.source for s in labels.structures]
 
 
 def test_random_takes_the_share_and_nothing_twice(
-    pool: Labels, valid: Labels
+    pool: LabelSet, valid: LabelSet
 ) -> None:
     parts = split(pool, valid, by='random', test=0.2)
     assert len(parts.test) == round(0.2 * len(pool))
@@ -57,16 +57,16 @@ def test_random_takes_the_share_and_nothing_twice(
 
 
 def test_random_does_not_depend_on_the_order_of_files(
-    pool: Labels, valid: Labels
+    pool: LabelSet, valid: LabelSet
 ) -> None:
     parts = split(pool, valid, by='random', test=0.3)
     turned = split(pool.at(range(len(pool))[::-1]), valid, by='random', test=0.3)
     assert sorted(sources(turned.test)) == sorted(sources(parts.test))
 
 
-def test_a_structure_that_is_there_twice_is_on_one_side(valid: Labels) -> None:
+def test_a_structure_that_is_there_twice_is_on_one_side(valid: LabelSet) -> None:
     twice = labels_in('r2scan_valid')
-    both = Labels(valid.structures + twice.structures, valid.marks + twice.marks)
+    both = LabelSet(valid.structures + twice.structures, valid.marks + twice.marks)
     parts = split(both, valid, by='random', test=0.5)
     assert not set(parts.test.marks) & set(parts.pool.marks)
     # and no test structure validates
@@ -75,7 +75,7 @@ def test_a_structure_that_is_there_twice_is_on_one_side(valid: Labels) -> None:
 
 
 def test_composition_trains_on_the_formulas_that_are_named(
-    pool: Labels, valid: Labels
+    pool: LabelSet, valid: LabelSet
 ) -> None:
     # however they are written
     parts = split(pool, valid, by='composition', train=['NGa', 'In2N2'])
@@ -89,7 +89,7 @@ def test_composition_trains_on_the_formulas_that_are_named(
 
 
 def test_composition_by_share_holds_whole_formulas_out(
-    pool: Labels, valid: Labels
+    pool: LabelSet, valid: LabelSet
 ) -> None:
     parts = split(pool, valid, by='composition', test=0.4)
     assert not set(parts.test.formulas) & set(parts.pool.formulas)
@@ -98,7 +98,7 @@ def test_composition_by_share_holds_whole_formulas_out(
 
 
 def test_element_keeps_anchors_first_of_all_labels(
-    pool: Labels, valid: Labels
+    pool: LabelSet, valid: LabelSet
 ) -> None:
     parts = split(pool, valid, by='element', element=['In'], anchors=2)
     assert parts.test.has_any(['In']).all()
@@ -110,7 +110,9 @@ def test_element_keeps_anchors_first_of_all_labels(
     assert not valid.where(parts.kept).has_any(['In']).any()
 
 
-def test_element_without_anchors_never_sees_it(pool: Labels, valid: Labels) -> None:
+def test_element_without_anchors_never_sees_it(
+    pool: LabelSet, valid: LabelSet
+) -> None:
     parts = split(pool, valid, by='element', element=['In'], anchors=0)
     assert not parts.pool.has_any(['In']).any()
     assert parts.first == []
@@ -134,7 +136,7 @@ def test_element_without_anchors_never_sees_it(pool: Labels, valid: Labels) -> N
     ],
 )
 def test_wrong_splits(
-    block: dict[str, Any], words: str, pool: Labels, valid: Labels
+    block: dict[str, Any], words: str, pool: LabelSet, valid: LabelSet
 ) -> None:
     if block.get('element') == ['N']:
         block = {**block, 'anchors': 0}

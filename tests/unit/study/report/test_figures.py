@@ -11,7 +11,7 @@ from matplotlib.image import imread
 from sevennet_mf.study.report import figures
 from sevennet_mf.study.report.axes import error_axis, looks
 from sevennet_mf.study.report.labels_saved import labels_saved
-from sevennet_mf.study.report.results import Spread, Table
+from sevennet_mf.study.report.run_results import OverSeeds, Table
 
 ROWS = ('high_only', 'delta', 'multi_fidelity')
 LOOKS = looks(ROWS)
@@ -20,7 +20,7 @@ LOOKS = looks(ROWS)
 def table(counts: tuple[int, ...] = (4, 8, 16), seeds: int = 3) -> Table:
     rng = np.random.default_rng(0)
     return {
-        (row, n): Spread(
+        (row, n): OverSeeds(
             tuple(range(seeds)),
             tuple(size * n**-0.5 * np.exp(0.1 * rng.normal(size=seeds))),
         )
@@ -89,7 +89,7 @@ def test_one_seed_and_one_number_of_labels(
 def test_means_over_fewer_seeds_are_hollow(
     tmp_path: Path, drawn: list[Figure]
 ) -> None:
-    fewer = {**table(), ('delta', 8): Spread((1, 3), (40.0, 60.0))}
+    fewer = {**table(), ('delta', 8): OverSeeds((1, 3), (40.0, 60.0))}
     for name, points in (('fewer', fewer), ('all', table())):
         path = str(tmp_path / name)
         figures.learning_curves({'energy': points}, 'mae', LOOKS, path)
@@ -108,14 +108,14 @@ def test_means_over_fewer_seeds_are_hollow(
 
 
 def test_errors_that_are_all_alike(tmp_path: Path, drawn: list[Figure]) -> None:
-    alike = {(row, 8): Spread((1,), (10.0,)) for row in ROWS}
+    alike = {(row, 8): OverSeeds((1,), (10.0,)) for row in ROWS}
     figures.learning_curves({'energy': alike}, 'mae', LOOKS, str(tmp_path / 'one'))
     low, high = drawn[0].axes[0].get_ylim()
     assert low < 10.0 < high
 
 
 def test_spread_as_large_as_the_mean(tmp_path: Path, drawn: list[Figure]) -> None:
-    wide = {**table(), ('delta', 8): Spread((1, 2), (1.0, 100.0))}
+    wide = {**table(), ('delta', 8): OverSeeds((1, 2), (1.0, 100.0))}
     figures.learning_curves({'energy': wide}, 'mae', LOOKS, str(tmp_path / 'wide'))
     low, high = drawn[0].axes[0].get_ylim()
     assert 0 < low < 1.0

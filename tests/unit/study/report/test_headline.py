@@ -4,11 +4,11 @@ from typing import Any
 
 from sevennet_mf.study.report.headline import headline, sentence
 from sevennet_mf.study.report.labels_saved import MORE, Needed, labels_saved
-from sevennet_mf.study.report.results import Spread, Table
+from sevennet_mf.study.report.run_results import OverSeeds, Table
 
 
-def spread(*values: float) -> Spread:
-    return Spread(tuple(range(1, len(values) + 1)), values)
+def spread(*values: float) -> OverSeeds:
+    return OverSeeds(tuple(range(1, len(values) + 1)), values)
 
 
 def study(**errors: dict[int, float]) -> Table:

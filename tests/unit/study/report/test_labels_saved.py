@@ -7,31 +7,31 @@ import pytest
 
 from sevennet_mf.study.report import labels_saved as module
 from sevennet_mf.study.report.labels_saved import FEWER, MORE, Needed, labels_saved
-from sevennet_mf.study.report.results import Spread, Table
+from sevennet_mf.study.report.run_results import OverSeeds, Table
 
 COUNTS = (4, 8, 16, 32)
 
 
-def spread(*values: float) -> Spread:
-    return Spread(tuple(range(1, len(values) + 1)), values)
+def spread(*values: float) -> OverSeeds:
+    return OverSeeds(tuple(range(1, len(values) + 1)), values)
 
 
-def table(high: dict[int, Spread], **rows: dict[int, Spread]) -> Table:
+def table(high: dict[int, OverSeeds], **rows: dict[int, OverSeeds]) -> Table:
     found = {('high_only', n): s for n, s in high.items()}
     found |= {(row, n): s for row, points in rows.items() for n, s in points.items()}
     return found
 
 
-def answer(high: dict[int, Spread], error: float, seeds: int = 3) -> Needed:
+def answer(high: dict[int, OverSeeds], error: float, seeds: int = 3) -> Needed:
     (found,) = labels_saved(table(high, delta={8: spread(*[error] * seeds)}))
     return found
 
 
-def curve(*means: float, seeds: int = 3) -> dict[int, Spread]:
+def curve(*means: float, seeds: int = 3) -> dict[int, OverSeeds]:
     return {n: spread(*[m] * seeds) for n, m in zip(COUNTS, means, strict=False)}
 
 
-def power_law(counts: tuple[int, ...] = COUNTS) -> dict[int, Spread]:
+def power_law(counts: tuple[int, ...] = COUNTS) -> dict[int, OverSeeds]:
     return {n: spread(*[200.0 * n**-0.6] * 3) for n in counts}
 
 
@@ -158,7 +158,7 @@ def test_the_interval_holds_the_truth(monkeypatch: pytest.MonkeyPatch) -> None:
     needs, width, held = 13.0, [], 0
     trials = 200
 
-    def noisy(mean: float, size: float) -> Spread:
+    def noisy(mean: float, size: float) -> OverSeeds:
         return spread(*(mean * np.exp(size * rng.normal(size=3))))
 
     for _ in range(trials):

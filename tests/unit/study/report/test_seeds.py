@@ -5,7 +5,12 @@ from pathlib import Path
 
 import synthetic_study as synthetic
 
-from sevennet_mf.study.report.results import aggregate, collect, labels_of, rows_of
+from sevennet_mf.study.report.run_results import (
+    aggregate,
+    collect,
+    labels_of,
+    rows_of,
+)
 
 
 def test_mean_and_spread_over_seeds(tmp_path: Path) -> None:

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from sevennet_mf.study.report import words
-from sevennet_mf.study.report.results import Result, Spread
+from sevennet_mf.study.report.run_results import OverSeeds, RunResult
 
 
-def spread(*values: float) -> Spread:
-    return Spread(tuple(range(1, len(values) + 1)), values)
+def spread(*values: float) -> OverSeeds:
+    return OverSeeds(tuple(range(1, len(values) + 1)), values)
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_split(told: Any, text: str) -> None:
     assert (text in found) if text else found == ''
 
 
-def run(**about: Any) -> Result:
+def run(**about: Any) -> RunResult:
     told: dict[str, Any] = {
         'name': 'delta/n8_seed1',
         'folder': Path('delta/n8_seed1'),
@@ -55,7 +55,7 @@ def run(**about: Any) -> Result:
         'seed': 1,
         'state': 'done',
     }
-    return Result(**{**told, **about})
+    return RunResult(**{**told, **about})
 
 
 def test_caveat() -> None:
@@ -70,7 +70,7 @@ def test_caveat() -> None:
     assert words.caveat([run()]) == ''
 
 
-def inferring(labels: int, inferred: int | None, **about: Any) -> Result:
+def inferring(labels: int, inferred: int | None, **about: Any) -> RunResult:
     found = {'test_structures': 18, 'test_low_labelled': 6, **about}
     row = {'row': 'multi_fidelity', 'method': 'multi_fidelity'}
     return run(**row, labels=labels, inferred=inferred, **found)

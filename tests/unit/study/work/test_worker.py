@@ -26,7 +26,8 @@ from sevennet_mf.study import status
 from sevennet_mf.study.plan.folders import plan
 from sevennet_mf.study.plan.study_yaml import read_study
 from sevennet_mf.study.runs import Run
-from sevennet_mf.study.work import measure, training, worker
+from sevennet_mf.study.work import measure, worker
+from sevennet_mf.study.work import train_process as training
 
 METHODS = ['high_only', 'transfer', 'delta', 'multi_fidelity', 'host_modality']
 # of SevenNet's own training: what it does without a word, and when it reads the

@@ -27,11 +27,11 @@ from sevennet_mf.study.status import (
 
 METRICS: Final[tuple[str, ...]] = ('mae', 'rmse')
 UNITS: Final[dict[str, str]] = {name: unit for name, _, unit, _ in QUANTITIES}
-Errors = Mapping[str, Mapping[str, float]]
+ByQuantity = Mapping[str, Mapping[str, float]]
 
 
 @dataclass(frozen=True)
-class Result:
+class RunResult:
     """One run: what it is, and what it gave if it is done.
 
     name: also its folder below OUT/runs. method: '' if that is not known. steps:
@@ -61,7 +61,7 @@ class Result:
     inferred_test: int | None = None
     best_epoch: int | None = None
     seconds: float | None = None
-    errors: Errors = field(default_factory=dict)
+    errors: ByQuantity = field(default_factory=dict)
     needs: tuple[str, ...] = ()
 
     def error(self, quantity: str, metric: str) -> float | None:
@@ -77,7 +77,7 @@ class Result:
 # ---- collecting
 
 
-def collect(out: str) -> list[Result]:
+def collect(out: str) -> list[RunResult]:
     """Return every run of a study, done or not, in the order of its tables.
 
     Rows that study.yaml no longer has are left out, and so is what only they needed.
@@ -102,7 +102,7 @@ def collect(out: str) -> list[Result]:
     return sorted(found, key=lambda r: (order.index(r.row), r.labels, r.seed))
 
 
-def _compared(found: list[Result], withdrawn: Container[str]) -> list[Result]:
+def _compared(found: list[RunResult], withdrawn: Container[str]) -> list[RunResult]:
     """The runs of rows that are still compared, and what these need."""
     gone = [r for r in found if r.row in withdrawn]
     kept = [r for r in found if r.row not in withdrawn]
@@ -131,7 +131,7 @@ def _number(told: Any, named: re.Match[str] | None) -> int:
     return int(named[1]) if named else 0
 
 
-def _read(folder: Path, name: str) -> Result:
+def _read(folder: Path, name: str) -> RunResult:
     """One run as its files describe it; how far it is: `_with_states`."""
     described = read_json(folder / RUN_FILE)
     result = read_json(folder / RESULT_FILE)
@@ -143,7 +143,7 @@ def _read(folder: Path, name: str) -> Result:
     message = _not_finite(errors)
     steps = told.get('steps') or ()
     row = str(told.get('row') or name.split('/')[0])
-    return Result(
+    return RunResult(
         name=name,
         folder=folder,
         row=row,
@@ -171,7 +171,7 @@ def _read(folder: Path, name: str) -> Result:
     )
 
 
-def _not_finite(errors: Errors) -> str:
+def _not_finite(errors: ByQuantity) -> str:
     for quantity, metrics in errors.items():
         for metric in METRICS:
             if not math.isfinite(metrics.get(metric, 0.0)):
@@ -179,7 +179,7 @@ def _not_finite(errors: Errors) -> str:
     return ''
 
 
-def _with_states(found: Sequence[Result]) -> list[Result]:
+def _with_states(found: Sequence[RunResult]) -> list[RunResult]:
     """What waits, runs, is done, failed or is blocked: `status` knows."""
     there = {r.name for r in found}
     known = [
@@ -197,7 +197,7 @@ def _with_states(found: Sequence[Result]) -> list[Result]:
 # ---- the table of all runs
 
 
-def write(results: Sequence[Result], path: str) -> None:
+def write(results: Sequence[RunResult], path: str) -> None:
     """Write results.csv, a line per run, whole; UserError if it cannot be."""
     lines = [_line(r) for r in results]
     table: list[list[Any]] = [list(lines[0])] if lines else []
@@ -206,7 +206,7 @@ def write(results: Sequence[Result], path: str) -> None:
     write_csv(path, table)
 
 
-def _line(r: Result) -> dict[str, Any]:
+def _line(r: RunResult) -> dict[str, Any]:
     """What stands in the table of a run, by the heads of the columns."""
     line: dict[str, Any] = {
         'row': r.row,
@@ -244,7 +244,7 @@ Key = tuple[str, int]  # row, labels
 
 
 @dataclass(frozen=True)
-class Spread:
+class OverSeeds:
     """Mean, standard deviation (of a sample: n - 1) and number of seeds.
 
     values: one for each of `seeds`, ascending; deviation: NaN of a single one.
@@ -266,10 +266,10 @@ class Spread:
         return float(np.std(self.values, ddof=1)) if self.n > 1 else math.nan
 
 
-Table = dict[Key, Spread]
+Table = dict[Key, OverSeeds]
 
 
-def aggregate(results: Iterable[Result], quantity: str, metric: str) -> Table:
+def aggregate(results: Iterable[RunResult], quantity: str, metric: str) -> Table:
     """Return the errors of all done runs by (row, labels), over their seeds.
 
     A run without labels of the target, without this error, or with one that is not
@@ -281,7 +281,7 @@ def aggregate(results: Iterable[Result], quantity: str, metric: str) -> Table:
         if r.state == 'done' and r.labels > 0 and value is not None:
             kept.setdefault((r.row, r.labels), {})[r.seed] = value
     return {
-        key: Spread(tuple(sorted(by)), tuple(by[seed] for seed in sorted(by)))
+        key: OverSeeds(tuple(sorted(by)), tuple(by[seed] for seed in sorted(by)))
         for key, by in kept.items()
     }
 

@@ -14,8 +14,8 @@ from sevennet_mf.errors import UserError
 from sevennet_mf.study import status
 from sevennet_mf.study.plan.folders import plan
 from sevennet_mf.study.plan.study_yaml import read_study
-from sevennet_mf.study.report import results
-from sevennet_mf.study.report.results import Result, aggregate, collect
+from sevennet_mf.study.report import run_results
+from sevennet_mf.study.report.run_results import RunResult, aggregate, collect
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def out(tmp_path: Path) -> Path:
     return synthetic.study(tmp_path / 'study')
 
 
-def one(out: Path, name: str) -> Result:
+def one(out: Path, name: str) -> RunResult:
     (found,) = [r for r in collect(str(out)) if r.name == name]
     return found
 
@@ -187,7 +187,7 @@ def test_no_study(tmp_path: Path) -> None:
 def test_csv(out: Path) -> None:
     path = out / 'results.csv'
     found = collect(str(out))
-    results.write(found, str(path))
+    run_results.write(found, str(path))
     with open(path, encoding='utf-8', newline='') as stream:
         lines = list(csv.DictReader(stream))
     assert len(lines) == 60
@@ -210,7 +210,7 @@ def test_csv(out: Path) -> None:
 
 def test_inferred_labels_are_in_the_csv(tmp_path: Path) -> None:
     synthetic.run(tmp_path, 'multi_fidelity', 8, 1, inferred=120, inferred_test=6)
-    results.write(collect(str(tmp_path)), str(tmp_path / 'results.csv'))
+    run_results.write(collect(str(tmp_path)), str(tmp_path / 'results.csv'))
     with open(tmp_path / 'results.csv', encoding='utf-8', newline='') as stream:
         (line,) = csv.DictReader(stream)
     assert (line['inferred'], line['inferred_test']) == ('120', '6')
