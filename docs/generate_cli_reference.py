@@ -100,7 +100,9 @@ def page() -> str:
         lines += [f'{summary[0].upper()}{summary[1:]}. {MORE.get(name, "")}'.strip()]
         lines += ['', '| argument | meaning |', '|---|---|']
         for action in commands[name]._actions:
-            if action.dest not in ('help', 'debug', 'e3nn'):
+            if action.dest in ('help', 'debug', 'e3nn'):
+                continue
+            if action.help != argparse.SUPPRESS:  # of our own processes
                 lines.append(f'| {name_of(action)} | {meaning(action)} |')
         parts.append('\n'.join(lines) + '\n')
     return '\n'.join(parts)

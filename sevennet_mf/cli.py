@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from sevennet_mf import __version__
 from sevennet_mf.parser import Parser
 
-DONE, FAILED, BAD_INPUT = 0, 1, 2
+FAILED, BAD_INPUT = 1, 2
 PROGRAM = 'sevennet-mf'
 FUSED = 'SEVENNET_MF_FUSED'  # kernels/library.py reads it
 
@@ -294,6 +294,7 @@ def make_parser() -> argparse.ArgumentParser:
             action='store_true',
             help='convolutions with e3nn instead of the fused kernel for CPUs',
         )
+        sub.add_argument('--failure', help=argparse.SUPPRESS)  # of our own processes
         sub.add_argument(
             '--debug', action='store_true', help='show the traceback of an error'
         )
@@ -324,12 +325,12 @@ def _run(args: argparse.Namespace) -> int:
     from sevennet_mf import commands
     from sevennet_mf.checkpoint import unpickle
     from sevennet_mf.errors import UserError
-    from sevennet_mf.program import keep_freed_memory
+    from sevennet_mf.program import keep_freed_memory, write_failure
 
     keep_freed_memory()
     try:
         with unpickle.trusting(getattr(args, 'trust', False)):
-            code = getattr(commands, args.command)(args)
+            return commands.run(args)
     except KeyboardInterrupt:
         _say('interrupted')
         return FAILED
@@ -337,11 +338,13 @@ def _run(args: argparse.Namespace) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except Exception as error:
+        message = _one_line(error)
+        if args.failure:
+            write_failure(args.failure, error, message)
         if args.debug:
             raise
-        _say(_one_line(error))
+        _say(message)
         return BAD_INPUT if isinstance(error, UserError) else FAILED
-    return DONE if code is None else code
 
 
 def _one_line_warning(message: Warning | str, *_: object) -> str:

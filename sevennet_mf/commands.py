@@ -1,314 +1,42 @@
-"""What each command of the command line does; cli.py parses, this calls."""
+"""Where each command of the command line is; cli.py parses, this calls."""
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import errno
-import os
-import random
-import shlex
-import warnings
 from collections.abc import Iterator
-from typing import Any
+from importlib import import_module
+from typing import Any, Final
 
-import sevennet_mf
-from sevennet_mf.checkpoint import unpickle
-from sevennet_mf.config import inputs
-from sevennet_mf.errors import TrainingStopped, UserError
-from sevennet_mf.program import importing
+from sevennet_mf.program import importing, show
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# imported when it is called, with the parsed arguments; it returns what to print,
+# several things one by one, or that and the exit code
+COMMANDS: Final[dict[str, str]] = {
+    'train': 'train.launch:run',
+    'init': 'draft.make:run',
+    'inspect': 'audit.inspect:run',
+    'evaluate': 'evaluate.evaluation:run',
+    'info': 'info:run',
+    'extend': 'train.continuing.extend_file:run',
+    'fisher': 'train.continuing.fisher:run',
+    'export': 'deploy.export:run',
+    'deploy': 'deploy.torchscript:run',
+    'lammps_build': 'lammps.commands:run_build',
+    'lammps_check': 'lammps.commands:run_check',
+    'study': 'study.command:run',
+    'select': 'select.choose:run',
+    'demo': 'demo:run',
+}
 
 
-def train(args: argparse.Namespace) -> None:
-    """`sevennet-mf train`: the host's own run; ours for a YAML with fidelities."""
-    sections = inputs.load_yaml(args.input_yaml)
+def run(args: argparse.Namespace) -> int:
+    """Do `args.command`, print what it returns, and return the exit code."""
+    module, function = COMMANDS[args.command].split(':')
     with importing():
-        from sevennet_mf.kernels import library
-
-        sevennet_mf.register()
-    is_ours = inputs.has_fidelity(sections)
-    library.check_environment(is_used=is_ours)
-    if is_ours:
-        _train_fidelities(args, sections)
-    else:
-        _train_as_host(args, sections)
-
-
-def _train_as_host(args: argparse.Namespace, sections: dict[str, Any]) -> None:
-    with importing():
-        from sevenn.logger import Logger
-        from sevenn.main import sevenn
-
-        from sevennet_mf import host_traps
-        from sevennet_mf.config import host_checks
-        from sevennet_mf.distributed import from_environment
-
-    inputs.refuse_misspelt(sections)
-    host_checks.complete(sections.get('train'))
-    if args.resume:
-        raise UserError(
-            '--resume needs a `fidelity` block; without one use `continue:` in the '
-            'YAML.'
-        )
-    if args.distributed and args.distributed_backend == 'gloo':
-        raise UserError(
-            "without a `fidelity` block this is SevenNet's own training, which "
-            'knows the backends nccl and mpi.'
-        )
-    _check_accelerators(args, {})
-    if args.distributed:
-        from_environment(args.distributed_backend)  # the host ends with a KeyError
-    folder = args.working_dir or '.'
-    if not unpickle.is_trusting():
-        for path in host_traps.pickled_files(sections, folder):
-            unpickle.check(path)
-    for line in host_traps.warnings_for(sections, folder):
-        warnings.warn(line, UserWarning, stacklevel=2)
-    try:
-        with unpickle.allowing():  # else torch_geometric warns of SevenNet's files
-            sevenn.run(args)
-    except SystemExit as stop:  # the host has written the reason to its log only
-        if stop.code:
-            reason = ' '.join(str(stop.__context__ or 'its log says why').split())
-            raise UserError(
-                f'SevenNet could not read {args.input_yaml}: {reason}'
-            ) from None
-    if Logger().rank == 0:
-        _print(_closing_of_host(folder))
-
-
-def _closing_of_host(folder: str) -> str:
-    best = os.path.join(folder, 'checkpoint_best.pth')
-    if not os.path.isfile(best):
-        return (
-            f"{folder}: what SevenNet's own training wrote. Without a "
-            'load_validset_path there is no checkpoint_best.pth.'
-        )
-    return (
-        f"{best}: SevenNet's own training, whose errors are in lc.csv\n"
-        f'sevennet-mf info {shlex.quote(best)}'
-    )
-
-
-def _train_fidelities(args: argparse.Namespace, sections: dict[str, Any]) -> None:
-    from sevennet_mf.interrupt import remembered
-
-    with remembered():
-        _train_here(args, sections)
-
-
-def _train_here(args: argparse.Namespace, sections: dict[str, Any]) -> None:
-    import sevenn._keys as KEY
-    import torch
-
-    with importing():
-        from sevennet_mf.distributed import process_group
-        from sevennet_mf.train import run
-        from sevennet_mf.train.loop import run_folder
-
-    if args.mode != 'train_v2':
-        raise UserError('-m train_v1 does not know fidelities; leave it out.')
-    # first of all: who fails after it does not leave the others waiting
-    with process_group(args.distributed, args.distributed_backend) as process:
-        working_dir = os.path.abspath(args.working_dir or '.')
-        began = None
-        if args.resume:
-            began = run_folder.began_with(working_dir)
-            sections = run_folder.follow(sections, began, working_dir)
-        configs = inputs.from_sections(sections, began)
-        _check_accelerators(args, configs[0])
-        run.check_folder(working_dir)
-        config = run.merged(configs, process)
-        _set_accelerator(config, args)
-        with _log(args, working_dir, process.rank) as log:
-            log.greeting()
-            log.print_config(configs[0], configs[2], configs[1])
-            random.seed(config[KEY.RANDOM_SEED])
-            torch.manual_seed(config[KEY.RANDOM_SEED])
-            said = run.train(config, working_dir, process, args.resume)
-        if said:
-            _print(said)
-
-
-@contextlib.contextmanager
-def _log(args: argparse.Namespace, working_dir: str, rank: int) -> Iterator[Any]:
-    """The host's log, in a file of its own, with what ended the run in it."""
-    from sevenn.logger import Logger
-    from sevenn.util import unique_filepath
-
-    path = unique_filepath(os.path.join(working_dir, args.log))
-    with Logger(path, args.screen, rank).switch_file(path) as log:
-        log.screen = args.screen and rank == 0
-        with _errors_in_log(log, working_dir):
-            yield log
-
-
-def _check_accelerators(args: argparse.Namespace, model: dict[str, Any]) -> None:
-    from sevennet_mf.model import accelerators
-
-    accelerators.check(args.enable_cueq, args.enable_flash, args.enable_oeq, model)
-
-
-def _set_accelerator(config: dict[str, Any], args: argparse.Namespace) -> None:
-    from sevennet_mf.model import accelerators
-
-    own = accelerators.asked(config)
-    flags = {name: on or getattr(args, name) for name, on in own.items()}
-    accelerators.switch(config, **flags)
-
-
-@contextlib.contextmanager
-def _errors_in_log(log: Any, working_dir: str) -> Iterator[None]:
-    """Write what ends a run into its log as well."""
-    try:
-        yield
-    except (UserError, TrainingStopped) as error:
-        with contextlib.suppress(OSError):  # a full disk has no room for this either
-            log.writeline(f'\n{error}')
-        raise
-    except OSError as error:
-        if error.errno in FULL:  # of the log, say, that any line is written to
-            raise UserError(
-                f'{working_dir} cannot be written: {error.strerror}. Free space or '
-                'choose another folder with -w.'
-            ) from error
-        log.error(error)
-        raise
-    except Exception as error:
-        log.error(error)
-        raise
-
-
-def init(args: argparse.Namespace) -> None:
-    """`sevennet-mf init`: an input.yaml for some files."""
-    with importing():
-        from sevennet_mf.draft import make
-        from sevennet_mf.kernels import library
-
-    library.check_environment(is_used=True)
-    for part in make.run(args):
-        _print(part)
-
-
-def inspect(args: argparse.Namespace) -> int:
-    """`sevennet-mf inspect`: the audit as a table, JSON and a picture."""
-    with importing():
-        from sevennet_mf.audit import inspect as audit_module
-
-    audit = audit_module.inspect(args.input_yaml)
-    audit_module.write_json(audit, args.json)
-    audit_module.write_picture(audit, args.plot)
-    _print(audit_module.table(audit))
-    bad = any(problem.severity == 'problem' for problem in audit.problems)
-    return 2 if bad and args.strict else 0
-
-
-def evaluate(args: argparse.Namespace) -> None:
-    """`sevennet-mf evaluate`: errors per fidelity, CSV files and parity plots."""
-    with importing():
-        from sevennet_mf.evaluate import evaluation as module
-
-    _print(module.run(args))
-
-
-def info(args: argparse.Namespace) -> None:
-    """`sevennet-mf info`: what a checkpoint is."""
-    import json
-
-    with importing():
-        from sevennet_mf import info as module
-
-    found = module.info(args.file)
-    if args.json:
-        _print(json.dumps(found, indent=2, ensure_ascii=False))
-    else:
-        _print(module.render(found))
-
-
-def extend(args: argparse.Namespace) -> None:
-    """`sevennet-mf extend`: a checkpoint with one fidelity more."""
-    with importing():
-        from sevennet_mf.train.continuing import extend_file
-
-    _print(extend_file.run(args))
-
-
-def fisher(args: argparse.Namespace) -> None:
-    """`sevennet-mf fisher`: the Fisher information that EWC needs."""
-    with importing():
-        from sevennet_mf.train.continuing import fisher as module
-
-    _print(module.run(args))
-
-
-def export(args: argparse.Namespace) -> None:
-    """`sevennet-mf export`: one fidelity as a plain SevenNet checkpoint."""
-    with importing():
-        from sevennet_mf.deploy import export as module
-
-    _print(module.run(args))
-
-
-def deploy(args: argparse.Namespace) -> None:
-    """`sevennet-mf deploy`: one fidelity as the files that LAMMPS reads."""
-    with importing():
-        from sevennet_mf.deploy import torchscript
-
-    _print(torchscript.run(args))
-
-
-def lammps_build(args: argparse.Namespace) -> None:
-    """`sevennet-mf lammps build`: compile the pair styles."""
-    with importing():
-        from sevennet_mf.lammps import commands
-
-    _print(commands.run_build(args))
-
-
-def lammps_check(args: argparse.Namespace) -> None:
-    """`sevennet-mf lammps check`: one step in LAMMPS against ASE."""
-    with importing():
-        from sevennet_mf.lammps import commands
-
-    _print(commands.run_check(args))
-
-
-def study(args: argparse.Namespace) -> int:
-    """`sevennet-mf study`: methods, numbers of labels and seeds compared."""
-    with importing():
-        from sevennet_mf.study import command as module
-
-    shown, is_whole = module.run(args)
-    for part in shown:
-        _print(part)
-    return 0 if is_whole else 1
-
-
-def select(args: argparse.Namespace) -> None:
-    """`sevennet-mf select`: structures to compute next at the high fidelity."""
-    with importing():
-        from sevennet_mf.select import choose as module
-
-    _print(module.run(args))
-
-
-def demo(args: argparse.Namespace) -> None:
-    """`sevennet-mf demo`: the main job on the InGaN data."""
-    with importing():
-        from sevennet_mf import demo as module
-
-    _print(module.run(args.example, args.output, args.seeds))
-
-
-def _print(what: Any) -> None:
-    from rich.console import Console
-
-    console = Console(soft_wrap=isinstance(what, str))
-    if not console.is_terminal:
-        console.width = 100  # a file or a pipe has no width; our tables need this
-    console.print(what, markup=False, highlight=False)
-
-
-
+        found = import_module(f'sevennet_mf.{module}')
+    told: Any = getattr(found, function)(args)
+    shown, code = told if isinstance(told, tuple) else (told, 0)
+    for part in shown if isinstance(shown, list | Iterator) else [shown]:
+        if part is not None:
+            show(part)
+    return int(code)

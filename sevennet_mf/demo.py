@@ -7,17 +7,16 @@ compositions that have no r2SCAN label in training.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
-from typing import IO
 
 import yaml
 from rich.table import Table
@@ -29,10 +28,13 @@ from sevennet_mf.evaluate import parity
 from sevennet_mf.evaluate.evaluation import Evaluation, evaluate
 from sevennet_mf.evaluate.predictions import QUANTITIES
 from sevennet_mf.files import make_folder, write_csv, write_text
+from sevennet_mf.program import why_it_failed
 from sevennet_mf.train.loop import run_folder
 
 TARGET = 'r2scan'
 TEST_FILE = 'r2scan_mixed_test.extxyz'
+# in the folder of a training: why it failed, and all that it said
+FAILURE, MESSAGES = 'failed.json', 'messages.txt'
 
 
 @dataclass(frozen=True)
@@ -49,14 +51,19 @@ class DemoJob:
 
 Seeds = Sequence[int]
 Found = dict[DemoJob, list[Evaluation]]  # one for each seed
-Running = dict[DemoJob, tuple[subprocess.Popen[bytes], IO[str]]]
+Running = dict[DemoJob, subprocess.Popen[bytes]]
 JOBS = (
     DemoJob('r2scan_only', 'r2SCAN labels alone'),
     DemoJob('multi_fidelity', 'PBE and r2SCAN labels'),
 )
 
 
-def run(example: str, output: str, seeds: Seeds = ()) -> Table:
+def run(args: argparse.Namespace) -> Table:
+    """`sevennet-mf demo` with the command line's arguments; returns the table."""
+    return demo(args.example, args.output, args.seeds)
+
+
+def demo(example: str, output: str, seeds: Seeds = ()) -> Table:
     """Audit, train both models side by side, evaluate; return the table.
 
     example: folder of the data and YAMLs; output: folder for everything written;
@@ -127,28 +134,29 @@ def _train(yamls: Mapping[DemoJob, Path], folder: Path, out: Path) -> None:
     with contextlib.ExitStack() as stack:
         running: Running = {}
         for job in JOBS:
-            # a file, because a pipe that nobody reads fills up
-            errors = stack.enter_context(tempfile.TemporaryFile('w+'))
-            process = _start(yamls[job], folder, out / job.name, errors)
+            process = _start(yamls[job], folder, out / job.name)
             stack.callback(process.wait)
             stack.callback(process.terminate)
-            running[job] = (process, errors)
+            running[job] = process
         _watch(running, yamls, out)
 
 
-def _start(
-    file: Path, folder: Path, work: Path, errors: IO[str]
-) -> subprocess.Popen[bytes]:
+def _start(file: Path, folder: Path, work: Path) -> subprocess.Popen[bytes]:
+    """Start a training; what it says stands in files of its folder."""
+    make_folder(work)
+    (work / FAILURE).unlink(missing_ok=True)
     command = [sys.executable, '-m', 'sevennet_mf.cli', 'train', str(file)]
+    command += ['--failure', str(work / FAILURE)]
     if (work / run_folder.RESUME_FILE).is_file():
         command.append('--resume')
-    return subprocess.Popen(
-        [*command, '-w', str(work)],
-        cwd=folder,
-        env=_environment(),
-        stdout=subprocess.DEVNULL,  # the demo has words of its own
-        stderr=errors,
-    )
+    with (work / MESSAGES).open('wb') as messages:
+        return subprocess.Popen(
+            [*command, '-w', str(work)],
+            cwd=folder,
+            env=_environment(),
+            stdout=subprocess.DEVNULL,  # the demo has words of its own
+            stderr=messages,
+        )
 
 
 def _watch(running: Running, yamls: Mapping[DemoJob, Path], out: Path) -> None:
@@ -158,27 +166,22 @@ def _watch(running: Running, yamls: Mapping[DemoJob, Path], out: Path) -> None:
         for job in running
     }
     with tqdm(total=100, unit='%', desc='training two models', disable=None) as bar:
-        while any(process.poll() is None for process, _ in running.values()):
+        while any(process.poll() is None for process in running.values()):
             time.sleep(0.5)
             done = [_epochs(out / job.name) / total[job] for job in running]
             bar.update(int(100 * sum(done) / len(done)) - bar.n)
-            _raise_failures(running)
-    _raise_failures(running)
+            _raise_failures(running, out)
+    _raise_failures(running, out)
 
 
-def _raise_failures(running: Running) -> None:
-    for job, (process, errors) in running.items():
-        if process.poll():  # neither running nor done well
-            raise TrainingStopped(_failure(job, errors))
-
-
-def _failure(job: DemoJob, errors: IO[str]) -> str:
-    errors.seek(0)
-    said = errors.read().strip().splitlines() or ['no message']
-    return (
-        f'training {job.yaml} failed: {said[-1]} (if the example has changed, '
-        'delete the output folder to start anew)'
-    )
+def _raise_failures(running: Running, out: Path) -> None:
+    for job, process in running.items():
+        if code := process.poll():  # neither running nor done well
+            why = why_it_failed(code, out / job.name / FAILURE)
+            raise TrainingStopped(
+                f'training {job.yaml} failed: {why} (if the example has changed, '
+                'delete the output folder to start anew)'
+            )
 
 
 def _epochs(work: Path) -> int:

@@ -1,14 +1,19 @@
-"""What `sevennet-mf` sets for its own process; an import sets nothing."""
+"""The process of `sevennet-mf`: what it sets, prints, and says of its end."""
 
 from __future__ import annotations
 
 import ctypes
 import gc
 import os
+import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Final
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final
+
+from sevennet_mf.errors import UserError
+from sevennet_mf.files import read_json, write_json
 
 # mallopt's names for them, from malloc.h
 TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4
@@ -75,3 +80,41 @@ def importing() -> Iterator[None]:
             gc.freeze()
         if was_on:
             gc.enable()
+
+
+def show(what: Any) -> None:
+    """Print a text or a table of rich."""
+    from rich.console import Console
+
+    console = Console(soft_wrap=isinstance(what, str))
+    if not console.is_terminal:
+        console.width = 100  # a file or a pipe has no width; our tables need this
+    console.print(what, markup=False, highlight=False)
+
+
+# ---- of a process that another one started with --failure FILE
+
+
+def write_failure(path: str, error: Exception, message: str) -> None:
+    """Say in a JSON file what error a command ends with, for who started it."""
+    with suppress(UserError):  # it will be told how it ended, at least
+        write_json(path, {'kind': type(error).__name__, 'message': message})
+
+
+def why_it_failed(code: int, path: str | Path) -> str:
+    """Return the message of a command that ended, or else how it ended.
+
+    code: its exit code, as subprocess has it; path: what followed --failure.
+    """
+    message = read_json(path).get('message')
+    if message and code > 0:
+        return str(message)
+    return f'the process {how_it_ended(code)}'
+
+
+def how_it_ended(code: int) -> str:
+    """Return 'ended by SIGKILL (out of memory?)' or 'ended with exit code 3'."""
+    if code >= 0:
+        return f'ended with exit code {code}'
+    name = signal.Signals(-code).name
+    return f'ended by {name}{" (out of memory?)" * (name == "SIGKILL")}'

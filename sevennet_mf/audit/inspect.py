@@ -7,11 +7,13 @@ it. Nothing is trained and nothing stops at the first bad structure.
 
 from __future__ import annotations
 
+import argparse
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
+from rich.console import Group
 from sevenn import _keys as KEY
 
 from sevennet_mf import keys
@@ -77,6 +79,15 @@ def inspect(filename: str) -> Audit:
             '`- {file: pbe.extxyz, fidelity: pbe}`.'
         )
     return audit_of(sections, str(filename))
+
+
+def run(args: argparse.Namespace) -> tuple[Group, int]:
+    """`sevennet-mf inspect`: JSON, a picture; returns a table and the exit code."""
+    audit = inspect(args.input_yaml)
+    write_json(audit, args.json)
+    write_picture(audit, args.plot)
+    bad = any(problem.severity == 'problem' for problem in audit.problems)
+    return table(audit), 2 if bad and args.strict else 0
 
 
 def audit_of(sections: dict[str, Any], name: str) -> Audit:

@@ -18,7 +18,7 @@ from sevennet_mf.config.blocks import DataEntry, validate
 from sevennet_mf.data import unread
 from sevennet_mf.data.files import count_frames, items_of, reader_of
 from sevennet_mf.data.label_names import origin_of
-from sevennet_mf.data.labels import LABEL_KEYS, Labels, stress_of
+from sevennet_mf.data.labels import LABEL_KEYS, StructureLabels, stress_of
 from sevennet_mf.draft.levels import Level
 from sevennet_mf.draft.plan import CUTOFF
 from sevennet_mf.errors import UserError, unknown
@@ -71,7 +71,7 @@ def completed(level: Level) -> Level:
 
 
 def _of_file(path: str, typed: Typed) -> tuple[Found, set[str]]:
-    """Labels of a file that nothing reads, and kinds that ASE reads."""
+    """StructureLabels of a file that nothing reads, and kinds that ASE reads."""
     lost: Found = {}
     own: set[str] = set()
     for atoms in _some(path):
@@ -79,7 +79,7 @@ def _of_file(path: str, typed: Typed) -> tuple[Found, set[str]]:
         read = {k for k in ('energy', 'forces', 'stress') if k in results}
         own |= read
         stress = results.get('stress')
-        labels = Labels(
+        labels = StructureLabels(
             results.get('energy', float('nan')),
             results.get('forces'),
             None if stress is None else stress_of(stress, path),

@@ -23,6 +23,7 @@ from sevennet_mf.draft.plan import Draft
 from sevennet_mf.draft.size import Size, batch_for, size_for
 from sevennet_mf.draft.timing import seconds_per_step
 from sevennet_mf.errors import UserError, said_as
+from sevennet_mf.kernels import library
 
 TRAIN: Final[str] = 'load_trainset_path'
 OPTIONS: Final = {
@@ -37,6 +38,7 @@ def run(args: Namespace) -> Iterator[RenderableType]:
     Raises UserError for files that cannot be used, and if the output is there
     already.
     """
+    library.check_environment(is_used=True)
     if os.path.exists(args.output) and not args.force:
         raise UserError(
             f'{args.output} is there already. Choose another file with -o, or '

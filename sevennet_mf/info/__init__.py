@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
 from typing import Any
 
@@ -12,7 +14,7 @@ from sevennet_mf.info import of_checkpoint, of_deployed
 from sevennet_mf.info.render import render
 from sevennet_mf.model.plain_config import json_ready
 
-__all__ = ['info', 'render']
+__all__ = ['info', 'render', 'run']
 
 
 def info(path: str, trust: bool = False) -> dict[str, Any]:
@@ -33,3 +35,11 @@ def info(path: str, trust: bool = False) -> dict[str, Any]:
         with unpickle.trusting(trust):
             found = of_checkpoint.checkpoint(path)
     return dict(json_ready(found))
+
+
+def run(args: argparse.Namespace) -> Any:
+    """`sevennet-mf info`: JSON, or what rich prints."""
+    found = info(args.file)
+    if args.json:
+        return json.dumps(found, indent=2, ensure_ascii=False)
+    return render(found)

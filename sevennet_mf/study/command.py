@@ -18,15 +18,15 @@ from sevennet_mf.study.status import Status, read_all
 from sevennet_mf.study.work.worker_process import COMMAND, TRUST
 
 
-def run(args: argparse.Namespace) -> tuple[list[Table | str], bool]:
-    """Return what to show at the end, and whether every run has its result.
+def run(args: argparse.Namespace) -> tuple[list[Table | str], int]:
+    """Return what to show at the end, and 0 if every run has its result, else 1.
 
     args: study_yaml, output, dry_run, report_only. Raises UserError for a study
     that cannot be, TrainingStopped if it was interrupted: the same call goes on.
     """
     if args.dry_run:
         runs = plan(read_study(args.study_yaml), args.output, dry_run=True)
-        return [planned(runs)], True
+        return [planned(runs)], 0
     whole = True
     if not args.report_only:
         states = _plan_and_do(args)
@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> tuple[list[Table | str], bool]:
     from sevennet_mf.study.report import page
 
     path = page.write(args.output)
-    return [page.table(args.output), f'report: {path}'], whole
+    return [page.table(args.output), f'report: {path}'], int(not whole)
 
 
 def _plan_and_do(args: argparse.Namespace) -> Mapping[str, Status]:

@@ -17,6 +17,8 @@ from commandline import run, small_yaml, write_yaml
 
 from sevennet_mf import __version__, cli, commands
 from sevennet_mf.errors import HostError, TrainingStopped, UserError
+from sevennet_mf.files import read_json
+from sevennet_mf.program import why_it_failed
 
 COMMANDS = [
     *['train', 'inspect', 'evaluate', 'info', 'export', 'deploy', 'lammps build'],
@@ -148,7 +150,7 @@ def test_exit_code_and_line_of_each_kind_of_error(
     def fail(args: argparse.Namespace) -> None:
         raise error
 
-    monkeypatch.setattr(commands, 'info', fail)
+    monkeypatch.setattr(commands, 'run', fail)
     assert cli.main(['info', 'a.pth']) == code
     assert capsys.readouterr() == ('', line)
     if isinstance(error, Exception):  # Ctrl-C is not a mistake to look for
@@ -156,21 +158,45 @@ def test_exit_code_and_line_of_each_kind_of_error(
             cli.main(['info', 'a.pth', '--debug'])
 
 
-@pytest.mark.parametrize(('returned', 'code'), [(None, 0), (0, 0), (2, 2)])
-def test_a_command_may_say_its_exit_code(
-    returned: int | None, code: int, monkeypatch: pytest.MonkeyPatch
+def test_who_started_a_command_is_told_why_it_failed(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(commands, 'inspect', lambda args: returned)
+    """By a file, in the words of the line, whatever else is on stderr."""
+
+    def fail(args: argparse.Namespace) -> None:
+        raise ZeroDivisionError('by\nzero')
+
+    monkeypatch.setattr(commands, 'run', fail)
+    path = tmp_path / 'failed.json'
+    assert cli.main(['info', 'a.pth', '--failure', str(path)]) == 1
+    said = read_json(path)
+    assert said['kind'] == 'ZeroDivisionError'
+    assert capsys.readouterr().err == f'sevennet-mf: {said["message"]}\n'
+    assert why_it_failed(1, path) == said['message']
+    gone = str(tmp_path / 'gone' / 'failed.json')  # the line is there all the same
+    assert cli.main(['info', 'a.pth', '--failure', gone]) == 1
+    assert 'by zero' in capsys.readouterr().err
+    assert '--failure' not in cli.make_parser().format_help()
+
+
+@pytest.mark.parametrize('code', [0, 2])
+def test_a_command_may_say_its_exit_code(
+    code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands, 'run', lambda args: code)
     assert cli.main(['inspect', 'a.yaml']) == code
 
 
 def test_a_warning_is_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def warn(args: argparse.Namespace) -> None:
+    def warn(args: argparse.Namespace) -> int:
         warnings.warn('In is not\ndetermined', UserWarning, stacklevel=1)
+        return 0
 
-    monkeypatch.setattr(commands, 'info', warn)
+    monkeypatch.setattr(commands, 'run', warn)
     shown_as = warnings.formatwarning
     with warnings.catch_warnings():
         warnings.simplefilter('always')
@@ -204,7 +230,7 @@ def test_a_reader_that_leaves_is_no_error(tmp_path: Path) -> None:
     code = (
         'import sys\n'
         'from sevennet_mf import cli, commands\n'
-        'commands.info = lambda args: sys.stdout.write("x" * 1000000)\n'
+        'commands.run = lambda args: sys.stdout.write("x" * 1000000)\n'
         'sys.exit(cli.main(["info", "a"]))\n'
     )
     process = subprocess.Popen(

@@ -7,6 +7,7 @@ import errno
 import json
 import os
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from commandline import MODEL, entry, small_yaml, snapshot, write_yaml
 from sevenn.logger import Logger
 
 import sevennet_mf
+import sevennet_mf.info
 from sevennet_mf import cli, commands, keys
 from sevennet_mf.config import inputs
 from sevennet_mf.errors import TrainingStopped, UserError
@@ -57,7 +59,7 @@ def test_a_plain_yaml_goes_to_the_host(
     seen = []
     monkeypatch.setattr(host, 'run', seen.append)
     args = parse('train', write_yaml(tmp_path / 'a.yaml', plain_yaml()))
-    commands.train(args)
+    commands.run(args)
     assert seen == [args]
 
 
@@ -75,7 +77,7 @@ def test_a_fidelity_yaml_does_not_go_to_the_host(
     began[keys.DEFAULTS]['recipe'][KEY.FORCE_WEIGHT] = 0.3
     saved = {'config': began, 'model_state_dict': {'w': 0}, keys.TRAINING_STATE: {}}
     torch.save(saved, tmp_path / 'checkpoint_resume.pth')
-    commands.train(parse('train', path, '-w', tmp_path, '--resume'))
+    commands.run(parse('train', path, '-w', tmp_path, '--resume'))
     [(config, working_dir, process, resume)] = seen
     assert config[KEY.FORCE_WEIGHT] == 0.3  # what the run began with
     assert config[KEY.MODAL_MAP] == {'pbe': 0, 'r2scan': 1}
@@ -102,7 +104,7 @@ def test_options_the_host_cannot_take(
     path = write_yaml(tmp_path / 'a.yaml', plain_yaml())
     args = parse('train', path, '-w', tmp_path / 'out', *options)
     with pytest.raises(UserError, match=words.replace('(', '.')):
-        commands.train(args)
+        commands.run(args)
     assert not (tmp_path / 'out').exists()
 
 
@@ -113,7 +115,7 @@ def test_what_the_host_cannot_read_is_an_error_with_its_reason(
     yaml['train']['error_record'] = [['Energy', 'RMS']]
     path = write_yaml(tmp_path / 'a.yaml', yaml)
     with pytest.raises(UserError, match='could not read .*a.yaml: .*RMS'):
-        commands.train(parse('train', path, '-w', tmp_path))
+        commands.run(parse('train', path, '-w', tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -140,11 +142,11 @@ def test_what_the_host_would_miss_at_the_end_is_said_first(
     yaml['train'] = {'epoch': 1, **train}
     args = parse('train', write_yaml(tmp_path / 'a.yaml', yaml), '-w', tmp_path)
     if words is None:
-        commands.train(args)
+        commands.run(args)
         assert seen == [args]
         return
     with pytest.raises(UserError, match=words):
-        commands.train(args)
+        commands.run(args)
     assert not seen
 
 
@@ -158,7 +160,7 @@ def test_the_hosts_training_with_the_kernel(
     path = write_yaml(tmp_path / 'a.yaml', plain_yaml())
     log = tmp_path / 'log.sevenn'
     Logger().switch_file(str(log))  # the host has one in a process
-    commands.train(parse('train', path, '-w', tmp_path))
+    commands.run(parse('train', path, '-w', tmp_path))
     said = log.read_text()
     assert f'fused kernel ({library.instruction_set()})' in said
     assert 'there is no checkpoint_best.pth' in capsys.readouterr().out
@@ -181,7 +183,7 @@ def test_a_switch_without_meaning_is_refused_before_data_are_read(
     sections = plain_yaml() if yaml == 'plain' else small_yaml()
     path = write_yaml(tmp_path / 'a.yaml', sections)
     with pytest.raises(UserError, match=f"{name} must be .*'bad'"):
-        commands.train(parse('train', path, '-w', tmp_path / 'out'))
+        commands.run(parse('train', path, '-w', tmp_path / 'out'))
     assert not (tmp_path / 'out').exists()
     with pytest.raises(UserError, match=f"{name} must be .*'bad'"):
         commands.init(parse('init', 'pbe=nowhere.extxyz'))
@@ -197,7 +199,7 @@ def test_the_hosts_traps_are_warned_of(
     yaml['train']['use_modality'] = True
     path = write_yaml(tmp_path / 'a.yaml', yaml)
     with pytest.warns(UserWarning, match='no set is named exactly'):
-        commands.train(parse('train', path))
+        commands.run(parse('train', path))
 
 
 # ---- train, on ours
@@ -233,7 +235,7 @@ def test_options_that_cannot_be_had(
     path = write_yaml(tmp_path / 'a.yaml', small_yaml())
     args = parse('train', path, '-w', tmp_path / 'out', *options)
     with pytest.raises(UserError, match=words):
-        commands.train(args)
+        commands.run(args)
     assert not (tmp_path / 'out').exists()
 
 
@@ -258,7 +260,7 @@ def test_an_accelerator_of_the_yaml_that_is_missing(
     yaml['model'].update(block)
     path = write_yaml(tmp_path / 'a.yaml', yaml)
     with pytest.raises(UserError, match=words):
-        commands.train(parse('train', path, '-w', tmp_path / 'out'))
+        commands.run(parse('train', path, '-w', tmp_path / 'out'))
 
 
 @pytest.mark.parametrize(
@@ -286,7 +288,7 @@ def test_an_accelerator_that_is_there_is_used(
     seen: list[Any] = []
     monkeypatch.setattr(run_module, 'train', lambda *args: seen.append(args))
     path = write_yaml(tmp_path / 'a.yaml', small_yaml())
-    commands.train(parse('train', path, '-w', tmp_path, option))
+    commands.run(parse('train', path, '-w', tmp_path, option))
     assert seen[0][0][key] == value
 
 
@@ -302,7 +304,7 @@ def test_what_ends_a_run_is_in_its_log(
     monkeypatch.setattr(run_module, 'train', fail)
     path = write_yaml(tmp_path / 'a.yaml', small_yaml())
     with pytest.raises(type(error)):
-        commands.train(parse('train', path, '-w', tmp_path, '-l', 'my.log'))
+        commands.run(parse('train', path, '-w', tmp_path, '-l', 'my.log'))
     assert (tmp_path / 'my.log').read_text().endswith('a word\n')
 
 
@@ -317,7 +319,7 @@ def test_a_disk_that_fills_up_is_no_traceback(
     monkeypatch.setattr(run_module, 'train', fail)
     path = write_yaml(tmp_path / 'a.yaml', small_yaml())
     with pytest.raises(UserError, match='cannot be written: No space left'):
-        commands.train(parse('train', path, '-w', tmp_path))
+        commands.run(parse('train', path, '-w', tmp_path))
 
 
 def test_a_log_is_never_overwritten(
@@ -326,7 +328,7 @@ def test_a_log_is_never_overwritten(
     monkeypatch.setattr(run_module, 'train', lambda *args: None)
     path = write_yaml(tmp_path / 'a.yaml', small_yaml())
     (tmp_path / 'log.sevenn').write_text('earlier')
-    commands.train(parse('train', path, '-w', tmp_path))
+    commands.run(parse('train', path, '-w', tmp_path))
     assert (tmp_path / 'log.sevenn').read_text() == 'earlier'
     assert (tmp_path / 'log0.sevenn').read_text().startswith('SevenNet')
 
@@ -339,11 +341,42 @@ def test_the_log_is_shown_if_asked_for(
     monkeypatch.setattr(run_module, 'train', lambda *args: None)
     path = write_yaml(tmp_path / 'a.yaml', small_yaml())
     for option in ([], ['-s'], []):
-        commands.train(parse('train', path, '-w', tmp_path, *option))
+        commands.run(parse('train', path, '-w', tmp_path, *option))
         assert ('chemical_species' in capsys.readouterr().out) == bool(option)
 
 
 # ---- the other commands
+
+
+def test_every_command_that_is_parsed_has_its_function() -> None:
+    names = {name.replace(' ', '_') for name in cli.COMMANDS}
+    assert commands.COMMANDS.keys() == names
+    for place in commands.COMMANDS.values():
+        module, function = place.split(':')
+        assert callable(getattr(import_module(f'sevennet_mf.{module}'), function))
+
+
+@pytest.mark.parametrize(
+    ('told', 'shown', 'code'),
+    [
+        (None, '', 0),
+        ('a', 'a\n', 0),
+        (('a', 2), 'a\n', 2),
+        (['a', 'b'], 'a\nb\n', 0),
+        ((['a', 'b'], 1), 'a\nb\n', 1),
+        (iter(['a', 'b']), 'a\nb\n', 0),
+    ],
+)
+def test_what_a_command_returns_is_printed(
+    told: Any,
+    shown: str,
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sevennet_mf.info, 'run', lambda args: told)
+    assert commands.run(parse('info', 'a.pth')) == code
+    assert capsys.readouterr().out == shown
 
 
 @pytest.fixture(scope='module')

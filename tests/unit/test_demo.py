@@ -39,7 +39,7 @@ def test_demo_measures_both_models_on_compositions_without_a_label(
     example: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / 'out'
-    table = demo.run(str(example), str(out), [4])
+    table = demo.demo(str(example), str(out), [4])
     with open(out / 'demo.csv') as stream:
         rows = list(csv.DictReader(stream))
     n_test = len(read(example / demo.TEST_FILE, ':'))
@@ -107,7 +107,7 @@ def test_no_test_composition_has_a_target_label_in_training() -> None:
 
 def test_no_example_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match='run from the project folder'):
-        demo.run(str(tmp_path), str(tmp_path / 'out'))
+        demo.demo(str(tmp_path), str(tmp_path / 'out'))
 
 
 def test_a_failed_training_is_named_with_its_reason(
@@ -117,4 +117,4 @@ def test_a_failed_training_is_named_with_its_reason(
     text = yaml_file.read_text().replace('train:', 'train:\n  loss: hubr')
     yaml_file.write_text(text)
     with pytest.raises(TrainingStopped, match=r"r2scan_only\.yaml failed.*'hubr'"):
-        demo.run(str(example), str(tmp_path / 'out'))
+        demo.demo(str(example), str(tmp_path / 'out'))

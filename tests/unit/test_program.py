@@ -1,4 +1,4 @@
-"""What the program sets for its own process."""
+"""What the program sets for its own process, and how it says why it failed."""
 
 import gc
 import os
@@ -7,10 +7,11 @@ import subprocess
 import sys
 import types
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from sevennet_mf.program import CHOICES, MANY, importing
+from sevennet_mf.program import CHOICES, MANY, importing, why_it_failed
 
 # pages that are new to the process when 32 MB are taken and freed ten times
 TEN_TIMES = """
@@ -82,3 +83,23 @@ def test_garbage_is_collected_again_after_an_error() -> None:
         pass
     assert not gc.isenabled()
     gc.enable()
+
+
+@pytest.mark.parametrize(
+    ('code', 'text', 'why'),
+    [
+        (2, '{"message": "no such file: a"}', 'no such file: a'),
+        (3, None, 'the process ended with exit code 3'),
+        (3, '{"mess', 'the process ended with exit code 3'),
+        (-9, None, 'the process ended by SIGKILL (out of memory?)'),
+        # of something before it
+        (-15, '{"message": "no such file: a"}', 'the process ended by SIGTERM'),
+    ],
+)
+def test_why_a_process_failed(
+    code: int, text: str | None, why: str, tmp_path: Path
+) -> None:
+    path = tmp_path / 'failed.json'
+    if text is not None:
+        path.write_text(text)
+    assert why_it_failed(code, path) == why

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -17,10 +15,12 @@ from typing import Any, Final
 
 from sevennet_mf.checkpoint import unpickle
 from sevennet_mf.files import make_folder
+from sevennet_mf.program import why_it_failed
 from sevennet_mf.study.runs import Run
 from sevennet_mf.study.work.worker_process import bound
 from sevennet_mf.train.loop.run_folder import RESUME_FILE
 
+FAILURE: Final[str] = 'train_failed.json'  # in the folder of a run
 COMMAND: Final[list[str]] = [sys.executable, '-m', 'sevennet_mf.cli', 'train']
 
 Stage = dict[str, Any]
@@ -61,17 +61,11 @@ def train(run: Run, stage: Stage, signals: Signals) -> None:
         _share_graphs(run, work_dir)
         if (work_dir / RESUME_FILE).is_file():
             command.append('--resume')
-    # a file, because a pipe that nobody reads fills up
-    with tempfile.TemporaryFile('w+', encoding='utf-8', errors='replace') as said:
-        try:
-            code = signals.run(command, said)
-        finally:
-            said.seek(0)
-            text = said.read()
-            sys.stderr.write(text)
-            sys.stderr.flush()
+    failure = run.folder / FAILURE
+    failure.unlink(missing_ok=True)
+    code = signals.run([*command, '--failure', str(failure)])
     if code:
-        raise StageFailed(stage['kind'], _reason(code, text))
+        raise StageFailed(stage['kind'], why_it_failed(code, failure))
     if not is_trained(run, stage):
         raise StageFailed(stage['kind'], 'training ended before its last epoch')
 
@@ -90,25 +84,13 @@ def _share_graphs(run: Run, work_dir: Path) -> None:
             link.symlink_to(os.path.relpath(shared, work_dir))
 
 
-def _reason(code: int, text: str) -> str:
-    """The error line of a training, else its last one, or how it ended."""
-    if code < 0:
-        return f'training was ended by {signal.Signals(-code).name}'
-    # a progress bar of SevenNet may stand before it, and after it
-    said = re.findall(r'sevennet-mf: (?!warning: )(.*)', text)
-    lines = said or [line for line in text.splitlines() if line.strip()]
-    if not lines:
-        return f'training ended with exit code {code}'
-    return str(lines[-1]).strip()
-
-
 class Signals:
     """Passes SIGTERM and Ctrl-C on to what runs, and remembers them."""
 
     NUMBERS = (signal.SIGTERM, signal.SIGINT)
 
     def __init__(self) -> None:
-        self.child: subprocess.Popen[str] | None = None
+        self.child: subprocess.Popen[bytes] | None = None
         self.came = 0
 
     def __enter__(self) -> Signals:
@@ -126,15 +108,13 @@ class Signals:
         # not Ctrl-C: a second one ends a training at once
         self.child.send_signal(signal.SIGTERM)
 
-    def run(self, command: Sequence[str], said: Any) -> int:
+    def run(self, command: Sequence[str]) -> int:
         """Run a command to its end; return its exit code. Raises Interrupted."""
         # close_fds: it inherits the lock that says somebody works in this folder
         self.child = subprocess.Popen(
             bound(command),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,  # what came out stands in its files
-            stderr=said,
-            text=True,
             close_fds=False,
         )
         try:

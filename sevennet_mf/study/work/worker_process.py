@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from pathlib import Path
 from sevennet_mf import lock
 from sevennet_mf.errors import UserError
 from sevennet_mf.files import read_json
+from sevennet_mf.program import how_it_ended
 from sevennet_mf.study import status
 
 # what does a run; the run's folder is added
@@ -116,14 +116,7 @@ class Worker:
 
     def _cause(self) -> str:
         code = self.process.returncode
-        if code < 0:
-            name = signal.Signals(-code).name
-            memory = ' (out of memory?)' if name == 'SIGKILL' else ''
-            how = f'ended by {name}{memory}'
-        elif code == 0:
-            how = 'ended without a result'
-        else:
-            how = f'ended with exit code {code}'
+        how = how_it_ended(code) if code else 'ended without a result'
         with self.log.open('rb') as log:
             log.seek(self.log_start)
             text = log.read().decode(errors='replace').strip()

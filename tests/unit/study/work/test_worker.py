@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +25,7 @@ from sevennet_mf.study import status
 from sevennet_mf.study.plan.folders import plan
 from sevennet_mf.study.plan.study_yaml import read_study
 from sevennet_mf.study.runs import Run
-from sevennet_mf.study.work import measure, worker
-from sevennet_mf.study.work import train_process as training
+from sevennet_mf.study.work import measure, train_process, worker
 
 METHODS = ['high_only', 'transfer', 'delta', 'multi_fidelity', 'host_modality']
 # of SevenNet's own training: what it does without a word, and when it reads the
@@ -48,16 +46,15 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def in_this_process(signals: Any, command: Sequence[str], said: Any) -> int:
+def in_this_process(signals: Any, command: Sequence[str]) -> int:
     """A training without a process of its own: imports would take most of it."""
-    with redirect_stderr(said):
-        return cli.main(command[3:])
+    return cli.main(command[3:])
 
 
 @pytest.fixture(scope='module')
 def _quick() -> Iterator[None]:
     with registered(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training.Signals, 'run', in_this_process)
+        patch.setattr(train_process.Signals, 'run', in_this_process)
         yield
 
 
@@ -326,11 +323,11 @@ def test_a_signal_reaches_the_training_which_goes_on_later(tmp_path: Path) -> No
     assert not (run.folder / 'failed.json').exists()
     command: list[str] = []
 
-    def note(signals: Any, given: Sequence[str], said: Any) -> int:
+    def note(signals: Any, given: Sequence[str]) -> int:
         command.extend(given)
         return 1
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training.Signals, 'run', note)
+        patch.setattr(train_process.Signals, 'run', note)
         assert worker.main(['--trust', str(run.folder)]) == 1
-    assert command[-2:] == ['--trust', '--resume']
+    assert command[-4:-2] == ['--trust', '--resume']
