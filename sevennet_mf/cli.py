@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from sevennet_mf import __version__
 from sevennet_mf.parser import Parser
 
-FAILED, BAD_INPUT = 1, 2
+DONE, FAILED, BAD_INPUT = 0, 1, 2
 PROGRAM = 'sevennet-mf'
 FUSED = 'SEVENNET_MF_FUSED'  # kernels/library.py reads it
 

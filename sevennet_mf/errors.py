@@ -7,7 +7,31 @@ from difflib import SequenceMatcher, get_close_matches
 
 
 class UserError(ValueError):
-    """What was typed or given cannot be used; the message is one clear line."""
+    """What was typed or given cannot be used; the message is one clear line.
+
+    text: what is wrong, and the remedy; key: of the YAML, which the text goes on
+    from, as ': no such file' or 'must be 1 or more'; where: what the key or the text
+    is in, as a file. Who catches it and knows more may add to it.
+    """
+
+    def __init__(self, text: str, key: str = '', where: str = '') -> None:
+        super().__init__(text, key, where)
+        self.text, self.key, self.where = text, key, where
+
+    def __str__(self) -> str:
+        blank = ' ' if self.key and not self.text.startswith(':') else ''
+        said = f'{self.key}{blank}{self.text}'
+        return f'{self.where}: {said}' if self.where else said
+
+    def within(self, where: str) -> 'UserError':
+        """Return the same error, which says where it is."""
+        outer = f'{where}: {self.where}' if self.where else where
+        return type(self)(self.text, self.key, outer)
+
+    def called(self, names: Mapping[str, str]) -> 'UserError':
+        """Return the same error with other names for its key and where it is."""
+        key, where = (names.get(name, name) for name in (self.key, self.where))
+        return type(self)(self.text, key, where)
 
 
 class HostError(RuntimeError):
@@ -65,17 +89,14 @@ def unknown(
     known = list(known)
     tail = f' {remedy}' if remedy else ''
     return UserError(
-        f'{key} must be one of {known}, got {name!r}.{nearest(name, known)}{tail}'
+        f'must be one of {known}, got {name!r}.{nearest(name, known)}{tail}', key
     )
 
 
 @contextmanager
 def said_as(options: Mapping[str, str]) -> Iterator[None]:
-    """Within, errors that name keys of a YAML name options of the command line."""
+    """Within, errors about keys of a YAML are about options of the command line."""
     try:
         yield
     except UserError as error:
-        text = str(error)
-        for key, option in options.items():
-            text = text.replace(key, option)
-        raise UserError(text) from None
+        raise error.called(options) from None

@@ -6,7 +6,7 @@ The reference page in docs/ is generated from the descriptions in this file.
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import (
     BaseModel,
@@ -390,26 +390,26 @@ def validate(block: type[AnyBlock], values: Any, where: str) -> AnyBlock:
     if values is None:
         values = {}
     if not isinstance(values, dict):
-        raise UserError(f'{where} must be a block of keys, got {values!r}.')
+        raise UserError(f'must be a block of keys, got {values!r}.', where)
     try:
         return block.model_validate(values)
     except ValidationError as error:
-        raise UserError(_one_line(error, block, where)) from None
+        raise _plain(error, block, where) from None
 
 
-def _one_line(error: ValidationError, block: type[Block], where: str) -> str:
+def _plain(error: ValidationError, block: type[Block], where: str) -> UserError:
+    """The error in the words of somebody who writes YAML."""
     first = _most_telling(error)
     # tags such as 'dict[...]' or 'constrained-str' are pydantic's, not the user's
     path = [str(p) for p in first['loc'] if isinstance(p, int) or _is_typed(p)]
     key = '.'.join([where, *path])
     if first['type'] == 'extra_forbidden':
         known = list(_block_at(block, first['loc'][:-1]).model_fields)
-        return (
-            f'{key} is not a known key.{nearest(path[-1], known)} '
-            f'Known: {", ".join(known)}.'
-        )
+        hint = nearest(path[-1], known)
+        text = f'is not a known key.{hint} Known: {", ".join(known)}.'
+        return UserError(text, key)
     if first['type'] == 'missing':
-        return f'{key} is missing.'
+        return UserError('is missing.', key)
     message = first['msg'].removeprefix('Value error, ')
     message = re.sub(r' or instance of \w+', '', message)
     for theirs, ours in PLAIN_WORDS.items():
@@ -417,22 +417,25 @@ def _one_line(error: ValidationError, block: type[Block], where: str) -> str:
     given = first['input']
     words = re.findall(r"'(\w+)'", message) if 'literal' in first['type'] else []
     hint = nearest(str(given), words) if isinstance(given, str) else ''
-    return f'{key}: {message}, got {given!r}.{hint}'
+    return UserError(f': {message}, got {given!r}.{hint}', key)
 
 
 def _block_at(block: type[Block], path: tuple[int | str, ...]) -> type[Block]:
     """The block that `path` leads to from `block`."""
+    inner = blocks_in(block)
     for part in path:
         field = block.model_fields.get(str(part))
-        inside = re.findall(r'\w+', str(field.annotation) if field else str(part))
-        block = next((b for b in _kinds(Block) if b.__name__ in inside), block)
+        if field is not None:
+            inner = blocks_in(field.annotation)
+        block = inner[0] if inner else block
     return block
 
 
-def _kinds(block: type[Block]) -> list[type[Block]]:
-    """Every class below `block`."""
-    direct = block.__subclasses__()
-    return [*direct, *(kind for b in direct for kind in _kinds(b))]
+def blocks_in(kind: Any) -> list[type[Block]]:
+    """Return the blocks that a type is made of: those of `dict[str, A] | B`."""
+    if isinstance(kind, type) and issubclass(kind, Block):
+        return [kind]
+    return [block for part in get_args(kind) for block in blocks_in(part)]
 
 
 def _most_telling(error: ValidationError) -> ErrorDetails:

@@ -195,7 +195,7 @@ def continue_from(block: Config) -> None:
         # the path, because the host would download what is not on this machine
         block[KEY.CHECKPOINT] = find_checkpoint(checkpoint)
     except UserError as error:
-        raise UserError(f'{key}: {error}') from None
+        raise error.within(key) from None
 
 
 def species(given: Any) -> None:

@@ -24,6 +24,8 @@ from sevennet_mf.errors import UserError, unknown
 
 Config = dict[str, Any]
 WHERE: Final = 'train.continue.checkpoint'
+KNOWN_AS: Final = 'train.fidelity.known_as'
+START_FROM: Final = 'train.fidelity.start_from'
 # of the host's model keys those that are no architecture: what the data set, how it
 # is trained, and what computes it
 NOT_INHERITED: Final = (
@@ -108,10 +110,10 @@ def read(section: Config, train: TrainFidelity) -> Inherited | None:
             warnings.simplefilter('ignore', UserWarning)
             config = OpenedCheckpoint(path, content).config
     except UserError as error:
-        raise UserError(f'{WHERE}: {error}') from None
+        raise error.within(WHERE) from None
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
-            f'{WHERE}: {path}: its configuration cannot be read: {error}.'
+            f'{path}: its configuration cannot be read: {error}.', where=WHERE
         ) from None
     own = content['config']
     assert isinstance(block, dict)
@@ -133,8 +135,9 @@ def _names(
         names = tuple(keys.by_index(config[KEY.MODAL_MAP]))
         if train.known_as is not None:
             raise UserError(
-                f'train.fidelity.known_as: {train.known_as!r} is for a checkpoint '
-                f'of one fidelity; {checkpoint} has {list(names)}. Take it out.'
+                f': {train.known_as!r} is for a checkpoint of one fidelity; '
+                f'{checkpoint} has {list(names)}. Take it out.',
+                KNOWN_AS,
             )
         return names
     named = (own.get(keys.PROVENANCE) or {}).get('fidelities') or []
@@ -231,9 +234,10 @@ def order_of(
     if not found.names:
         if len(wanted) > 1 or _of_old(train):
             raise UserError(
-                f'train.fidelity.known_as is missing: {found.name} has one '
-                f'fidelity, without a name. Say which of {wanted} it is, or give '
-                'another name if it is none of them.'
+                f'is missing: {found.name} has one fidelity, without a name. Say '
+                f'which of {wanted} it is, or give another name if it is none of '
+                'them.',
+                KNOWN_AS,
             )
         return None
     added = [name for name in wanted if name not in found.names]
@@ -262,15 +266,17 @@ def _check_further(
     """UserError for what has no meaning where fidelities are trained further."""
     if train.known_as is not None:
         raise UserError(
-            f'train.fidelity.known_as: {train.known_as!r} exists already: the '
-            'data names it too, and nothing is added. Give the new level of '
-            'theory another name, or take known_as out to go on with one.'
+            f': {train.known_as!r} exists already: the data names it too, and '
+            'nothing is added. Give the new level of theory another name, or take '
+            'known_as out to go on with one.',
+            KNOWN_AS,
         )
     if train.start_from is not None:
         raise UserError(
-            f'train.fidelity.start_from: {train.start_from!r} is what an added '
-            f'fidelity begins as, and nothing is added: {found.name} has '
-            f'{list(found.names)}. Take it out, or give the data another name.'
+            f': {train.start_from!r} is what an added fidelity begins as, and '
+            f'nothing is added: {found.name} has {list(found.names)}. Take it out, '
+            'or give the data another name.',
+            START_FROM,
         )
     asked = _of_old(train)
     if len(found.names) == 1 and asked:
@@ -303,7 +309,7 @@ def check_old(found: Inherited, train: TrainFidelity, data: DataFidelity) -> Non
         data.base = next(name for name in data.order or old if name in old)
     named = {
         'data.fidelity.base': data.base,
-        'train.fidelity.start_from': train.start_from,
+        START_FROM: train.start_from,
         'train.fidelity.replay.fidelity': getattr(train.replay, 'fidelity', None),
     }
     for key, name in named.items():

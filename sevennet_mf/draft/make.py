@@ -27,7 +27,7 @@ from sevennet_mf.kernels import library
 
 TRAIN: Final[str] = 'load_trainset_path'
 OPTIONS: Final = {
-    'train.fidelity.known_as': '--known_as',
+    inherit.KNOWN_AS: '--known_as',
     inherit.WHERE: '--from',
 }
 

@@ -53,7 +53,7 @@ def entries_of_yaml(
             f'choose {TRAINING_SET!r}.'
         )
     listed = [entry for name in chosen for entry in _plain(found[name])]
-    return [checked(entry, i) for i, entry in enumerate(listed)], key, order
+    return all_checked(listed), key, order
 
 
 def _plain(value: Any) -> Iterable[Entry]:
@@ -73,9 +73,13 @@ def _one(entry: Any) -> Entry:
     return dict(entry) if isinstance(entry, Mapping) else {'file': entry}
 
 
-def checked(entry: Entry, number: int) -> Entry:
-    """Return entry `number` (from 0) validated, its files found; or UserError."""
-    where = f'entry {number + 1} of the data'
+def all_checked(entries: Sequence[Entry]) -> list[Entry]:
+    """As `checked`, of entries that are called by their number."""
+    return [checked(e, f'entry {i} of the data') for i, e in enumerate(entries, 1)]
+
+
+def checked(entry: Entry, where: str) -> Entry:
+    """Return an entry validated, its files found; or UserError, which names it."""
     plain = validate(DataEntry, entry, where).model_dump(exclude_unset=True)
     files = plain['file'] if isinstance(plain['file'], list) else [plain['file']]
     plain['file'] = [path for name in files for path in inputs._expand(name, where)]

@@ -19,7 +19,7 @@ from sevennet_mf.data.labels import LABEL_KEYS
 from sevennet_mf.errors import UserError
 from sevennet_mf.evaluate.entries import (
     Entry,
-    checked,
+    all_checked,
     entries_of_yaml,
     names_in,
     with_fidelity,
@@ -108,7 +108,7 @@ def _asked(
     if isinstance(data, str):
         entries, key, names = entries_of_yaml(data, sets, key)
     else:
-        entries = [checked(entry, i) for i, entry in enumerate(data)]
+        entries = all_checked(data)
     entries = [with_fidelity(e, loaded, key, predict_as) for e in entries]
     named = [e['fidelity'] for e in entries if 'fidelity' in e]
     if key is not None and not names:

@@ -25,6 +25,8 @@ from sevennet_mf.model.fold import with_fidelities
 from sevennet_mf.model.linear import FidelityLinear
 from sevennet_mf.model.plain_config import RESCALE
 
+SITES_KEY = 'model.fidelity.sites'
+
 State = dict[str, torch.Tensor]
 
 
@@ -87,8 +89,9 @@ def check(config: dict[str, Any], plan: Plan) -> None:
     sites = plan.fidelity['sites']
     if config.get(KEY.READOUT_AS_FCN) and 'output' in sites:
         raise UserError(
-            "model.fidelity.sites: 'output' needs the linear readout, and this "
-            'model has readout_as_fcn. Take it out of the sites.'
+            ": 'output' needs the linear readout, and this model has "
+            'readout_as_fcn. Take it out of the sites.',
+            SITES_KEY,
         )
     if not config.get(KEY.USE_MODALITY):
         return
@@ -96,26 +99,29 @@ def check(config: dict[str, Any], plan: Plan) -> None:
     lost = [site for site in has if site not in sites]
     if lost:
         raise UserError(
-            f'model.fidelity.sites lacks {lost}, where {list(plan.old)} have '
-            f'weights of their own. Add them, or leave sites out to have {has}.'
+            f'lacks {lost}, where {list(plan.old)} have weights of their own. Add '
+            f'them, or leave sites out to have {has}.',
+            SITES_KEY,
         )
     theirs = (config.get(keys.FIDELITY_MODEL) or {}).get('encoding', 'bias')
     ours = plan.fidelity['encoding']
     if theirs not in ('bias', ours):
         raise UserError(
-            f'model.fidelity.encoding: {ours!r} cannot hold the weights of '
-            f'{list(plan.old)}, which are {theirs!r}. Leave it out.'
+            f': {ours!r} cannot hold the weights of {list(plan.old)}, which are '
+            f'{theirs!r}. Leave it out.',
+            'model.fidelity.encoding',
         )
     rank = (config.get(keys.FIDELITY_MODEL) or {}).get('rank')
     if ours == theirs == 'lora' and rank != plan.fidelity['rank']:
         raise UserError(
-            f'model.fidelity.rank: {plan.fidelity["rank"]}, but {list(plan.old)} '
-            f'have rank {rank}. Leave it out.'
+            f': {plan.fidelity["rank"]}, but {list(plan.old)} have rank {rank}. '
+            'Leave it out.',
+            'model.fidelity.rank',
         )
     if config.get(KEY.USE_MODAL_WISE_SCALE) and plan.fidelity['scale'] == 'shared':
         raise UserError(
-            "model.fidelity.scale: 'shared', but each of "
-            f'{list(plan.old)} has its own. Leave it out.'
+            f": 'shared', but each of {list(plan.old)} has its own. Leave it out.",
+            'model.fidelity.scale',
         )
 
 

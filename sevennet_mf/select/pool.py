@@ -45,7 +45,7 @@ class Candidate:
 
 def files_of(files: Sequence[str]) -> list[str]:
     """Return the paths that names and patterns stand for; UserError if none."""
-    return list(checked({'file': list(files)}, 0)['file'])
+    return list(checked({'file': list(files)}, 'the files')['file'])
 
 
 def structures(files: Iterable[str]) -> Iterator[Structure]:
@@ -94,7 +94,7 @@ def survey(
             try:
                 check_structure(atoms, references)
             except UserError as error:
-                raise UserError(f'{structure.source}, {name}: {error}') from None
+                raise error.within(f'{structure.source}, {name}') from None
         found.append(
             Candidate(
                 source=files[structure.file],

@@ -143,7 +143,7 @@ def configs(sections: Config, where: str) -> tuple[Config, Config, Config]:
     try:
         found = inputs.from_sections(sections)
     except UserError as error:
-        raise UserError(f'{where}: {error}') from None
+        raise error.within(where) from None
     device = str((sections.get('train') or {}).get(KEY.DEVICE, 'auto'))
     if device.startswith('cuda:'):
         raise UserError(

@@ -93,10 +93,6 @@ def _test_structures(study: Study, base: Base) -> list[Structure]:
                 f'{where}.fidelity must be the target {base.target!r}, got '
                 f'{fidelity!r}. All methods are measured on the target.'
             )
-        try:
-            plain = checked(plain, i)
-        except UserError as error:
-            message = str(error).replace(f'entry {i + 1} of the data', where)
-            raise UserError(message) from None
+        plain = checked(plain, where)
         found += list(read_entry(plain, None, [base.target], base.cutoff))
     return found

@@ -38,8 +38,8 @@ from sevennet_mf.train.loop.provenance import versions
 
 # keys of the YAML that the same errors name there
 OPTIONS = {
-    'train.fidelity.known_as': '--known_as',
-    'train.fidelity.start_from': '--start_from',
+    inherit.KNOWN_AS: '--known_as',
+    inherit.START_FROM: '--start_from',
     'model.fidelity.encoding': '--encoding',
     'model.fidelity.rank': '--rank',
     'model.fidelity.sites': '--sites',
