@@ -8,7 +8,7 @@ A test fails if the page in the repository is not what this writes.
 from __future__ import annotations
 
 import types
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -20,20 +20,17 @@ from sevennet_mf.config import recipe
 from sevennet_mf.study.plan import study_yaml as study
 
 PAGE = Path(__file__).with_name('yaml_reference.md')
-BLOCKS: tuple[tuple[str, type[config.Block]], ...] = (
-    ('`model.fidelity`', config.ModelFidelity),
-    ('`train.fidelity`', config.TrainFidelity),
-    ('A weight of `train.fidelity.loss_weight`', config.ComponentWeight),
-    ('`train.fidelity.replay`', config.Replay),
-    ('`train.fidelity.replay.self_label`', config.SelfLabel),
-    ('`train.fidelity.replay.self_label.md`', config.Dynamics),
-    ('`train.fidelity.max_drift`', config.MaxDrift),
-    ('`data.fidelity`', config.DataFidelity),
-    ('An entry of `data.load_trainset_path` and the like', config.DataEntry),
-    ('`study`, of a study.yaml', study.Study),
-    ('`study.split`', study.Split),
-    ('An entry of `study.variants`', study.Variant),
-    ('`study.run`', study.RunOptions),
+# the outermost blocks by their path; those within them follow from their fields
+ROOTS: tuple[tuple[str, str, type[config.Block]], ...] = (
+    ('model.fidelity', '`model.fidelity`', config.ModelFidelity),
+    ('train.fidelity', '`train.fidelity`', config.TrainFidelity),
+    ('data.fidelity', '`data.fidelity`', config.DataFidelity),
+    (
+        'data.load_trainset_path',
+        'An entry of `data.load_trainset_path` and the like',
+        config.DataEntry,
+    ),
+    ('study', '`study`, of a study.yaml', study.Study),
 )
 HEAD = f"""\
 # YAML reference
@@ -77,14 +74,6 @@ WORDS: dict[Any, str] = {
     float: 'number',
     NONE: '`null`',
     config.Name: 'a fidelity',
-    config.ComponentWeight: 'block of `energy`, `force`, `stress`',
-    config.Replay: 'block, below',
-    config.SelfLabel: 'block, below',
-    config.Dynamics: 'block, below',
-    config.MaxDrift: 'block, below',
-    study.Split: 'block, below',
-    study.Variant: 'block, below',
-    study.RunOptions: 'block, below',
     Any: 'any value',
 }
 PLURAL = {
@@ -102,6 +91,8 @@ def words(kind: Any, constraints: Iterable[Any] = ()) -> str:
     args = get_args(kind)
     if kind in WORDS:
         return WORDS[kind] + bound(constraints)
+    if isinstance(kind, type) and issubclass(kind, config.Block):
+        return 'block, below'
     if origin is Annotated:
         return words(args[0], args[1:])
     if origin is Literal:
@@ -177,10 +168,38 @@ def recipe_table() -> str:
     return DEFAULTS + '\n'.join(rows) + '\n' + BESIDE
 
 
+def titled() -> Iterator[tuple[str, type[config.Block]]]:
+    """Yield every block once, with its title: outer blocks before those in them."""
+    seen = {block for *_, block in ROOTS}
+
+    def within(path: str, block: type[config.Block]) -> Iterator[Any]:
+        for name, field in block.model_fields.items():
+            for inner in config.blocks_in(field.annotation):
+                if inner in seen:
+                    continue
+                seen.add(inner)
+                here = f'{path}.{name}'
+                many = in_dict(field.annotation)
+                yield f'An entry of `{here}`' if many else f'`{here}`', inner
+                yield from within(here, inner)
+
+    for path, title, block in ROOTS:
+        yield title, block
+        yield from within(path, block)
+
+
+def in_dict(kind: Any) -> bool:
+    """Whether a type holds its blocks by their names."""
+    args = get_args(kind)
+    if get_origin(kind) is dict:
+        return bool(config.blocks_in(args[1]))
+    return any(in_dict(own) for own in args)
+
+
 def page() -> str:
     """Return the whole page."""
     parts = [HEAD, recipe_table()]
-    for title, block in BLOCKS:
+    for title, block in titled():
         lines = [f'## {title}', '', '| key | value | default | meaning |']
         lines.append('|---|---|---|---|')
         for name, field in block.model_fields.items():

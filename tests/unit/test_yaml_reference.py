@@ -60,6 +60,18 @@ def test_types_in_plain_words(key: str, value: str, default: str) -> None:
     assert f'| `{key}` | {value} | {default} |' in page
 
 
+def test_every_block_has_a_section_after_the_one_that_it_is_in() -> None:
+    module = load('generate_yaml_reference')
+    found = {block: title for title, block in module.titled()}
+    assert found.keys() >= set(config.Block.__subclasses__())
+    places = [*found.values()]
+    for inner, outer in (
+        ('`train.fidelity.replay.self_label.md`', '`train.fidelity.replay`'),
+        ('An entry of `study.variants`', '`study`, of a study.yaml'),
+    ):
+        assert places.index(inner) > places.index(outer)
+
+
 def test_an_unknown_type_is_not_passed_over() -> None:
     with pytest.raises(TypeError, match='no words for'):
         load('generate_yaml_reference').words(complex)
@@ -71,5 +83,5 @@ def test_command_line_page_has_every_option() -> None:
         assert f'## `sevennet-mf {name}`' in page
     options = (DOCS.parent / 'sevennet_mf' / 'cli.py').read_text(encoding='utf-8')
     for option in re.findall(r"'(--?[A-Za-z]\w*)'", options):
-        if option != '--version':
+        if option not in ('--version', '--failure'):  # of our own processes
             assert f'`{option}`' in page, option
