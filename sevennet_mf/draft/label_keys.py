@@ -71,7 +71,7 @@ def completed(level: Level) -> Level:
 
 
 def _of_file(path: str, typed: Typed) -> tuple[Found, set[str]]:
-    """StructureLabels of a file that nothing reads, and kinds that ASE reads."""
+    """Labels of a file that nothing reads, and kinds that ASE reads."""
     lost: Found = {}
     own: set[str] = set()
     for atoms in _some(path):

@@ -24,6 +24,7 @@ from sevennet_mf import cli, commands, keys
 from sevennet_mf.config import inputs
 from sevennet_mf.errors import TrainingStopped, UserError
 from sevennet_mf.kernels import library
+from sevennet_mf.train import launch
 from sevennet_mf.train import run as run_module
 
 
@@ -166,7 +167,7 @@ def test_the_hosts_training_with_the_kernel(
     assert 'there is no checkpoint_best.pth' in capsys.readouterr().out
     best = tmp_path / 'checkpoint_best.pth'
     best.touch()
-    said = commands._closing_of_host(str(tmp_path))
+    said = launch._closing_of_host(str(tmp_path))
     assert said.endswith(f'sevennet-mf info {best}')
     # SevenNet's files are what torch_geometric may read without a doubt
     assert not [w for w in recwarn if 'Weights only' in str(w.message)]
@@ -186,7 +187,7 @@ def test_a_switch_without_meaning_is_refused_before_data_are_read(
         commands.run(parse('train', path, '-w', tmp_path / 'out'))
     assert not (tmp_path / 'out').exists()
     with pytest.raises(UserError, match=f"{name} must be .*'bad'"):
-        commands.init(parse('init', 'pbe=nowhere.extxyz'))
+        commands.run(parse('init', 'pbe=nowhere.extxyz'))
 
 
 def test_the_hosts_traps_are_warned_of(
