@@ -43,6 +43,8 @@ SITE_SWITCH: Final[dict[str, str]] = {
 
 # eV/Å^3 -> kbar, the host's factor
 KBAR: Final[float] = 1602.1766208
+# Å^3 | below it the host takes a cell to have no volume
+FLAT: Final[float] = 1e-3
 
 
 def by_index(modal_map: Mapping[str, int]) -> list[str]:

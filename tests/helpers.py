@@ -216,6 +216,11 @@ def evaluate(
     }
 
 
+def no_derivatives(module: torch.nn.Module, inputs: Any, data: Any) -> None:
+    """A hook of `force_output`: the host where no edge leads to the energy."""
+    del data[KEY.PRED_FORCE], data[KEY.PRED_STRESS]
+
+
 def to_double(model: AtomGraphSequential) -> AtomGraphSequential:
     """`model` in float64, so that rounding hides nothing."""
 

@@ -152,5 +152,5 @@ def _check_meant_for(path: str, config: dict[str, Any], fidelity: str) -> None:
 
 
 def _symbols(model: FidelityCalculator) -> list[str]:
-    known = ~np.isnan(model._evaluator.references[0])
+    known = ~np.isnan(model._evaluator.runner.references[0])
     return [chemical_symbols[z] for z in np.flatnonzero(known)]

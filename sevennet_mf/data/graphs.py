@@ -68,6 +68,53 @@ def as_host_takes(atoms: Atoms) -> Atoms:
     )
 
 
+def check_structure(atoms: Atoms, references: Floats) -> None:
+    """Raise UserError for atoms that no neighbour list or model can take.
+
+    references: (119,) by atomic number, NaN for an element that is not known.
+    """
+    if len(atoms) == 0:
+        raise UserError('the structure has no atoms.')
+    known = ~np.isnan(references)
+    foreign = sorted({int(z) for z in atoms.numbers if not known[z]})
+    if foreign:
+        unknown = ', '.join(chemical_symbols[z] for z in foreign)
+        names = ', '.join(chemical_symbols[z] for z in np.flatnonzero(known))
+        raise UserError(
+            f'the model does not know {unknown}; it knows {names}. Use a model '
+            'that was trained on these elements.'
+        )
+    cell = atoms.cell.array
+    if not (np.isfinite(atoms.positions).all() and np.isfinite(cell).all()):
+        raise UserError(
+            'positions or cell of the structure are not numbers (NaN or inf).'
+        )
+    repeated = cell[atoms.pbc]
+    if len(repeated) and np.linalg.matrix_rank(repeated) < len(repeated):
+        raise UserError(
+            f'the structure repeats along {len(repeated)} axes, for which its cell '
+            f'{cell.tolist()} does not have as many independent vectors. Correct '
+            'the cell, or set pbc=False.'
+        )
+
+
+def not_finite(atoms: Atoms, graph: dict[str, Any]) -> UserError:
+    """The error for a structure whose energy or forces are not numbers.
+
+    graph: the host's of these atoms, which tells the closest ones.
+    """
+    near = ''
+    if len(graph[KEY.EDGE_VEC]):
+        lengths = np.linalg.norm(graph[KEY.EDGE_VEC], axis=1)
+        k = int(lengths.argmin())
+        pair = _named(atoms.numbers, *graph[KEY.EDGE_IDX][:, k])
+        near = f' Its closest atoms, {pair}, are {lengths[k]:.3f} Å apart.'
+    return UserError(
+        f'the energy or the forces of the structure are not numbers.{near} If that '
+        'is as it should be, look for weights that are not: sevennet-mf info FILE.'
+    )
+
+
 def edges_of(structure: Structure, cutoff: float) -> dict[str, np.ndarray[Any, Any]]:
     """Return the host's edges of a structure, in float32 and int32.
 
@@ -165,14 +212,17 @@ def _too_close(structure: Structure, i: Ints, j: Ints, length: Floats) -> str:
 
 
 def _apart(structure: Structure, i: int, j: int, length: float, how: str) -> str:
-    first, second = (
-        f'{chemical_symbols[structure.numbers[k]]}({k})' for k in sorted((i, j))
-    )
-    other = f'an image of {second}' if i == j else second
     return (
-        f'{structure.source}: atoms {first} and {other} are {length:.3f} Å apart, '
-        f'{how}. Correct the positions or the cell, or remove the structure.'
+        f'{structure.source}: atoms {_named(structure.numbers, i, j)} are '
+        f'{length:.3f} Å apart, {how}. Correct the positions or the cell, or remove '
+        'the structure.'
     )
+
+
+def _named(numbers: Ints, i: int, j: int) -> str:
+    """Two atoms by symbol and index."""
+    first, second = (f'{chemical_symbols[numbers[k]]}({k})' for k in sorted((i, j)))
+    return f'{first} and an image of {second}' if i == j else f'{first} and {second}'
 
 
 def nearest_distance(structure: Structure) -> float:

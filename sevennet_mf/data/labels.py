@@ -17,13 +17,12 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from sevennet_mf.arrays import Floats
 from sevennet_mf.data.label_names import kind_of, kind_of_name, likeliest_first
 from sevennet_mf.errors import UserError, nearest
-from sevennet_mf.keys import KBAR
+from sevennet_mf.keys import FLAT, KBAR
 
 # With all its electrons the heaviest element has -1.5e6 eV
 MAX_ENERGY: Final[float] = 2.0e6  # eV/atom
 MAX_FORCE: Final[float] = 1.0e3  # eV/Å
 MAX_STRESS: Final[float] = 1.0e5  # kbar
-FLAT: Final[float] = 1e-3  # Å^3: below it the host takes a cell to have no volume
 HOST_ORDER: Final[list[int]] = [0, 1, 2, 5, 3, 4]  # of ASE's xx yy zz yz xz xy
 
 LABEL_KEYS: Final[tuple[str, ...]] = ('force_key', 'stress_key', 'virial_key')

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import sevenn._keys as KEY
-import torch
 from ase import Atoms
 from ase.data import covalent_radii
-from sevenn.atom_graph_data import AtomGraphData
 from sevenn.nn.sequential import AtomGraphSequential
-from torch_geometric.data import Batch
 
 from sevennet_mf.arrays import Floats
 from sevennet_mf.data.graphs import host_graph
-from sevennet_mf.evaluate.predict import shift_of
+from sevennet_mf.model.runner import Evaluated, Runner
 
 PER_CELL: Final[int] = 8  # atoms of a probe: 2 x 2 x 2 sites of a simple cubic cell
 AT_ONCE: Final[int] = 8  # probes in one batch, which bounds the memory
@@ -83,76 +79,29 @@ class Answers:
     n_atoms: Floats
 
 
-def graph_of(atoms: Atoms, cutoff: float) -> AtomGraphData:
-    """The host's graph of a structure."""
-    return AtomGraphData.from_numpy_dict(host_graph(atoms, cutoff))
-
-
 def ask(
     model: AtomGraphSequential,
     structures: Sequence[Atoms],
     cutoff: float,
     fidelity: str | None,
 ) -> Answers:
-    """Evaluate a model in evaluation mode; fidelity: None for a plain model.
+    """Return what a model says about structures; it is left as it was.
 
-    Reference energies are added in float64, so that those of all-electron data
-    hide nothing. The model is left in batch mode.
+    cutoff: Å; fidelity: of the model's, None for a plain one. Reference energies are
+    added in float64, so that those of all-electron data hide nothing.
     """
-    shift = shift_of(model)
-    before = shift.detach().clone()
-    shift.detach().zero_()
-    model.set_is_batch_data(True)
-    energies: list[Floats] = []
-    forces: list[Floats] = []
-    try:
+    found: list[Evaluated] = []
+    with Runner(model) as runner:
+        row = 0 if fidelity is None else runner.fidelities.index(fidelity)
         for start in range(0, len(structures), AT_ONCE):
-            graphs = [
-                graph_of(a, cutoff) for a in structures[start : start + AT_ONCE]
-            ]
-            for energy, force in _batch(model, graphs, fidelity):
-                energies.append(energy)
-                forces.append(force)
-    finally:
-        shift.detach().copy_(before)
-    assert model.type_map is not None
-    row = _row(before, model, fidelity).double().numpy()
-    numbers = [[model.type_map[int(z)] for z in a.numbers] for a in structures]
-    reference = [row[index].sum() for index in numbers]
+            batch = structures[start : start + AT_ONCE]
+            graphs = [host_graph(atoms, cutoff) for atoms in batch]
+            found.append(runner.evaluate(graphs, [row] * len(graphs)))
     return Answers(
-        energy=np.array([e.sum() for e in energies]) + np.array(reference),
-        forces=np.concatenate(forces),
+        energy=np.concatenate([one.energy for one in found]),
+        forces=np.concatenate([one.forces for one in found]),
         n_atoms=np.array([float(len(a)) for a in structures]),
     )
-
-
-def _row(
-    shift: torch.Tensor, model: AtomGraphSequential, fidelity: str | None
-) -> torch.Tensor:
-    """(n_species,) reference energies of one fidelity."""
-    assert model.type_map is not None
-    if shift.ndim > 1:
-        assert model.modal_map is not None
-        shift = shift[model.modal_map[fidelity]]
-    return shift.expand(len(model.type_map))
-
-
-def _batch(
-    model: AtomGraphSequential, graphs: list[AtomGraphData], fidelity: str | None
-) -> Iterator[tuple[Floats, Floats]]:
-    """(energies of the atoms, forces) of each graph, without references."""
-    batch = Batch.from_data_list(graphs)
-    if fidelity is not None:
-        batch[KEY.DATA_MODALITY] = [fidelity] * len(graphs)
-    output = model(batch).to_dict()
-    atomic = output[KEY.ATOMIC_ENERGY].detach().double().reshape(-1)
-    # without a single edge the host gives no forces
-    forces = output.get(KEY.PRED_FORCE, atomic.new_zeros(len(atomic), 3))
-    sizes = output[KEY.NUM_ATOMS].reshape(-1).tolist()
-    for energy, force in zip(
-        atomic.split(sizes), forces.detach().double().split(sizes), strict=True
-    ):
-        yield energy.numpy(), force.numpy()
 
 
 @dataclass(frozen=True)
@@ -160,7 +109,7 @@ class Deviation:
     """How far two models are apart on the probes.
 
     energy: largest difference in eV/atom; forces: largest in eV/Å; holds: whether
-    both are within the tolerance of DESIGN.md. NaN holds nowhere.
+    both are within what is allowed. NaN holds nowhere.
     """
 
     energy: float

@@ -21,6 +21,7 @@ from sevenn.scripts.deploy import deploy_parallel as host_deploy_parallel
 
 from sevennet_mf import files, keys
 from sevennet_mf.arrays import Floats
+from sevennet_mf.data.graphs import host_graph
 from sevennet_mf.deploy.deployed import (
     FAST_FILE,
     PROVENANCE_FILE,
@@ -37,7 +38,7 @@ from sevennet_mf.deploy.folded import (
     quiet,
     refuse_deviation,
 )
-from sevennet_mf.deploy.probe import Answers, deviation, graph_of, probes, worst
+from sevennet_mf.deploy.probe import Answers, deviation, probes, worst
 from sevennet_mf.deploy.slices import split_slices
 from sevennet_mf.errors import UserError
 from sevennet_mf.model.fused import why_not
@@ -297,10 +298,10 @@ def _one(
 
     models: the segments, one after the other.
     """
-    graph = graph_of(atoms, cutoff)
+    graph = host_graph(atoms, cutoff)
     n = torch.tensor([len(atoms)])
-    edges = graph[KEY.EDGE_VEC].detach().clone().requires_grad_()
-    index = graph[KEY.EDGE_IDX]
+    edges = torch.tensor(graph[KEY.EDGE_VEC], dtype=torch.float32).requires_grad_()
+    index = torch.tensor(graph[KEY.EDGE_IDX])
     data = {
         KEY.NODE_FEATURE: torch.tensor([type_map[int(z)] for z in atoms.numbers]),
         KEY.EDGE_IDX: index,

@@ -13,7 +13,6 @@ from ase.data import chemical_symbols
 from sevennet_mf import keys
 from sevennet_mf.calculators.doubts import reference_doubts
 from sevennet_mf.checkpoint.file import read_checkpoint
-from sevennet_mf.evaluate.predict import reference_energies
 from sevennet_mf.info.common import (
     labels_of,
     nothing_known,
@@ -24,6 +23,7 @@ from sevennet_mf.model import accelerators
 from sevennet_mf.model.fused import describe
 from sevennet_mf.model.load import LoadedModel, load_model
 from sevennet_mf.model.plain_config import architecture
+from sevennet_mf.model.runner import reference_energies
 
 
 def checkpoint(name: str) -> dict[str, Any]:

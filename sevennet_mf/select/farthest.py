@@ -15,8 +15,8 @@ from typing import Final
 import numpy as np
 
 from sevennet_mf.arrays import Bools, Floats
+from sevennet_mf.model.runner import Values
 from sevennet_mf.select.features import CHUNK, Features
-from sevennet_mf.select.network import Values
 
 MEAN, MAX = 'mean', 'max'
 # Spreads: float32 cannot tell environments that are nearer, and nobody needs to

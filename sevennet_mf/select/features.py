@@ -11,7 +11,8 @@ import numpy as np
 
 from sevennet_mf.arrays import Floats, Ints
 from sevennet_mf.data.read import Structure
-from sevennet_mf.select.network import Network, Predicted, Values, batch_edges
+from sevennet_mf.model.runner import Values
+from sevennet_mf.select.network import Network, Predicted, batch_edges
 
 FORCE: Final[str] = 'force'
 ENERGY: Final[str] = 'energy'

@@ -17,7 +17,7 @@ BASE: tuple[str, ...] = ('keys', 'errors', 'arrays', 'files', 'lock', 'drawing')
 # a model and its data, without training
 MODEL = (*BASE, 'distributed', 'checkpoint', 'config', 'kernels', 'model')
 DATA = (*MODEL, 'data')
-TRAINED = (*DATA, 'evaluate', 'train', 'calculators', 'deploy')
+TRAINED = (*DATA, 'calculators', 'evaluate', 'train', 'deploy')
 # layer -> the layers it may import, from low to high: imports point upwards in
 # this list only; a new top-level module or sub-package gets a line here
 ALLOWED: dict[str, tuple[str, ...]] = {
@@ -35,16 +35,19 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     'checkpoint': (*BASE, 'checkpoint'),
     'config': (*BASE, 'checkpoint', 'config'),
     'kernels': (*BASE, 'kernels'),
-    'model': (*BASE, 'checkpoint', 'config', 'kernels', 'model'),
+    'model': (*BASE, 'distributed', 'checkpoint', 'config', 'kernels', 'model'),
     'data': (*BASE, 'checkpoint', 'config', 'data'),
     'audit': (*BASE, 'checkpoint', 'config', 'data', 'audit'),
+    'calculators': (*DATA, 'calculators'),
     'evaluate': (*DATA, 'evaluate'),
-    'train': (*DATA, 'interrupt', 'program', 'host_traps', 'evaluate', 'train'),
-    'calculators': (*DATA, 'evaluate', 'calculators'),
-    'deploy': (*DATA, 'evaluate', 'train', 'calculators', 'deploy'),
+    'train': (
+        *(*DATA, 'interrupt', 'program', 'host_traps'),
+        *('calculators', 'evaluate', 'train'),
+    ),
+    'deploy': (*DATA, 'calculators', 'train', 'deploy'),
     'lammps': (*TRAINED, 'lammps'),
     'info': (*TRAINED, 'info'),
-    'select': (*DATA, 'evaluate', 'calculators', 'select'),
+    'select': (*DATA, 'evaluate', 'select'),
     'analysis': (*BASE, 'analysis'),
     # select and analysis: their former import paths
     'study': (*TRAINED, 'interrupt', 'program', 'select', 'analysis', 'study'),

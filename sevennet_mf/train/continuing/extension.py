@@ -17,9 +17,9 @@ from sevennet_mf.data.dataset import FidelityDataset
 from sevennet_mf.data.references import References
 from sevennet_mf.distributed import Process
 from sevennet_mf.errors import UserError
-from sevennet_mf.evaluate.predict import reference_energies
 from sevennet_mf.model.extend import Plan, extend, extended_config, set_references
 from sevennet_mf.model.plain_config import statistics
+from sevennet_mf.model.runner import reference_energies
 from sevennet_mf.train.continuing.start import Start
 from sevennet_mf.train.setup import TRAIN, check_determined, named_elements
 

@@ -16,22 +16,20 @@ from __future__ import annotations
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import sevenn._keys as KEY
 import torch
 from ase import Atoms
-from sevenn.atom_graph_data import AtomGraphData
-from sevenn.nn.sequential import AtomGraphSequential
-from torch_geometric.data import Batch
 from tqdm import tqdm
 
 from sevennet_mf.checkpoint.file import save
 from sevennet_mf.config import inputs
 from sevennet_mf.data.graphs import host_graph
-from sevennet_mf.distributed import usable_device
 from sevennet_mf.errors import UserError, unknown
 from sevennet_mf.model.fold import chosen
 from sevennet_mf.model.load import LoadedModel, load_model
+from sevennet_mf.model.runner import Runner
 from sevennet_mf.train.continuing.self_label import check_elements, structures_in
 
 Weights = dict[str, torch.Tensor]
@@ -53,58 +51,48 @@ def fisher_information(
     model is left as it was. Raises UserError for elements it does not know.
     """
     check_elements(structures, loaded)
-    where = usable_device(device)
-    model = loaded.model
-    was_training, was_batch = model.training, model.is_batch_data
-    wants = {name: p.requires_grad for name, p in model.named_parameters()}
+    several = fidelity is not None and len(loaded.fidelities) > 1
+    row = loaded.fidelities.index(str(fidelity)) if several else 0
     random = torch.Generator().manual_seed(seed)
-    model.to(where).train()  # forces keep their graph
-    model.set_is_batch_data(True)
     weights = {
         name: p
-        for name, p in model.named_parameters()
-        if wants[name] and p.numel() and not name.startswith('rescale_')
+        for name, p in loaded.model.named_parameters()
+        if p.requires_grad and p.numel() and not name.startswith('rescale_')
     }
-    total = {name: torch.zeros_like(p) for name, p in weights.items()}
-    try:
+    with Runner(loaded.model, device, differentiable=True) as runner:
+        total = {name: torch.zeros_like(p) for name, p in weights.items()}
         for atoms in tqdm(structures, 'Fisher information', disable=None):
+            graph = host_graph(atoms, loaded.cutoff)
             for _ in range(samples):
-                _add(model, loaded, atoms, fidelity, force_weight, random, total)
-    finally:
-        model.zero_grad(set_to_none=True)
-        model.to('cpu').train(was_training)
-        model.set_is_batch_data(was_batch)
-    n = len(structures) * samples
-    return {name: (value / n).cpu() for name, value in total.items()}
+                output = runner.output([graph], [row])
+                parts = _parts(output, len(atoms), force_weight, random)
+                _add(parts, weights, total)
+        n = len(structures) * samples
+        return {name: (value / n).cpu() for name, value in total.items()}
 
 
-def _add(
-    model: AtomGraphSequential,
-    loaded: LoadedModel,
-    atoms: Atoms,
-    fidelity: str | None,
-    force_weight: float,
-    random: torch.Generator,
-    total: Weights,
-) -> None:
-    """Add one structure's squares: of its energy, and of a random sum of forces."""
-    graph = AtomGraphData.from_numpy_dict(host_graph(atoms, loaded.cutoff))
-    batch = Batch.from_data_list([graph]).to(next(model.parameters()).device)
-    if fidelity is not None and len(loaded.fidelities) > 1:
-        batch[KEY.DATA_MODALITY] = [fidelity]
-    output = model(batch)
-    n = len(atoms)
+def _parts(
+    output: Any, n: int, force_weight: float, random: torch.Generator
+) -> list[torch.Tensor]:
+    """What is differentiated: energy per atom, and a random sum of forces.
+
+    output: of a structure of n atoms.
+    """
     forces = output[KEY.PRED_FORCE]
     signs = torch.randint(0, 2, forces.shape, generator=random) * 2.0 - 1.0
     parts = [output[KEY.PRED_TOTAL_ENERGY].sum() / n]
-    if force_weight > 0:
+    if force_weight > 0 and forces.requires_grad:  # there are atoms within reach
         scale = (force_weight / (3 * n)) ** 0.5
         parts.append(scale * (signs.to(forces) * forces).sum())
-    weights = dict(model.named_parameters())
+    return parts
+
+
+def _add(parts: list[torch.Tensor], weights: Weights, total: Weights) -> None:
+    """Add the squares of the slopes of each part by each weight."""
     for number, part in enumerate(parts):
         slopes = torch.autograd.grad(
             part,
-            [weights[name] for name in total],
+            list(weights.values()),
             retain_graph=number + 1 < len(parts),
             allow_unused=True,
         )

@@ -9,9 +9,10 @@ import torch
 
 from sevennet_mf.data.dataset import FidelityDataset
 from sevennet_mf.data.references import Labels, References, fit_to_model
-from sevennet_mf.evaluate.predict import predict, reference_energies
+from sevennet_mf.evaluate.predict import predict
 from sevennet_mf.evaluate.predictions import Predictions
 from sevennet_mf.model.load import LoadedModel
+from sevennet_mf.model.runner import reference_energies
 
 
 def predict_own(

@@ -4,32 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import json
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import torch
 from ase import Atoms, units
+from ase.calculators.calculator import Calculator
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.md.langevin import Langevin
 from tqdm import tqdm
 
 from sevennet_mf.arrays import N_SPECIES
+from sevennet_mf.calculators.evaluator import Evaluator
 from sevennet_mf.data import extxyz
 from sevennet_mf.data.checks import foreign_elements
 from sevennet_mf.data.files import atoms_of
 from sevennet_mf.data.findings import refuse
-from sevennet_mf.data.graphs import as_host_takes, composition
+from sevennet_mf.data.graphs import composition
 from sevennet_mf.errors import UserError
-from sevennet_mf.evaluate.predict import reference_energies, without_shift
 from sevennet_mf.model.load import LoadedModel
 from sevennet_mf.train.continuing import perturb
-
-if TYPE_CHECKING:
-    from sevenn.calculator import SevenNetCalculator
 
 Options = dict[str, Any]  # config.SelfLabel as a dictionary
 FRICTION: Final[float] = 0.02 / units.fs
@@ -114,7 +110,8 @@ def _drawn(
 ) -> Iterator[Atoms]:
     """Each structure, and after it its copies."""
     n, md = options['per_structure'], options['md']
-    with _calculator(loaded, fidelity, device) as calculator:
+    evaluator = Evaluator(loaded, device)
+    with evaluator.runner:
         for number, atoms in enumerate(
             tqdm(structures, 'draw copies', disable=None, leave=False, delay=5)
         ):
@@ -128,14 +125,29 @@ def _drawn(
                 (start,) = perturb.copies(
                     atoms, 1, options['rattle'], options['strain'], rng
                 )
-                yield from _dynamics(start, n, md, rng, calculator)
+                start.calc = _Potential(evaluator, fidelity)
+                yield from _dynamics(start, n, md, rng)
+
+
+class _Potential(Calculator):
+    """One fidelity of a model for a dynamics."""
+
+    implemented_properties = ['energy', 'forces']
+
+    def __init__(self, evaluator: Evaluator, fidelity: str) -> None:
+        super().__init__()
+        self._evaluator, self._fidelity = evaluator, fidelity
+
+    def calculate(self, atoms: Atoms, *args: Any, **kwargs: Any) -> None:
+        super().calculate(atoms, *args, **kwargs)
+        found = self._evaluator.evaluate(atoms, [self._fidelity])
+        self.results = found[self._fidelity]
 
 
 def _dynamics(
-    atoms: Atoms, n: int, md: Options, rng: np.random.Generator, calculator: Any
+    atoms: Atoms, n: int, md: Options, rng: np.random.Generator
 ) -> Iterator[Atoms]:
     """Structures of a Langevin run at constant volume, every `steps` of 1 fs."""
-    atoms.calc = calculator
     temperature = md['temperature']
     # Maxwell-Boltzmann; ASE renames its own function from version to version
     spread = np.sqrt(units.kB * temperature * atoms.get_masses())[:, None]
@@ -149,8 +161,12 @@ def _dynamics(
         rng=rng,
     )
     for _ in range(n):
-        run.run(md['steps'])
-        if not np.abs(atoms.get_forces()).max() < LARGEST:
+        try:
+            run.run(md['steps'])
+            largest = np.abs(atoms.get_forces()).max()
+        except UserError:  # it has no energy any more
+            largest = np.inf
+        if largest >= LARGEST:
             raise UserError(
                 f'self_label.md: {atoms.get_chemical_formula()} falls apart at '
                 f'{temperature} K. Lower the temperature.'
@@ -165,53 +181,16 @@ def _labelled(
     device: str | torch.device,
 ) -> Iterator[Atoms]:
     """The structures with the model's energies, forces and, in a cell, stress."""
-    row = loaded.fidelities.index(fidelity)
-    references = np.nan_to_num(reference_energies(loaded.model)[row])
-    with _calculator(loaded, fidelity, device) as calculator:
+    evaluator = Evaluator(loaded, device)
+    with evaluator.runner:
         for atoms in tqdm(
             structures, 'self labels', disable=None, leave=False, delay=5
         ):
-            calculator.calculate(atoms)
-            found = calculator.results
-            results = {
-                # in float64: a sum of references may be -1e5 eV
-                'energy': float(found['energy']) + references[atoms.numbers].sum(),
-                'forces': np.asarray(found['forces'], np.float64),
-            }
-            if atoms.cell.rank == 3 and all(atoms.pbc):
-                results['stress'] = np.asarray(found['stress'], np.float64)
+            found = evaluator.evaluate(atoms, [fidelity])[fidelity]
+            names = ['energy', 'forces']
+            if 'stress' in found and all(atoms.pbc):
+                names.append('stress')
             atoms = perturb.bare(atoms)
+            results = {name: found[name] for name in names}
             atoms.calc = SinglePointCalculator(atoms, **results)
             yield atoms
-
-
-@contextmanager
-def _calculator(
-    loaded: LoadedModel, fidelity: str, device: str | torch.device
-) -> Iterator[SevenNetCalculator]:
-    """SevenNet's calculator on the model less its reference energies."""
-    # it takes along what reads and builds graphs, which few runs need at all
-    from sevenn.calculator import SevenNetCalculator
-
-    class Calculator(SevenNetCalculator):
-        """SevenNet's, of structures periodic along any of their vectors."""
-
-        def calculate(self, atoms: Atoms, *args: Any, **kwargs: Any) -> None:
-            super().calculate(as_host_takes(atoms), *args, **kwargs)
-            self.atoms = atoms.copy()  # what ASE compares the next structure with
-
-    model = loaded.model
-    was_batch = model.is_batch_data
-    several = len(loaded.fidelities) > 1
-    try:
-        with without_shift(model), warnings.catch_warnings():
-            warnings.simplefilter('ignore', UserWarning)  # of accelerators
-            yield Calculator(
-                model,
-                file_type='model_instance',
-                device=device,
-                modal=fidelity if several else None,
-            )
-    finally:
-        model.to('cpu')
-        model.set_is_batch_data(was_batch)

@@ -21,11 +21,11 @@ from sevennet_mf.data.dataset import FidelityDataset
 from sevennet_mf.data.references import References
 from sevennet_mf.distributed import Process
 from sevennet_mf.errors import UserError
-from sevennet_mf.evaluate.predict import by_atomic_number
 from sevennet_mf.evaluate.predictions import Predictions
 from sevennet_mf.model import accelerators
 from sevennet_mf.model.load import load_model
 from sevennet_mf.model.plain_config import statistics
+from sevennet_mf.model.runner import by_atomic_number
 from sevennet_mf.train.continuing.residual import fit_residual, predict_own
 from sevennet_mf.train.loop.provenance import fidelity_names
 from sevennet_mf.train.loop.trainer import SHIFT, FidelityTrainer

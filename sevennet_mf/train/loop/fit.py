@@ -20,8 +20,8 @@ from sevennet_mf import keys
 from sevennet_mf.checkpoint import file as checkpoint_file
 from sevennet_mf.distributed import Process
 from sevennet_mf.errors import TrainingStopped, UserError
-from sevennet_mf.evaluate.predict import by_atomic_number
 from sevennet_mf.interrupt import StopRequest
+from sevennet_mf.model.runner import by_atomic_number
 from sevennet_mf.train.continuing.drift import Drift
 from sevennet_mf.train.loop import run_folder
 from sevennet_mf.train.loop.curve import LearningCurve

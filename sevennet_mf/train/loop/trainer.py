@@ -18,6 +18,7 @@ from sevennet_mf import keys
 from sevennet_mf.distributed import Process
 from sevennet_mf.errors import TrainingStopped, UserError, unknown
 from sevennet_mf.model.build import common_potential, drop_absent_gradients
+from sevennet_mf.model.runner import total_energy
 from sevennet_mf.train.loop.loss import PRESENT
 from sevennet_mf.train.loop.metrics import SetRecorder, sum_over_processes
 from sevennet_mf.train.loop.seen import Seen, fetch, labels_of
@@ -156,10 +157,12 @@ class FidelityTrainer(Trainer):
             batch = batch.to(self.device, non_blocking=True)
             common = self._common_energy(batch)
             output = self.module(batch)
-            seen, theta = fetch(labels, output, self._theta(output, common))
+            own = output[KEY.PRED_TOTAL_ENERGY].detach()
+            theta = _theta(own, common, output[KEY.NUM_ATOMS])
+            seen, parts = fetch(labels, output, theta)
             recorder.update(seen)
             if common is not None:
-                recorder.update_theta(seen, torch.tensor(theta))
+                recorder.update_theta(seen, torch.tensor(parts))
         self.module.train()
 
     def probe_theta(self, loader: Iterable, recorder: SetRecorder) -> None:
@@ -172,8 +175,9 @@ class FidelityTrainer(Trainer):
                 labels = labels_of(batch)
                 batch = batch.to(self.device)
                 common = self._common_energy(batch)
-                theta = self._theta(self._energy(batch), common).cpu()
-                recorder.update_theta(labels, theta)
+                own = total_energy(self.module, batch)
+                theta = _theta(own, common, batch[KEY.NUM_ATOMS])
+                recorder.update_theta(labels, theta.cpu())
         self.module.train()
 
     @torch.no_grad()
@@ -182,24 +186,7 @@ class FidelityTrainer(Trainer):
         if self.n_fidelities < 2:
             return None
         with common_potential(self.module):
-            return self._energy(batch.clone())[KEY.PRED_TOTAL_ENERGY]
-
-    @staticmethod
-    def _theta(output: Any, common: torch.Tensor | None) -> torch.Tensor:
-        """theta_T's part of the energies, (n_graphs,) eV/atom; (0,) without it."""
-        own = output[KEY.PRED_TOTAL_ENERGY].detach()
-        if common is None:
-            return own[:0]
-        return (own - common) / output[KEY.NUM_ATOMS]
-
-    def _energy(self, batch: Any) -> Any:
-        """The model's output but for forces and stress."""
-        data = self.module._preprocess(batch)
-        for name, layer in self.module.named_children():
-            if name == 'force_output':
-                break
-            data = layer(data)
-        return data
+            return total_energy(self.module, batch.clone())
 
     def scheduler_step(self, metric: float | None = None) -> None:
         """As the host's; `metric` is what ReduceLROnPlateau looks at."""
@@ -236,6 +223,13 @@ class FidelityTrainer(Trainer):
         """Whether the weights are worth keeping."""
         finite = [torch.isfinite(p).all() for p in self.module.parameters()]
         return bool(torch.stack(finite).all())
+
+
+def _theta(
+    own: torch.Tensor, common: torch.Tensor | None, n_atoms: torch.Tensor
+) -> torch.Tensor:
+    """theta_T's part of energies, (n_graphs,) eV/atom; (0,) without it."""
+    return own[:0] if common is None else (own - common) / n_atoms
 
 
 def _classes(config: dict[str, Any]) -> tuple[Any, Any]:

@@ -94,7 +94,7 @@ def test_forces_and_stress_are_derivatives(files: Mapping[str, Path]) -> None:
     atoms = cell()
     atoms.calc = found = delta(files)
     for model in (found.low, found.difference):
-        to_double(model._evaluator.model)
+        to_double(model._evaluator.runner.model)
     forces, stress = atoms.get_forces(), atoms.get_stress()
     few = [0, 3]
     numerical = calculate_numerical_forces(atoms, 1e-4, few)
@@ -108,7 +108,7 @@ def test_one_calculation_gives_everything(files: Mapping[str, Path]) -> None:
     atoms = cell()
     atoms.calc = found = delta(files)
     runs: list[int] = []
-    found.difference._evaluator.model.register_forward_pre_hook(
+    found.difference._evaluator.runner.model.register_forward_pre_hook(
         lambda module, inputs: runs.append(1)
     )
     atoms.get_potential_energy()

@@ -67,7 +67,7 @@ def calculator(
 ) -> FidelityCalculator:
     found = FidelityCalculator(path, fidelity, device='cpu')
     if double:
-        to_double(found._evaluator.model)
+        to_double(found._evaluator.runner.model)
     return found
 
 
@@ -101,7 +101,7 @@ def molecule(molecules: Path) -> Atoms:
 def count_runs(found: FidelityCalculator) -> list[int]:
     """The number of graphs in each run of the model, from now on."""
     runs: list[int] = []
-    found._evaluator.model.register_forward_pre_hook(
+    found._evaluator.runner.model.register_forward_pre_hook(
         lambda module, inputs: runs.append(len(inputs[0][KEY.NUM_ATOMS]))
     )
     return runs

@@ -24,17 +24,12 @@ from helpers import (
 )
 from helpers import evaluate as host_evaluate
 from sevenn.calculator import SevenNetCalculator
-from sevenn.nn.sequential import AtomGraphSequential
 from torch_geometric.data import Batch
 
 from sevennet_mf.data.build import load_or_build
 from sevennet_mf.data.dataset import FidelityDataset
 from sevennet_mf.errors import UserError
-from sevennet_mf.evaluate.predict import (
-    match_fidelities,
-    predict,
-    reference_energies,
-)
+from sevennet_mf.evaluate.predict import match_fidelities, predict
 from sevennet_mf.model.load import load_model
 
 HOST_ORDER = [0, 1, 2, 5, 3, 4]  # of ASE's xx yy zz yz xz xy
@@ -117,40 +112,6 @@ def test_each_structure_at_its_fidelity(encoding: str, tmp_path: Path) -> None:
     assert other.predicted_as == ('pbe', 'pbe')
     np.testing.assert_allclose(other.energy[:3], found.energy[:3], rtol=1e-6)
     assert np.abs(other.energy[3:] - found.energy[3:]).min() > 0.1
-
-
-@pytest.mark.parametrize('shift', [-3.0, [-4.0, -3.0, -5.0]])
-@pytest.mark.parametrize('names', [('pbe',), ('pbe', 'r2scan')])
-def test_all_kinds_of_shift(
-    shift: float | list[float], names: tuple[str, ...], tmp_path: Path
-) -> None:
-    model, config = trained(names=names)
-    by_type = np.broadcast_to(shift, 3)
-    if isinstance(shift, list):
-        model = rebuilt(config, by_type)
-    table = reference_energies(model)
-    assert table.shape == (len(names), 119)
-    for z, index in config[KEY.TYPE_MAP].items():
-        wanted = [by_type[index] - i for i in range(len(names))]
-        np.testing.assert_allclose(table[:, z], wanted)
-    assert np.isnan(table[:, 6]).all()
-    dataset = dataset_of(tmp_path, ingan_entries('pbe', 'pbe')[:1], names)
-    found = predict(model, dataset)
-    atoms = ase.io.read(INGAN / 'r2scan_valid.extxyz', ':3')
-    fidelities = ['pbe' if len(names) > 1 else None] * 3
-    wanted = host_evaluate(model, atoms, fidelities)  # type: ignore[arg-type]
-    np.testing.assert_allclose(found.energy, wanted['energy'].numpy(), atol=2e-5)
-
-
-def rebuilt(config: dict[str, Any], by_type: np.ndarray) -> AtomGraphSequential:
-    several = isinstance(config[KEY.SHIFT], dict)
-    univ = np.zeros(119)
-    for z, index in config[KEY.TYPE_MAP].items():
-        univ[z] = by_type[index]
-    shift: Any = univ.tolist()
-    if several:
-        shift = {n: (univ - i).tolist() for i, n in enumerate(config[KEY.SHIFT])}
-    return build({**config, KEY.SHIFT: shift})
 
 
 def test_all_electron_energies_lose_nothing(molecules: Path, tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import structures
+from ase import Atoms
+from helpers import no_derivatives, structures
 from pretrained_helpers import pretrained
 
 from sevennet_mf.data import extxyz
@@ -60,6 +61,15 @@ def test_forces_by_all_their_components(tmp_path: Path) -> None:
     wanted = (slope**2).mean()
     own = float(drawn[NAME][place] - energy[NAME][place])
     assert own == pytest.approx(wanted, rel=0.2)  # 400 draws
+
+
+def test_a_backend_that_has_no_forces_without_neighbours(tmp_path: Path) -> None:
+    loaded = load_model(str(pretrained(tmp_path)))
+    loaded.model.get_submodule('force_output').register_forward_hook(no_derivatives)
+    found = fisher_information(loaded, [Atoms('N')], force_weight=0.1)
+    energy = fisher_information(loaded, [Atoms('N')], force_weight=0.0)
+    assert found[NAME].any()
+    assert torch.equal(found[NAME], energy[NAME])
 
 
 def test_the_model_stays_as_it_was(tmp_path: Path) -> None:

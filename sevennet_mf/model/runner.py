@@ -1,0 +1,318 @@
+"""The one evaluation of a model: graphs in, energies and their derivatives out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from typing import Any, Protocol
+
+import numpy as np
+import sevenn._keys as KEY
+import torch
+from numpy.typing import NDArray
+from sevenn.atom_graph_data import AtomGraphData
+from sevenn.nn.scale import ModalWiseRescale, Rescale, SpeciesWiseRescale
+from sevenn.nn.sequential import AtomGraphSequential
+
+from sevennet_mf import keys
+from sevennet_mf.arrays import N_SPECIES, Floats, Ints
+from sevennet_mf.distributed import usable_device
+from sevennet_mf.model.load import UNNAMED
+
+Values = NDArray[np.float32]
+
+
+class Graph(Protocol):
+    """A structure by the host's keys, whose values are arrays or tensors on a CPU.
+
+    atomic_numbers: (n_atoms,); edge_index: (2, n_edges); edge_vec: (n_edges, 3) Å;
+    cell_volume: () Å^3. What else there is, is not looked at.
+    """
+
+    def __getitem__(self, key: str, /) -> Any: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluated:
+    """What a model says of n structures with N atoms together, in float64.
+
+    n_atoms: (n,) int64; residuals: (N,) eV, the energies of the atoms less the
+    model's reference energies; references: (N,) eV, those; forces: (N, 3) eV/Å;
+    stress: (n, 6) eV/Å^3 in the host's order and sign, NaN for a structure without a
+    volume. Forces and stress of a structure without neighbours are zero. features:
+    (N, width) float32, if they were asked for.
+    """
+
+    n_atoms: Ints
+    residuals: Floats
+    references: Floats
+    forces: Floats
+    stress: Floats
+    features: Values | None = None
+
+    @property
+    def energies(self) -> Floats:
+        """(N,) eV, of the atoms."""
+        return self.residuals + self.references
+
+    @property
+    def energy(self) -> Floats:
+        """(n,) eV, total."""
+        return self._sums(self.residuals) + self.reference
+
+    @property
+    def reference(self) -> Floats:
+        """(n,) eV, the part of `energy` that is the model's reference energies."""
+        return self._sums(self.references)
+
+    def by_structure(self, values: Floats) -> list[Floats]:
+        """Return n arrays (n_atoms, ...) of one over all atoms, (N, ...)."""
+        places = pairwise(accumulate(self.n_atoms.tolist(), initial=0))
+        return [values[start:end] for start, end in places]
+
+    def not_finite(self) -> int | None:
+        """The first structure whose energy, forces or features are no numbers."""
+        good = np.isfinite(self.residuals) & np.isfinite(self.references)
+        good &= np.isfinite(self.forces).all(axis=1)
+        if self.features is not None:
+            good &= np.isfinite(self.features).all(axis=1)
+        return structure_of(self.n_atoms, ~good)
+
+    def _sums(self, values: Floats) -> Floats:
+        first = list(accumulate(self.n_atoms[:-1].tolist(), initial=0))
+        return np.add.reduceat(values, first)
+
+
+def structure_of(n_atoms: Sequence[int] | Ints, marked: Any) -> int | None:
+    """Return the structure of the first atom that is marked, or None.
+
+    n_atoms: (n,); marked: (N,) bool.
+    """
+    if not marked.any():
+        return None
+    ends = np.cumsum(n_atoms)
+    return int(np.searchsorted(ends, int(marked.argmax()), side='right'))
+
+
+class Runner:
+    """A model that is asked about batches of structures, each at a fidelity.
+
+    It takes `model` for itself until `close`, or for as long as a `with` lasts: on
+    `device`, in batch mode, and without its reference energies, which are added in
+    float64 so that all-electron energies lose nothing. Afterwards the model is as
+    it was. differentiable: whether `output` can be differentiated once more, by
+    weights. Raises UserError for a device that is not there.
+
+    fidelities: names by index; references: (n_fidelities, 119) eV, NaN for an
+    element that the model does not know.
+    """
+
+    def __init__(
+        self,
+        model: AtomGraphSequential,
+        device: str | torch.device = 'cpu',
+        *,
+        differentiable: bool = False,
+    ) -> None:
+        self.device = usable_device(device)
+        self.model = model
+        self.fidelities = fidelities_of(model)
+        self.references = reference_energies(model)
+        self._shift = shift_of(model)
+        self._before = self._shift.detach().clone()
+        self._was = model.training, model.is_batch_data
+        model.to(self.device).train(differentiable)
+        model.set_is_batch_data(True)
+        with torch.no_grad():
+            self._shift.zero_()
+
+    def close(self) -> None:
+        """Give the model back as it was."""
+        training, is_batch_data = self._was
+        self.model.to(self._before.device).train(training)
+        self.model.set_is_batch_data(is_batch_data)
+        with torch.no_grad():
+            self._shift.copy_(self._before)
+
+    def __enter__(self) -> Runner:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def evaluate(
+        self,
+        graphs: Sequence[Graph],
+        rows: Sequence[int] | Ints,
+        features_at: str | None = None,
+    ) -> Evaluated:
+        """Return what the model predicts for structures, each at its fidelity.
+
+        graphs: one batch; rows: (n,) indices of fidelities; features_at: the name of
+        a layer whose node features, as it receives them, are returned too.
+        """
+        kept: list[torch.Tensor] = []
+        if features_at is None:
+            output = self.output(graphs, rows)
+        else:
+            layer = self.model.get_submodule(features_at)
+            handle = layer.register_forward_pre_hook(
+                lambda module, inputs: kept.append(inputs[0][KEY.NODE_FEATURE])
+            )
+            try:
+                output = self.output(graphs, rows)
+            finally:
+                handle.remove()
+        numbers = [np.asarray(graph[KEY.ATOMIC_NUMBERS]) for graph in graphs]
+        n_atoms = np.array([len(z) for z in numbers])
+        stress = _double(output[KEY.PRED_STRESS])
+        volumes = np.array([float(graph[KEY.CELL_VOLUME]) for graph in graphs])
+        stress[volumes < keys.FLAT] = np.nan
+        return Evaluated(
+            n_atoms=n_atoms,
+            residuals=_double(output[KEY.ATOMIC_ENERGY]).reshape(-1),
+            references=self.references[
+                np.repeat(rows, n_atoms), np.concatenate(numbers)
+            ],
+            forces=_double(output[KEY.PRED_FORCE]),
+            stress=stress,
+            features=_single(kept[0]) if kept else None,
+        )
+
+    def features(
+        self, graphs: Sequence[Graph], rows: Sequence[int] | Ints, at: str
+    ) -> Values:
+        """Return (N, width) node features as the layer `at` receives them.
+
+        graphs, rows: as of `evaluate`. What comes after is not run.
+        """
+        with torch.no_grad():
+            data = _until(self.model, self._batch(graphs, rows), at)
+        return _single(data[KEY.NODE_FEATURE])
+
+    def output(self, graphs: Sequence[Graph], rows: Sequence[int] | Ints) -> Any:
+        """Return what the host's layers make of a batch, by the host's keys.
+
+        graphs, rows: as of `evaluate`. Energies are without reference energies;
+        forces and stress are there in any case.
+        """
+        batch = self._batch(graphs, rows)
+        with torch.enable_grad():  # the user may have turned it off
+            output = self.model(batch)
+        if KEY.PRED_FORCE not in output:  # the host, if no edge leads to the energy
+            atomic = output[KEY.ATOMIC_ENERGY]
+            output[KEY.PRED_FORCE] = atomic.new_zeros(len(atomic), 3)
+            output[KEY.PRED_STRESS] = atomic.new_zeros(len(graphs), 6)
+        return output
+
+    def _batch(
+        self, graphs: Sequence[Graph], rows: Sequence[int] | Ints
+    ) -> AtomGraphData:
+        """What the model needs of some graphs, on its device."""
+        where, dtype = self.device, next(self.model.parameters()).dtype
+        # a structure at several fidelities goes to the device once
+        once = {id(graph): graph for graph in graphs}
+        moved = {
+            name: (
+                torch.as_tensor(graph[KEY.ATOMIC_NUMBERS]).to(where, torch.int64),
+                torch.as_tensor(graph[KEY.EDGE_IDX]).to(where, torch.int64),
+                torch.as_tensor(graph[KEY.EDGE_VEC]).to(where, dtype),
+            )
+            for name, graph in once.items()
+        }
+        numbers, edges, vectors = zip(*(moved[id(g)] for g in graphs), strict=True)
+        n_atoms = [len(z) for z in numbers]
+        first = list(accumulate(n_atoms[:-1], initial=0))
+        index = torch.from_numpy(np.repeat(np.arange(len(graphs)), n_atoms))
+        values: dict[str, Any] = {
+            KEY.ATOMIC_NUMBERS: torch.cat(numbers),
+            KEY.EDGE_IDX: torch.cat(
+                [e + f for e, f in zip(edges, first, strict=True)], dim=1
+            ),
+            KEY.EDGE_VEC: torch.cat(vectors),
+            KEY.BATCH: index.to(where),
+            KEY.NUM_ATOMS: torch.tensor(n_atoms, device=where),
+            # a tensor of its own: the host writes into it
+            KEY.CELL_VOLUME: torch.tensor(
+                [float(graph[KEY.CELL_VOLUME]) for graph in graphs],
+                device=where,
+                dtype=dtype,
+            ),
+        }
+        if self.model.eval_modal_map:
+            values[KEY.DATA_MODALITY] = [self.fidelities[row] for row in rows]
+        return AtomGraphData(x=values[KEY.ATOMIC_NUMBERS], **values)
+
+
+def total_energy(model: AtomGraphSequential, batch: Any) -> torch.Tensor:
+    """Return (n_graphs,) eV of a batch, all that the model does but derivatives.
+
+    batch: the host's, on the model's device. In the mode the model is in, with the
+    reference energies it has.
+    """
+    return _until(model, batch, 'force_output')[KEY.PRED_TOTAL_ENERGY]
+
+
+def _until(model: AtomGraphSequential, batch: Any, stop: str) -> Any:
+    """A batch as the layer `stop` receives it."""
+    data = model._preprocess(batch)
+    for name, layer in model.named_children():
+        if name == stop:
+            return data
+        data = layer(data)
+    raise AssertionError(f'no layer {stop}')
+
+
+def _double(values: torch.Tensor) -> Floats:
+    return values.detach().cpu().double().numpy()
+
+
+def _single(values: torch.Tensor) -> Values:
+    return values.detach().cpu().float().numpy()
+
+
+# ---- reference energies
+
+
+def fidelities_of(model: AtomGraphSequential) -> tuple[str, ...]:
+    """Return the names of a model's fidelities by index; one if it has no names."""
+    return tuple(keys.by_index(model.modal_map or {UNNAMED: 0}))
+
+
+def shift_of(model: AtomGraphSequential) -> torch.nn.Parameter:
+    """Return the atomic reference energies of a model in eV, as it holds them.
+
+    (1,), (n_species,) or (n_fidelities, n_species).
+    """
+    kinds = (Rescale, SpeciesWiseRescale, ModalWiseRescale)
+    found = [m for m in model.modules() if isinstance(m, kinds)]
+    assert len(found) == 1, f'{len(found)} rescaling layers'
+    shift = found[0].shift
+    assert isinstance(shift, torch.nn.Parameter)
+    return shift
+
+
+def reference_energies(model: AtomGraphSequential) -> Floats:
+    """Return (n_fidelities, 119) eV, the model's atomic shift by atomic number.
+
+    float64 copies of the float32 numbers in the checkpoint; NaN for an element
+    that the model does not know.
+    """
+    assert model.type_map is not None
+    shift = shift_of(model).detach().cpu()
+    return by_atomic_number(shift, model.type_map, len(fidelities_of(model)))
+
+
+def by_atomic_number(
+    shift: torch.Tensor, type_map: Mapping[int, int], n: int
+) -> Floats:
+    """Return an atomic shift of n fidelities as (n, 119) float64, NaN for the rest.
+
+    shift: one number; one for each element; or one for each fidelity and element.
+    """
+    by_type = np.broadcast_to(shift.double().numpy(), (n, len(type_map)))
+    energies = np.full((n, N_SPECIES), np.nan)
+    for z, index in type_map.items():
+        energies[:, z] = by_type[:, index]
+    return energies
