@@ -6,28 +6,39 @@ output block a (n_fidelities, mul) matrix. Nothing is rescaled on the way, so
 weights go from file to memory to file unchanged to the last bit.
 """
 
-from typing import TYPE_CHECKING, Any
+from __future__ import annotations
+
+from typing import Any, Protocol
 
 import torch
+import torch.nn as nn
+from e3nn.o3 import Irreps
 
-if TYPE_CHECKING:
-    from sevennet_mf.model.linear import FidelityLinear
+
+class FidelityOwned(Protocol):
+    """What is asked of a layer; FidelityLinear has it."""
+
+    irreps_out: Irreps
+    num_modalities: int
+    weight: nn.Parameter
+    bias: nn.ParameterList
+
 
 # buffers of e3nn's Linear: weights live in FidelityLinear's own Parameters
 WEIGHT, BIAS = 'linear.weight', 'linear.bias'
 
 
-def _scalar_blocks(layer: 'FidelityLinear') -> list[int]:
+def _scalar_blocks(layer: FidelityOwned) -> list[int]:
     return [mul for mul, ir in layer.irreps_out if ir.is_scalar() and mul > 0]
 
 
-def join(layer: 'FidelityLinear', rows: torch.Tensor) -> torch.Tensor:
+def join(layer: FidelityOwned, rows: torch.Tensor) -> torch.Tensor:
     """(n_fidelities, n_scalar) rows of b -> the host's flat order."""
     parts = torch.split(rows, _scalar_blocks(layer), dim=1)
     return torch.cat([part.reshape(-1) for part in parts])
 
 
-def split(layer: 'FidelityLinear', flat: torch.Tensor) -> torch.Tensor:
+def split(layer: FidelityOwned, flat: torch.Tensor) -> torch.Tensor:
     """The host's flat order -> (n_fidelities, n_scalar) rows of b."""
     n = layer.num_modalities
     parts = torch.split(flat, [n * mul for mul in _scalar_blocks(layer)])
@@ -35,7 +46,7 @@ def split(layer: 'FidelityLinear', flat: torch.Tensor) -> torch.Tensor:
 
 
 def write(
-    layer: 'FidelityLinear', state: dict[str, Any], prefix: str, _metadata: Any
+    layer: FidelityOwned, state: dict[str, Any], prefix: str, _metadata: Any
 ) -> None:
     """Post-hook of state_dict(): our Parameters become the host's two entries."""
     rows = [state.pop(f'{prefix}bias.{i}') for i in range(layer.num_modalities)]
@@ -47,7 +58,7 @@ def write(
 
 
 def read(
-    layer: 'FidelityLinear',
+    layer: FidelityOwned,
     state: dict[str, Any],
     prefix: str,
     _metadata: Any,
