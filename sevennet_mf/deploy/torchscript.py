@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -9,8 +10,7 @@ import tempfile
 import zipfile
 from argparse import Namespace
 from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import numpy as np
 import sevenn._keys as KEY
@@ -85,12 +85,14 @@ def deploy_folded(
     if parallel:
         _refuse_other_files(target)
     with tempfile.TemporaryDirectory() as folder:
-        made = _write(folded, folder, parallel)
-        _check(made, folded, 'the deployed model')
-        fast = _add_fast(made, folded, folder, parallel, table)
-        for i, path in enumerate(made):
-            position = {'segment': i, 'segments': len(made)}
-            _finish(path, folded, position, fast[i] if fast else None)
+        parts = _parts(folded, folder, parallel)
+        _check(parts, folded, 'the deployed model')
+        fast = _fast_forms(folded, folder, parallel, table)
+        for i, part in enumerate(parts):
+            position = {'segment': i, 'segments': len(parts)}
+            part.extra.update(_about(folded, position, fast[i] if fast else None))
+            torch.jit.save(part.module, part.path, _extra_files=part.extra)
+        made = [part.path for part in parts]
         if parallel:
             _replace_folder(target, made)
             names = map(os.path.basename, made)
@@ -120,8 +122,24 @@ def run(args: Namespace) -> str:
 # ---- writing
 
 
-def _write(folded: Folded, folder: str, parallel: bool) -> list[str]:
-    """Deploy into `folder` by the host's own code; return the files in order."""
+@dataclass
+class _Part:
+    """A model that the host has deployed, or a segment of one.
+
+    path: its file, which is written anew once; extra: by name, what the file carries
+    beside the model.
+    """
+
+    path: str
+    module: torch.jit.ScriptModule
+    extra: dict[str, str | bytes]
+
+
+def _parts(folded: Folded, folder: str, parallel: bool) -> list[_Part]:
+    """Deploy into `folder` by the host's own code; return the parts in order.
+
+    Their gradients are made cheaper; values are the host's.
+    """
     os.makedirs(folder, exist_ok=True)
     source = os.path.join(folder, 'folded.pth')
     place = os.path.join(folder, 'deployed')
@@ -133,22 +151,18 @@ def _write(folded: Folded, folder: str, parallel: bool) -> list[str]:
         else:
             host_deploy(source, f'{place}.pt')
             made = [f'{place}.pt']
+    parts = []
     for path in made:
-        _cheapen(path)
-    return made
+        with zipfile.ZipFile(path) as archive:
+            extra: dict[str, str | bytes] = dict(extra_files(archive))
+        module = torch.jit.load(path, map_location='cpu')
+        split_slices(module.graph)
+        parts.append(_Part(path, module, extra))
+    return parts
 
 
-def _cheapen(path: str) -> None:
-    """Make the gradients of a deployed file cheaper; the rest of it stays."""
-    with zipfile.ZipFile(path) as archive:
-        extra = extra_files(archive)
-    module = torch.jit.load(path, map_location='cpu')
-    split_slices(module.graph)
-    torch.jit.save(module, path, _extra_files=extra)
-
-
-def _add_fast(
-    made: Sequence[str], folded: Folded, folder: str, parallel: bool, table: bool
+def _fast_forms(
+    folded: Folded, folder: str, parallel: bool, table: bool
 ) -> list[tuple[str, bytes]] | None:
     """Return the fast form of each segment and what it is, checked like the rest.
 
@@ -160,19 +174,26 @@ def _add_fast(
             break
         try:
             place = os.path.join(folder, form)
-            files = _write(_in_form(folded, form), place, parallel)
+            parts = _parts(_in_form(folded, form), place, parallel)
         except FormError as error:  # the next form may do
             folded.warnings.append(f'{error}.')
             continue
         except ValueError as error:  # no plan for these irreps
             reason = str(error)
             break
-        _check(files, folded, f'the fast form ({form}) of the deployed model')
-        return [(form, Path(path).read_bytes()) for path in files]
+        _check(parts, folded, f'the fast form ({form}) of the deployed model')
+        return [(form, _archive(part)) for part in parts]
     folded.warnings.append(
         f'LAMMPS will run this file with e3nn, slower: {reason}.'
     )
     return None
+
+
+def _archive(part: _Part) -> bytes:
+    """The file of a part."""
+    stream = io.BytesIO()
+    torch.jit.save(part.module, stream, _extra_files=part.extra)
+    return stream.getvalue()
 
 
 def _in_form(folded: Folded, form: str) -> Folded:
@@ -181,19 +202,17 @@ def _in_form(folded: Folded, form: str) -> Folded:
     return replace(folded, content={**folded.content, 'config': config})
 
 
-def _check(made: Sequence[str], folded: Folded, what: str) -> None:
-    """Raise UserError unless deployed files agree with the original."""
-    apart = worst([deviation(a, folded.wanted) for a in _answers(made, folded)])
+def _check(parts: Sequence[_Part], folded: Folded, what: str) -> None:
+    """Raise UserError unless a deployed model agrees with the original."""
+    found = _answers([part.module for part in parts], folded)
+    apart = worst([deviation(answers, folded.wanted) for answers in found])
     refuse_deviation(apart, what, len(folded.wanted.energy))
 
 
-def _finish(
-    path: str,
-    folded: Folded,
-    position: dict[str, int],
-    fast: tuple[str, bytes] | None,
-) -> None:
-    """Write down where a file comes from, and its fast form beside it."""
+def _about(
+    folded: Folded, position: dict[str, int], fast: tuple[str, bytes] | None
+) -> dict[str, str | bytes]:
+    """What a file says of where it comes from, and its fast form."""
     found = json_ready(
         {
             'provenance': folded.provenance,
@@ -204,15 +223,14 @@ def _finish(
             **position,
         }
     )
-    with zipfile.ZipFile(path) as archive:
-        extra: dict[str, str | bytes] = dict(extra_files(archive))
-    module = torch.jit.load(path, map_location='cpu')
-    # what the pair style compares, so that segments of two models are not mixed
-    extra[SEGMENT_FILE] = f'{folded.content["hash"]} {position["segment"]}'
-    extra[PROVENANCE_FILE] = json.dumps(found, indent=1, ensure_ascii=False)
+    extra: dict[str, str | bytes] = {
+        # what the pair style compares, so that segments of two models are not mixed
+        SEGMENT_FILE: f'{folded.content["hash"]} {position["segment"]}',
+        PROVENANCE_FILE: json.dumps(found, indent=1, ensure_ascii=False),
+    }
     if fast is not None:
         extra[FAST_FILE] = fast[1]
-    torch.jit.save(module, path, _extra_files=extra)
+    return extra
 
 
 def _refuse_other_files(folder: str) -> None:
@@ -268,14 +286,14 @@ def _replace_folder(target: str, made: Sequence[str]) -> None:
 # ---- asking
 
 
-def _answers(made: Sequence[str], folded: Folded) -> list[Answers]:
-    """What deployed files say about the probes, evaluated as LAMMPS does it.
+def _answers(models: Sequence[torch.nn.Module], folded: Folded) -> list[Answers]:
+    """What a deployed model says about the probes, evaluated as LAMMPS does it.
 
-    First with the total energy they give, then with the sum of the atoms' own.
+    models: its segments, one after the other. First with the total energy they give,
+    then with the sum of the atoms' own.
     """
     config = folded.content['config']
     cutoff = float(config[KEY.CUTOFF])
-    models = [torch.jit.load(path, map_location='cpu') for path in made]
     structures = probes(list(config[KEY.TYPE_MAP]), cutoff)
     # as the pair style has it; what is run once is not worth optimising
     with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
