@@ -35,7 +35,7 @@ from sevennet_mf.errors import UserError
 from sevennet_mf.files import make_folder
 from sevennet_mf.model.fold import (
     COMMON,
-    Choice,
+    FoldChoice,
     chosen,
     fold,
     without_theta,
@@ -56,7 +56,7 @@ class Folded:
     """
 
     source: str
-    choice: Choice
+    choice: FoldChoice
     content: dict[str, Any]
     model: AtomGraphSequential
     elements: tuple[str, ...]
@@ -130,7 +130,7 @@ def prepare(
 
 
 def _original_answers(
-    loaded: LoadedModel, choice: Choice, structures: list[Any]
+    loaded: LoadedModel, choice: FoldChoice, structures: list[Any]
 ) -> Answers:
     named = choice.references if loaded.model.eval_modal_map else None
     if choice.index is not None:
@@ -180,7 +180,7 @@ def _content(
 
 
 def _provenance(
-    loaded: LoadedModel, choice: Choice, original: dict[str, Any]
+    loaded: LoadedModel, choice: FoldChoice, original: dict[str, Any]
 ) -> dict[str, Any]:
     """What is known of the original, and that this was made of it."""
     with open(loaded.path, 'rb') as stream:

@@ -28,7 +28,7 @@ from sevennet_mf.evaluate.parity import parity
 from sevennet_mf.evaluate.predict import match_fidelities, predict
 from sevennet_mf.evaluate.predictions import Predictions
 from sevennet_mf.evaluate.tables import (
-    Errors,
+    FidelityErrors,
     error_table,
     errors,
     render,
@@ -39,14 +39,22 @@ from sevennet_mf.model.load import LoadedModel, load_model
 
 OTHER = 'Choose another folder for the output.'
 
-__all__ = ['Errors', 'Evaluation', 'errors', 'evaluate', 'render', 'run', 'write']
+__all__ = [
+    'Evaluation',
+    'FidelityErrors',
+    'errors',
+    'evaluate',
+    'render',
+    'run',
+    'write',
+]
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
     """What `evaluate` found, a row per fidelity, and the files it wrote."""
 
-    rows: list[Errors]
+    rows: list[FidelityErrors]
     predictions: Predictions
     files: list[str]
 

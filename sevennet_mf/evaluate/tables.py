@@ -15,7 +15,7 @@ from sevennet_mf.model.load import UNNAMED
 
 
 @dataclass(frozen=True)
-class Errors:
+class FidelityErrors:
     """Errors of one fidelity, in meV/atom, meV/Å and kbar.
 
     structures: how many; labelled: how many of them by quantity ('energy', 'force',
@@ -32,7 +32,7 @@ class Errors:
 
 def errors(
     predictions: Predictions, fidelities: Sequence[str] | None = None
-) -> list[Errors]:
+) -> list[FidelityErrors]:
     """Return the errors of each of `fidelities` that has structures, in this order.
 
     Default: all there are. Missing labels are left out.
@@ -49,7 +49,7 @@ def errors(
             mae[quantity], rmse[quantity] = mae_rmse(predicted - label, factor)
         index = predictions.fidelities.index(name)
         found.append(
-            Errors(
+            FidelityErrors(
                 fidelity=name,
                 predicted_as=predictions.predicted_as[index],
                 structures=len(rows),
@@ -69,7 +69,7 @@ def mae_rmse(difference: np.ndarray, factor: float = 1.0) -> tuple[float, float]
     return mae, float(np.sqrt(np.square(difference).mean())) * factor
 
 
-def render(rows: Sequence[Errors]) -> Table:
+def render(rows: Sequence[FidelityErrors]) -> Table:
     """Return the errors as a table for the terminal; no column without labels."""
     shown = [q for q in QUANTITIES if any(row.labelled[q[0]] for row in rows)]
     table = Table(title='Errors (MAE / RMSE)')
@@ -93,7 +93,7 @@ def render(rows: Sequence[Errors]) -> Table:
     return table
 
 
-def error_table(rows: Sequence[Errors]) -> list[list[Any]]:
+def error_table(rows: Sequence[FidelityErrors]) -> list[list[Any]]:
     """Return the lines of errors.csv."""
     head = ['fidelity', 'predicted_as', 'structures']
     for quantity, _, unit, _ in QUANTITIES:

@@ -31,7 +31,7 @@ State = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
-class Plan:
+class ExtensionPlan:
     """What a model becomes.
 
     old: names of its fidelities, by their index in it; added: the new ones; source:
@@ -56,7 +56,7 @@ class Plan:
         return [*range(len(self.old)), *[start] * len(self.added)]
 
 
-def extended_config(config: dict[str, Any], plan: Plan) -> dict[str, Any]:
+def extended_config(config: dict[str, Any], plan: ExtensionPlan) -> dict[str, Any]:
     """The host's configuration of the extended model, but for shift and scale.
 
     config: of the model as the host's loader gives it, defaults filled in.
@@ -81,7 +81,7 @@ def extended_config(config: dict[str, Any], plan: Plan) -> dict[str, Any]:
     }
 
 
-def check(config: dict[str, Any], plan: Plan) -> None:
+def check(config: dict[str, Any], plan: ExtensionPlan) -> None:
     """Raise UserError for a plan that would lose weights the model has.
 
     config: the host's, of the model that is to be extended.
@@ -126,7 +126,7 @@ def check(config: dict[str, Any], plan: Plan) -> None:
 
 
 @torch.no_grad()
-def extend(model: AtomGraphSequential, plan: Plan) -> State:
+def extend(model: AtomGraphSequential, plan: ExtensionPlan) -> State:
     """Return the state dict of the extended model; `model` stays as it was.
 
     model: built by the host's loader, plain, multi-modal or ours, on the CPU, that
@@ -171,7 +171,7 @@ def by_fidelity(values: torch.Tensor, n_species: int, n: int) -> torch.Tensor:
     return values.expand(n, n_species)
 
 
-def extended_layer(layer: IrrepsLinear, plan: Plan) -> FidelityLinear:
+def extended_layer(layer: IrrepsLinear, plan: ExtensionPlan) -> FidelityLinear:
     """The layer of one site with weights for all fidelities of the plan."""
     old = layer
     if not isinstance(layer, FidelityLinear) and layer.num_modalities > 1:

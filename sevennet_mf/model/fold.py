@@ -21,7 +21,7 @@ COMMON: Final[str] = 'common'  # the potential with theta_T = 0
 
 
 @dataclass(frozen=True)
-class Choice:
+class FoldChoice:
     """One fidelity of a model, or its common potential.
 
     name: of the fidelity, or 'common'; index: of the fidelity in the model, None
@@ -37,7 +37,7 @@ class Choice:
 
 def chosen(
     fidelities: Sequence[str], name: str | None, references: str | None = None
-) -> Choice:
+) -> FoldChoice:
     """Return what a user means by a fidelity's name.
 
     fidelities: names by their index in the model. name: one of them, 'common', or
@@ -63,7 +63,7 @@ def chosen(
             )
         if references not in known:
             raise unknown('references', references, known)
-        return Choice(COMMON, None, references, known.index(references))
+        return FoldChoice(COMMON, None, references, known.index(references))
     if name not in known:
         offered = [*known, COMMON] if several else known
         remedy = '' if several else 'The model has no other: leave it out.'
@@ -73,19 +73,19 @@ def chosen(
             f'references {references!r} goes with fidelity {COMMON!r} only; '
             f'{name!r} has its own reference energies. Leave references out.'
         )
-    return Choice(name, known.index(name), name, known.index(name))
+    return FoldChoice(name, known.index(name), name, known.index(name))
 
 
 def fold(
-    model: AtomGraphSequential, config: dict[str, Any], choice: Choice
+    model: AtomGraphSequential, config: dict[str, Any], choice: FoldChoice
 ) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     """Return (configuration, state dict) of the plain model for a choice.
 
     model: built from `config` by the host's loader, so that weights of an old
     file are in today's order; ours or SevenNet's own multi-modal one, or a plain
     one, which folds to itself. It is left as it was. Every linear layer of the
-    result has biases, zero where unused. Exact but for rounding: DESIGN.md, "Files
-    others read". All in the result are builtins and tensors on the CPU.
+    result has biases, zero where unused. Exact but for rounding. All in the
+    result are builtins and tensors on the CPU.
     """
     state = {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}
     for name, layer in model.named_children():

@@ -21,7 +21,7 @@ from sevennet_mf.files import make_folder
 from sevennet_mf.model.load import load_model
 from sevennet_mf.select import coverage_map, farthest, features, output
 from sevennet_mf.select.farthest import Chosen
-from sevennet_mf.select.features import Described, Features
+from sevennet_mf.select.features import Described, NodeFeatures
 from sevennet_mf.select.network import Network
 from sevennet_mf.select.options import Options, check, number
 from sevennet_mf.select.output import Selected
@@ -117,7 +117,7 @@ def _describe(
     done: Sequence[Candidate],
     networks: Sequence[Network],
     options: Options,
-) -> tuple[features.Described, features.Features | None]:
+) -> tuple[features.Described, features.NodeFeatures | None]:
     """What the models say of the pool, and the features of what is labelled."""
     own = None
     with tqdm(
@@ -232,7 +232,7 @@ def choose(
     n: int,
     pool: Sequence[Candidate],
     described: Described,
-    own: Features | None,
+    own: NodeFeatures | None,
     options: Options,
 ) -> farthest.Chosen:
     """Choose `n` structures of a pool, or fewer where nothing more is to be had.

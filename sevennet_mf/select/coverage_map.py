@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 from sevennet_mf import drawing
 from sevennet_mf.arrays import Floats, Ints
 from sevennet_mf.drawing import BLUE, LIGHT, ORANGE
-from sevennet_mf.select.features import Features
+from sevennet_mf.select.features import NodeFeatures
 
 PANELS: Final[int] = 5  # elements; the curve is beside them
 COLUMNS: Final[int] = 3
@@ -36,7 +36,7 @@ class Map:
     share: Floats
 
 
-def principal(z: int, pool: Features, labelled: Features | None) -> Map:
+def principal(z: int, pool: NodeFeatures, labelled: NodeFeatures | None) -> Map:
     """Return the map of an element that `pool` has."""
     rows, means = pool.means(z)
     known, own = _labelled_means(z, labelled, means.shape[1])
@@ -64,7 +64,7 @@ def principal(z: int, pool: Features, labelled: Features | None) -> Map:
 
 
 def _labelled_means(
-    z: int, labelled: Features | None, width: int
+    z: int, labelled: NodeFeatures | None, width: int
 ) -> tuple[Ints, Floats]:
     if labelled is None or z not in labelled.values:
         return np.zeros(0, np.int64), np.zeros((0, width))
@@ -73,8 +73,8 @@ def _labelled_means(
 
 def draw(
     path: str,
-    pool: Features,
-    labelled: Features | None,
+    pool: NodeFeatures,
+    labelled: NodeFeatures | None,
     chosen: Sequence[int],
     left: Floats,
 ) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from sevennet_mf.arrays import Bools, Floats
 from sevennet_mf.model.runner import Values
-from sevennet_mf.select.features import CHUNK, Features
+from sevennet_mf.select.features import CHUNK, NodeFeatures
 
 MEAN, MAX = 'mean', 'max'
 # Spreads: float32 cannot tell environments that are nearer, and nobody needs to
@@ -34,7 +34,7 @@ class Coverage:
     larger.
     """
 
-    def __init__(self, features: Features, of: str = MEAN) -> None:
+    def __init__(self, features: NodeFeatures, of: str = MEAN) -> None:
         assert of in (MEAN, MAX), of
         self.features, self.of = features, of
         self._nearest: dict[int, Floats] = {}

@@ -21,7 +21,7 @@ CHUNK: Final[int] = 65536  # atoms whose features are float64 at once
 
 
 @dataclass(frozen=True, eq=False)
-class Features:
+class NodeFeatures:
     """Node features of the atoms of n structures.
 
     values: by atomic number (atoms of the element, width) float32; owner: by atomic
@@ -53,7 +53,7 @@ class Features:
 class Described:
     """features; disagreement: (n,) by structure, or None; see `describe`."""
 
-    features: Features
+    features: NodeFeatures
     disagreement: Floats | None
 
 
@@ -90,7 +90,7 @@ def describe(
         n += len(batch)
         if bar is not None:
             bar.update(len(batch))
-    features = Features(
+    features = NodeFeatures(
         n,
         # element by element, so that no more than one is in memory twice
         {z: np.concatenate(values.pop(z)) for z in sorted(values)},
@@ -127,7 +127,7 @@ def _disagreement(found: Sequence[Predicted], sizes: Ints, of: str) -> Floats:
     return np.sqrt(sums / sizes)
 
 
-def standardise(features: Features, others: Sequence[Features] = ()) -> None:
+def standardise(features: NodeFeatures, others: Sequence[NodeFeatures] = ()) -> None:
     """Shift and scale the values in place: by element, mean 0 and spread 1.
 
     The spread of an element is the root mean square distance of its atoms in

@@ -30,7 +30,12 @@ from sevennet_mf.data.dataset import FidelityDataset
 from sevennet_mf.data.labels import LABEL_KEYS
 from sevennet_mf.data.references import IN_COMPOUNDS, References, as_text
 from sevennet_mf.errors import UserError, said_as
-from sevennet_mf.model.extend import Plan, extend, extended_config, set_references
+from sevennet_mf.model.extend import (
+    ExtensionPlan,
+    extend,
+    extended_config,
+    set_references,
+)
 from sevennet_mf.model.load import LoadedModel, load_model
 from sevennet_mf.model.plain_config import builtin, statistics
 from sevennet_mf.train.continuing.residual import fit_residual
@@ -105,7 +110,7 @@ def _planned(
     known_as: str | None,
     start_from: str | None,
     model: dict[str, Any],
-) -> tuple[Plan, LoadedModel]:
+) -> tuple[ExtensionPlan, LoadedModel]:
     given = {'known_as': known_as, 'start_from': start_from, 'target': added}
     train = validate(
         TrainFidelity, {k: v for k, v in given.items() if v is not None}, 'extend'
@@ -131,12 +136,12 @@ def _planned(
     )
     source = train.start_from or data.base
     assert source is not None
-    plan = Plan(found.names, (added,), source, block.model_dump())
+    plan = ExtensionPlan(found.names, (added,), source, block.model_dump())
     return plan, load_model(path)
 
 
 def _references(
-    loaded: LoadedModel, entry: dict[str, Any], plan: Plan, device: str
+    loaded: LoadedModel, entry: dict[str, Any], plan: ExtensionPlan, device: str
 ) -> References:
     (added,) = plan.added
     source = loaded.fidelities[plan.old.index(plan.source)]
@@ -158,7 +163,7 @@ def _references(
 
 
 def _provenance(
-    loaded: LoadedModel, plan: Plan, references: References | None
+    loaded: LoadedModel, plan: ExtensionPlan, references: References | None
 ) -> dict[str, Any]:
     # of a training, and this is none
     left_out = (keys.FOLDED, 'best', 'drift')

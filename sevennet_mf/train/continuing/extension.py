@@ -17,7 +17,12 @@ from sevennet_mf.data.dataset import FidelityDataset
 from sevennet_mf.data.references import References
 from sevennet_mf.distributed import Process
 from sevennet_mf.errors import UserError
-from sevennet_mf.model.extend import Plan, extend, extended_config, set_references
+from sevennet_mf.model.extend import (
+    ExtensionPlan,
+    extend,
+    extended_config,
+    set_references,
+)
 from sevennet_mf.model.plain_config import statistics
 from sevennet_mf.model.runner import reference_energies
 from sevennet_mf.train.continuing.start import Start
@@ -54,7 +59,7 @@ class Extension(Start):
         self.old = tuple(config[keys.OLD_FIDELITIES])
         order = config[keys.FIDELITY_DATA]['order']
         self.trained = tuple(name for name in order if name not in self.old)
-        self.plan = Plan(
+        self.plan = ExtensionPlan(
             self.old,
             self.trained,
             train['start_from'],

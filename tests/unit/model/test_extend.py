@@ -26,7 +26,7 @@ from sevennet_mf.checkpoint.shipped import find_checkpoint
 from sevennet_mf.deploy.probe import Answers, ask, probes
 from sevennet_mf.errors import UserError
 from sevennet_mf.model.build import fidelity_layers, theta_of
-from sevennet_mf.model.extend import Plan, check, extend, extended_config
+from sevennet_mf.model.extend import ExtensionPlan, check, extend, extended_config
 from sevennet_mf.model.load import load_model
 
 ALL_SITES = list(keys.SITE_SWITCH)
@@ -83,7 +83,7 @@ def of_host() -> Model:
     return model, config
 
 
-def extended(made: Model, plan: Plan) -> Model:
+def extended(made: Model, plan: ExtensionPlan) -> Model:
     """What the host builds of the extended configuration and weights."""
     model, config = made
     new_config = extended_config(config, plan)
@@ -103,7 +103,7 @@ def answers(
     return ask(model, atoms, config[KEY.CUTOFF], name)
 
 
-def assert_extends(made: Model, plan: Plan) -> Model:
+def assert_extends(made: Model, plan: ExtensionPlan) -> Model:
     """Old fidelities are what they were and new ones their source."""
     model, config = made
     before = {k: v.clone() for k, v in model.state_dict().items()}
@@ -137,7 +137,7 @@ def assert_own(made: Model, name: str) -> None:
 
 @pytest.mark.parametrize('encoding', ENCODINGS)
 def test_a_plain_model(encoding: str) -> None:
-    plan = Plan(('pbe',), ('r2scan', 'hse'), 'pbe', fidelity(encoding))
+    plan = ExtensionPlan(('pbe',), ('r2scan', 'hse'), 'pbe', fidelity(encoding))
     made = assert_extends(plain('lmax2'), plan)
     assert_own(made, 'hse')
 
@@ -149,13 +149,13 @@ def test_a_plain_model_with_biases_and_every_site(encoding: str) -> None:
     made = build(config), config
     with_biases(made[0])
     own = fidelity(encoding, sites=ALL_SITES, scale='per_fidelity')
-    new, _ = assert_extends(made, Plan(('pbe',), ('r2scan',), 'pbe', own))
+    new, _ = assert_extends(made, ExtensionPlan(('pbe',), ('r2scan',), 'pbe', own))
     assert new.get_parameter('rescale_atomic_energy.scale').shape == (2, 3)
 
 
 @pytest.mark.parametrize('to', ENCODINGS)
 def test_a_multi_modal_model_of_the_host(to: str) -> None:
-    plan = Plan(NAMES, ('hse',), 'r2scan', fidelity(to))
+    plan = ExtensionPlan(NAMES, ('hse',), 'r2scan', fidelity(to))
     assert_own(assert_extends(of_host(), plan), 'hse')
 
 
@@ -165,7 +165,8 @@ def test_a_multi_modal_model_of_the_host(to: str) -> None:
 )
 def test_ours_of_every_encoding(encoding: str, to: str) -> None:
     made = several(encoding)
-    new, config = assert_extends(made, Plan(NAMES, ('hse',), 'pbe', fidelity(to)))
+    plan = ExtensionPlan(NAMES, ('hse',), 'pbe', fidelity(to))
+    new, config = assert_extends(made, plan)
     assert len(fidelity_layers(new)) == len(fidelity_layers(made[0]))
     assert {layer.encoding for layer in fidelity_layers(new)} == {to}
     assert_own((new, config), 'pbe')
@@ -175,7 +176,7 @@ def test_ours_of_every_encoding(encoding: str, to: str) -> None:
 def test_everything_that_can_be_switched_on(encoding: str) -> None:
     own = {'sites': ALL_SITES, 'scale': 'per_fidelity'}
     made = several(encoding, own, **WITH_BIAS)
-    plan = Plan(NAMES, ('hse',), 'r2scan', fidelity(encoding, **own))
+    plan = ExtensionPlan(NAMES, ('hse',), 'r2scan', fidelity(encoding, **own))
     new, _ = assert_extends(made, plan)
     scale = new.get_parameter('rescale_atomic_energy.scale').detach()
     torch.testing.assert_close(scale[:, 0], torch.tensor([4.0, 3.0, 3.0]))
@@ -183,16 +184,17 @@ def test_everything_that_can_be_switched_on(encoding: str) -> None:
 
 def test_another_site_is_added() -> None:
     made = several('gain', {'sites': ['output']})
-    plan = Plan(NAMES, ('hse',), 'pbe', fidelity('gain', sites=ALL_SITES))
+    plan = ExtensionPlan(NAMES, ('hse',), 'pbe', fidelity('gain', sites=ALL_SITES))
     assert_extends(made, plan)
 
 
 def test_twice() -> None:
     """What was extended can be extended."""
     own = fidelity('lora')
-    first = assert_extends(plain('parity'), Plan(('pbe',), ('r2scan',), 'pbe', own))
+    plan = ExtensionPlan(('pbe',), ('r2scan',), 'pbe', own)
+    first = assert_extends(plain('parity'), plan)
     randomise(first[0])
-    assert_extends(first, Plan(NAMES, ('hse',), 'r2scan', own))
+    assert_extends(first, ExtensionPlan(NAMES, ('hse',), 'r2scan', own))
 
 
 # ---- what cannot be
@@ -237,7 +239,8 @@ WRONG = {
 def test_what_would_lose_weights_is_refused(
     config: dict[str, Any], own: dict[str, Any], words: str
 ) -> None:
-    plan = Plan(NAMES, ('hse',), 'pbe', fidelity(**{'encoding': 'bias', **own}))
+    options = fidelity(**{'encoding': 'bias', **own})
+    plan = ExtensionPlan(NAMES, ('hse',), 'pbe', options)
     with pytest.raises(UserError, match=f'^model.fidelity\\.{words}'):
         extended_config(config, plan)
 
@@ -252,7 +255,7 @@ def test_what_loses_nothing_is_allowed() -> None:
         ({**CONFIG, keys.FIDELITY_MODEL: lora}, fidelity(**lora)),
         ({**CONFIG, KEY.USE_MODAL_WISE_SCALE: True}, fidelity(scale='per_fidelity')),
     ):
-        check(config, Plan(NAMES, ('hse',), 'pbe', own))
+        check(config, ExtensionPlan(NAMES, ('hse',), 'pbe', own))
 
 
 # ---- published models
@@ -266,7 +269,7 @@ def test_what_loses_nothing_is_allowed() -> None:
 def test_published_models(name: str, old: tuple[str, ...], encoding: str) -> None:
     """Some of their elements: to 1e-6 eV/atom, with one arithmetic on both sides."""
     loaded = load_model(find_checkpoint(name), fused=False)
-    plan = Plan(old, ('ccsdt',), old[-1], fidelity(encoding))
+    plan = ExtensionPlan(old, ('ccsdt',), old[-1], fidelity(encoding))
     atoms = probes([1, 8, 13, 29, 70, 92], loaded.cutoff)
     wanted = [
         answers_of(loaded, n if len(old) > 1 else None, atoms)

@@ -28,7 +28,7 @@ from sevenn.nn.sequential import AtomGraphSequential
 from sevennet_mf import keys
 from sevennet_mf.errors import UserError
 from sevennet_mf.model.build import fidelity_layers
-from sevennet_mf.model.fold import Choice, chosen, fold, without_theta
+from sevennet_mf.model.fold import FoldChoice, chosen, fold, without_theta
 
 THREE = ('pbe', 'hse', 'r2scan')
 ALL_SITES = list(keys.SITE_SWITCH)
@@ -37,7 +37,7 @@ EXACT = {'atol': 5e-6, 'rtol': 1e-6}
 
 
 def folded(
-    model: AtomGraphSequential, config: dict[str, Any], choice: Choice
+    model: AtomGraphSequential, config: dict[str, Any], choice: FoldChoice
 ) -> AtomGraphSequential:
     """What SevenNet builds of the folded configuration and weights."""
     plain_config, state = fold(model, config, choice)
@@ -177,13 +177,13 @@ def test_the_configuration_is_plain() -> None:
 
 
 def test_what_a_name_means() -> None:
-    assert chosen(NAMES, 'r2scan') == Choice('r2scan', 1, 'r2scan', 1)
-    assert chosen(NAMES, 'common', 'pbe') == Choice('common', None, 'pbe', 0)
-    assert chosen(['pbe'], None) == Choice('pbe', 0, 'pbe', 0)
+    assert chosen(NAMES, 'r2scan') == FoldChoice('r2scan', 1, 'r2scan', 1)
+    assert chosen(NAMES, 'common', 'pbe') == FoldChoice('common', None, 'pbe', 0)
+    assert chosen(['pbe'], None) == FoldChoice('pbe', 0, 'pbe', 0)
     # a SevenNet file may have a modality of that name: references tell them apart
     own = ['common', 'pbe']
-    assert chosen(own, 'common') == Choice('common', 0, 'common', 0)
-    assert chosen(own, 'common', 'pbe') == Choice('common', None, 'pbe', 1)
+    assert chosen(own, 'common') == FoldChoice('common', 0, 'common', 0)
+    assert chosen(own, 'common', 'pbe') == FoldChoice('common', None, 'pbe', 1)
 
 
 @pytest.mark.parametrize(

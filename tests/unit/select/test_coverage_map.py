@@ -8,15 +8,15 @@ from matplotlib.figure import Figure
 
 from sevennet_mf.errors import UserError
 from sevennet_mf.select import coverage_map
-from sevennet_mf.select.features import Features
+from sevennet_mf.select.features import NodeFeatures
 
 
-def features(n: int, elements: int, width: int = 5, seed: int = 0) -> Features:
+def features(n: int, elements: int, width: int = 5, seed: int = 0) -> NodeFeatures:
     """One atom of each element in each of n structures."""
     rng = np.random.default_rng(seed)
     numbers = range(1, elements + 1)
     values = {z: rng.normal(size=(n, width)).astype(np.float32) for z in numbers}
-    return Features(n, values, {z: np.arange(n) for z in numbers})
+    return NodeFeatures(n, values, {z: np.arange(n) for z in numbers})
 
 
 def draw(path: Path, elements: int, width: int = 5) -> None:

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from sevennet_mf.select.farthest import Coverage, choose
-from sevennet_mf.select.features import Features, standardise
+from sevennet_mf.select.features import NodeFeatures, standardise
 
 GA, N = 31, 7
 
 
-def features(*structures: dict[int, list[list[float]]]) -> Features:
-    """Features as they are given: by structure and element, one line per atom."""
+def features(*structures: dict[int, list[list[float]]]) -> NodeFeatures:
+    """NodeFeatures as they are given: by structure and element, one line per atom."""
     elements = sorted({z for s in structures for z in s})
     values: dict[int, np.ndarray] = {}
     owner: dict[int, np.ndarray] = {}
@@ -19,15 +19,15 @@ def features(*structures: dict[int, list[list[float]]]) -> Features:
         values[z] = np.array(lines, dtype=np.float32)
         sizes = [len(s.get(z, [])) for s in structures]
         owner[z] = np.repeat(np.arange(len(structures)), sizes)
-    return Features(len(structures), values, owner)
+    return NodeFeatures(len(structures), values, owner)
 
 
-def line(*places: float) -> Features:
+def line(*places: float) -> NodeFeatures:
     """Structures of one Ga atom each, on a line."""
     return features(*({GA: [[x, 0.0]]} for x in places))
 
 
-def random_pool(n: int, seed: int = 0) -> Features:
+def random_pool(n: int, seed: int = 0) -> NodeFeatures:
     """Structures of one to four atoms of two elements."""
     rng = np.random.default_rng(seed)
     return features(*(
@@ -39,7 +39,9 @@ def random_pool(n: int, seed: int = 0) -> Features:
     ))
 
 
-def slow(pool: Features, chosen: list[int], i: int, of: str, unseen: float) -> float:
+def slow(
+    pool: NodeFeatures, chosen: list[int], i: int, of: str, unseen: float
+) -> float:
     """The distance of structure i to the chosen ones, atom by atom."""
     by_element = []
     for z, values in pool.of(i).items():
