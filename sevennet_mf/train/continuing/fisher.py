@@ -26,7 +26,7 @@ from tqdm import tqdm
 from sevennet_mf.checkpoint.file import save
 from sevennet_mf.config import inputs
 from sevennet_mf.data.graphs import host_graph
-from sevennet_mf.errors import UserError, unknown
+from sevennet_mf.errors import UserError
 from sevennet_mf.model.fold import chosen
 from sevennet_mf.model.load import LoadedModel, load_model
 from sevennet_mf.model.runner import Runner
@@ -46,13 +46,13 @@ def fisher_information(
 ) -> Weights:
     """Return F of every weight by the name of its Parameter, on the CPU.
 
-    fidelity: at which of the model's fidelities; structures: labelled or not;
-    force_weight: lambda_F; samples: random signs drawn for each structure. The
-    model is left as it was. Raises UserError for elements it does not know.
+    fidelity: at which of the model's, None if it has one only; structures: labelled
+    or not; force_weight: lambda_F; samples: random signs drawn for each structure.
+    The model is left as it was. Raises UserError for elements and for a fidelity
+    that it does not know.
     """
     check_elements(structures, loaded)
-    several = fidelity is not None and len(loaded.fidelities) > 1
-    row = loaded.fidelities.index(str(fidelity)) if several else 0
+    row = chosen(loaded.fidelities, fidelity).references_index
     random = torch.Generator().manual_seed(seed)
     weights = {
         name: p
@@ -109,8 +109,6 @@ def run(args: Namespace) -> str:
         raise UserError(f'--force_weight must not be negative: {args.force_weight}.')
     loaded = load_model(args.checkpoint)
     fidelity = chosen(loaded.fidelities, args.fidelity).name
-    if fidelity not in loaded.fidelities:
-        raise unknown('--fidelity', fidelity, loaded.fidelities)
     files = inputs.existing(args.files, 'fisher')
     structures = structures_in(files)
     found = fisher_information(

@@ -86,6 +86,8 @@ def test_the_model_stays_as_it_was(tmp_path: Path) -> None:
     assert others
     assert any(found[name].any() for name in own)  # theta_T of r2scan acts
     assert not any(found[name].any() for name in others)  # pbe's does not
+    with pytest.raises(UserError, match='fidelity is missing: the model has'):
+        fisher_information(loaded, structures(1))
 
 
 def arguments(**more: Any) -> Namespace:
