@@ -23,7 +23,7 @@ from sevennet_mf.model.load import UNNAMED
 Values = NDArray[np.float32]
 
 
-class Graph(Protocol):
+class HostGraph(Protocol):
     """A structure by the host's keys, whose values are arrays or tensors on a CPU.
 
     atomic_numbers: (n_atoms,); edge_index: (2, n_edges); edge_vec: (n_edges, 3) Å;
@@ -143,7 +143,7 @@ class Runner:
 
     def evaluate(
         self,
-        graphs: Sequence[Graph],
+        graphs: Sequence[HostGraph],
         rows: Sequence[int] | Ints,
         features_at: str | None = None,
     ) -> Evaluated:
@@ -181,7 +181,7 @@ class Runner:
         )
 
     def features(
-        self, graphs: Sequence[Graph], rows: Sequence[int] | Ints, at: str
+        self, graphs: Sequence[HostGraph], rows: Sequence[int] | Ints, at: str
     ) -> Values:
         """Return (N, width) node features as the layer `at` receives them.
 
@@ -191,7 +191,7 @@ class Runner:
             data = _until(self.model, self._batch(graphs, rows), at)
         return _single(data[KEY.NODE_FEATURE])
 
-    def output(self, graphs: Sequence[Graph], rows: Sequence[int] | Ints) -> Any:
+    def output(self, graphs: Sequence[HostGraph], rows: Sequence[int] | Ints) -> Any:
         """Return what the host's layers make of a batch, by the host's keys.
 
         graphs, rows: as of `evaluate`. Energies are without reference energies;
@@ -207,7 +207,7 @@ class Runner:
         return output
 
     def _batch(
-        self, graphs: Sequence[Graph], rows: Sequence[int] | Ints
+        self, graphs: Sequence[HostGraph], rows: Sequence[int] | Ints
     ) -> AtomGraphData:
         """What the model needs of some graphs, on its device."""
         where, dtype = self.device, next(self.model.parameters()).dtype

@@ -17,7 +17,7 @@ from sevennet_mf.evaluate.learning_curves import learning_curves
 from sevennet_mf.evaluate.parity import parity
 from sevennet_mf.evaluate.predict import predict
 from sevennet_mf.evaluate.predictions import QUANTITIES, Predictions
-from sevennet_mf.evaluate.tables import Errors, errors
+from sevennet_mf.evaluate.tables import FidelityErrors, errors
 from sevennet_mf.files import write_csv
 from sevennet_mf.train.continuing import drift, drift_picture
 from sevennet_mf.train.loop import run_folder
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from sevennet_mf.train.loop.fit import Fit
 
 
-def draw(fit: Fit, start: Start | None = None) -> list[Errors]:
+def draw(fit: Fit, start: Start | None = None) -> list[FidelityErrors]:
     """Write learning_curves.png and parity_<fidelity>.png; return what parity shows.
 
     A run that watches old fidelities of the checkpoint it starts from has
@@ -58,7 +58,7 @@ def draw(fit: Fit, start: Start | None = None) -> list[Errors]:
     return rows
 
 
-def closing(fit: Fit, rows: Sequence[Errors]) -> str:
+def closing(fit: Fit, rows: Sequence[FidelityErrors]) -> str:
     """What came out of a run, and what to do with it; rows: what `draw` returns."""
     best, state = os.path.relpath(fit.path(run_folder.BEST_FILE)), fit.state
     whole = f'{fit.best_metric} of {fit.target} in {fit.validation}'
@@ -74,7 +74,7 @@ def closing(fit: Fit, rows: Sequence[Errors]) -> str:
     return '\n'.join([*lines, f'sevennet-mf deploy {shlex.quote(best)}{option}'])
 
 
-def _in_words(row: Errors) -> str:
+def _in_words(row: FidelityErrors) -> str:
     known = [q for q in QUANTITIES if row.labelled[q[0]]]
     cells = [f'{q} {_digits(row.mae[q])} {unit}' for q, _, unit, _ in known]
     n = row.structures
@@ -98,7 +98,7 @@ def _holding(
         model.load_state_dict(own)
 
 
-def _draw_parity(fit: Fit, paths: list[str]) -> list[Errors]:
+def _draw_parity(fit: Fit, paths: list[str]) -> list[FidelityErrors]:
     """Draw parity of the trained model as it is now; `paths` gets the pictures.
 
     Returns the errors that they show, the target's first.

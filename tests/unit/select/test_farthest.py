@@ -10,7 +10,7 @@ GA, N = 31, 7
 
 
 def features(*structures: dict[int, list[list[float]]]) -> NodeFeatures:
-    """NodeFeatures as they are given: by structure and element, one line per atom."""
+    """Features as they are given: by structure and element, one line per atom."""
     elements = sorted({z for s in structures for z in s})
     values: dict[int, np.ndarray] = {}
     owner: dict[int, np.ndarray] = {}
