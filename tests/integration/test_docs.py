@@ -72,7 +72,7 @@ NOT_RUN = {
     'python -m pytest -p sevennet_mf.testing': "needs SevenNet's own tests",
     'python -m pytest SevenNet/': "needs SevenNet's own tests",
     'python benchmarks/': 'takes too long; make bench',
-    'sevennet-mf study benchmarks/': 'takes an hour; unit/study/test_recipe_studies.py',
+    'sevennet-mf study benchmarks/': 'an hour; unit/study/test_recipe_studies.py',
 }
 # of these the options of ours are parsed: this machine is one, without GPUs
 ONLY_PARSED = ('--nnodes', '--nproc_per_node 4', '-cueq', '-flashTP', '-oeq')

@@ -35,8 +35,8 @@ def headline(
     found = []
     if REFERENCE not in rows:
         found.append(
-            f'How many labels a method saves is not known: {REFERENCE} has no '
-            'finished run.'
+            f'The number of labels saved is unknown: no run of {REFERENCE} is '
+            'finished.'
         )
     elif others and leader == REFERENCE:
         lower = [row for row in others if _Compared.of(table, row).lower]
@@ -47,7 +47,10 @@ def headline(
     elif others:
         found += _worth(quantity, [n for n in needed if n.row == leader], target)
     if others and most_seeds(table) == 1:
-        found.append('One seed: how much of the differences is chance is not known.')
+        found.append(
+            'There is only one seed, so it is unknown how much of the differences '
+            'is due to chance.'
+        )
     found.append(_lowest(quantity, table, rows))
     return [text for text in found if text]
 
@@ -98,10 +101,10 @@ def _rises(quantity: str, table: Table) -> str:
     if last.mean < first.mean:
         return ''
     return (
-        f'The {quantity} error of {REFERENCE} does not fall with more labels '
+        f'The {quantity} error of {REFERENCE} does not decrease with more labels '
         f'({number(first.mean)} {UNITS[quantity]} with {counts[0]}, '
-        f'{number(last.mean)} with {counts[-1]}): trainings may be too short, and '
-        'how many labels a method saves cannot be told.'
+        f'{number(last.mean)} with {counts[-1]}). The training runs may be too '
+        'short, and the number of labels saved cannot be estimated.'
     )
 
 
@@ -114,18 +117,18 @@ def _against(
         rows = [_Compared.of(table, row) for row in others]
         if not any(r.near or r.higher for r in rows):
             return ''  # they have no number of labels in common
-        beyond = ' by more than the spread over seeds' if found.near else ''
+        beyond = ', beyond the spread over seeds' if found.near else ''
         return f'No method has a lower {quantity} error than {REFERENCE}{beyond}.'
     text = f'{leader} has a lower {quantity} error than {REFERENCE} with '
     rest = sorted([*found.near, *found.higher])
+    within = 'the difference is within the spread over seeds'
     if rest and found.lower[-1] < rest[0]:
-        but = 'beyond that it differs by no more than the spread over seeds'
-        but = 'not beyond' if found.higher else but
-        return f'{text}up to {found.lower[-1]} labels, {but}.'
-    near = f', the same within the spread with {listed(found.near)}'
-    higher = f', not with {listed(found.higher)}'
+        but = ', but not with more' if found.higher else f'; with more, {within}'
+        return f'{text}up to {found.lower[-1]} labels{but}.'
+    higher = f', but not with {listed(found.higher)}'
+    near = f'; with {listed(found.near)}, {within}'
     text = f'{text}{listed(found.lower)} labels'
-    return f'{text}{near * bool(found.near)}{higher * bool(found.higher)}.'
+    return f'{text}{higher * bool(found.higher)}{near * bool(found.near)}.'
 
 
 def _worth(quantity: str, needed: Sequence[Needed], target: str) -> list[str]:
@@ -150,7 +153,7 @@ def sentence(quantity: str, n: Needed, target: str = '') -> str:
     who = f'{n.row} with {n.labels} {target}'.rstrip() + ' labels'
     if n.value == MORE:
         text = f'{who} has a lower {quantity} error than {REFERENCE} with '
-        text += f'{n.largest}, the most that was measured'
+        text += f'{n.largest}, the largest number measured'
         # the interval reaches into what was measured
         if n.interval and n.low != MORE:
             text += f' (95 % interval: {n.interval})'
@@ -158,16 +161,13 @@ def sentence(quantity: str, n: Needed, target: str = '') -> str:
     if n.value == FEWER:
         return (
             f'{who} has a higher {quantity} error than {REFERENCE} with '
-            f'{n.smallest}, the fewest that were measured.'
+            f'{n.smallest}, the smallest number measured.'
         )
-    needs = n.words(n.value)
-    if n.interval not in ('', needs):
-        needs += f' ({n.interval})'
-    tail = f'; {n.note}' if n.note else ''
-    return (
-        f'{who} reaches the {quantity} error that {REFERENCE} needs {needs} '
-        f'for{tail}.'
-    )
+    count = n.words(n.value)
+    text = f'{who} reaches the {quantity} error of {REFERENCE} with {count} labels'
+    if n.interval not in ('', count):
+        text += f' (95 % interval: {n.interval})'
+    return f'{text}; {n.note}.' if n.note else f'{text}.'
 
 
 def _lowest(quantity: str, table: Table, rows: Sequence[str]) -> str:
@@ -176,8 +176,8 @@ def _lowest(quantity: str, table: Table, rows: Sequence[str]) -> str:
     there = [row for row in rows if (row, largest) in table]
     best = min(there, key=lambda row: table[row, largest].mean)
     unit, seeds = UNITS[quantity], most_seeds(table)
-    text = f'With {largest} labels the lowest {quantity} error is that of {best}, '
+    text = f'With {largest} labels, {best} has the lowest {quantity} error: '
     text += f'{cell(table[best, largest], seeds)} {unit}'
     if best != REFERENCE and (REFERENCE, largest) in table:
-        text += f'; {REFERENCE} has {cell(table[REFERENCE, largest], seeds)}'
+        text += f', against {cell(table[REFERENCE, largest], seeds)} for {REFERENCE}'
     return f'{text}.'

@@ -203,7 +203,9 @@ def _drawn(table: Table, row: str, counts: list[int], quantity: str) -> Floats:
 
 def _why_no_interval(table: Table, row: str) -> str:
     single = [r for r in (REFERENCE, row) if not _residuals(table, r)[1]]
-    return f'no interval: one seed of {" and ".join(single)}' if single else ''
+    have = 'have' if len(single) > 1 else 'has'
+    why = f'because {" and ".join(single)} {have} only one seed'
+    return f'no interval, {why}' if single else ''
 
 
 def _middle(values: Floats) -> tuple[float, float]:

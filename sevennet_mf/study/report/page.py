@@ -183,9 +183,9 @@ def _facts(found: Comparison) -> dict[str, str]:
             f'{n} {name}' for name, n in (study.get('validation') or {}).items()
         ),
         'Seeds': ', '.join(str(seed) for seed in seeds),
-        'Checkpoint that was measured': str(study.get('checkpoint') or ''),
+        'Checkpoint evaluated': str(study.get('checkpoint') or ''),
         'Batch size': str(study.get('batch_size') or ''),
-        'Trained from': str(study.get('input_yaml') or ''),
+        'Training YAML': str(study.get('input_yaml') or ''),
     }
     return {name: text for name, text in facts.items() if text}
 

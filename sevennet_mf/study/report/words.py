@@ -52,7 +52,7 @@ def split(study: Mapping[str, Any]) -> str:
     """Return how the test set was chosen, as study.json says it."""
     told = study.get('split') or (study.get('test') or {}).get('from')
     if not isinstance(told, Mapping):
-        return 'given as files of its own' if told == 'files' else str(told or '')
+        return 'separate test files' if told == 'files' else str(told or '')
     seed = f' (seed {told.get("seed", 0)})'
     if told.get('by') == 'composition' and told.get('train'):
         formulas = listed(told['train'])
@@ -62,7 +62,8 @@ def split(study: Mapping[str, Any]) -> str:
     if told.get('by') == 'element':
         names, anchors = listed(told.get('element') or []), told.get('anchors', 1)
         text = f'by element: all structures with {names}'
-        return f'{text}, but {anchors} of each kept in training' if anchors else text
+        kept = f', except {anchors} of each, which stay in training'
+        return text + kept * bool(anchors)
     return f'{_percent(told)} of the structures, at random{seed}'
 
 
@@ -78,15 +79,15 @@ def caveat(results: Iterable[RunResult]) -> str:
     most = max(told, key=lambda r: r.test_low_labelled or 0)
     if not most.test_low_labelled:
         return (
-            'No test structure has a low-fidelity label in training: what is tested '
-            'is new to every method.'
+            'No test structure has a low-fidelity label in training, so all test '
+            'structures are new to every method.'
         )
     total = f'the {most.test_structures} ' if most.test_structures else 'the '
     return (
         f'{most.test_low_labelled} of {total}test structures have a low-fidelity '
-        'label in training. The methods that train on it know these structures, '
-        f'which {REFERENCE} does not: their errors are those of completing a data '
-        'set, and may be larger on structures without any label.'
+        'label in training. Methods that train on these labels have seen these '
+        f'structures, but {REFERENCE} has not. Their errors are those of completing '
+        'a data set, and may be larger on structures without any label.'
         f'{_inferred_test(told)}'
     )
 
@@ -100,8 +101,8 @@ def _inferred_test(results: Iterable[RunResult]) -> str:
     who = f'Up to {max(counts)} of them' if counts else 'Some of them'
     return (
         f' {who} may have been in training with an inferred label of the target '
-        '(from the low-fidelity one and what structures with both differ by); no '
-        'true label of a test structure was.'
+        '(the low-fidelity label plus a difference learned from structures with '
+        'both). No true label of a test structure was in training.'
     )
 
 
@@ -125,9 +126,9 @@ def _inferred(row: str, by_labels: Mapping[int, Sequence[int]]) -> str:
         for n, counts in by_labels.items()
     ]
     parts[0] += ' labels'
-    text = f'{row} trained on inferred labels of the target, too: {listed(parts)}.'
+    text = f'{row} also trained on inferred labels of the target: {listed(parts)}.'
     begins = not all(map(any, by_labels.values()))
-    return f'{text} Its error may jump where that begins.' if begins else text
+    return f'{text} Its error may jump where these begin.' if begins else text
 
 
 def steps(results: Sequence[RunResult]) -> str:
@@ -142,8 +143,8 @@ def same_budget(results: Sequence[RunResult]) -> str:
     if not totals:
         return ''
     if len(totals) == 1:
-        return f'Every run took {totals[0]:,} optimiser steps, all stages together.'
+        return f'Every run took {totals[0]:,} optimiser steps in total.'
     return (
-        f'The runs took from {totals[0]:,} to {totals[-1]:,} optimiser steps, all '
-        'stages together: not quite the same budget.'
+        f'The runs took from {totals[0]:,} to {totals[-1]:,} optimiser steps in '
+        'total, so their budgets are not exactly equal.'
     )

@@ -111,11 +111,11 @@ def test_one_seed_has_no_interval_and_says_so() -> None:
     found = answer(power_law(), 50.0, seeds=1)
     assert found.measured
     assert (found.low, found.high, found.interval) == (None, None, '')
-    assert found.note == 'no interval: one seed of delta'
+    assert found.note == 'no interval, because delta has only one seed'
     lone = curve(100.0, 50.0, seeds=1)
-    assert answer(lone, 70.0).note == 'no interval: one seed of high_only'
+    assert answer(lone, 70.0).note.endswith('because high_only has only one seed')
     both = answer(lone, 70.0, seeds=1)
-    assert both.note == 'no interval: one seed of high_only and delta'
+    assert both.note.endswith('because high_only and delta have only one seed')
 
 
 def test_a_seed_that_failed_takes_the_spread_of_the_other_points() -> None:

@@ -98,8 +98,8 @@ def test_page_is_one_file(page: Page) -> None:
 
 def test_headline(page: Page) -> None:
     found = re.search(
-        r'multi_fidelity with 4 r2scan labels reaches the energy error that '
-        r'high_only needs (\d+) \((\d+) to (\d+)\) for\.',
+        r'multi_fidelity with 4 r2scan labels reaches the energy error of high_only '
+        r'with (\d+) labels \(95 % interval: (\d+) to (\d+)\)\.',
         page.text,
     )
     assert found
@@ -108,7 +108,7 @@ def test_headline(page: Page) -> None:
     truth = (260.0 / (85.0 * 4**-0.48)) ** (1 / 0.60)
     assert low <= value <= high
     assert low <= truth <= high
-    assert 'the force error that high_only needs' in page.text
+    assert 'the force error of high_only with' in page.text
 
 
 def test_what_was_compared(page: Page) -> None:
@@ -118,7 +118,7 @@ def test_what_was_compared(page: Page) -> None:
         'by composition: trained on GaN and InN, tested on the rest',
         '4, 8, 16, 29',
         '164 pbe',
-        'Every run took 3,000 optimiser steps, all stages together.',
+        'Every run took 3,000 optimiser steps in total.',
         '1,500 + 1,500',
         '82,416',
         '6 of the 18 test structures have a low-fidelity label in training.',
@@ -175,16 +175,16 @@ def test_a_study_half_way(tmp_path: Path) -> None:
     (waits / 'result.json').unlink()
     page = written(tmp_path)
     assert '3 of 4 runs are done' in page.text
-    assert 'Runs that have not ended 1 of 4: delta/n8_seed2.' in page.text
-    assert 'No interval: one seed of delta.' in page.text
-    assert 'Prediction against label' not in page.text  # nobody wrote predictions
+    assert 'Unfinished runs 1 of 4: delta/n8_seed2.' in page.text
+    assert 'No interval, because delta has only one seed.' in page.text
+    assert 'Parity plots' not in page.text  # nobody wrote predictions
     assert '3 of 4 runs done' in terminal(tmp_path)
 
 
 def test_nothing_done_yet(tmp_path: Path) -> None:
     synthetic.failed(tmp_path, 'high_only', 8, 1, 'no such file: a.extxyz')
     page = written(tmp_path)
-    assert 'No run has ended with an error to compare yet.' in page.text
+    assert 'No finished run has errors to compare yet.' in page.text
     assert 'no such file: a.extxyz' in page.text
     assert page.values('src') == []
     assert '0 of 1 runs done' in terminal(tmp_path)

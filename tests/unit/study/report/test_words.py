@@ -32,11 +32,11 @@ def test_a_spread_has_the_decimals_of_its_mean() -> None:
 @pytest.mark.parametrize(
     ('told', 'text'),
     [
-        ('files', 'given as files of its own'),
+        ('files', 'separate test files'),
         ({'by': 'random', 'test': 0.2, 'seed': 3}, '20 % of the structures'),
         ({'by': 'composition', 'train': ['GaN', 'InN']}, 'trained on GaN and InN'),
         ({'by': 'composition', 'test': 0.3, 'seed': 0}, '30 % of the formulas'),
-        ({'by': 'element', 'element': ['In'], 'anchors': 1}, 'with In, but 1'),
+        ({'by': 'element', 'element': ['In'], 'anchors': 1}, 'with In, except 1'),
         (None, ''),
     ],
 )
@@ -81,7 +81,7 @@ def test_caveat_says_that_labels_of_test_structures_were_inferred() -> None:
     text = words.caveat(told)
     assert text.startswith('6 of the 18 test structures have a low-fidelity label')
     assert 'Up to 6 of them may have been in training with an inferred label' in text
-    assert 'no true label' in text
+    assert 'No true label' in text
     # how many is not told
     text = words.caveat([inferring(8, 120)])
     assert 'Some of them may have been in training with an inferred label' in text
@@ -99,13 +99,13 @@ def test_inferred_labels_are_told_by_number_of_labels() -> None:
         run(inferred=0),
     ]
     assert words.inferred(runs) == [
-        'multi_fidelity trained on inferred labels of the target, too: none with 2 '
-        'labels, 118 to 120 with 4 and 101 with 16. Its error may jump where that '
-        'begins.'
+        'multi_fidelity also trained on inferred labels of the target: none with 2 '
+        'labels, 118 to 120 with 4 and 101 with 16. Its error may jump where these '
+        'begin.'
     ]
     assert words.inferred([inferring(2, 0), run()]) == []
     (always,) = words.inferred([inferring(4, 120)])
-    assert always.endswith('of the target, too: 120 with 4 labels.')
+    assert always.endswith('of the target: 120 with 4 labels.')
 
 
 def test_fewer_seeds_are_marked() -> None:
