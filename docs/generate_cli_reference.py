@@ -19,31 +19,32 @@ HEAD = """\
 
 <!-- written by docs/generate_cli_reference.py from sevennet_mf/cli.py -->
 
-`sevennet-mf COMMAND --help` prints the same. Every command takes `--debug`, which
-shows the traceback of an error instead of one line, and `--e3nn`, which computes
-convolutions on a CPU with e3nn ([](speed.md)). With `--trust` a command reads
-checkpoints and graph files that run code when they are read ([](errors.md)). In the
-name of an option a dash does for an underscore.
+`sevennet-mf COMMAND --help` prints the same information. Every command accepts
+`--debug`, which shows the traceback of an error instead of one line, and `--e3nn`,
+which uses e3nn for convolutions on a CPU ([](speed.md)). With `--trust` a command
+also reads checkpoints and graph files that run code when they are read
+([](errors.md)). Option names may be written with dashes instead of underscores.
 
 | exit code | meaning |
 |---|---|
-| 0 | done |
+| 0 | success |
 | 2 | bad input: the YAML, the data, a file, an option |
-| 1 | anything else, an interrupted training among it |
+| 1 | anything else, including an interrupted training run |
 
-A progress bar is shown on a terminal only.
+Progress bars are shown only on a terminal.
 
-On Linux the program keeps memory that a step has freed for the next one, where
-glibc would give large arrays back to the system and have them cleared again: a
-training step of 7net-0 takes about a sixth less CPU time so, with the same peak
-memory. If the environment sets `GLIBC_TUNABLES`, `MALLOC_TRIM_THRESHOLD_` or
-`MALLOC_MMAP_THRESHOLD_`, glibc does what that says: `MALLOC_TRIM_THRESHOLD_=131072`
-is its own way. `import sevennet_mf` changes nothing of the kind.
+On Linux the program keeps memory freed in one step for the next. By default, glibc
+would return large arrays to the system, which then clears them again. A training
+step of 7net-0 thereby takes about a sixth less CPU time, with the same peak memory.
+If the environment sets `GLIBC_TUNABLES`, `MALLOC_TRIM_THRESHOLD_` or
+`MALLOC_MMAP_THRESHOLD_`, these settings are used instead;
+`MALLOC_TRIM_THRESHOLD_=131072` restores glibc's default. `import sevennet_mf` does
+not change any of this.
 """
 MORE = {
     'train': (
-        'See [](training.md), [](interruption.md) and [](distributed.md). It takes '
-        'what `sevenn train` takes, and `--resume`.'
+        'See [](training.md), [](interruption.md) and [](distributed.md). It '
+        'accepts the options of `sevenn train`, and `--resume`.'
     ),
     'init': 'See [](quickstart.md).',
     'inspect': 'See [](inspect.md).',
@@ -57,7 +58,7 @@ MORE = {
     'lammps check': 'See [](lammps.md).',
     'study': 'See [](study.md).',
     'select': 'See [](select.md).',
-    'demo': 'What `make demo` runs. See [](quickstart.md).',
+    'demo': 'This is the command that `make demo` runs. See [](quickstart.md).',
 }
 
 

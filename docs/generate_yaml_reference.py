@@ -37,34 +37,36 @@ HEAD = f"""\
 
 <!-- written by docs/generate_yaml_reference.py from the models of the package -->
 
-The keys that sevennet_mf adds to a SevenNet YAML. A key that stands neither here nor
-in SevenNet's own documentation is an error. Names of fidelities are yours: letters,
-digits and `_ . + -`. {', '.join(f'`{name}`' for name in config.RESERVED_NAMES)} are
-reserved. At the end stand the keys of a `study.yaml`, a file of its own:
-[](study.md).
+The keys that sevennet_mf adds to a SevenNet YAML. A key that is neither listed here
+nor in SevenNet's own documentation is an error. You choose the names of fidelities:
+letters, digits and `_ . + -`.
+{', '.join(f'`{name}`' for name in config.RESERVED_NAMES)} are reserved. The keys of
+a `study.yaml`, which is a separate file, are at the end: [](study.md).
 """
 DEFAULTS = """\
 ## Keys of SevenNet's section `train`
 
-Beside a `fidelity` they have other defaults than in SevenNet: the recipe, which is
-what was measured best ([](recipe.md), [](pretrained.md)). What a YAML says wins. The
-log and `sevennet-mf info` list what was left out.
+In a YAML with a `fidelity`, these keys have other defaults than in SevenNet: the
+recipe, which gave the best results ([](recipe.md), [](pretrained.md)). Whatever a
+YAML says takes precedence. The log and `sevennet-mf info` list the keys that were
+left out.
 
-| key | from new weights | with `continue` |
+| key | from scratch | with `continue` |
 |---|---|---|
 """
 BESIDE = f"""
 - With `update: fidelity_only` and `gain` or `lora`, `lr` is
   {recipe.OWN_WEIGHTS.rate}.
-- Beside a `loss` other than `huber`, weights that are left out are SevenNet's. `sgd`
-  and `adagrad` without `lr` have torch's. A `scheduler` without parameters falls as
-  far over the same epochs; `reducelronplateau` has torch's.
-- `scheduler_param` with a key such as `gamma` and no `scheduler` is for SevenNet's
-  default, `exponentiallr`.
-- With `continue`, an optimiser or a scheduler that is not reset goes on as it was in
-  the checkpoint, and with the optimiser its loss. `epoch` counts from the
-  checkpoint's, unless that is reset.
-- `--resume` goes on with what the run began with.
+- With a `loss` other than `huber`, loss weights that are left out are SevenNet's.
+  Without `lr`, `sgd` and `adagrad` use torch's default. A `scheduler` without
+  parameters decreases the learning rate by the same factor over the same epochs;
+  `reducelronplateau` uses torch's parameters.
+- `scheduler_param` with a key such as `gamma`, but without `scheduler`, applies to
+  SevenNet's default, `exponentiallr`.
+- With `continue`, an optimiser or scheduler that is not reset continues as in the
+  checkpoint, and with the optimiser its loss. `epoch` counts from the checkpoint's
+  epoch, unless it is reset.
+- `--resume` continues with the values of the original run.
 """
 NONE = type(None)
 WORDS: dict[Any, str] = {
@@ -157,11 +159,11 @@ def recipe_table() -> str:
         for name in columns[0]
     ]
     steps = [str(r.least_steps) for r in (recipe.FROM_SCRATCH, recipe.CONTINUED)]
-    cells = 'a pass over the data | the same'
+    cells = 'one pass over the data | the same'
     rows.append(f'| `fidelity.steps_per_epoch` | {cells} |')
-    kinds = ('the data', 'the labels of what is added')
+    kinds = ('the data', 'the labels of added fidelities')
     cells = ' | '.join(
-        f'the same over {kind}, at least {n}'
+        f'one pass over {kind}, at least {n}'
         for n, kind in zip(steps, kinds, strict=True)
     )
     rows.append(f'| … without `epoch` | {cells} |')

