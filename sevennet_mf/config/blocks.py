@@ -6,7 +6,8 @@ The reference page in docs/ is generated from the descriptions in this file.
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal, TypeVar, get_args
+import warnings
+from typing import Annotated, Any, Final, Literal, TypeVar, get_args
 
 from pydantic import (
     BaseModel,
@@ -268,8 +269,7 @@ class TrainFidelity(Block):
         'proportional',
         description='How batches are drawn. `proportional`: each structure once '
         'per epoch. `balanced`: equal shares of each fidelity; the default beside '
-        'a `replay` without `loss_weight` and `paired_weight`. Or shares, as in '
-        '`{pbe: 3, r2scan: 1}`.',
+        'a `replay` without `loss_weight`. Or shares, as in `{pbe: 3, r2scan: 1}`.',
     )
     steps_per_epoch: Count | None = Field(
         None,
@@ -277,13 +277,6 @@ class TrainFidelity(Block):
         'Useful to compare runs on different data, or for few structures that need '
         'no validation after each pass. Default: the number of steps that process '
         'as many structures as there are computed labels.',
-    )
-    paired_weight: NonNegative = Field(
-        0.0,
-        description='Weight of a term of the loss on what the labels of one '
-        'structure at two fidelities differ by, beside 1 for the labels '
-        'themselves. Their structures then come in one batch; `sampling` must be '
-        '`proportional`.',
     )
     regularization: NonNegative = Field(
         1.0e-6,
@@ -377,6 +370,12 @@ class DataFidelity(Block):
 
 AnyBlock = TypeVar('AnyBlock', bound=Block)
 
+# keys of earlier versions: (block, key) -> why there is none any more
+REMOVED: Final[dict[tuple[str, str], str]] = {
+    ('train.fidelity', 'paired_weight'): 'a term of the loss on paired differences '
+    'never gave smaller errors than inferred labels, and larger ones for molecules',
+}
+
 # pydantic's words, and those of somebody who writes YAML
 PLAIN_WORDS = {
     'Input should be': 'must be',
@@ -401,10 +400,26 @@ def validate(block: type[AnyBlock], values: Any, where: str) -> AnyBlock:
         values = {}
     if not isinstance(values, dict):
         raise UserError(f'must be a block of keys, got {values!r}.', where)
+    values = _without_removed(values, where)
     try:
         return block.model_validate(values)
     except ValidationError as error:
         raise _plain(error, block, where) from None
+
+
+def _without_removed(values: dict[str, Any], where: str) -> dict[str, Any]:
+    """The keys of a block that still exist.
+
+    UserError for one that does not and would change the training; a warning where
+    it was off.
+    """
+    gone = {name: why for (at, name), why in REMOVED.items() if at == where}
+    for name in values.keys() & gone.keys():
+        what = f'was removed: {gone[name]}. Remove the key.'
+        if values[name]:
+            raise UserError(what, f'{where}.{name}')
+        warnings.warn(f'{where}.{name} {what}', UserWarning, stacklevel=3)
+    return {name: value for name, value in values.items() if name not in gone}
 
 
 def _plain(error: ValidationError, block: type[Block], where: str) -> UserError:

@@ -176,12 +176,6 @@ def _agrees(ours: Any, theirs: Any) -> bool:
 
 def check_frozen(section: Config, train: TrainFidelity) -> None:
     """UserError for what the `model` section trains beside `fidelity_only`."""
-    if train.paired_weight and train.update == 'fidelity_only':
-        raise UserError(
-            f'train.fidelity.paired_weight: {train.paired_weight} has no effect '
-            'with update: fidelity_only, which does not train on labels of old '
-            'fidelities. Take one of the two out.'
-        )
     for key in (KEY.TRAIN_SHIFT_SCALE, KEY.TRAIN_DENOMINTAOR):
         if section.get(key) and train.update == 'fidelity_only':
             raise UserError(

@@ -335,7 +335,7 @@ def _complete_replay(blocks: dict[str, Any]) -> None:
     train, replay = blocks['train'], blocks['train'].replay
     if replay is None:
         return
-    if not train.model_fields_set & {'sampling', 'paired_weight', 'loss_weight'}:
+    if not train.model_fields_set & {'sampling', 'loss_weight'}:
         train.sampling = 'balanced'  # a few labels would drown in the replay
     where = 'train.fidelity.replay'
     if replay.file is None:

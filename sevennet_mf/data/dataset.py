@@ -23,7 +23,6 @@ __all__ = [
     'is_validation',
     'pair_index',
     'random_split',
-    'split_by_fidelity',
 ]
 
 TRAIN = 'trainset'
@@ -85,14 +84,6 @@ def _build(
         for entry in listed
     ]
     return FidelityDataset(parts, fidelities)
-
-
-def split_by_fidelity(
-    name: str, dataset: FidelityDataset
-) -> dict[str, FidelityDataset]:
-    """Return {'validset_pbe': ..., ...}, for fidelities that have structures."""
-    found = {f: dataset.rows_of(f) for f in dataset.fidelities}
-    return {f'{name}_{f}': dataset.subset(r) for f, r in found.items() if len(r)}
 
 
 def random_split(

@@ -21,7 +21,7 @@ from sevennet_mf.arrays import N_SPECIES, Bools, Floats, Ints
 # the mean, and below 1e-8 for whatever a few ordinary structures span. Directions
 # no label spans feel nothing else, and there any positive number does.
 RIDGE: Final[float] = 1e-8
-# eV: least prior width of u (DESIGN.md: 5 or more). Differences of two functionals
+# eV: least prior width of u (tau of docs/design.md). Differences of two functionals
 # or pseudopotential sets are several eV and vary as much between elements; the wider
 # prior takes less from a direction that one single label determines.
 PRIOR_WIDTH: Final[float] = 10.0

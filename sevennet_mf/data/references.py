@@ -1,7 +1,7 @@
 """Reference energies: what one atom of each element weighs at each fidelity.
 
 Total energies of two methods differ by eV per atom, and differently for each
-element. The estimator is that of DESIGN.md, "Reference energies". With x the
+element. The estimator is that of docs/design.md, "Reference energies". With x the
 composition fractions of a structure, the base is fitted to energies per atom, and
 every other fidelity f as e_f = e_base + c + u to its *differences* from the base:
 the offset c is free and u is held near zero, so what the labels of f do not say is
@@ -223,18 +223,6 @@ class References:
             part[rows == row] = composition[rows == row] @ self.energies[row]
         return part
 
-    def subtract(
-        self, energy: Floats, composition: Ints, fidelity_index: int | Ints
-    ) -> Floats:
-        """Return (n,) eV, float64: total energies less their reference part.
-
-        Cast to float32 after this, never before: an all-electron total of -6000 eV
-        has a float32 grain of 5e-4 eV. Raises TypeError for float32 energies.
-        """
-        if energy.dtype != np.float64:
-            raise TypeError(f'energies must still be float64, got {energy.dtype}')
-        return energy - self.reference_part(composition, fidelity_index)
-
     def std_of(self, composition: Ints, fidelity: str) -> Floats:
         """Return (n,) eV/atom: how far the reference part may be off.
 
@@ -298,7 +286,7 @@ def fit_references(
     base has it. Such an element is reported as not determined.
     Raises UserError for unknown names or symbols, numbers that are not finite, and
     a fidelity with neither a label nor a number.
-    Source: DESIGN.md, "Reference energies".
+    Source: docs/design.md, "Reference energies".
     """
     names = tuple(labels)
     if base not in names:

@@ -41,9 +41,6 @@ class FidelityBatchSampler(Sampler[list[int]]):
     before any repeats, also across epochs. A structure only there so that every
     rank has as many as the others is -1 - number: see Padded.
 
-    together: (n,) int64, equal for structures that are to come in one batch where
-    it has room; 'proportional' only.
-
     draw_probability: (n_fidelities,) float64, p_f. Raises ValueError for a fidelity
     that has a share but no structure, or structures but no share.
     """
@@ -59,9 +56,7 @@ class FidelityBatchSampler(Sampler[list[int]]):
         rank: int = 0,
         world_size: int = 1,
         steps_per_epoch: int | None = None,
-        together: Ints | None = None,
     ) -> None:
-        assert together is None or sampling == PROPORTIONAL, sampling
         assert 0 <= rank < world_size, (rank, world_size)
         assert steps_per_epoch is None or steps_per_epoch > 0, steps_per_epoch
         self.fidelity_index = np.asarray(fidelity_index, np.int64)
@@ -73,7 +68,6 @@ class FidelityBatchSampler(Sampler[list[int]]):
         self.batch = batch_size * world_size
         self.seed, self.shuffle = seed % 2**64, shuffle
         self.rank, self.world_size = rank, world_size
-        self.together = together
         whole = math.ceil(len(self.fidelity_index) / self.batch)
         self.steps_per_epoch = steps_per_epoch or whole
         self.in_passes = steps_per_epoch is None  # an epoch is a pass over the data
@@ -148,21 +142,13 @@ class FidelityBatchSampler(Sampler[list[int]]):
         if not self.shuffle:
             return members
         generator = np.random.default_rng([self.seed, fidelity + 1, turn])
-        if self.together is None:
-            return generator.permutation(members)
-        _, group = np.unique(self.together, return_inverse=True)
-        place = generator.permutation(group.max() + 1)[group]
-        return np.argsort(place, kind='stable')
+        return generator.permutation(members)
 
     def _deal(self, drawn: Ints) -> list[int]:
         """This rank's part, with about its share of each fidelity."""
         if self.world_size == 1:
             return drawn.tolist()
         lacking = np.full(-len(drawn) % self.world_size, -1 - drawn[0])
-        if self.together is not None:
-            dealt = np.concatenate([drawn, lacking])
-            each = len(dealt) // self.world_size
-            return dealt[self.rank * each : (self.rank + 1) * each].tolist()
         by_fidelity = np.argsort(self.fidelity_index[drawn], kind='stable')
         dealt = np.concatenate([drawn[by_fidelity], lacking])
         return dealt[self.rank :: self.world_size].tolist()

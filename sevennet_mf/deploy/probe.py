@@ -109,7 +109,7 @@ class Deviation:
     """How far two models are apart on the probes.
 
     energy: largest difference in eV/atom; forces: largest in eV/Å; holds: whether
-    both are within what is allowed. NaN holds nowhere.
+    both are within the tolerance of docs/export.md. NaN holds nowhere.
     """
 
     energy: float

@@ -84,8 +84,8 @@ def fold(
     model: built from `config` by the host's loader, so that weights of an old
     file are in today's order; ours or SevenNet's own multi-modal one, or a plain
     one, which folds to itself. It is left as it was. Every linear layer of the
-    result has biases, zero where unused. Exact but for rounding. All in the
-    result are builtins and tensors on the CPU.
+    result has biases, zero where unused. Exact but for rounding: docs/design.md,
+    "The layer". All in the result are builtins and tensors on the CPU.
     """
     state = {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}
     for name, layer in model.named_children():

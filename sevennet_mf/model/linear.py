@@ -200,10 +200,6 @@ class FidelityLinear(IrrepsLinear):
         """The Parameters that `fidelity` owns in this layer."""
         return [self.bias[fidelity]]
 
-    def effective_bias(self, fidelity: int) -> torch.Tensor:
-        """b_f as it is added to the 0e outputs, (n_scalar,)."""
-        return self.bias[fidelity] * self.bias_scale
-
     def effective_theta(self, fidelity: int) -> list[torch.Tensor]:
         """What `fidelity` owns as it acts on features: flat, differentiable.
 
@@ -211,10 +207,6 @@ class FidelityLinear(IrrepsLinear):
         numbers the same b_f would depend on the width of the layer.
         """
         return [self.bias[fidelity] * self.bias_scale]
-
-    def theta_squared(self, fidelity: int) -> torch.Tensor:
-        """The square of `effective_theta`, (), differentiable."""
-        return torch.cat(self.effective_theta(fidelity)).square().sum()
 
     def folded_weight(self, fidelity: int | None) -> torch.Tensor:
         """Flat weights of the plain layer for one fidelity, float64."""

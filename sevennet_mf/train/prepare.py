@@ -24,7 +24,6 @@ from sevennet_mf.train.continuing.replay import Replay, is_wanted, only_trained
 from sevennet_mf.train.continuing.start import Start
 from sevennet_mf.train.loop.fit import DataSet, Fit
 from sevennet_mf.train.loop.loss import LABELS, losses_from
-from sevennet_mf.train.loop.paired_loss import check_batches, paired_losses
 from sevennet_mf.train.loop.provenance import describe, fidelity_names
 from sevennet_mf.train.loop.trainer import FidelityTrainer
 
@@ -94,8 +93,6 @@ def prepare_fit(
     losses = losses_from(
         config, names, sampler.draw_probability, _labelled(train_set, len(names))
     )
-    if config[keys.FIDELITY_TRAIN]['paired_weight']:
-        losses += paired_losses(config, train_set)
     trainer = FidelityTrainer(model, losses, config, process)
     loaded = _loaded(config, sets, names, sampler, process)
     chosen = _validation_set(config, loaded)
@@ -113,9 +110,6 @@ def _sampler(
     if isinstance(sampling, dict):
         here = fidelities_of(train_set, names)  # fidelity_only leaves old ones out
         sampling = {names.index(n): sampling[n] for n in here}
-    in_pairs = bool(config[keys.FIDELITY_TRAIN]['paired_weight'])
-    if in_pairs:
-        check_batches(config)
     return FidelityBatchSampler(
         train_set.fidelity_index,
         len(names),
@@ -126,7 +120,6 @@ def _sampler(
         process.rank,
         process.world_size,
         _steps_per_epoch(config, train_set, trained, process),
-        train_set.fingerprint if in_pairs else None,
     )
 
 

@@ -21,7 +21,6 @@ Entries = Mapping[str, Sequence[Config]]  # by fidelity
 OF_SEVERAL: Final[tuple[str, ...]] = (
     'loss_weight',
     'sampling',
-    'paired_weight',
     'regularization',
 )
 

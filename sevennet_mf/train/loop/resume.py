@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +13,7 @@ import sevenn._keys as KEY
 import torch
 
 from sevennet_mf import keys
+from sevennet_mf.config.blocks import REMOVED
 from sevennet_mf.distributed import Process
 from sevennet_mf.errors import UserError
 
@@ -105,7 +107,11 @@ def _without_paths(block: dict[str, Any]) -> dict[str, Any]:
 
 
 def refuse_changes(before: dict[str, Any], now: dict[str, Any]) -> None:
-    """UserError, naming the first difference, if the input is not what it was."""
+    """UserError, naming the first difference, if the input is not what it was.
+
+    A key that exists no longer is no change; a warning says so if it was on.
+    """
+    before = _without_removed(before)
     changed = [k for k in {**before, **now} if before.get(k) != now.get(k)]
     if not changed:
         return
@@ -118,6 +124,20 @@ def refuse_changes(before: dict[str, Any], now: dict[str, Any]) -> None:
         f'--resume: {name} {what}. Undo the change, or start anew without '
         '--resume (`continue: checkpoint:` keeps the weights).'
     )
+
+
+def _without_removed(before: dict[str, Any]) -> dict[str, Any]:
+    """What a run depended on, less keys that an earlier version had."""
+    gone = {f'{block}.{key}': why for (block, key), why in REMOVED.items()}
+    for name in before.keys() & gone.keys():
+        if before[name]:
+            warnings.warn(
+                f'--resume: {name} was {before[name]!r} in this run and was '
+                f'removed: {gone[name]}. The run goes on without it.',
+                UserWarning,
+                stacklevel=2,
+            )
+    return {name: value for name, value in before.items() if name not in gone}
 
 
 def random_state() -> dict[str, Any]:

@@ -45,7 +45,6 @@ def test_defaults(nothing: Any) -> None:
         'loss_weight': {},
         'sampling': 'proportional',
         'steps_per_epoch': None,
-        'paired_weight': 0.0,
         'regularization': 1e-6,
         'known_as': None,
         'start_from': None,
@@ -81,7 +80,6 @@ def test_everything_given() -> None:
             'r2scan': {'energy': 3.0, 'force': 0.01, 'stress': 1.0},
         },
         'steps_per_epoch': None,
-        'paired_weight': 0.0,
         'regularization': 1e-6,
         'known_as': None,
         'start_from': None,
@@ -118,6 +116,19 @@ def test_dumped_blocks_are_plain_builtins() -> None:
 def test_index(given: Any, wanted: str) -> None:
     entry = validate(DataEntry, {'file': 'x', 'index': given}, 'here')
     assert entry.index == wanted
+
+
+def test_a_removed_key_that_was_off_is_a_warning() -> None:
+    words = r'^train.fidelity.paired_weight was removed: '
+    with pytest.warns(UserWarning, match=words):
+        block = validate(TrainFidelity, {'paired_weight': 0.0}, 'train.fidelity')
+    assert block == TrainFidelity()
+
+
+def test_a_removed_key_that_was_on_is_an_error() -> None:
+    text = message(TrainFidelity, {'paired_weight': 1.0}, 'train.fidelity')
+    assert text.startswith('train.fidelity.paired_weight was removed: ')
+    assert text.endswith('larger ones for molecules. Remove the key.')
 
 
 def test_repeated_sites_count_once() -> None:

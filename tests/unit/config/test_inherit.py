@@ -268,11 +268,6 @@ WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
         {'known_as': 'pbe', 'replay': {'held_out': 0.2}},
         r'^train.fidelity.replay: needs either `file` or `self_label`',
     ),
-    'differences that are not trained': (
-        'plain',
-        {'known_as': 'pbe', 'update': 'fidelity_only', 'paired_weight': 1.0},
-        r'^train.fidelity.paired_weight: 1.0 has no effect with update: fid',
-    ),
     'no share for what is replayed': (
         'plain',
         {'known_as': 'pbe', 'sampling': {'r2scan': 1.0}, 'replay': REPLAY},

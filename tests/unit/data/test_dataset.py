@@ -24,7 +24,6 @@ from sevennet_mf.data.dataset import (
     build_datasets,
     pair_index,
     random_split,
-    split_by_fidelity,
 )
 from sevennet_mf.errors import UserError
 
@@ -365,16 +364,6 @@ def test_pairs_without_a_base(train: FidelityDataset) -> None:
     high = train.subset(train.rows_of('r2scan'))
     assert pair_index(high, 'pbe', 'r2scan').tolist() == [-1] * 47
     assert pair_index(high, 'r2scan', 'pbe').tolist() == []
-
-
-def test_split_by_fidelity(sets: dict[str, FidelityDataset]) -> None:
-    parts = split_by_fidelity('validset', sets['validset'])
-    assert {n: len(d) for n, d in parts.items()} == {
-        'validset_pbe': 36,
-        'validset_r2scan': 13,
-    }
-    assert set(parts['validset_r2scan'].fidelity_index) == {1}
-    assert list(split_by_fidelity('t', sets['pbe_testset'])) == ['t_r2scan']
 
 
 def test_random_split_keeps_pairs_together(train: FidelityDataset) -> None:

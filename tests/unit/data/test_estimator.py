@@ -39,7 +39,7 @@ def sums_of(x: np.ndarray, y: np.ndarray, size: int = 1000) -> NormalEquations:
 
 
 def normal_matrix(x: np.ndarray) -> np.ndarray:
-    """(120, 120): DESIGN.md's normal equations of (c, u) for unit scatter."""
+    """(120, 120): The normal equations of (c, u) for unit scatter."""
     design = np.column_stack([np.ones(len(x)), x])
     prior = np.diag([0.0, *np.full(N_SPECIES, PRIOR_WIDTH**-2)])
     return design.T @ design + prior

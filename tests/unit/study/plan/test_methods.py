@@ -169,16 +169,13 @@ def test_difference_is_a_fidelity_of_its_own() -> None:
     assert 'load_validset_path' not in without['data']
 
 
-@pytest.mark.parametrize('key', ['inferred_labels', 'paired_weight'])
-def test_what_pairs_are_used_for_needs_them(key: str) -> None:
+def test_what_pairs_are_used_for_needs_them() -> None:
     recipe = recipe_of('pbe', 'mid', 'r2scan')
-    place = 'train' if key == 'paired_weight' else 'data'
-    value = 1.0 if key == 'paired_weight' else 'auto'
-    recipe.sections[place]['fidelity'][key] = value
+    recipe.sections['data']['fidelity']['inferred_labels'] = 'auto'
     alone = methods.training(recipe, train('r2scan'), BUDGET, 1)
-    assert key not in alone[place]['fidelity']
+    assert 'inferred_labels' not in alone['data']['fidelity']
     every = methods.training(recipe, train('pbe', 'mid', 'r2scan'), BUDGET, 1)
-    assert every[place]['fidelity'][key] == value
+    assert every['data']['fidelity']['inferred_labels'] == 'auto'
 
 
 def test_what_goes_in_stays_as_it_was() -> None:

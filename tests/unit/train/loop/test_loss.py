@@ -1,4 +1,4 @@
-"""The loss of DESIGN.md, 'The loss', against sums done by hand."""
+"""The loss of docs/design.md, 'The loss', against sums done by hand."""
 
 from pathlib import Path
 from typing import Any

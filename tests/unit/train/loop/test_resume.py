@@ -211,6 +211,23 @@ def test_a_changed_input_is_not_resumed(stopped: Path, name: str) -> None:
     assert len(str(raised.value)) < 300
 
 
+@pytest.mark.parametrize('weight', [0.0, 1.0])
+def test_a_run_with_a_removed_key_goes_on(
+    stopped: Path, weight: float, recwarn: pytest.WarningsRecorder
+) -> None:
+    content = run_folder.load_training_state(str(stopped / RESUME))
+    key = 'train.fidelity.paired_weight'
+    content['config'][keys.FIDELITY_TRAIN]['paired_weight'] = weight
+    content[keys.TRAINING_STATE]['must_stay'][key] = weight
+    fit_of(RUNS['proportional'], stopped).resume(content)
+    said = [line for line in (str(w.message) for w in recwarn) if key in line]
+    if weight:
+        (line,) = said
+        assert line.startswith(f'--resume: {key} was 1.0 in this run and was rem')
+    else:
+        assert not said
+
+
 def test_changed_references_are_not_resumed(stopped: Path) -> None:
     content = run_folder.load_training_state(str(stopped / RESUME))
     content[keys.TRAINING_STATE]['references'] += 1e-2
