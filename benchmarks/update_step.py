@@ -12,7 +12,6 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from typing import Any
 
 import numpy as np
 import torch
@@ -53,13 +52,12 @@ class Case:
                 }],
             },
         }
-        model, train, data = inputs.from_sections(sections)
-        config: dict[str, Any] = {'version': '0', **model, **train, **data}
+        asked = inputs.read(sections)
         with tempfile.TemporaryDirectory() as folder:
-            start = make_start(config)
-            sets = prepare_data(config, folder, Process(), start)
-            built = build_E3_equivariant_model(config)
-            fit = prepare_fit(config, built, sets, folder, Process(), start)
+            start = make_start(asked)
+            settled = prepare_data(asked, folder, Process(), start)
+            built = build_E3_equivariant_model(settled.config)
+            fit = prepare_fit(settled, built, folder, Process(), start)
             assert start is not None
             start.load_into(fit.trainer, 1)
             self.batch = next(iter(fit.sets['trainset'].loader)).clone()

@@ -37,6 +37,7 @@ from sevenn.util import load_checkpoint
 import sevennet_mf
 from sevennet_mf import keys
 from sevennet_mf.config import inputs
+from sevennet_mf.config.run_inputs import RunInputs
 from sevennet_mf.data.dataset import FidelityDataset, build_datasets
 from sevennet_mf.data.sampler import eval_loader
 from sevennet_mf.deploy.folded import build_alone, quiet
@@ -85,10 +86,10 @@ def model_section(architecture: str) -> dict[str, Any]:
     }
 
 
-def _config(
+def _inputs(
     architecture: str, batch_size: int, device: str, folder: Path
-) -> dict[str, Any]:
-    """The merged configuration of a run with the encoding `bias`.
+) -> RunInputs:
+    """What a run with the encoding `bias` is asked for.
 
     folder: where FILES are.
     """
@@ -114,8 +115,7 @@ def _config(
     }
     with warnings.catch_warnings():  # a checkpoint holds keys of older versions
         warnings.simplefilter('ignore', UserWarning)
-        model, train, data = inputs.from_sections(sections)
-    return {**model, **train, **data}
+        return inputs.read(sections)
 
 
 def _repeat(folder: Path, repeat: Sequence[int]) -> None:
@@ -166,10 +166,11 @@ class Case:
             if max(repeat) > 1:
                 files = Path(folder)
                 _repeat(files, repeat)
-            self.config = _config(architecture, batch_size, device, files)
+            self.inputs = _inputs(architecture, batch_size, device, files)
+            self.config = self.inputs.merged()
             dataset = build_datasets(self.config, folder)[setup.TRAIN]
             shift = _subtract_references(dataset)
-            setup.set_statistics(self.config, dataset, shift)
+            self.config |= setup.statistics_of(self.inputs, dataset, shift)
             chosen = self._largest(dataset, batch_size)
             batch = next(iter(eval_loader(chosen, batch_size)))
             # nothing on disk may be needed afterwards
@@ -289,7 +290,7 @@ class Variant:
         self.n_parameters = sum(p.numel() for p in self.model.parameters())
         self.trainer = None if name == FOLDED else self._host_trainer(case.config)
         ours = name in (*ENCODINGS, FUSED)
-        self.own_trainer = self._own_trainer(case.config) if ours else None
+        self.own_trainer = self._own_trainer(case) if ours else None
 
     @cached_property  # not made where the memory of training is measured
     def deployed(self) -> torch.jit.ScriptModule:
@@ -304,12 +305,12 @@ class Variant:
             device=self.device,
         )
 
-    def _own_trainer(self, config: dict[str, Any]) -> FidelityTrainer:
+    def _own_trainer(self, case: Case) -> FidelityTrainer:
         n = len(FILES)
         labelled = {
             'energy': np.ones(n),
             'force': np.ones(n),
             'stress': np.array([1.0, 0.0]),  # none at r2SCAN
         }
-        losses = losses_from(config, list(FILES), np.full(n, 1 / n), labelled)
-        return FidelityTrainer(self.model, losses, config, Process())
+        losses = losses_from(case.inputs, list(FILES), np.full(n, 1 / n), labelled)
+        return FidelityTrainer(self.model, losses, case.config, Process(), n)

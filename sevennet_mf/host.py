@@ -125,6 +125,7 @@ def _train_v2(original: Callable) -> Callable:
         library.check_environment(is_used=is_ours)  # before data are read
         if not is_ours:
             return original(config, working_dir)
+        from sevennet_mf.config.run_inputs import from_merged
         from sevennet_mf.distributed import Process
         from sevennet_mf.train.run import train
 
@@ -135,7 +136,7 @@ def _train_v2(original: Callable) -> Callable:
             config.get('world_size', 1),
             config.get('ddp_backend', 'nccl'),
         )
-        train(config, working_dir, process)
+        train(from_merged(config), working_dir, process)
 
     return train_v2
 

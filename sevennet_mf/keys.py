@@ -16,6 +16,9 @@ DEFAULT_ORDER: Final[str] = 'fidelity_default_order'
 # dict of dict | training keys that the YAML left out, by whose default they got: see
 # recipe.py
 DEFAULTS: Final[str] = 'fidelity_defaults'
+# int | a key of FIDELITY_TRAIN: the least steps of an epoch, where the YAML does not
+# say how long the run is
+LEAST_STEPS: Final[str] = 'least_steps'
 # dict | names, order, target, references, data hashes, versions: see provenance.py
 PROVENANCE: Final[str] = 'fidelity_provenance'
 # dict | a key of the provenance: what a file of one fidelity was made of
@@ -46,11 +49,18 @@ KBAR: Final[float] = 1602.1766208
 # Å^3 | below it the host takes a cell to have no volume
 FLAT: Final[float] = 1e-3
 
+# 'table' or 'network' | in the configuration of a model that is scripted for our
+# pair styles: where the radial weights of its convolutions come from
+DEPLOYED_FORM: Final[str] = '_sevennet_mf_deployed_form'
+
 
 def by_index(modal_map: Mapping[str, int]) -> list[str]:
     """Names of the fidelities in the order of their indices in the model."""
     return sorted(modal_map, key=lambda name: int(modal_map[name]))
 
-# 'table' or 'network' | in the configuration of a model that is scripted for our
-# pair styles: where the radial weights of its convolutions come from
-DEPLOYED_FORM: Final[str] = '_sevennet_mf_deployed_form'
+
+def is_load_path(name: object) -> bool:
+    """Whether a key of the section `data` names a set, as load_trainset_path."""
+    if not isinstance(name, str):
+        return False
+    return name.startswith('load_') and name.endswith('_path')

@@ -21,8 +21,9 @@ from helpers import (
     save_checkpoint,
     structures,
 )
-from train_helpers import MODEL, TRAIN, config_of
+from train_helpers import MODEL, TRAIN
 
+from sevennet_mf.config import inputs
 from sevennet_mf.data import extxyz
 from sevennet_mf.data.dataset import FidelityDataset
 from sevennet_mf.deploy.probe import Answers, ask, deviation, probes
@@ -132,10 +133,10 @@ def prepared(
     folder: Path, sections: dict[str, Any]
 ) -> tuple[dict[str, Any], Start, dict[str, FidelityDataset]]:
     """(configuration, checkpoint, data sets) of a run before its model is built."""
-    config = config_of(copy.deepcopy(sections))
-    start = make_start(config)
+    start = make_start(inputs.read(sections))
     assert start is not None
-    return config, start, prepare_data(config, str(folder), Process(), start)
+    settled = prepare_data(start.inputs, str(folder), Process(), start)
+    return settled.config, start, settled.sets
 
 
 def trained_in(
@@ -145,12 +146,12 @@ def trained_in(
 
     pictures: draw all; otherwise that of the drift only, since they take a while.
     """
-    config = config_of(copy.deepcopy(sections))
+    asked = inputs.read(sections)
     with ExitStack() as stack:
         if not pictures:
             for name in ('learning_curves', 'parity'):
                 stack.enter_context(mock.patch.object(finish, name, return_value=[]))
-        run.train(config, str(folder), **kwargs)
+        run.train(asked, str(folder), **kwargs)
     return folder
 
 

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import sevenn
-import sevenn._keys as KEY
 import torch
 from helpers import DATA, INGAN, build
 
@@ -19,6 +17,7 @@ from sevennet_mf.data.sampler import make_loader
 from sevennet_mf.distributed import Process
 from sevennet_mf.train.loop import run_folder
 from sevennet_mf.train.loop.fit import Fit
+from sevennet_mf.train.loop.settled import Settled
 from sevennet_mf.train.prepare import prepare_data, prepare_fit
 
 MOLECULES = DATA / 'molecules'
@@ -80,19 +79,20 @@ def yaml_of(
     return copy.deepcopy(sections)
 
 
-def config_of(sections: dict[str, Any]) -> dict[str, Any]:
-    """The merged dictionary that the command line makes of a YAML."""
-    model, train, data = inputs.from_sections(sections)
-    merged = {'version': sevenn.__version__, **model, **train, **data}
-    return {**merged, '_model_type': 'E3_equivariant_model'}
+def settled_of(
+    sections: dict[str, Any], folder: Path, process: Process | None = None
+) -> Settled:
+    """What a YAML without `continue` settles, references subtracted."""
+    asked = inputs.read(sections)
+    return prepare_data(asked, str(folder), process or Process(), None)
 
 
 def data_of(
     sections: dict[str, Any], folder: Path, process: Process | None = None
 ) -> tuple[dict[str, Any], dict[str, FidelityDataset]]:
-    """(configuration, data sets), references subtracted."""
-    config = config_of(sections)
-    return config, prepare_data(config, str(folder), process or Process(), None)
+    """(configuration, data sets) of the same."""
+    settled = settled_of(sections, folder, process)
+    return settled.config, settled.sets
 
 
 def fit_of(
@@ -100,19 +100,10 @@ def fit_of(
 ) -> Fit:
     """All that a run is before its first step; always from the same weights."""
     process = process or Process()
-    config, sets = data_of(sections, folder, process)
-    model = build(_of_the_model(sections, config)).train()
-    return prepare_fit(config, model, sets, str(folder), process)
-
-
-def _of_the_model(
-    sections: dict[str, Any], config: dict[str, Any]
-) -> dict[str, Any]:
-    """What the weights depend on, so that equal models are built once."""
-    kept = {*inputs.from_sections(sections)[0], 'version', '_model_type'}
-    kept |= {KEY.SHIFT, KEY.SCALE, KEY.CONV_DENOMINATOR, KEY.USE_MODALITY}
-    kept |= {KEY.USE_MODAL_WISE_SHIFT, KEY.USE_MODAL_WISE_SCALE}
-    return {name: config[name] for name in sorted(kept) if name in config}
+    settled = settled_of(sections, folder, process)
+    return prepare_fit(
+        settled, build(settled.config).train(), str(folder), process
+    )
 
 
 def batch_of(dataset: FidelityDataset, numbers: list[int]) -> Any:

@@ -10,13 +10,11 @@ from __future__ import annotations
 import argparse
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from rich.console import Group
-from sevenn import _keys as KEY
 
-from sevennet_mf import keys
 from sevennet_mf.arrays import Floats
 from sevennet_mf.audit import between_files, derivatives, outliers, repeats, units
 from sevennet_mf.audit.records import Records
@@ -32,8 +30,10 @@ from sevennet_mf.audit.summary import (
     histograms,
 )
 from sevennet_mf.audit.training import divide, fit_training, inferred
-from sevennet_mf.checkpoint.file import read_checkpoint
+from sevennet_mf.checkpoint.origin import Origin
 from sevennet_mf.config import inputs
+from sevennet_mf.config.blocks import DataFidelity
+from sevennet_mf.config.run_inputs import RunInputs
 from sevennet_mf.data import checks
 from sevennet_mf.data.dataset import TRAIN, sets_of
 from sevennet_mf.data.determined import undetermined
@@ -90,16 +90,21 @@ def run(args: argparse.Namespace) -> tuple[Group, int]:
     return table(audit), 2 if bad and args.strict else 0
 
 
-def audit_of(sections: dict[str, Any], name: str) -> Audit:
-    """As `inspect`, of the sections of a YAML that is called `name`."""
-    config = _merged(sections)
-    options, train = config[keys.FIDELITY_DATA], config[keys.FIDELITY_TRAIN]
-    sets = {**sets_of(config), TRAIN: _trained_on(config, train['replay'])}
-    needs = Needs.of({**config, f'load_{TRAIN}_path': sets[TRAIN]}, _species(config))
+def audit_of(
+    sections: dict[str, Any], name: str, origin: Origin | None = None
+) -> Audit:
+    """As `inspect`, of the sections of a YAML that is called `name`.
+
+    origin: the checkpoint that it continues from, if somebody has opened it.
+    """
+    asked = inputs.read(sections, opened=origin)
+    options = asked.data
+    sets = {**sets_of(asked.host), TRAIN: _trained_on(asked)}
+    needs = Needs.of(asked, sets[TRAIN])
     unusable = _Unusable()
-    records = scan(sets, options['key'], needs.order, needs.cutoff, unusable.add)
+    records = scan(sets, options.key, needs.order, needs.cutoff, unusable.add)
     found = [*unusable.findings(), *checks.as_read(needs, records.by_set())]
-    records, none = divide(records, needs.ratio, config[KEY.RANDOM_SEED])
+    records, none = divide(records, needs.ratio, asked.seed)
     found += [] if none is None else [none]
     found += _validation(needs, records)
     references, more = _references(records, needs, options)
@@ -118,26 +123,11 @@ def audit_of(sections: dict[str, Any], name: str) -> Audit:
     )
 
 
-def _merged(sections: dict[str, Any]) -> dict[str, Any]:
-    model, train, data = inputs.from_sections(sections)
-    return {**model, **train, **data}
-
-
-def _trained_on(config: Mapping[str, Any], replay: Mapping[str, Any] | None) -> Any:
+def _trained_on(asked: RunInputs) -> list[dict[str, Any]]:
     """The entries of the training set, with those of a replay."""
-    listed = list(config[f'load_{TRAIN}_path'])
-    if replay and replay['self_label'] is None:
-        listed.append(replay['entry'])
-    return listed
-
-
-def _species(config: Mapping[str, Any]) -> list[int] | None:
-    """The elements of the checkpoint that training starts from, if it does."""
-    path = config[KEY.CONTINUE][KEY.CHECKPOINT]
-    if not path:
-        return None
-    _, content = read_checkpoint(str(path))
-    return list(content['config'][KEY.TYPE_MAP])
+    replay = asked.train.replay
+    labelled = [] if replay is None or replay.self_label else [replay.entry]
+    return [*asked.entries[f'load_{TRAIN}_path'], *labelled]
 
 
 class _Unusable:
@@ -181,7 +171,7 @@ def _validation(needs: Needs, records: Records) -> Iterator[Finding]:
 
 
 def _references(
-    records: Records, needs: Needs, options: Mapping[str, Any]
+    records: Records, needs: Needs, options: DataFidelity
 ) -> tuple[References | None, list[Finding]]:
     """Reference energies, and what they do not determine."""
     found: list[Finding] = []
@@ -189,7 +179,7 @@ def _references(
     if not needs.old:  # beside a checkpoint other references are fitted
         more, untried = inferred(records, needs, options)
         found += [] if untried is None else [untried]
-    method = options['reference_energies']
+    method = options.reference_energies
     references, failed = fit_training(records, needs, method, more)
     found += [] if failed is None else [failed]
     if references is not None:

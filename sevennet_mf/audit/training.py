@@ -12,6 +12,7 @@ import numpy as np
 
 from sevennet_mf.arrays import Floats, Ints
 from sevennet_mf.audit.records import Records
+from sevennet_mf.config.blocks import DataFidelity
 from sevennet_mf.data.build import load_or_build
 from sevennet_mf.data.checks import nothing_held_out
 from sevennet_mf.data.dataset import TRAIN, FidelityDataset, is_validation, validated
@@ -48,7 +49,7 @@ def divide(
 
 
 def inferred(
-    records: Records, needs: Needs, options: Mapping[str, Any]
+    records: Records, needs: Needs, options: DataFidelity
 ) -> tuple[Inferred, Finding | None]:
     """Return the labels of the target that training will infer.
 
@@ -56,7 +57,7 @@ def inferred(
     target in eV, total.
     """
     none = np.zeros(0, np.int64), np.zeros(0)
-    base, target, asked = needs.base, needs.target, options['inferred_labels']
+    base, target, asked = needs.base, needs.target, options.inferred_labels
     names = records.fidelities
     if asked == 'never' or base == target or not {base, target} <= set(names):
         return none, None
@@ -76,7 +77,7 @@ def inferred(
     ) as folder:
         try:
             parts = [
-                load_or_build(e, options['key'], names, needs.cutoff, Path(folder))
+                load_or_build(e, options.key, names, needs.cutoff, Path(folder))
                 for e in needs.entries
             ]
         except UserError as error:  # at which training stops: that is said already

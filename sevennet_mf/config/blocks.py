@@ -5,62 +5,30 @@ The reference page in docs/ is generated from the descriptions in this file.
 
 from __future__ import annotations
 
-import re
-import warnings
-from typing import Annotated, Any, Final, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from sevennet_mf.config.validation import (
+    NAME_PATTERN,
+    RESERVED_NAMES,
+    Block,
+    Count,
+    Energy,
+    Name,
+    NonNegative,
+    Positive,
+    Share,
+    not_bool,
+    validate,
 )
-from pydantic_core import ErrorDetails
 
-from sevennet_mf.errors import UserError, nearest
+__all__ = ['NAME_PATTERN', 'RESERVED_NAMES', 'Block', 'Count', 'Name', 'not_bool']
+__all__ += ['validate']  # blocks are read with it
 
-# 'common' is what the potential with theta_T = 0 is called
-RESERVED_NAMES = ('common', 'total', 'all')
-NAME_PATTERN = re.compile(r'[A-Za-z0-9][A-Za-z0-9_.+-]*')
-
-
-def not_bool(value: Any) -> Any:
-    if isinstance(value, bool):  # a bool is an int in Python: `yes` would be 1.0
-        raise ValueError('must be a number')
-    return value
-
-
-def _a_name(value: Any) -> Any:
-    if not isinstance(value, str) or not NAME_PATTERN.fullmatch(value):
-        raise ValueError(
-            'a fidelity name is a quoted word of letters, digits and _ . + -'
-        )
-    if value.lower() in RESERVED_NAMES:
-        raise ValueError(f'{value!r} is reserved: {", ".join(RESERVED_NAMES)}')
-    return value
-
-
-Name = Annotated[str, BeforeValidator(_a_name)]
-Positive = Annotated[
-    float, BeforeValidator(not_bool), Field(gt=0, allow_inf_nan=False)
-]
-NonNegative = Annotated[
-    float, BeforeValidator(not_bool), Field(ge=0, allow_inf_nan=False)
-]
-Count = Annotated[int, BeforeValidator(not_bool), Field(ge=1)]
-Energy = Annotated[float, BeforeValidator(not_bool), Field(allow_inf_nan=False)]
 Site = Literal[
     'self_interaction_1', 'self_interaction_2', 'output', 'node_embedding'
 ]
-
-
-class Block(BaseModel):
-    """A block of the YAML: unknown keys are errors."""
-
-    model_config = ConfigDict(extra='forbid')
 
 
 class ModelFidelity(Block):
@@ -102,9 +70,6 @@ class ComponentWeight(Block):
     stress: Positive = Field(1.0, description='Weight of the stresses.')
 
 
-Share = Annotated[
-    float, BeforeValidator(not_bool), Field(gt=0, lt=1, allow_inf_nan=False)
-]
 Files = str | Annotated[list[str], Field(min_length=1)]
 
 
@@ -246,6 +211,12 @@ class Replay(DataEntry):
             raise ValueError('needs either `file` or `self_label`')
         return self
 
+    @property
+    def entry(self) -> dict[str, Any]:
+        """What it says of files, as of an entry: the keys that were given."""
+        own = set(DataEntry.model_fields)
+        return self.model_dump(exclude_unset=True, include=own)
+
 
 class TrainFidelity(Block):
     """`train.fidelity`: what the fidelities count for in training."""
@@ -366,114 +337,3 @@ class DataFidelity(Block):
         if order and len(set(order)) < len(order):
             raise ValueError('names must differ')
         return order
-
-
-AnyBlock = TypeVar('AnyBlock', bound=Block)
-
-# keys of earlier versions: (block, key) -> why there is none any more
-REMOVED: Final[dict[tuple[str, str], str]] = {
-    ('train.fidelity', 'paired_weight'): 'a term of the loss on paired differences '
-    'never gave smaller errors than inferred labels, and larger ones for molecules',
-}
-
-# pydantic's words, and those of somebody who writes YAML
-PLAIN_WORDS = {
-    'Input should be': 'must be',
-    ', unable to parse string as a number': '',
-    ', unable to parse string as an integer': '',
-    ', got a number with a fractional part': '',
-    'List should have at least 1 item after validation, not 0': 'must not be empty',
-    'a valid dictionary': 'a block of keys',
-    'a valid integer': 'a whole number',
-    'a valid list': 'a list',
-    'a valid number': 'a number',
-    'a valid string': 'a text',
-}
-
-
-def validate(block: type[AnyBlock], values: Any, where: str) -> AnyBlock:
-    """Return `values` as a `block`; `where` is its path in the YAML, for errors.
-
-    Raises UserError: one line that names the key, the value and the nearest key.
-    """
-    if values is None:
-        values = {}
-    if not isinstance(values, dict):
-        raise UserError(f'must be a block of keys, got {values!r}.', where)
-    values = _without_removed(values, where)
-    try:
-        return block.model_validate(values)
-    except ValidationError as error:
-        raise _plain(error, block, where) from None
-
-
-def _without_removed(values: dict[str, Any], where: str) -> dict[str, Any]:
-    """The keys of a block that still exist.
-
-    UserError for one that does not and would change the training; a warning where
-    it was off.
-    """
-    gone = {name: why for (at, name), why in REMOVED.items() if at == where}
-    for name in values.keys() & gone.keys():
-        what = f'was removed: {gone[name]}. Remove the key.'
-        if values[name]:
-            raise UserError(what, f'{where}.{name}')
-        warnings.warn(f'{where}.{name} {what}', UserWarning, stacklevel=3)
-    return {name: value for name, value in values.items() if name not in gone}
-
-
-def _plain(error: ValidationError, block: type[Block], where: str) -> UserError:
-    """The error in the words of somebody who writes YAML."""
-    first = _most_telling(error)
-    # tags such as 'dict[...]' or 'constrained-str' are pydantic's, not the user's
-    path = [str(p) for p in first['loc'] if isinstance(p, int) or _is_typed(p)]
-    key = '.'.join([where, *path])
-    if first['type'] == 'extra_forbidden':
-        known = list(_block_at(block, first['loc'][:-1]).model_fields)
-        hint = nearest(path[-1], known)
-        text = f'is not a known key.{hint} Known: {", ".join(known)}.'
-        return UserError(text, key)
-    if first['type'] == 'missing':
-        return UserError('is missing.', key)
-    message = first['msg'].removeprefix('Value error, ')
-    message = re.sub(r' or instance of \w+', '', message)
-    for theirs, ours in PLAIN_WORDS.items():
-        message = message.replace(theirs, ours)
-    given = first['input']
-    words = re.findall(r"'(\w+)'", message) if 'literal' in first['type'] else []
-    hint = nearest(str(given), words) if isinstance(given, str) else ''
-    return UserError(f': {message}, got {given!r}.{hint}', key)
-
-
-def _block_at(block: type[Block], path: tuple[int | str, ...]) -> type[Block]:
-    """The block that `path` leads to from `block`."""
-    inner = blocks_in(block)
-    for part in path:
-        field = block.model_fields.get(str(part))
-        if field is not None:
-            inner = blocks_in(field.annotation)
-        block = inner[0] if inner else block
-    return block
-
-
-def blocks_in(kind: Any) -> list[type[Block]]:
-    """Return the blocks that a type is made of: those of `dict[str, A] | B`."""
-    if isinstance(kind, type) and issubclass(kind, Block):
-        return [kind]
-    return [block for part in get_args(kind) for block in blocks_in(part)]
-
-
-def _most_telling(error: ValidationError) -> ErrorDetails:
-    """Of a union's errors the one about what the user meant to write."""
-    errors = error.errors(include_url=False)
-    misspelt = [e for e in errors if e['type'] == 'extra_forbidden']
-    words = [
-        e
-        for e in errors
-        if e['type'] == 'literal_error' and isinstance(e['input'], str)
-    ]
-    return max(misspelt or words or errors, key=lambda e: len(e['loc']))
-
-
-def _is_typed(part: str) -> bool:
-    return part not in ('ComponentWeight', 'str') and not re.search(r'[\[\(]', part)

@@ -16,7 +16,6 @@ from ase.data import chemical_symbols
 from sevenn.nn.edge_embedding import BesselBasis, PolynomialCutoff, XPLORCutoff
 from sevenn.train.optim import loss_dict, optim_dict, scheduler_dict
 
-from sevennet_mf.checkpoint.shipped import find_checkpoint
 from sevennet_mf.errors import UserError, nearest, unknown
 
 Config = dict[str, Any]
@@ -184,18 +183,13 @@ def _nested(key: str, block: Config, defaults: Config, conditions: Config) -> No
 
 
 def continue_from(block: Config) -> None:
-    """Put the path of its checkpoint into `continue`; refuse one that is nowhere."""
+    """Refuse a `continue` that names no checkpoint; inherit.py reads it."""
     checkpoint = block.get(KEY.CHECKPOINT)
-    key = f'train.{KEY.CONTINUE}.{KEY.CHECKPOINT}'
     if not isinstance(checkpoint, str):
         raise UserError(
-            f'{key} must be a file or a pretrained model, got {checkpoint!r}.'
+            f'train.{KEY.CONTINUE}.{KEY.CHECKPOINT} must be a file or a pretrained '
+            f'model, got {checkpoint!r}.'
         )
-    try:
-        # the path, because the host would download what is not on this machine
-        block[KEY.CHECKPOINT] = find_checkpoint(checkpoint)
-    except UserError as error:
-        raise error.within(key) from None
 
 
 def species(given: Any) -> None:

@@ -19,7 +19,7 @@ import sevenn.parse_input as parse_input
 from sevennet_mf import keys
 from sevennet_mf.config import host_checks, recipe
 from sevennet_mf.config.blocks import ModelFidelity
-from sevennet_mf.config.recipe import Origin
+from sevennet_mf.config.recipe import StartingPoint
 from sevennet_mf.errors import UserError, nearest
 
 Config = dict[str, Any]
@@ -87,15 +87,15 @@ def model(section: Config, fidelity: ModelFidelity, order: list[str]) -> Config:
 
 
 def train(
-    section: Config, order: list[str], origin: Origin | None = None
+    section: Config, order: list[str], start: StartingPoint | None = None
 ) -> Config:
     """The host's training configuration, what is left out by the recipe.
 
-    origin: what the run starts from. keys.DEFAULTS has what was left out.
+    start: what the run starts from. keys.DEFAULTS has what was left out.
     """
     defaults = {**const.DEFAULT_TRAINING_CONFIG, KEY.DEVICE: 'auto'}
     host_checks.section('train', section, defaults, const.TRAINING_CONFIG_CONDITION)
-    section, left_out = recipe.completed(section, origin or recipe.Origin())
+    section, left_out = recipe.completed(section, start or StartingPoint())
     if isinstance(section.get(KEY.CONTINUE), dict):
         host_checks.continue_from(section[KEY.CONTINUE])
     device = section.get(KEY.DEVICE, 'auto')

@@ -23,9 +23,6 @@ from sevennet_mf import keys
 Config = dict[str, Any]
 # who a default is by
 RECIPE, SEVENNET, CHECKPOINT = 'recipe', 'SevenNet', 'checkpoint'
-# of train.fidelity in a configuration: the least steps of an epoch, unless the YAML
-# says how long the run is
-LEAST_STEPS: Final[str] = 'least_steps'
 COARSE: Final[int] = 10  # epochs: in fewer, the rate falls in large steps
 STEP: Final[float] = 0.1  # what a schedule in steps multiplies the rate by
 
@@ -70,7 +67,7 @@ ADAMS: Final = ('adam', 'adamw', 'radam')
 
 
 @dataclass(frozen=True)
-class Origin:
+class StartingPoint:
     """What training starts from, as far as the recipe asks.
 
     recipe: the one for it; reached: epochs done before, that are counted on;
@@ -94,29 +91,29 @@ def recipe_for(is_continued: bool, update: str, encoding: str) -> Recipe:
     return OWN_WEIGHTS if own else CONTINUED
 
 
-def completed(section: Config, origin: Origin) -> tuple[Config, Config]:
+def completed(section: Config, start: StartingPoint) -> tuple[Config, Config]:
     """Return a section `train` with what it leaves out, and that by who it is by.
 
     section: checked by host_checks. The second: {who: {key: value}}; a key of a
     block has a dot in it. A resumed run gets what it began with.
     """
     filling = _Filling(section)
-    if origin.began is not None:
-        filling.as_it_began(origin.began)
+    if start.began is not None:
+        filling.as_it_began(start.began)
         return filling.section, filling.by
     # the moments of an optimiser are those of a loss: both go on, or neither
     done = [
-        *filling.gone_on(origin.optimizer, LOSS, OPTIMIZER),
-        *filling.gone_on(origin.schedule, SCHEDULER),
+        *filling.gone_on(start.optimizer, LOSS, OPTIMIZER),
+        *filling.gone_on(start.schedule, SCHEDULER),
     ]
-    recipe = origin.recipe
-    filling.put(RECIPE, KEY.EPOCH, origin.reached + recipe.epochs)
+    recipe = start.recipe
+    filling.put(RECIPE, KEY.EPOCH, start.reached + recipe.epochs)
     if LOSS not in done:
         _loss(filling, recipe)
     if OPTIMIZER not in done:
         _optimizer(filling, recipe)
     if SCHEDULER not in done:
-        span = int(filling.section[KEY.EPOCH]) - origin.reached
+        span = int(filling.section[KEY.EPOCH]) - start.reached
         _schedule(filling, recipe, max(1, span))
     return filling.section, filling.by
 
@@ -128,18 +125,20 @@ def written(section: Config, left_out: Mapping[str, Mapping[str, Any]]) -> Confi
     return filling.section
 
 
-def least_steps(section: Config, asked: int | None, origin: Origin) -> int | None:
+def least_steps(
+    section: Config, asked: int | None, start: StartingPoint
+) -> int | None:
     """The least steps of an epoch; None where the YAML says how long the run is.
 
     section: as it is written; asked: train.fidelity.steps_per_epoch.
     """
-    if origin.began is not None:
-        before = origin.began.get(keys.FIDELITY_TRAIN) or {}
-        found: int | None = before.get(LEAST_STEPS)
+    if start.began is not None:
+        before = start.began.get(keys.FIDELITY_TRAIN) or {}
+        found: int | None = before.get(keys.LEAST_STEPS)
         return found
     if asked is not None or KEY.EPOCH in section:
         return None
-    return origin.recipe.least_steps
+    return start.recipe.least_steps
 
 
 def lines(by: Mapping[str, Mapping[str, Any]]) -> list[str]:

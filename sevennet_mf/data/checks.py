@@ -19,7 +19,7 @@ import numpy as np
 from ase.data import chemical_symbols
 
 from sevennet_mf.arrays import N_SPECIES, Bools, Ints
-from sevennet_mf.config.inputs import lacking_shares
+from sevennet_mf.config.complete import lacking_shares
 from sevennet_mf.data.dataset import TRAIN, is_validation
 from sevennet_mf.data.findings import (
     Finding,

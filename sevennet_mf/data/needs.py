@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import sevenn._keys as KEY
 
-from sevennet_mf import keys
-from sevennet_mf.data.dataset import TRAIN
+from sevennet_mf.config.run_inputs import RunInputs
 from sevennet_mf.data.labels import Entry
 
 
@@ -46,39 +44,36 @@ class Needs:
     species: tuple[int, ...] | None
 
     @classmethod
-    def of(
-        cls, config: Mapping[str, Any], species: Collection[int] | None = None
-    ) -> Needs:
-        """Return those of a merged configuration.
+    def of(cls, asked: RunInputs, entries: Sequence[Entry]) -> Needs:
+        """Return those of what a YAML asks for.
 
-        species: those of the checkpoint that it starts from, where they are known
-        and `config` does not have them yet.
+        entries: of the training set, those of a replay included.
         """
-        data, train = config[keys.FIDELITY_DATA], config[keys.FIDELITY_TRAIN]
-        if species is None and config[KEY.CHEMICAL_SPECIES] != 'auto':
-            species = config[KEY.TYPE_MAP]
-        start = config[KEY.CONTINUE]
-        given, shares = data['reference_energies'], train['sampling']
-        weights = train['loss_weight']
-        old = tuple(config.get(keys.OLD_FIDELITIES) or ())
-        order, target = tuple(data['order']), train['target']
-        is_stress = bool(config.get(KEY.IS_TRAIN_STRESS))
+        host, start = asked.host, asked.host[KEY.CONTINUE]
+        given, shares = asked.data.reference_energies, asked.train.sampling
+        weights = asked.train.loss_weight
+        species: Collection[int] | None = None
+        if asked.origin is not None:  # its elements are the model's
+            species = asked.origin.config[KEY.TYPE_MAP]
+        elif host[KEY.CHEMICAL_SPECIES] != 'auto':
+            species = host[KEY.TYPE_MAP]
+        is_stress = bool(host.get(KEY.IS_TRAIN_STRESS))
         return cls(
-            order=order,
-            base=data['base'],
-            target=target,
-            is_default=bool(config.get(keys.DEFAULT_ORDER)),
-            continues=bool(start[KEY.CHECKPOINT]),
+            order=tuple(asked.order),
+            base=asked.base,
+            target=asked.target,
+            is_default=asked.is_default_order,
+            continues=asked.origin is not None,
             refits=not start[KEY.USE_STATISTIC_VALUES_OF_CHECKPOINT],
-            old=old,
-            labelled=_self_labelled(train['replay'], order, old, target),
+            old=asked.old,
+            labelled=_self_labelled(asked),
             weights=tuple(weights) if isinstance(weights, Mapping) else (),
             shares=tuple(shares) if isinstance(shares, Mapping) else None,
             given=given if isinstance(given, Mapping) else {},
-            entries=config[f'load_{TRAIN}_path'],
+            entries=entries,
             labels=('force', *(['stress'] if is_stress else [])),
-            cutoff=float(config[KEY.CUTOFF]),
-            ratio=float(config.get(KEY.RATIO) or 0.0),
+            cutoff=asked.cutoff,
+            ratio=asked.ratio,
             species=None if species is None else tuple(species),
         )
 
@@ -91,15 +86,11 @@ class Needs:
         return added if self.old else ()
 
 
-def _self_labelled(
-    replay: Mapping[str, Any] | None,
-    order: Sequence[str],
-    old: Sequence[str],
-    target: str,
-) -> tuple[str, ...]:
-    if not replay or replay['self_label'] is None:
+def _self_labelled(asked: RunInputs) -> tuple[str, ...]:
+    replay = asked.train.replay
+    if replay is None or replay.self_label is None:
         return ()
-    if replay['fidelity'] is not None:
-        return (replay['fidelity'],)
-    adds = any(name not in old for name in order)
-    return tuple(name for name in old if adds or name != target)
+    if replay.fidelity is not None:
+        return (replay.fidelity,)
+    kept = (name for name in asked.old if asked.added or name != asked.target)
+    return tuple(kept)

@@ -13,8 +13,8 @@ from typing import Final
 
 from ase import Atoms
 
-from sevennet_mf.config import inputs
 from sevennet_mf.config.blocks import DataEntry, validate
+from sevennet_mf.config.paths import existing
 from sevennet_mf.data import unread
 from sevennet_mf.data.files import count_frames, items_of, reader_of
 from sevennet_mf.data.label_names import origin_of
@@ -59,7 +59,7 @@ def given(
 
 def completed(level: Level) -> Level:
     """Return a level with the keys that alone can be meant, which `taken` names."""
-    files = inputs.existing(list(level.files), level.name)
+    files = existing(list(level.files), level.name)
     every = [_of_file(path, level.keys) for path in files]
     choices = [_choice(lost, own, level.keys) for lost, own in every]
     if not choices or any(choice != choices[0] for choice in choices):

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from sevennet_mf.config import inputs
 from sevennet_mf.config.blocks import DataEntry, validate
+from sevennet_mf.config.paths import existing
 from sevennet_mf.errors import UserError
 
 # words in a file's name that tell of what level its labels are
@@ -51,7 +51,7 @@ def levels_of(arguments: Sequence[str]) -> list[Level]:
     for argument in arguments:
         name, file = _parted(argument)
         validate(DataEntry, {'file': file, 'fidelity': name}, argument)
-        inputs.existing(file, argument)
+        existing(file, argument)
         found.setdefault(name, []).append(file)
     return [Level(name, tuple(files)) for name, files in found.items()]
 

@@ -15,7 +15,7 @@ from rich.console import RenderableType
 from sevennet_mf import files
 from sevennet_mf.audit import inspect
 from sevennet_mf.audit.summary import Audit
-from sevennet_mf.config import inherit, inputs
+from sevennet_mf.config import compatible, inputs
 from sevennet_mf.draft import label_keys, text
 from sevennet_mf.draft import plan as plans
 from sevennet_mf.draft.levels import Level, levels_of
@@ -27,8 +27,8 @@ from sevennet_mf.kernels import library
 
 TRAIN: Final[str] = 'load_trainset_path'
 OPTIONS: Final = {
-    inherit.KNOWN_AS: '--known_as',
-    inherit.WHERE: '--from',
+    compatible.KNOWN_AS: '--known_as',
+    compatible.WHERE: '--from',
 }
 
 
@@ -50,7 +50,8 @@ def run(args: Namespace) -> Iterator[RenderableType]:
     yield inspect.table(audit)
     size = _size(plan, audit, args.hours)
     written = text.text_of(plan, size, audit, _command(args), args.output)
-    inputs.from_sections(yaml.safe_load(written))  # as training will read it
+    # as training will read it
+    inputs.read(yaml.safe_load(written), opened=plan.origin)
     files.write_text(args.output, written)
     yield '\n'.join(_said(args, plan, size, audit))
 
@@ -85,7 +86,7 @@ def _audited(plan: Draft, output: str) -> tuple[Draft, Audit]:
 
 def _audit(plan: Draft, output: str) -> Audit:
     """The audit, whose advice is in the words of the command line."""
-    audit = inspect.audit_of(plan.sections(), output)
+    audit = inspect.audit_of(plan.sections(), output, plan.origin)
     said = [replace(p, message=_worded(p.message, plan)) for p in audit.problems]
     return replace(audit, problems=said)
 
@@ -134,7 +135,7 @@ def _size(plan: Draft, audit: Audit, hours: float) -> Size:
         sections['data']['batch_size'] = batch
         if channels is not None:
             sections['model']['channel'] = channels
-        return seconds_per_step(sections, counts)
+        return seconds_per_step(sections, counts, plan.origin)
 
     return size_for(structures, batch, hours, time_of, is_continued)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from sevennet_mf.checkpoint.origin import Origin
 from sevennet_mf.config import inherit
 from sevennet_mf.config.blocks import TrainFidelity, validate
 from sevennet_mf.draft.levels import Level
@@ -31,28 +32,18 @@ COPIES: Final[int] = 5  # of each structure, that a checkpoint labels itself
 
 
 @dataclass(frozen=True)
-class OldModel:
-    """The checkpoint to start from: its path or name, and its fidelities.
-
-    known_as: what its one fidelity is called, if it has no name of its own.
-    """
-
-    checkpoint: str
-    names: tuple[str, ...]
-    known_as: str | None
-
-
-@dataclass(frozen=True)
 class Draft:
     """What to train on: levels from low to high, the last one is wanted.
 
-    replay: the level of a checkpoint that is not to be forgotten; share: of each
-    level, for validation if there is no `valid`.
+    origin: the checkpoint to start from; known_as: what its one fidelity is called,
+    if it has no name of its own; replay: the level of it that is not to be
+    forgotten; share: of each level, for validation if there is no `valid`.
     """
 
     levels: tuple[Level, ...]
     valid: tuple[Level, ...]
-    origin: OldModel | None = None
+    origin: Origin | None = None
+    known_as: str | None = None
     replay: Level | None = None
     share: float = SHARE
 
@@ -81,10 +72,10 @@ class Draft:
             found['model'] = {**MODEL}
             data['fidelity'] = {'order': [level.name for level in self.levels]}
             return found
-        train['continue'] = {'checkpoint': self.origin.checkpoint}
+        train['continue'] = {'checkpoint': self.origin.name}
         own = train['fidelity']
-        if self.origin.known_as is not None:
-            own['known_as'] = self.origin.known_as
+        if self.known_as is not None:
+            own['known_as'] = self.known_as
         if self.replay is None:
             own['replay'] = {'self_label': {'per_structure': COPIES}}
         else:
@@ -146,7 +137,8 @@ def from_checkpoint(
     return Draft(
         (*kept, new),
         tuple(valid),
-        OldModel(checkpoint, names, known_as),
+        found,
+        known_as,
         old[0] if old else None,
     )
 

@@ -98,7 +98,7 @@ def _train(plan: Draft, size: Size) -> Iterator[str]:
     if plan.origin is not None:
         yield '  continue:'
         yield _line(
-            f'    checkpoint: {_flow(plan.origin.checkpoint)}',
+            f'    checkpoint: {_flow(plan.origin.name)}',
             'model and elements are its own',
         )
     yield '  fidelity:'

@@ -15,12 +15,12 @@ import torch
 from sevenn.model_build import build_E3_equivariant_model
 
 import sevennet_mf
+from sevennet_mf.checkpoint.origin import Origin
 from sevennet_mf.config import inputs
 from sevennet_mf.distributed import Process
 from sevennet_mf.train.continuing.extension import make_start
 from sevennet_mf.train.loop.fit import Fit
 from sevennet_mf.train.prepare import prepare_data, prepare_fit
-from sevennet_mf.train.run import merged
 
 Config = dict[str, Any]
 KEPT: Final[int] = 24  # structures of each level, spread over its files
@@ -28,20 +28,23 @@ KEPT: Final[int] = 24  # structures of each level, spread over its files
 WARM_UP, TIMED = 3, 5
 
 
-def seconds_per_step(sections: Config, counts: Mapping[str, int]) -> float:
+def seconds_per_step(
+    sections: Config, counts: Mapping[str, int], origin: Origin | None = None
+) -> float:
     """Return the median of a few steps of a training YAML, in seconds.
 
-    counts: structures of each level. Nothing is written but into a temporary folder.
+    counts: structures of each level; origin: its checkpoint, opened. Nothing is
+    written but into a temporary folder.
     """
     sevennet_mf.register()
     process = Process()
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter('ignore')  # of a few structures, and no training
-        config = merged(inputs.from_sections(thinned(sections, counts)), process)
-        start = make_start(config)
-        sets = prepare_data(config, folder, process, start)
-        model = build_E3_equivariant_model(config)
-        fit = prepare_fit(config, model, sets, folder, process, start)
+        asked = inputs.read(thinned(sections, counts), opened=origin)
+        start = make_start(asked)
+        settled = prepare_data(asked, folder, process, start)
+        model = build_E3_equivariant_model(settled.config)
+        fit = prepare_fit(settled, model, folder, process, start)
         return median(_times(fit))
 
 

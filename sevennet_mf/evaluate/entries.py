@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from sevennet_mf import keys
 from sevennet_mf.config import inputs
 from sevennet_mf.config.blocks import DataEntry, validate
+from sevennet_mf.config.paths import existing
 from sevennet_mf.data.files import items_of
 from sevennet_mf.data.names import fidelity_in, info_of
 from sevennet_mf.errors import UserError, nearest
@@ -30,15 +30,15 @@ def entries_of_yaml(
     sections = inputs.load_yaml(path)
     order: list[str] = []
     if inputs.has_fidelity(sections):
-        _, _, config = inputs.from_sections(sections)
-        options = config[keys.FIDELITY_DATA]
-        order, key = list(options['order']), key or options['key']
+        asked = inputs.read(sections)
+        order, key = list(asked.order), key or asked.data.key
+        data: Mapping[str, Any] = asked.entries
     else:
-        config = sections.get('data') or {}
+        data = sections.get('data') or {}
     found = {
-        re.sub(r'^load_(.*)_path$', r'\1', name): value
-        for name, value in config.items()
-        if re.fullmatch(r'load_.*_path', str(name)) and value
+        name.removeprefix('load_').removesuffix('_path'): value
+        for name, value in data.items()
+        if keys.is_load_path(name) and value
     }
     chosen = list(sets or [name for name in found if name != TRAINING_SET])
     for name in chosen:
@@ -81,8 +81,7 @@ def all_checked(entries: Sequence[Entry]) -> list[Entry]:
 def checked(entry: Entry, where: str) -> Entry:
     """Return an entry validated, its files found; or UserError, which names it."""
     plain = validate(DataEntry, entry, where).model_dump(exclude_unset=True)
-    files = plain['file'] if isinstance(plain['file'], list) else [plain['file']]
-    plain['file'] = [path for name in files for path in inputs._expand(name, where)]
+    plain['file'] = existing(plain['file'], where)
     return plain
 
 

@@ -15,6 +15,7 @@ import sevennet_mf
 from sevennet_mf import keys
 from sevennet_mf.checkpoint import unpickle
 from sevennet_mf.checkpoint.file import OpenedCheckpoint, read_checkpoint
+from sevennet_mf.checkpoint.origin import names_in
 from sevennet_mf.errors import HostError, UserError
 from sevennet_mf.model import accelerators
 from sevennet_mf.model.fused import fuse
@@ -81,6 +82,20 @@ def load_model(
         'enable_flash': enable_flash,
         'enable_oeq': enable_oeq,
     }
+    return model_of(path, content, flags, fused)
+
+
+def model_of(
+    path: str,
+    content: dict[str, Any],
+    flags: dict[str, bool] | None = None,
+    fused: bool = True,
+) -> LoadedModel:
+    """As `load_model`, of a file that has been read: read_checkpoint.
+
+    flags: the accelerators, by the names they have in `load_model`; default: none.
+    """
+    flags = flags or accelerators.asked({})
     biases = bool(content['config'].get(KEY.USE_BIAS_IN_LINEAR))
     accelerators.check(**flags, config={KEY.USE_BIAS_IN_LINEAR: biases})
     sevennet_mf.register()
@@ -101,7 +116,7 @@ def load_model(
     return LoadedModel(
         model=model,
         config=config,
-        fidelities=_fidelities(config),
+        fidelities=names_in(config) or (UNNAMED,),
         cutoff=float(config[KEY.CUTOFF]),
         type_map={int(z): int(i) for z, i in config[KEY.TYPE_MAP].items()},
         path=path,
@@ -125,10 +140,3 @@ def _build(
     accelerators.check_carried(source, model, file.checkpoint_path)
     accelerators.switch(config, **flags)
     return config, model
-
-
-def _fidelities(config: dict[str, Any]) -> tuple[str, ...]:
-    if config.get(KEY.USE_MODALITY):
-        return tuple(keys.by_index(config[KEY.MODAL_MAP]))
-    named = (config.get(keys.PROVENANCE) or {}).get('fidelities') or []
-    return (str(named[0]) if len(named) == 1 else UNNAMED,)

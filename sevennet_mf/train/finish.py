@@ -13,16 +13,15 @@ from sevenn.logger import Logger
 
 from sevennet_mf import keys
 from sevennet_mf.checkpoint.file import load
+from sevennet_mf.data.dataset import DRIFT, is_validation
 from sevennet_mf.evaluate.learning_curves import learning_curves
 from sevennet_mf.evaluate.parity import parity
 from sevennet_mf.evaluate.predict import predict
 from sevennet_mf.evaluate.predictions import QUANTITIES, Predictions
 from sevennet_mf.evaluate.tables import FidelityErrors, errors
 from sevennet_mf.files import write_csv
-from sevennet_mf.train.continuing import drift, drift_picture
+from sevennet_mf.train.continuing import drift_report
 from sevennet_mf.train.loop import run_folder
-from sevennet_mf.train.loop.provenance import fidelity_names
-from sevennet_mf.train.setup import DRIFT, is_validation
 
 if TYPE_CHECKING:
     from sevennet_mf.data.dataset import FidelityDataset
@@ -69,7 +68,7 @@ def closing(fit: Fit, rows: Sequence[FidelityErrors]) -> str:
         )
     lines = [f'{best}: epoch {state.best_epoch} of {state.epoch - 1}, by {whole}']
     lines += [f'{row.fidelity}: {_in_words(row)}' for row in rows]
-    names = fidelity_names(fit.config)
+    names = fit.settled.names
     option = f' -f {fit.target}' if len(names) > 1 else ''
     return '\n'.join([*lines, f'sevennet-mf deploy {shlex.quote(best)}{option}'])
 
@@ -103,7 +102,7 @@ def _draw_parity(fit: Fit, paths: list[str]) -> list[FidelityErrors]:
 
     Returns the errors that they show, the target's first.
     """
-    names = fidelity_names(fit.config)
+    names = list(fit.settled.names)
     rows = []
     for fidelity, (name, dataset) in _shown(fit).items():
         found = _predict(fit, dataset)
@@ -127,18 +126,18 @@ def _report_drift(fit: Fit, start: Start, config: dict[str, Any]) -> list[str]:
     moved: dict[str, dict[str, float]] = {}
     for name in report:
         own = dataset.subset(dataset.rows_of(name))
-        before = start.predict(fit.config, own, start.old_name(name))
-        moved[name] = drift.moved(before, _predict(fit, own))
-    table = drift.rows(report, moved)
+        before = start.predict(own, start.old_name(name))
+        moved[name] = drift_report.moved(before, _predict(fit, own))
+    table = drift_report.rows(report, moved)
     write_csv(fit.path('drift.csv'), table)
-    for line in drift.lines(table):
+    for line in drift_report.lines(table):
         fit.log.writeline(line)
     if fit.process.rank == 0:
         from rich.console import Console
 
-        Console(stderr=True).print(drift.render(table))
+        Console(stderr=True).print(drift_report.render(table))
     picture = fit.path('drift.png')
-    return [picture] if drift_picture.draw(report, picture) else []
+    return [picture] if drift_report.draw(report, picture) else []
 
 
 def _shown(fit: Fit) -> dict[str, tuple[str, FidelityDataset]]:

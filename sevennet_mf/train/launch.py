@@ -102,7 +102,6 @@ def _train_fidelities(args: argparse.Namespace, sections: Sections) -> str | Non
 
 
 def _train_here(args: argparse.Namespace, sections: Sections) -> str | None:
-    import sevenn._keys as KEY
     import torch
 
     with importing():
@@ -119,17 +118,17 @@ def _train_here(args: argparse.Namespace, sections: Sections) -> str | None:
         if args.resume:
             began = run_folder.began_with(working_dir)
             sections = run_folder.follow(sections, began, working_dir)
-        configs = inputs.from_sections(sections, began)
-        _check_accelerators(args, configs[0])
+        asked = inputs.read(sections, began)
+        model, train, data = asked.dumped()
+        _check_accelerators(args, model)
         own.check_folder(working_dir)
-        config = own.merged(configs, process)
-        _set_accelerator(config, args)
+        asked = asked.with_model(_accelerated(asked.sections[0], args))
         with _log(args, working_dir, process.rank) as log:
             log.greeting()
-            log.print_config(configs[0], configs[2], configs[1])
-            random.seed(config[KEY.RANDOM_SEED])
-            torch.manual_seed(config[KEY.RANDOM_SEED])
-            return own.train(config, working_dir, process, args.resume) or None
+            log.print_config(model, data, train)
+            random.seed(asked.seed)
+            torch.manual_seed(asked.seed)
+            return own.train(asked, working_dir, process, args.resume) or None
 
 
 @contextlib.contextmanager
@@ -151,12 +150,17 @@ def _check_accelerators(args: argparse.Namespace, model: dict[str, Any]) -> None
     accelerators.check(args.enable_cueq, args.enable_flash, args.enable_oeq, model)
 
 
-def _set_accelerator(config: dict[str, Any], args: argparse.Namespace) -> None:
+def _accelerated(
+    section: dict[str, Any], args: argparse.Namespace
+) -> dict[str, Any]:
+    """The host's section `model` with the accelerator that the command asks for."""
     from sevennet_mf.model import accelerators
 
-    own = accelerators.asked(config)
+    own = accelerators.asked(section)
     flags = {name: on or getattr(args, name) for name, on in own.items()}
-    accelerators.switch(config, **flags)
+    section = dict(section)
+    accelerators.switch(section, **flags)
+    return section
 
 
 @contextlib.contextmanager

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import sevenn
 import sevenn._keys as KEY
 from sevenn.logger import Logger
 
 from sevennet_mf import keys
-from sevennet_mf.config.recipe import LEAST_STEPS
+from sevennet_mf.config.run_inputs import RunInputs
 from sevennet_mf.data import checks
 from sevennet_mf.data.dataset import FidelityDataset, build_datasets
 from sevennet_mf.data.inferred.infer import provenance
@@ -19,12 +22,13 @@ from sevennet_mf.data.sampler import FidelityBatchSampler, eval_loader, make_loa
 from sevennet_mf.distributed import Process
 from sevennet_mf.model.build import train_only
 from sevennet_mf.train import setup
-from sevennet_mf.train.continuing.drift import Drift
-from sevennet_mf.train.continuing.replay import Replay, is_wanted, only_trained
+from sevennet_mf.train.continuing.replay import ReplayData, is_wanted, only_trained
 from sevennet_mf.train.continuing.start import Start
+from sevennet_mf.train.loop.drift import Drift, with_metrics
 from sevennet_mf.train.loop.fit import DataSet, Fit
 from sevennet_mf.train.loop.loss import LABELS, losses_from
-from sevennet_mf.train.loop.provenance import describe, fidelity_names
+from sevennet_mf.train.loop.provenance import describe
+from sevennet_mf.train.loop.settled import Settled
 from sevennet_mf.train.loop.trainer import FidelityTrainer
 
 Config = dict[str, Any]
@@ -32,108 +36,144 @@ Sets = dict[str, FidelityDataset]
 
 
 def prepare_data(
-    config: Config, working_dir: str, process: Process, start: Start | None
-) -> Sets:
-    """Read or load every data set, subtract references, complete `config`."""
-    sets = _divided(config, working_dir, process, start)
-    sets, inferred = setup.infer(config, sets, process)
+    inputs: RunInputs, working_dir: str, process: Process, start: Start | None
+) -> Settled:
+    """Read or load every data set, subtract references, settle what the model is.
+
+    start: the checkpoint that `continue` names. Raises UserError for data that
+    cannot be used.
+    """
+    names = tuple(inputs.order)
+    config = {**header(process), **inputs.merged()}
     if start is not None:
-        if config[keys.FIDELITY_TRAIN]['update'] == 'fidelity_only':
+        inputs, names = start.inputs, start.names
+        config |= {**inputs.merged(), **start.taken_over()}
+    sets, entries, chemistry = _divided(inputs, config, working_dir, process, start)
+    config |= {**entries, **chemistry}
+    sets, inferred = setup.infer(inputs, sets, process)
+    if start is not None:
+        if inputs.trains_theta_only:
             sets = only_trained(sets, start)
-        shift, report = start.settle(config, sets, process)
+        shift, report = start.settle(sets, process)
+        statistics = start.statistics(shift)
     else:
-        references = setup.fit(config, sets)
-        setup.check_determined(config, sets, references)
+        references = setup.fit(inputs, config[KEY.TYPE_MAP], sets)
+        setup.check_determined(inputs.target, sets, references)
         shift, report = references.energies, references.as_dict()
     for dataset in sets.values():
         dataset.set_reference(shift)
     if start is None:
-        setup.set_statistics(config, sets[setup.TRAIN], shift)
-    config[keys.PROVENANCE] = describe(config, sets, report)
+        statistics = setup.statistics_of(inputs, sets[setup.TRAIN], shift)
+    config |= statistics
+    if setup.DRIFT in sets:
+        config[KEY.ERROR_RECORD] = with_metrics(config[KEY.ERROR_RECORD])
+    config[keys.PROVENANCE] = describe(inputs, names, sets, report)
     if inferred:
         config[keys.PROVENANCE]['inferred_labels'] = provenance(inferred)
-    return sets
+    return Settled(inputs, names, sets, config)
+
+
+def header(process: Process) -> Config:
+    """What SevenNet's own program writes at the head of a configuration."""
+    return {
+        'version': sevenn.__version__,
+        'when': time.ctime(),
+        '_model_type': 'E3_equivariant_model',
+        KEY.IS_DDP: process.distributed,
+        KEY.DDP_BACKEND: process.backend,
+        KEY.LOCAL_RANK: process.local_rank,
+        KEY.RANK: process.rank,
+        KEY.WORLD_SIZE: process.world_size,
+    }
 
 
 def _divided(
-    config: Config, working_dir: str, process: Process, start: Start | None
-) -> Sets:
-    """The sets as read, on the checkpoint's energies, with a drift set held out."""
+    inputs: RunInputs,
+    config: Config,
+    working_dir: str,
+    process: Process,
+    start: Start | None,
+) -> tuple[Sets, Config, Config]:
+    """The sets as read, on the checkpoint's energies, with a drift set held out.
+
+    Returns their entries as well, those of a replay included, and the elements.
+    """
     replay = None
-    if start is not None and is_wanted(config, start):
-        replay = Replay(config, start, working_dir, process)
-        config.update(replay.config)
-    sets = build_datasets(config, working_dir, process.rank, process.barrier)
-    needs = Needs.of(config)
-    setup.heed(checks.as_read(needs, sets))
-    setup.choose_species(config, sets)
+    entries: Config = dict(inputs.entries)
+    if start is not None and is_wanted(start):
+        replay = ReplayData(start, working_dir, process)
+        entries = replay.entries
+    sets = build_datasets(
+        {**config, **entries}, working_dir, process.rank, process.barrier
+    )
+    chemistry = setup.species(config, sets)
+    own = entries['load_trainset_path']
+    setup.heed(checks.as_read(Needs.of(inputs, own), sets))
     if start is not None:
         made = {} if replay is None else replay.self_labelled(sets)
-        start.align(config, sets, process, made)
-    sets = setup.split_training_set(sets, needs.ratio, config[KEY.RANDOM_SEED])
-    return sets if replay is None else replay.divide(sets)
+        start.align(sets, process, made)
+    sets = setup.split_training_set(sets, inputs.ratio, inputs.seed)
+    if replay is not None:
+        sets = replay.divide(sets)
+    return sets, entries, chemistry
 
 
 def prepare_fit(
-    config: Config,
+    settled: Settled,
     model: Any,
-    sets: Sets,
     working_dir: str,
     process: Process,
     start: Start | None = None,
     drift: Drift | None = None,
 ) -> Fit:
     """Put model, losses, batches and metrics together."""
-    names = fidelity_names(config)
-    if start and config[keys.FIDELITY_TRAIN]['update'] == 'fidelity_only':
+    inputs, names = settled.inputs, settled.names
+    if start is not None and inputs.trains_theta_only:
         train_only(model, [names.index(name) for name in start.trained])
-    train_set = sets[setup.TRAIN]
-    trained = names if start is None else list(start.trained)
-    sampler = _sampler(config, train_set, names, trained, process)
+    train_set = settled.sets[setup.TRAIN]
+    trained = names if start is None else start.trained
+    sampler = _sampler(settled, trained, process)
     losses = losses_from(
-        config, names, sampler.draw_probability, _labelled(train_set, len(names))
+        inputs, names, sampler.draw_probability, _labelled(train_set, len(names))
     )
-    trainer = FidelityTrainer(model, losses, config, process)
-    loaded = _loaded(config, sets, names, sampler, process)
-    chosen = _validation_set(config, loaded)
-    return Fit(trainer, config, loaded, chosen, working_dir, process, names, drift)
+    trainer = FidelityTrainer(model, losses, settled.config, process, len(names))
+    loaded = _loaded(settled, sampler, process)
+    chosen = _validation_set(inputs.target, loaded)
+    return Fit(trainer, settled, loaded, chosen, working_dir, process, drift)
 
 
 def _sampler(
-    config: Config,
-    train_set: FidelityDataset,
-    names: list[str],
-    trained: list[str],
-    process: Process,
+    settled: Settled, trained: Sequence[str], process: Process
 ) -> FidelityBatchSampler:
-    sampling = config[keys.FIDELITY_TRAIN]['sampling']
+    inputs, names = settled.inputs, settled.names
+    train_set, sampling = settled.sets[setup.TRAIN], inputs.train.sampling
+    shares: str | dict[int, float]
     if isinstance(sampling, dict):
         here = fidelities_of(train_set, names)  # fidelity_only leaves old ones out
-        sampling = {names.index(n): sampling[n] for n in here}
+        shares = {names.index(n): sampling[n] for n in here}
+    else:
+        shares = sampling
     return FidelityBatchSampler(
         train_set.fidelity_index,
         len(names),
-        config[KEY.BATCH_SIZE],
-        sampling,
-        config[KEY.RANDOM_SEED],
-        config[KEY.TRAIN_SHUFFLE],
+        inputs.batch_size,
+        shares,
+        inputs.seed,
+        inputs.host[KEY.TRAIN_SHUFFLE],
         process.rank,
         process.world_size,
-        _steps_per_epoch(config, train_set, trained, process),
+        _steps_per_epoch(inputs, train_set, trained, process),
     )
 
 
 def _loaded(
-    config: Config,
-    sets: Sets,
-    names: list[str],
-    sampler: FidelityBatchSampler,
-    process: Process,
+    settled: Settled, sampler: FidelityBatchSampler, process: Process
 ) -> dict[str, DataSet]:
     """The sets with what draws their batches."""
-    train_set, size = sets[setup.TRAIN], config[KEY.BATCH_SIZE]
-    on_gpu = process.device(config[KEY.DEVICE]).type == 'cuda'
-    workers = int(config.get(KEY.NUM_WORKERS) or 0)
+    inputs, names, sets = settled.inputs, settled.names, settled.sets
+    train_set, size = sets[setup.TRAIN], inputs.batch_size
+    on_gpu = process.device(inputs.host[KEY.DEVICE]).type == 'cuda'
+    workers = int(inputs.host.get(KEY.NUM_WORKERS) or 0)
     loaded = {
         setup.TRAIN: DataSet(
             train_set,
@@ -150,27 +190,28 @@ def _loaded(
 
 
 def _steps_per_epoch(
-    config: Config, train_set: FidelityDataset, trained: list[str], process: Process
+    inputs: RunInputs,
+    train_set: FidelityDataset,
+    trained: Sequence[str],
+    process: Process,
 ) -> int | None:
     """As asked for; else inferred labels do not make an epoch any longer.
 
     Where the YAML does not say how long the run is, the least steps of the recipe,
     or a pass over the structures of `trained`, the fidelities that it is for.
     """
-    options = config[keys.FIDELITY_TRAIN]
-    asked: int | None = options['steps_per_epoch']
-    least: int | None = options.get(LEAST_STEPS)
+    asked, least = inputs.train.steps_per_epoch, inputs.least_steps
     computed = ~train_set.inferred
     if asked or (least is None and computed.all()):
         return asked
     if least is not None:
         own = np.concatenate([train_set.rows_of(name) for name in trained])
         computed = computed[own]
-    in_one = config[KEY.BATCH_SIZE] * process.world_size
+    in_one = inputs.batch_size * process.world_size
     return max(least or 1, math.ceil(int(computed.sum()) / in_one))
 
 
-def fidelities_of(dataset: FidelityDataset, names: list[str]) -> list[str]:
+def fidelities_of(dataset: FidelityDataset, names: Sequence[str]) -> list[str]:
     """Names of the fidelities that a set has structures of."""
     return [names[i] for i in np.unique(dataset.fidelity_index)]
 
@@ -191,9 +232,8 @@ def _labelled(train_set: FidelityDataset, n: int) -> dict[str, np.ndarray]:
     }
 
 
-def _validation_set(config: Config, sets: dict[str, DataSet]) -> str:
+def _validation_set(target: str, sets: dict[str, DataSet]) -> str:
     """The set whose target metric picks the best checkpoint."""
-    target = config[keys.FIDELITY_TRAIN]['target']
     held = {name: data.fidelities for name, data in sets.items()}
     candidates = checks.choosing(target, held)
     if not candidates:

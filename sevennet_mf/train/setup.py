@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Iterable
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, Final
 
 import numpy as np
 import sevenn._keys as KEY
@@ -12,7 +12,7 @@ import sevenn.util as util
 from ase.data import chemical_symbols
 from sevenn.logger import Logger
 
-from sevennet_mf import keys
+from sevennet_mf.config.run_inputs import RunInputs
 from sevennet_mf.data import checks
 from sevennet_mf.data.dataset import (
     DRIFT,
@@ -28,12 +28,19 @@ from sevennet_mf.data.inferred.infer import Report, infer_from, sources_of
 from sevennet_mf.data.references import Labels, References, fit_references
 from sevennet_mf.distributed import Process
 from sevennet_mf.errors import UserError
-from sevennet_mf.train.loop.provenance import fidelity_names, report
+from sevennet_mf.train.loop.provenance import report
 
 __all__ = ['DRIFT', 'TRAIN', 'is_validation']
 
 Config = dict[str, Any]
 Sets = dict[str, FidelityDataset]
+# the host's keys that say of which elements a model is
+CHEMISTRY: Final = (
+    KEY.TYPE_MAP,
+    KEY.NUM_SPECIES,
+    KEY.CHEMICAL_SPECIES,
+    KEY.CHEMICAL_SPECIES_BY_ATOMIC_NUMBER,
+)
 
 
 def heed(findings: Iterable[Finding]) -> None:
@@ -59,19 +66,19 @@ def split_training_set(sets: Sets, ratio: float, seed: int) -> Sets:
 
 
 def infer(
-    config: Config, sets: Sets, process: Process
+    inputs: RunInputs, sets: Sets, process: Process
 ) -> tuple[Sets, list[Report]]:
     """Add inferred labels of the target to the training set, if asked for.
 
     Reports are none if it was not. The first process infers them for all: others
     might round differently.
     """
-    data, target = config[keys.FIDELITY_DATA], config[keys.FIDELITY_TRAIN]['target']
-    asked, base, train = data['inferred_labels'], data['base'], sets[TRAIN]
+    base, target, train = inputs.base, inputs.target, sets[TRAIN]
+    asked = inputs.data.inferred_labels
     if asked == 'never' or base == target:
         return sets, []
-    cutoff, always = float(config[KEY.CUTOFF]), asked == 'always'
-    sources = sources_of(data['order'], base, target, train)
+    cutoff, always = inputs.cutoff, asked == 'always'
+    sources = sources_of(inputs.order, base, target, train)
     found = process.share(
         lambda: infer_from(train, sources, target, cutoff, always)
     )
@@ -87,58 +94,63 @@ def present_elements(sets: Sets) -> np.ndarray:
     return np.flatnonzero(sum(d.composition.sum(axis=0) for d in sets.values()))
 
 
-def choose_species(config: Config, sets: Sets) -> None:
-    """Set the elements of the model from the data, if none are given."""
-    if config[KEY.CHEMICAL_SPECIES] == 'auto':
-        symbols = sorted(chemical_symbols[z] for z in present_elements(sets))
-        config.update(util.chemical_species_preprocess(symbols))
+def species(config: Config, sets: Sets) -> Config:
+    """The host's keys for the elements of the model: those given, or the data's."""
+    if config[KEY.CHEMICAL_SPECIES] != 'auto':
+        return {key: config[key] for key in CHEMISTRY if key in config}
+    symbols = sorted(chemical_symbols[z] for z in present_elements(sets))
+    found: Config = util.chemical_species_preprocess(symbols)
+    return found
 
 
-def known_elements(config: Config, sets: Sets) -> list[str]:
+def known_elements(
+    inputs: RunInputs, type_map: Mapping[int, int], sets: Sets
+) -> list[str]:
     """Symbols of the elements the references are needed for, the model's too."""
-    return named_elements(config, sets, config[KEY.TYPE_MAP])
+    return named_elements(inputs, sets, type_map)
 
 
 def named_elements(
-    config: Config, sets: Sets, species: Collection[int] | None = None
+    inputs: RunInputs, sets: Sets, species: Collection[int] | None = None
 ) -> list[str]:
     """As reference_elements, of the sets and the numbers of the YAML."""
-    given = config[keys.FIDELITY_DATA]['reference_energies']
+    given = inputs.data.reference_energies
     numbers = given if isinstance(given, dict) else {}
     return reference_elements(present_elements(sets), numbers, species)
 
 
-def fit(config: Config, sets: Sets) -> References:
-    """Fit the reference energies of every fidelity on the training set."""
-    data = config[keys.FIDELITY_DATA]
-    train = sets[TRAIN]
-    base = data['base']
+def fit(
+    inputs: RunInputs, type_map: Mapping[int, int], sets: Sets
+) -> References:
+    """Fit the reference energies of every fidelity on the training set.
+
+    type_map: of the model, by atomic number.
+    """
+    train, base = sets[TRAIN], inputs.base
     composition = train.composition
     labels = {}
-    for name in fidelity_names(config):
+    for name in inputs.order:
         rows = train.rows_of(name)
         pair = None if name == base else pair_index(train, base, name)
         labels[name] = Labels(composition[rows], train.energy[rows], pair=pair)
-    return fit_references(
-        labels, base, known_elements(config, sets), data['reference_energies']
-    )
+    elements = known_elements(inputs, type_map, sets)
+    return fit_references(labels, base, elements, inputs.data.reference_energies)
 
 
-def check_determined(config: Config, sets: Sets, references: References) -> None:
+def check_determined(target: str, sets: Sets, references: References) -> None:
     """Warn of what no label determines; UserError if the target needs it."""
     for line in report(references):
         Logger().writeline(line)
-    target = config[keys.FIDELITY_TRAIN]['target']
     heed(undetermined(references, target, sets))
 
 
-def warn_of_zeros(config: Config, sets: Sets, shift: np.ndarray) -> None:
+def warn_of_zeros(names: Sequence[str], sets: Sets, shift: np.ndarray) -> None:
     """Warn of elements of the data that a checkpoint has no energy for.
 
-    shift: (n_fidelities, 119) eV. SevenNet writes 0 for an element that one
-    modality's data lacked, as for Yb at r2SCAN in 7net-MF-0.
+    names: fidelities by their index; shift: (n_fidelities, 119) eV. SevenNet writes
+    0 for an element that one modality's data lacked, as for Yb at r2SCAN in
+    7net-MF-0.
     """
-    names = fidelity_names(config)
     known = (shift != 0).any(axis=0)
     for z in present_elements(sets):
         for name in (n for n, row in zip(names, shift, strict=True) if not row[z]):
@@ -151,36 +163,36 @@ def warn_of_zeros(config: Config, sets: Sets, shift: np.ndarray) -> None:
                 warnings.warn(message, UserWarning, stacklevel=2)
 
 
-def set_statistics(
-    config: Config, train: FidelityDataset, shift: np.ndarray
-) -> None:
-    """Set shift, scale and convolution denominator of the model.
+def statistics_of(
+    inputs: RunInputs, train: FidelityDataset, shift: np.ndarray
+) -> Config:
+    """Shift, scale and convolution denominator of the model, by the host's keys.
 
     shift: (n_fidelities, 119) eV. Scale and denominator follow the YAML:
     a number, or the name of a statistic of the training set.
     """
-    set_shift(config, shift)
-    names = fidelity_names(config)
-    statistic = config[KEY.SCALE]
+    host, names = inputs.host, inputs.order
+    found = {key: host[key] for key in (KEY.SCALE, KEY.CONV_DENOMINATOR)}
+    statistic = found[KEY.SCALE]
     if isinstance(statistic, str):
-        if config[KEY.USE_MODAL_WISE_SCALE]:
-            config[KEY.SCALE] = {
+        if host[KEY.USE_MODAL_WISE_SCALE]:
+            found[KEY.SCALE] = {
                 name: _scale(train, statistic, i) for i, name in enumerate(names)
             }
         else:
-            config[KEY.SCALE] = _scale(train, statistic, None)
-    statistic = config[KEY.CONV_DENOMINATOR]
+            found[KEY.SCALE] = _scale(train, statistic, None)
+    statistic = found[KEY.CONV_DENOMINATOR]
     if isinstance(statistic, str):
         average = train.average_neighbours()
         root = statistic.startswith('sqrt')
-        config[KEY.CONV_DENOMINATOR] = average**0.5 if root else average
+        found[KEY.CONV_DENOMINATOR] = average**0.5 if root else average
+    return {**found, KEY.SHIFT: shift_by_name(names, shift)}
 
 
-def set_shift(config: Config, shift: np.ndarray) -> None:
-    """Set the reference energies of the model, (n_fidelities, 119) eV."""
-    names = fidelity_names(config)
+def shift_by_name(names: Sequence[str], shift: np.ndarray) -> Any:
+    """Reference energies of the model, (n, 119) eV, as the host has them."""
     rows = {name: shift[i].tolist() for i, name in enumerate(names)}
-    config[KEY.SHIFT] = rows if len(names) > 1 else rows[names[0]]
+    return rows if len(names) > 1 else rows[names[0]]
 
 
 def _scale(train: FidelityDataset, statistic: str, fidelity: int | None) -> float:

@@ -79,7 +79,8 @@ def test_a_fidelity_yaml_does_not_go_to_the_host(
     saved = {'config': began, 'model_state_dict': {'w': 0}, keys.TRAINING_STATE: {}}
     torch.save(saved, tmp_path / 'checkpoint_resume.pth')
     commands.run(parse('train', path, '-w', tmp_path, '--resume'))
-    [(config, working_dir, process, resume)] = seen
+    [(asked, working_dir, process, resume)] = seen
+    config = asked.host
     assert config[KEY.FORCE_WEIGHT] == 0.3  # what the run began with
     assert config[KEY.MODAL_MAP] == {'pbe': 0, 'r2scan': 1}
     assert config[KEY.RANDOM_SEED] == 1
@@ -290,7 +291,7 @@ def test_an_accelerator_that_is_there_is_used(
     monkeypatch.setattr(run_module, 'train', lambda *args: seen.append(args))
     path = write_yaml(tmp_path / 'a.yaml', small_yaml())
     commands.run(parse('train', path, '-w', tmp_path, option))
-    assert seen[0][0][key] == value
+    assert seen[0][0].host[key] == value
 
 
 @pytest.mark.parametrize(

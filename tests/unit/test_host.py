@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import helpers
 import pytest
 import sevenn
 import sevenn._const as const
@@ -319,14 +320,15 @@ def test_training_goes_to_us_with_a_fidelity_only(
     monkeypatch.setattr(
         sevennet_mf.train.run,
         'train',
-        lambda config, working_dir, process: calls.append(
-            ('ours', working_dir, process.rank, process.world_size)
+        lambda asked, working_dir, process: calls.append(
+            (asked.order, working_dir, process.rank, process.world_size)
         ),
     )
+    config = inputs.read(sections()).merged()
     second_of_four = {'rank': 1, 'local_rank': 1, 'world_size': 4}
     with registered():
         sevenn.scripts.train.train_v2({}, 'a')
-        sevenn.scripts.train.train_v2({keys.FIDELITY_DATA: {}}, 'b')
-        config = {keys.FIDELITY_DATA: {}, **second_of_four}
-        sevenn.scripts.train.train_v2(config, 'c')
-    assert calls == [('host', 'a'), ('ours', 'b', 0, 1), ('ours', 'c', 1, 4)]
+        sevenn.scripts.train.train_v2(config, 'b')
+        sevenn.scripts.train.train_v2({**config, **second_of_four}, 'c')
+    names = list(helpers.NAMES)
+    assert calls == [('host', 'a'), (names, 'b', 0, 1), (names, 'c', 1, 4)]

@@ -4,7 +4,7 @@ import ast
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -66,8 +66,28 @@ IN_STUDY: dict[str, tuple[str, ...]] = {
     'report': ('status', 'runs', 'report'),
     'command': ('status', 'runs', 'plan', 'work', 'report'),
 }
-# a block of the YAML, and what training makes of it
-TWICE = {'Replay': 2}
+# package -> its rooms, floor by floor from below: modules and sub-packages that
+# import from lower floors only; a new room of these packages gets a place here
+FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
+    'checkpoint': (('shipped', 'unpickle'), ('file',), ('origin',)),
+    'config': (
+        ('host_checks', 'paths', 'recipe', 'validation', 'yaml_file'),
+        ('blocks',),
+        ('complete', 'host_sections', 'run_inputs'),
+        ('compatible',),
+        ('inherit',),
+        ('inputs',),
+    ),
+    'train': (
+        ('loop',),
+        ('setup',),
+        ('continuing',),
+        ('prepare', 'finish'),
+        ('run',),
+        ('launch',),
+        ('evaluate', 'load'),  # former import paths
+    ),
+}
 EXEMPT = ('__init__', 'host')  # host wires the rest into sevenn, at any layer
 
 # files with a stricter rule than their layer: all they may import beside the
@@ -183,7 +203,27 @@ def test_class_names_are_unique() -> None:
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.ClassDef)
     )
-    assert {name: n for name, n in found.items() if n > 1} == TWICE
+    assert {name: n for name, n in found.items() if n > 1} == {}
+
+
+def room(parts: Sequence[str]) -> str:
+    return parts[1].removesuffix('.py')
+
+
+@pytest.mark.parametrize('path', SOURCES, ids=label)
+def test_rooms_of_a_package_have_no_circle(path: Path) -> None:
+    package, *inner = path.relative_to(ROOT).parts
+    if package not in FLOORS or inner == ['__init__.py']:
+        return
+    here = room((package, *inner))
+    floor = {name: n for n, names in enumerate(FLOORS[package]) for name in names}
+    assert here in floor, f'{here} has no floor: add it to FLOORS'
+    for name in imports(ast.parse(path.read_text()), path):
+        _, *parts = name.split('.')
+        if is_own(name) and parts[:1] == [package] and len(parts) > 1:
+            other = room(parts)
+            is_below = other == here or floor[other] < floor[here]
+            assert is_below, f'{label(path)} imports {name}'
 
 
 @pytest.mark.parametrize('file', [f for f in ONLY if (ROOT / f).is_file()])

@@ -12,7 +12,6 @@ import sevenn._keys as KEY
 
 from sevennet_mf import keys
 from sevennet_mf.config import inputs
-from sevennet_mf.config.recipe import LEAST_STEPS
 from sevennet_mf.data.dataset import is_validation, sets_of
 from sevennet_mf.data.read import Structure, read_entry
 from sevennet_mf.errors import UserError
@@ -112,7 +111,7 @@ def read_base(path: str) -> Base:
         steps_per_epoch=train[keys.FIDELITY_TRAIN]['steps_per_epoch'],
         cutoff=float(model[KEY.CUTOFF]),
         given=_given(data[keys.FIDELITY_DATA]['reference_energies'], target),
-        least_steps=train[keys.FIDELITY_TRAIN].get(LEAST_STEPS) or 1,
+        least_steps=train[keys.FIDELITY_TRAIN].get(keys.LEAST_STEPS) or 1,
     )
 
 

@@ -37,14 +37,14 @@ class Consolidation(EWCLoss):
             return super().get_loss(batch_data, model).squeeze(0)
 
 
-def asked(config: dict[str, Any]) -> bool:
+def asked(start: Start) -> bool:
     """Whether `train.continue` has keys of EWC."""
-    block = config[KEY.CONTINUE]
-    return any(block.get(k) for k in (KEY.FISHER, KEY.OPT_PARAMS, KEY.EWC_LAMBDA))
+    wanted = (KEY.FISHER, KEY.OPT_PARAMS, KEY.EWC_LAMBDA)
+    return any(start.options.get(key) for key in wanted)
 
 
 def term(
-    config: dict[str, Any], start: Start, trainer: FidelityTrainer
+    start: Start, trainer: FidelityTrainer
 ) -> tuple[LossDefinition, float]:
     """Return the loss and its factor, for the model that is trained.
 
@@ -53,7 +53,7 @@ def term(
     that the trained fidelities own are free. Raises UserError for files that cannot
     be used or are of another model.
     """
-    block = config[KEY.CONTINUE]
+    block = start.options
     factor = _factor(block)
     fisher = _read(block[KEY.FISHER], WHERE, start)
     optimum = None
@@ -67,7 +67,7 @@ def term(
     constant = _as_trained(zero, start, trainer)
     slope = _minus(_as_trained(one, start, trainer), constant)
     moved = _minus(_as_trained({**zero, **fisher}, start, trainer), constant)
-    free = _free(config, start, trainer)
+    free = _free(start, trainer)
     # w' = slope * w + constant, so F' = F / slope^2, and `moved` is slope * F
     importance = {
         name: torch.where(k == 0, torch.zeros_like(k), moved[name] / k**3)
@@ -128,16 +128,13 @@ def _read(path: str, where: str, start: Start) -> Weights:
     return found
 
 
-def _free(
-    config: dict[str, Any], start: Start, trainer: FidelityTrainer
-) -> set[str]:
+def _free(start: Start, trainer: FidelityTrainer) -> set[str]:
     """Names of what trained fidelities own, and of what is not trained at all."""
-    index = config.get(KEY.MODAL_MAP) or {}
+    several = len(start.names) > 1
     theta = {
         id(p)
-        for name in start.trained
-        if name in index
-        for p in theta_of(trainer.module, index[name])
+        for name in (start.trained if several else ())
+        for p in theta_of(trainer.module, start.names.index(name))
     }
     return {
         name

@@ -12,19 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import sevenn._keys as KEY
 from ase.data import chemical_symbols
 
 from sevennet_mf import keys
 from sevennet_mf.checkpoint import file as checkpoint_file
-from sevennet_mf.checkpoint.file import read_checkpoint
-from sevennet_mf.config import inherit, inputs
+from sevennet_mf.checkpoint.origin import open_origin
+from sevennet_mf.config import compatible, inherit
 from sevennet_mf.config.blocks import (
     DataFidelity,
     ModelFidelity,
     TrainFidelity,
     validate,
 )
+from sevennet_mf.config.paths import existing
 from sevennet_mf.data.build import load_or_build
 from sevennet_mf.data.dataset import FidelityDataset
 from sevennet_mf.data.labels import LABEL_KEYS
@@ -36,15 +36,15 @@ from sevennet_mf.model.extend import (
     extended_config,
     set_references,
 )
-from sevennet_mf.model.load import LoadedModel, load_model
+from sevennet_mf.model.load import LoadedModel, model_of
 from sevennet_mf.model.plain_config import builtin, statistics
 from sevennet_mf.train.continuing.residual import fit_residual
 from sevennet_mf.train.loop.provenance import versions
 
 # keys of the YAML that the same errors name there
 OPTIONS = {
-    inherit.KNOWN_AS: '--known_as',
-    inherit.START_FROM: '--start_from',
+    compatible.KNOWN_AS: '--known_as',
+    compatible.START_FROM: '--start_from',
     'model.fidelity.encoding': '--encoding',
     'model.fidelity.rank': '--rank',
     'model.fidelity.sites': '--sites',
@@ -83,7 +83,7 @@ def extend_file(
     index = len(plan.old)
     references = None
     if files:
-        found = inputs.existing(files, 'extend')
+        found = existing(files, 'extend')
         # energies alone are read
         entry = {'file': found, 'fidelity': added, **NO_LABELS, **(labels or {})}
         references = _references(loaded, entry, plan, device)
@@ -115,9 +115,7 @@ def _planned(
     train = validate(
         TrainFidelity, {k: v for k, v in given.items() if v is not None}, 'extend'
     )
-    path, _ = read_checkpoint(name)
-    found = inherit.read({KEY.CONTINUE: {KEY.CHECKPOINT: path}}, train)
-    assert found is not None
+    found = inherit.as_called(open_origin(name), train)
     if not found.names:
         raise UserError(
             f'--known_as is missing: {name} has one fidelity, without a name. '
@@ -137,7 +135,7 @@ def _planned(
     source = train.start_from or data.base
     assert source is not None
     plan = ExtensionPlan(found.names, (added,), source, block.model_dump())
-    return plan, load_model(path)
+    return plan, model_of(found.path, found.content)
 
 
 def _references(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -12,18 +13,16 @@ import sevenn._keys as KEY
 import torch
 from sevenn.logger import Logger
 
-from sevennet_mf import keys
+from sevennet_mf.config.run_inputs import RunInputs
 from sevennet_mf.data.dataset import FidelityDataset
 from sevennet_mf.data.references import References
 from sevennet_mf.distributed import Process
-from sevennet_mf.errors import UserError
 from sevennet_mf.model.extend import (
     ExtensionPlan,
     extend,
     extended_config,
     set_references,
 )
-from sevennet_mf.model.plain_config import statistics
 from sevennet_mf.model.runner import reference_energies
 from sevennet_mf.train.continuing.start import Start
 from sevennet_mf.train.setup import TRAIN, check_determined, named_elements
@@ -32,54 +31,42 @@ Sets = dict[str, FidelityDataset]
 # eV/atom: labels of the same level of theory and code are nearer to a universal
 # model's predictions, those of another code are off by more
 ALIGNED_WITHIN: Final[float] = 0.05
-
-
-def added_to(config: dict[str, Any]) -> bool:
-    """Whether a configuration adds fidelities to the checkpoint it starts from.
-
-    inherit.py sees to it that the names are meant so.
-    """
-    known = config.get(keys.OLD_FIDELITIES) or ()
-    order = config[keys.FIDELITY_DATA]['order']
-    return len(known) > 0 and any(name not in known for name in order)
+# what says of a model that it has several fidelities
+OF_SEVERAL: Final = (
+    KEY.MODAL_MAP,
+    KEY.NUM_MODALITIES,
+    KEY.USE_MODAL_WISE_SHIFT,
+    KEY.USE_MODAL_WISE_SCALE,
+)
 
 
 class Extension(Start):
     """As Start, for a YAML that names fidelities which the checkpoint lacks.
 
     `weights` are the checkpoint's until `settle` has found the reference energies
-    of the added fidelities.
+    of the added fidelities. Raises UserError for a model that cannot be extended so.
     """
 
-    must_be_same = False
+    adds_fidelities = True
 
-    def __init__(self, config: dict[str, Any]) -> None:
-        train = config[keys.FIDELITY_TRAIN]
-        super().__init__(config)
-        self.old = tuple(config[keys.OLD_FIDELITIES])
-        order = config[keys.FIDELITY_DATA]['order']
-        self.trained = tuple(name for name in order if name not in self.old)
+    def __init__(self, inputs: RunInputs) -> None:
+        super().__init__(inputs)
+        self.old, self.trained = inputs.old, inputs.added
+        source = inputs.train.start_from
+        assert source is not None
         self.plan = ExtensionPlan(
-            self.old,
-            self.trained,
-            train['start_from'],
-            dict(config[keys.FIDELITY_MODEL]),
+            self.old, self.trained, source, inputs.model.model_dump()
         )
-        extended = extended_config(self.config, self.plan)
-        for key in (
-            KEY.MODAL_MAP,
-            KEY.NUM_MODALITIES,
-            KEY.USE_MODAL_WISE_SHIFT,
-            KEY.USE_MODAL_WISE_SCALE,
-        ):
-            config[key] = extended[key]
-        data = config[keys.FIDELITY_DATA]
-        data['about'] = {**self._known('about'), **data['about']}
+        self.names = self.plan.names
+        self.extended = extended_config(self.config, self.plan)
+        about = {**self._known('about'), **inputs.data.about}
+        data = inputs.data.model_copy(update={'about': about})
+        self.inputs = replace(inputs, data=data)
         self.weights = self.state()
-        config.update(statistics(self.config, self.weights))
 
-    def _check_layers(self, config: dict[str, Any]) -> None:
-        """Nothing: `extended_config` says what cannot be extended."""
+    def taken_over(self) -> dict[str, Any]:
+        own = {key: self.extended[key] for key in OF_SEVERAL}
+        return {**super().taken_over(), **own}
 
     def state(self) -> dict[str, torch.Tensor]:
         return extend(self.loaded.model, self.plan)
@@ -96,7 +83,6 @@ class Extension(Start):
 
     def align(
         self,
-        config: dict[str, Any],
         sets: Sets,
         process: Process,
         self_labelled: Mapping[str, np.ndarray],
@@ -116,7 +102,7 @@ class Extension(Start):
             if not holds:
                 continue
             labelled = sets[holds[0]].subset(rows[holds[0]])
-            offsets = partial(self._offsets, config, sets, labelled, name)
+            offsets = partial(self._offsets, sets, labelled, name)
             found = process.share(offsets)
             if found is None:
                 continue
@@ -124,18 +110,12 @@ class Extension(Start):
                 dataset.add_energies(rows[set_name], -found)
 
     def _offsets(
-        self,
-        config: dict[str, Any],
-        sets: Sets,
-        labelled: FidelityDataset,
-        name: str,
+        self, sets: Sets, labelled: FidelityDataset, name: str
     ) -> np.ndarray | None:
         """How far labels are off by element, (119,) eV; None if they fit."""
         own = self.references()[self.old.index(name)]
-        elements = named_elements(config, sets)
-        references = self.fit(
-            config, labelled, name, elements, self.old_name(name)
-        )
+        elements = named_elements(self.inputs, sets)
+        references = self.fit(labelled, name, elements, self.old_name(name))
         offsets = references.energies[0] - own
         per_atom = labelled.composition @ offsets / labelled.n_atoms
         off = float(np.abs(per_atom).mean())
@@ -154,7 +134,7 @@ class Extension(Start):
     # ---- reference energies
 
     def settle(
-        self, config: dict[str, Any], sets: Sets, process: Process
+        self, sets: Sets, process: Process
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """As Start's: the old ones stay, those of added fidelities are fitted.
 
@@ -166,64 +146,38 @@ class Extension(Start):
         shift = np.concatenate([old, np.zeros((len(self.trained), old.shape[1]))])
         report = self._known('reference_energies')
         for index, name in enumerate(self.trained, start=len(self.old)):
-            references = process.share(partial(self._fitted, config, sets, name))
-            check_determined(config, sets, references)
+            references = process.share(partial(self._fitted, sets, name))
+            check_determined(self.inputs.target, sets, references)
             shift[index] = references.energies[0]
             types = self.config[KEY.TYPE_MAP]
             set_references(self.weights, types, index, shift[index])
             report.update(references.as_dict())
-        config.update(statistics(self.config, self.weights))
         Logger().writeline(
             f'Added to {self.path}: {", ".join(self.trained)}, from {source!r}'
         )
         return shift, report
 
-    def _fitted(self, config: dict[str, Any], sets: Sets, name: str) -> References:
+    def _fitted(self, sets: Sets, name: str) -> References:
         labelled = sets[TRAIN].subset(sets[TRAIN].rows_of(name))
-        given = config[keys.FIDELITY_DATA]['reference_energies']
+        given = self.inputs.data.reference_energies
         numbers = given.get(name) if isinstance(given, dict) else None
         return self.fit(
-            config,
             labelled,
             name,
-            named_elements(config, sets),
+            named_elements(self.inputs, sets),
             self.old_name(self.plan.source),
             numbers,
         )
 
     def _known(self, key: str) -> dict[str, Any]:
         """What the checkpoint's provenance says, by the names of this run."""
-        known = (self.config.get(keys.PROVENANCE) or {}).get(key) or {}
+        known = self.origin.provenance.get(key) or {}
         names = {self.old_name(name): name for name in self.old}
         return {names.get(name, name): value for name, value in known.items()}
 
-    def _refuse_ignored(self, config: dict[str, Any]) -> None:
-        """As Start's, but that numbers for added fidelities are fine."""
-        data = config[keys.FIDELITY_DATA]
-        given = data['reference_energies']
-        if given == 'independent':
-            raise UserError(
-                "data.fidelity.reference_energies: 'independent' cannot stand "
-                'beside a checkpoint that fidelities are added to: they are '
-                'fitted to what labels differ by from its predictions. Take it '
-                'out.'
-            )
-        if isinstance(given, dict):
-            known = config[keys.OLD_FIDELITIES]
-            old = [name for name in given if name in known]
-            if old:
-                raise UserError(
-                    f'data.fidelity.reference_energies.{old[0]} comes from '
-                    f'{self.path}. Take it out of the YAML.'
-                )
-            data = {**data, 'reference_energies': 'aligned'}
-        super()._refuse_ignored({**config, keys.FIDELITY_DATA: data})
 
-
-def make_start(config: dict[str, Any]) -> Start | None:
+def make_start(inputs: RunInputs) -> Start | None:
     """The checkpoint that a run starts from, or None."""
-    if not config[KEY.CONTINUE][KEY.CHECKPOINT]:
+    if inputs.origin is None:
         return None
-    return Extension(config) if added_to(config) else Start(config)
-
-
+    return Extension(inputs) if inputs.added else Start(inputs)

@@ -24,7 +24,7 @@ from ase import Atoms
 from tqdm import tqdm
 
 from sevennet_mf.checkpoint.file import save
-from sevennet_mf.config import inputs
+from sevennet_mf.config.paths import existing
 from sevennet_mf.data.graphs import host_graph
 from sevennet_mf.errors import UserError
 from sevennet_mf.model.fold import chosen
@@ -109,7 +109,7 @@ def run(args: Namespace) -> str:
         raise UserError(f'--force_weight must not be negative: {args.force_weight}.')
     loaded = load_model(args.checkpoint)
     fidelity = chosen(loaded.fidelities, args.fidelity).name
-    files = inputs.existing(args.files, 'fisher')
+    files = existing(args.files, 'fisher')
     structures = structures_in(files)
     found = fisher_information(
         loaded,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from operator import methodcaller
 from pathlib import Path
@@ -13,17 +14,19 @@ from ase import Atoms
 from ase.data import chemical_symbols
 from sevenn.logger import Logger
 
-from sevennet_mf import keys
 from sevennet_mf.arrays import Bools
+from sevennet_mf.config.blocks import Replay
 from sevennet_mf.data.dataset import FOLDER, FidelityDataset, random_split
 from sevennet_mf.data.extxyz import to_atoms
 from sevennet_mf.data.identity import Reader
 from sevennet_mf.data.read import read_entry
 from sevennet_mf.distributed import Process
 from sevennet_mf.errors import UserError
+from sevennet_mf.evaluate.tables import errors
 from sevennet_mf.files import make_folder, write_whole
 from sevennet_mf.train.continuing import self_label
 from sevennet_mf.train.continuing.start import Start
+from sevennet_mf.train.loop.drift import MEASURED, Drift, Values
 from sevennet_mf.train.setup import DRIFT, TRAIN, present_elements
 
 Config = dict[str, Any]
@@ -34,44 +37,42 @@ LOAD_DRIFT: Final = f'load_{DRIFT}_path'
 AS_THEY_ARE: Final = {'per_structure': 0, 'rattle': 0.0, 'strain': 0.0, 'md': None}
 
 
-def is_wanted(config: Config, start: Start | None) -> bool:
+def is_wanted(start: Start) -> bool:
     """Whether a run has old fidelities to replay or to watch.
 
     A run that adds fidelities has; one that merely goes on, if the YAML asks.
     """
-    if start is None:
-        return False
-    train = config[keys.FIDELITY_TRAIN]
-    asked = train['replay'] or train['max_drift']
+    train = start.inputs.train
+    asked = train.replay is not None or train.max_drift is not None
     watched = set(start.old) - set(start.trained)
-    return bool(watched) and (bool(asked) or not start.must_be_same)
+    return bool(watched) and (asked or start.adds_fidelities)
 
 
-class Replay:
+class ReplayData:
     """The replay of a run, and structures to watch the drift of the rest by.
 
-    Self labels are written on the way, by the first process. `config` is the run's,
-    with the entries of the replay after the user's own, and the set `drift` of what
+    Self labels are written on the way, by the first process. `entries` are the
+    run's, with those of the replay after the user's own, and the set `drift` of what
     old fidelities without a replay are watched on. Raises UserError for files and
     structures that cannot be used.
     """
 
-    def __init__(
-        self, config: Config, start: Start, working_dir: str, process: Process
-    ) -> None:
+    def __init__(self, start: Start, working_dir: str, process: Process) -> None:
         self.start = start
-        self.block: Config | None = config[keys.FIDELITY_TRAIN]['replay']
+        self.inputs = start.inputs
+        self.block: Replay | None = self.inputs.train.replay
         self.watched = [name for name in start.old if name not in start.trained]
-        self.n_own = len(config[LOAD_TRAIN])
-        self.seed = int(config[KEY.RANDOM_SEED])
+        own = self.inputs.entries
+        self.n_own = len(own[LOAD_TRAIN])
+        self.seed = self.inputs.seed
         self.folder = Path(working_dir) / FOLDER
-        self.device = process.device(config[KEY.DEVICE])
-        entries, shown = process.share(lambda: self._found(config))
+        self.device = process.device(self.inputs.host[KEY.DEVICE])
+        entries, shown = process.share(self._found)
         if process.distributed:
             self._receive(process, [*(entries if self._labels() else []), *shown])
         watched = {LOAD_DRIFT: shown} if shown else {}
-        load = [*config[LOAD_TRAIN], *entries]
-        self.config = {**config, LOAD_TRAIN: load, **watched}
+        load = [*own[LOAD_TRAIN], *entries]
+        self.entries = {**own, LOAD_TRAIN: load, **watched}
 
     def _receive(self, process: Process, entries: list[Config]) -> None:
         """Have the self labels in this process's folder, which `entries` name then.
@@ -90,21 +91,20 @@ class Replay:
 
     def _labels(self) -> bool:
         """Whether the replay is of self labels."""
-        return self.block is not None and self.block['self_label'] is not None
+        return self.block is not None and self.block.self_label is not None
 
-    def _found(self, config: Config) -> tuple[list[Config], list[Config]]:
-        entries = [] if self.block is None else self._entries(config)
+    def _found(self) -> tuple[list[Config], list[Config]]:
+        entries = [] if self.block is None else self._entries(self.block)
         replayed = {entry['fidelity'] for entry in entries}
         rest = [name for name in self.watched if name not in replayed]
-        return entries, self._shown(config, rest) if rest else []
+        return entries, self._shown(rest) if rest else []
 
-    def _shown(self, config: Config, names: list[str]) -> list[Config]:
+    def _shown(self, names: list[str]) -> list[Config]:
         """What old fidelities without a replay are watched on."""
         try:
-            structures = self._of_trained(config, LOAD_VALID)
-            structures = structures or self._trained_on(config)
+            structures = self._of_trained(LOAD_VALID) or self._trained_on()
         except UserError as error:
-            if config[keys.FIDELITY_TRAIN]['max_drift']:
+            if self.inputs.train.max_drift is not None:
                 raise
             # nobody asked for it: a graph file, say, is no reason not to train
             message = f'the drift of {names} is not watched. {error}'
@@ -113,27 +113,28 @@ class Replay:
             return []
         return self._self_labelled(structures, AS_THEY_ARE, names)
 
-    def _entries(self, config: Config) -> list[Config]:
-        assert self.block is not None
-        name = self.block['fidelity']
+    def _entries(self, block: Replay) -> list[Config]:
+        name = block.fidelity
         if name is not None and name not in self.watched:
             raise UserError(
                 f'train.fidelity.replay.fidelity: {name!r} is what trains, so it is '
                 f'no replay. Write one of {self.watched}, or put its data into '
                 'data.load_trainset_path.'
             )
-        options = self.block['self_label']
+        options = block.self_label
         if options is None:
-            return [self.block['entry']]
-        if options['structures'] is None:
-            structures = self._trained_on(config)
+            return [block.entry]
+        if options.structures is None:
+            structures = self._trained_on()
         else:
-            structures = self_label.structures_in(options['structures'])
+            files = options.structures  # a list since it was read: complete.py
+            assert isinstance(files, list)
+            structures = self_label.structures_in(files)
         names = [name] if name else self.watched
-        return self._self_labelled(structures, options, names)
+        return self._self_labelled(structures, options.model_dump(), names)
 
-    def _trained_on(self, config: Config) -> list[Atoms]:
-        structures = self._of_trained(config, LOAD_TRAIN)
+    def _trained_on(self) -> list[Atoms]:
+        structures = self._of_trained(LOAD_TRAIN)
         if not structures:
             raise UserError(
                 f'data.{LOAD_TRAIN} has no structure of {list(self.start.trained)}. '
@@ -141,15 +142,15 @@ class Replay:
             )
         return structures
 
-    def _of_trained(self, config: Config, load: str) -> list[Atoms]:
+    def _of_trained(self, load: str) -> list[Atoms]:
         """The user's structures of the fidelities that are trained, each once."""
-        data = config[keys.FIDELITY_DATA]
+        inputs = self.inputs
         found: dict[int, Atoms] = {}
         reader = Reader()
-        for entry in config.get(load) or ():
+        for entry in inputs.entries.get(load, ()):
             if entry.get('fidelity', self.start.trained[0]) in self.start.trained:
                 for structure in read_entry(
-                    entry, data['key'], data['order'], float(config[KEY.CUTOFF])
+                    entry, inputs.data.key, inputs.order, inputs.cutoff
                 ):
                     if structure.fidelity in self.start.trained:
                         mark = reader.same(structure).mark
@@ -214,11 +215,11 @@ class Replay:
         # those that carry the user's labels too are held out last: labels are
         # inferred from them
         kept, held_out = random_split(
-            replay, self.block['held_out'], self.seed, train.fingerprint[~is_replay]
+            replay, self.block.held_out, self.seed, train.fingerprint[~is_replay]
         )
         if not len(held_out):
             raise UserError(
-                f'train.fidelity.replay: {self.block["held_out"]} of {len(replay)} '
+                f'train.fidelity.replay: {self.block.held_out} of {len(replay)} '
                 'structures is none to watch the drift by. Raise held_out, or give '
                 'more structures.'
             )
@@ -237,3 +238,30 @@ def only_trained(sets: Sets, start: Start) -> Sets:
     train = sets[TRAIN]
     rows = [train.rows_of(name) for name in start.trained]
     return {**sets, TRAIN: train.subset(np.sort(np.concatenate(rows)))}
+
+
+def drift_of(start: Start, dataset: FidelityDataset) -> Drift:
+    """Measure a checkpoint as it was on the set `drift`; limits are the YAML's.
+
+    Raises UserError for a limit of what the set has no labels of.
+    """
+    before: Values = {}
+    structures = {}
+    for index in sorted(set(dataset.fidelity_index.tolist())):
+        name = dataset.fidelities[index]
+        own = dataset.subset(dataset.rows_of(name))
+        (row,) = errors(start.predict(own, start.old_name(name)))
+        before[name] = {quantity: row.mae[quantity] for quantity in MEASURED}
+        structures[name] = {q: row.labelled[q] for q in MEASURED}
+    given = start.inputs.train.max_drift
+    asked = {} if given is None else given.model_dump()
+    limits = {q: v for q, v in asked.items() if v is not None}
+    for quantity in limits:
+        if all(math.isnan(values[quantity]) for values in before.values()):
+            raise UserError(
+                f'train.fidelity.max_drift.{quantity}: {limits[quantity]:g} cannot '
+                f'be held: no structure of {list(before)} that is held out has '
+                f'{quantity} labels. Take it out, or replay structures that have '
+                'them.'
+            )
+    return Drift(before, limits, structures)

@@ -1,9 +1,10 @@
-"""lc.csv: every metric of every fidelity of every set, a line per epoch."""
+"""Every metric of every fidelity of every set: lc.csv and the log, per epoch."""
 
 from __future__ import annotations
 
 import os
 
+from sevenn.logger import Logger
 from sevenn.util import unique_filepath
 
 from sevennet_mf.errors import UserError
@@ -75,3 +76,17 @@ class LearningCurve:
                 stream.write('\n'.join(lines) + '\n')
         except OSError as error:
             raise unwritable(self.path, error) from None
+
+
+def write_log(head: str, values: Values) -> None:
+    """Write the metrics of an epoch into the host's log, as a table."""
+    log = Logger()
+    log.bar()
+    log.writeline(head)
+    log.bar()
+    rows = {
+        f'{name}_{fidelity}': metrics
+        for name, by_fidelity in values.items()
+        for fidelity, metrics in by_fidelity.items()
+    }
+    log.write_full_table(list(rows.values()), list(rows))

@@ -7,9 +7,8 @@ import math
 import os
 import warnings
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
-import numpy as np
 import sevenn._keys as KEY
 import torch
 import torch.distributed as dist
@@ -18,39 +17,35 @@ from tqdm import tqdm
 
 from sevennet_mf import keys
 from sevennet_mf.checkpoint import file as checkpoint_file
+from sevennet_mf.data.dataset import DRIFT, FidelityDataset
 from sevennet_mf.distributed import Process
 from sevennet_mf.errors import TrainingStopped, UserError
 from sevennet_mf.interrupt import StopRequest
-from sevennet_mf.model.runner import by_atomic_number
-from sevennet_mf.train.continuing.drift import Drift
 from sevennet_mf.train.loop import run_folder
-from sevennet_mf.train.loop.curve import LearningCurve
+from sevennet_mf.train.loop.curve import LearningCurve, write_log
+from sevennet_mf.train.loop.drift import Drift
 from sevennet_mf.train.loop.metrics import (
     SetRecorder,
     check_best_metric,
     make_metrics,
-    sum_over_processes,
 )
 from sevennet_mf.train.loop.resume import (
     State,
+    moved_references,
     must_stay,
     random_state,
     refuse_changes,
     set_random_state,
 )
+from sevennet_mf.train.loop.settled import Settled
 from sevennet_mf.train.loop.trainer import BadLoss, FidelityTrainer
-from sevennet_mf.train.setup import DRIFT
-
-# eV/atom: reference energies that are fitted to what a checkpoint predicts differ by
-# less from device to device, on the structures they were fitted to
-SAME: Final[float] = 1e-3
 
 
 @dataclass
 class DataSet:
     """One named data set of a run: its batches and who is in it."""
 
-    dataset: Any  # data.dataset.FidelityDataset
+    dataset: FidelityDataset
     loader: Any
     fidelities: list[str]
     probe: Any = None  # batches of a few structures of a set that is trained on
@@ -60,31 +55,34 @@ class DataSet:
 class Fit:
     """A run of training, from its first or any later step to its last epoch.
 
-    sets: by name, 'trainset' among them; validation: the name of the set that
-    picks the best checkpoint; drift: of the old fidelities of a checkpoint that the
-    run starts from, on the set `drift`.
+    settled: what stays as it is; sets: by name, 'trainset' among them; validation:
+    the name of the set that picks the best checkpoint; drift: of the old fidelities
+    of a checkpoint that the run starts from, on the set `drift`; config: the host's
+    of the checkpoints that are written, which tells what training found as well.
     """
 
     def __init__(
         self,
         trainer: FidelityTrainer,
-        config: dict[str, Any],
+        settled: Settled,
         sets: dict[str, DataSet],
         validation: str,
         working_dir: str,
         process: Process,
-        names: list[str],
         drift: Drift | None = None,
     ) -> None:
         self.trainer = trainer
-        self.config = config
+        self.settled = settled
+        self.provenance = settled.provenance
+        self.config = {**settled.config, keys.PROVENANCE: self.provenance}
         self.sets = sets
         self.validation = validation
         self.working_dir = working_dir
         self.process = process
         self.log = Logger()
-        self.target = config[keys.FIDELITY_TRAIN]['target']
-        metrics = make_metrics(config, trainer.loss_functions)
+        self.target = settled.inputs.target
+        names, config = settled.names, settled.config
+        metrics = make_metrics(config, trainer.loss_functions, len(names))
         self.metric_names = [metric.name for metric in metrics]
         self.best_metric = check_best_metric(config, metrics)
         self._check_labels()
@@ -137,17 +135,21 @@ class Fit:
     def write_resumable(self, in_epoch: bool) -> None:
         recorder = self.sets['trainset'].recorder
         assert recorder is not None
-        self.state.recorder = self._joint(recorder.state()) if in_epoch else []
+        joint = self.trainer.device if self.process.distributed else None
+        self.state.recorder = recorder.state(joint) if in_epoch else []
         self.write(run_folder.RESUME_FILE, self.state.epoch - 1, resumable=True)
         self.state.recorder = []
 
-    def _joint(self, state: list[tuple[float, int]]) -> list[tuple[float, int]]:
-        """Sums and counts over all processes, for the file that one writes."""
-        if not self.process.distributed:
-            return state
-        numbers = torch.tensor(state, dtype=torch.float64)
-        numbers = sum_over_processes(numbers.to(self.trainer.device))
-        return [(total, int(count)) for total, count in numbers.tolist()]
+    def follow(self, moved: str) -> None:
+        """Note where the checkpoint is that the run began from, for its resumption.
+
+        moved: the folder that the checkpoints of the output folder are in now.
+        """
+        block = self.config[KEY.CONTINUE]
+        path = block[KEY.CHECKPOINT]
+        if path and run_folder.is_set_aside(path, self.working_dir):
+            now = os.path.join(moved, os.path.basename(path))
+            self.config[KEY.CONTINUE] = {**block, KEY.CHECKPOINT: now}
 
     def resume(self, content: dict[str, Any]) -> None:
         """Take up where a checkpoint left off. UserError if the input changed."""
@@ -169,7 +171,7 @@ class Fit:
         known = content['config'][keys.PROVENANCE]
         names = ('best', 'drift', 'reference_energies', 'defaults')
         kept = {key: known[key] for key in names if known.get(key)}
-        self.config[keys.PROVENANCE].update(kept)
+        self.provenance.update(kept)
         set_random_state(saved['random'])
 
     def _take_references(self, saved: torch.Tensor, config: dict[str, Any]) -> None:
@@ -177,23 +179,12 @@ class Fit:
 
         UserError if those that were found now are others.
         """
-        now, n = self.trainer.references, self.trainer.n_fidelities
+        now = self.trainer.references
         if torch.equal(saved, now):
             return
+        datasets = [data.dataset for data in self.sets.values()]
         types = self.config[KEY.TYPE_MAP]
-        off = math.inf
-        if saved.shape == now.shape:
-            energies = np.nan_to_num(by_atomic_number(saved, types, n))
-            moved = np.nan_to_num(by_atomic_number(saved - now, types, n))
-            datasets = [data.dataset for data in self.sets.values()]
-            per_atom = [np.abs(d.sums_of(moved) / d.n_atoms) for d in datasets]
-            off = max(float(values.max()) for values in per_atom)
-        if off > SAME:
-            raise UserError(
-                '--resume: the reference energies are not what they were, because '
-                '`continue` or the fit changed. Undo the change, or start anew '
-                'without --resume.'
-            )
+        energies = moved_references(saved, now, types, datasets)
         for dataset in datasets:
             dataset.set_reference(energies)
         self.trainer.references = saved
@@ -257,7 +248,7 @@ class Fit:
         if self.state.recorder:
             data.recorder.load(self.state.recorder)
             self.state.recorder = []
-        every = self.config[keys.FIDELITY_TRAIN]['checkpoint_every']
+        every = self.settled.inputs.train.checkpoint_every
         n_steps = len(data.loader)
         self.trainer.model.train()
         for batch in data.loader:
@@ -316,7 +307,7 @@ class Fit:
             values[name] = data.recorder.values()
         epoch = state.epoch
         curve.append(epoch, lr, values)
-        self._write_log(epoch, lr, values)
+        write_log(f'Epoch {epoch}/{self.config[KEY.EPOCH]}  lr: {lr:8f}', values)
         metric = values[self.validation][self.target][self.best_metric]
         if math.isnan(metric):
             self.log.writeline(
@@ -328,7 +319,7 @@ class Fit:
         is_best = metric < state.best and holds
         if is_best:
             state.best, state.best_epoch = metric, epoch
-            self.config[keys.PROVENANCE]['best'] = {
+            self.provenance['best'] = {
                 'set': self.validation,
                 'fidelity': self.target,
                 'metric': self.best_metric,
@@ -349,20 +340,9 @@ class Fit:
             return True
         holds = self.drift.update(values[DRIFT], epoch)
         self.state.least_drift = self.drift.smallest
-        self.config[keys.PROVENANCE]['drift'] = self.drift.as_dict()
+        self.provenance['drift'] = self.drift.as_dict()
         if not holds:
             self.log.writeline(
                 'max_drift is exceeded: this epoch cannot become the best.'
             )
         return holds
-
-    def _write_log(self, epoch: int, lr: float, values: dict[str, Any]) -> None:
-        self.log.bar()
-        self.log.writeline(f'Epoch {epoch}/{self.config[KEY.EPOCH]}  lr: {lr:8f}')
-        self.log.bar()
-        rows = {
-            f'{name}_{fidelity}': metrics
-            for name, by_fidelity in values.items()
-            for fidelity, metrics in by_fidelity.items()
-        }
-        self.log.write_full_table(list(rows.values()), list(rows))

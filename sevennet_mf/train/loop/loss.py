@@ -13,7 +13,7 @@ those of one joint batch, and a batch of one fidelity keeps its weight.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -23,6 +23,8 @@ from sevenn.train.loss import LossDefinition
 from sevenn.train.optim import loss_dict
 
 from sevennet_mf import keys
+from sevennet_mf.config.blocks import ComponentWeight
+from sevennet_mf.config.run_inputs import RunInputs
 from sevennet_mf.errors import UserError, unknown
 from sevennet_mf.model.build import fidelity_layers
 
@@ -148,14 +150,16 @@ def criterion_from(config: dict[str, Any]) -> Criterion:
 
 
 def fidelity_weights(
-    given: Any, order: list[str], probability: np.ndarray
+    given: Mapping[str, float | ComponentWeight] | str,
+    order: Sequence[str],
+    probability: np.ndarray,
 ) -> dict[str, np.ndarray]:
     """w_fk by label, each (n_fidelities,), in the order of `order`.
 
     given: `train.fidelity.loss_weight`; 'balanced' gives each fidelity the same
     share of the loss, however often it is drawn.
     """
-    if given == 'balanced':
+    if isinstance(given, str):
         drawn = probability > 0  # a fidelity of a continued model may have no data
         balanced = np.zeros(len(order))
         balanced[drawn] = 1.0 / (drawn.sum() * probability[drawn])
@@ -164,14 +168,14 @@ def fidelity_weights(
     for label, *_ in LABELS:
         values = [given.get(name, 1.0) for name in order]
         weights[label] = np.array(
-            [v[label] if isinstance(v, dict) else v for v in values], dtype=float
+            [v if isinstance(v, float) else getattr(v, label) for v in values]
         )
     return weights
 
 
 def losses_from(
-    config: dict[str, Any],
-    order: list[str],
+    inputs: RunInputs,
+    order: Sequence[str],
     probability: np.ndarray,
     labelled: dict[str, np.ndarray],
 ) -> list[tuple[LossDefinition, float]]:
@@ -181,20 +185,20 @@ def losses_from(
     rho_fk by label, each (n_fidelities,). A label that nothing carries has no
     term.
     """
-    fidelity = config[keys.FIDELITY_TRAIN]
-    weights = fidelity_weights(fidelity['loss_weight'], order, probability)
-    factors = {'energy': 1.0, 'force': config[KEY.FORCE_WEIGHT]}
-    if config[KEY.IS_TRAIN_STRESS]:
-        factors['stress'] = config[KEY.STRESS_WEIGHT]
-    criterion = criterion_from(config)
+    host, train = inputs.host, inputs.train
+    weights = fidelity_weights(train.loss_weight, order, probability)
+    factors = {'energy': 1.0, 'force': host[KEY.FORCE_WEIGHT]}
+    if host[KEY.IS_TRAIN_STRESS]:
+        factors['stress'] = host[KEY.STRESS_WEIGHT]
+    criterion = criterion_from(host)
     losses: list[tuple[LossDefinition, float]] = []
     for label, factor in factors.items():
         constant = float((probability * weights[label] * labelled[label]).sum())
         if constant > 0:
             loss = FidelityLoss(
-                label, criterion, weights[label], constant, config[KEY.BATCH_SIZE]
+                label, criterion, weights[label], constant, inputs.batch_size
             )
             losses.append((loss, float(factor)))
-    if fidelity['regularization'] > 0 and len(order) > 1:
-        losses.append((ThetaPenalty(), fidelity['regularization']))
+    if train.regularization > 0 and len(order) > 1:
+        losses.append((ThetaPenalty(), train.regularization))
     return losses

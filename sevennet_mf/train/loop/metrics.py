@@ -81,9 +81,14 @@ class ThetaEnergy(ErrorMetric):
 
 
 def make_metrics(
-    config: dict[str, Any], losses: Sequence[tuple[LossDefinition, float]]
+    config: dict[str, Any],
+    losses: Sequence[tuple[LossDefinition, float]],
+    n_fidelities: int,
 ) -> list[ErrorMetric]:
-    """The metrics of `train.error_record`, and the size of theta_T's part."""
+    """The metrics of `train.error_record`, and the size of theta_T's part.
+
+    config: the host's.
+    """
     terms = [(term, w) for term, w in losses if isinstance(term, FidelityLoss)]
     metrics: list[ErrorMetric] = []
     for kind, metric in config[KEY.ERROR_RECORD]:
@@ -105,8 +110,7 @@ def make_metrics(
             arguments = get_err_type(kind)
             arguments['name'] = f'{kind}_{metric}'
             metrics.append(ErrorRecorder.METRIC_DICT[metric](**arguments))
-    several = len(config[keys.FIDELITY_DATA]['order']) > 1
-    return [*metrics, ThetaEnergy()] if several else metrics
+    return [*metrics, ThetaEnergy()] if n_fidelities > 1 else metrics
 
 
 def _structure_loss(term: FidelityLoss, name: str) -> StructureLoss:
@@ -195,9 +199,18 @@ class SetRecorder:
                 parts.append(metric)
         return [part.value for part in parts]
 
-    def state(self) -> list[tuple[float, int]]:
-        """Sums and counts so far; for a checkpoint in the middle of an epoch."""
-        return [(n._sum, n._count) for n in self._numbers()]
+    def state(self, joint: torch.device | None = None) -> list[tuple[float, int]]:
+        """Sums and counts so far; for a checkpoint in the middle of an epoch.
+
+        joint: the device to sum them on, over all processes, for the file that one
+        of them writes.
+        """
+        own = [(n._sum, n._count) for n in self._numbers()]
+        if joint is None:
+            return own
+        numbers = torch.tensor(own, dtype=torch.float64)
+        numbers = sum_over_processes(numbers.to(joint))
+        return [(total, int(count)) for total, count in numbers.tolist()]
 
     def load(self, state: list[tuple[float, int]]) -> None:
         for number, (total, count) in zip(self._numbers(), state, strict=True):

@@ -3,38 +3,33 @@
 from __future__ import annotations
 
 import importlib.metadata
+from collections.abc import Sequence
 from typing import Any
 
 import sevennet_mf
-from sevennet_mf import keys
+from sevennet_mf.config.run_inputs import RunInputs
+from sevennet_mf.data.dataset import FidelityDataset
 from sevennet_mf.data.references import References
 
 
-def fidelity_names(config: dict[str, Any]) -> list[str]:
-    """The fidelities by their index in the model."""
-    modal_map = config.get('_modal_map')
-    if not modal_map:
-        return list(config[keys.FIDELITY_DATA]['order'])
-    return keys.by_index(modal_map)
-
-
 def describe(
-    config: dict[str, Any], sets: dict[str, Any], references: dict[str, Any]
+    inputs: RunInputs,
+    names: Sequence[str],
+    sets: dict[str, FidelityDataset],
+    references: dict[str, Any],
 ) -> dict[str, Any]:
     """The provenance of a run, of plain builtins.
 
-    sets: FidelityDataset by name; references: per fidelity and element the energy
-    in eV, as References.as_dict() gives them.
+    names: the fidelities by their index in the model; references: per fidelity and
+    element the energy in eV, as References.as_dict() gives them.
     """
-    data, train = config[keys.FIDELITY_DATA], config[keys.FIDELITY_TRAIN]
-    names = fidelity_names(config)
     return {
-        'fidelities': names,
-        'order': list(data['order']),
-        'base': data['base'],
-        'target': train['target'],
-        'defaults': config.get(keys.DEFAULTS) or {},
-        'about': data['about'],
+        'fidelities': list(names),
+        'order': list(inputs.order),
+        'base': inputs.base,
+        'target': inputs.target,
+        'defaults': inputs.defaults,
+        'about': inputs.data.about,
         'reference_energies': references,
         'data': {
             name: {
@@ -53,7 +48,7 @@ def describe(
     }
 
 
-def _counts(dataset: Any, index: int) -> dict[str, int]:
+def _counts(dataset: FidelityDataset, index: int) -> dict[str, int]:
     chosen = dataset.fidelity_index == index
     count = int((dataset.inferred & chosen).sum())
     inferred = {'inferred': count} if count else {}

@@ -5,17 +5,21 @@ from __future__ import annotations
 import math
 import random
 import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import sevenn._keys as KEY
 import torch
 
 from sevennet_mf import keys
-from sevennet_mf.config.blocks import REMOVED
+from sevennet_mf.arrays import Floats
+from sevennet_mf.config.validation import REMOVED
+from sevennet_mf.data.dataset import FidelityDataset
 from sevennet_mf.distributed import Process
 from sevennet_mf.errors import UserError
+from sevennet_mf.model.runner import by_atomic_number
 
 # what may change between a run and its resumption; everything else may not
 MAY_CHANGE = (
@@ -46,6 +50,9 @@ BLOCKS = {
 # notes, and how often to write: without effect on the numbers
 FREE = ('data.fidelity.about', 'train.fidelity.checkpoint_every')
 READABLE = 60  # characters of a value worth showing in a message
+# eV/atom: reference energies that are fitted to what a checkpoint predicts differ by
+# less from device to device, on the structures they were fitted to
+SAME: Final[float] = 1e-3
 
 
 @dataclass
@@ -75,7 +82,7 @@ def must_stay(config: dict[str, Any], process: Process) -> dict[str, Any]:
             plain = _without_paths(value or {})
             block = {f'{BLOCKS[name]}.{k}': v for k, v in plain.items()}
             kept.update({k: v for k, v in block.items() if k not in FREE})
-        elif name.startswith('load_') and name.endswith('_path'):
+        elif keys.is_load_path(name):
             kept[f'data.{name}'] = [
                 {k: v for k, v in entry.items() if k != 'file'}
                 for entry in value or ()
@@ -138,6 +145,32 @@ def _without_removed(before: dict[str, Any]) -> dict[str, Any]:
                 stacklevel=2,
             )
     return {name: value for name, value in before.items() if name not in gone}
+
+
+def moved_references(
+    saved: torch.Tensor,
+    now: torch.Tensor,
+    type_map: Mapping[int, int],
+    datasets: Sequence[FidelityDataset],
+) -> Floats:
+    """Reference energies of a run so far, (n_fidelities, 119) eV, for its data.
+
+    saved, now: as the model holds them, then and as they were found again; type_map:
+    of the model. Raises UserError if they are not the same but for rounding.
+    """
+    off = math.inf
+    if saved.shape == now.shape:
+        n = len(datasets[0].fidelities)
+        moved = np.nan_to_num(by_atomic_number(saved - now, type_map, n))
+        per_atom = [np.abs(d.sums_of(moved) / d.n_atoms) for d in datasets]
+        off = max(float(values.max()) for values in per_atom)
+    if off > SAME:
+        raise UserError(
+            '--resume: the reference energies are not what they were, because '
+            '`continue` or the fit changed. Undo the change, or start anew '
+            'without --resume.'
+        )
+    return np.nan_to_num(by_atomic_number(saved, type_map, n))
 
 
 def random_state() -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 import sevenn._keys as KEY
 import torch
@@ -19,11 +19,20 @@ from sevennet_mf.distributed import Process
 from sevennet_mf.errors import TrainingStopped, UserError, unknown
 from sevennet_mf.model.build import common_potential, drop_absent_gradients
 from sevennet_mf.model.runner import total_energy
-from sevennet_mf.train.loop.loss import PRESENT
+from sevennet_mf.train.loop.loss import LABELS, PRESENT
 from sevennet_mf.train.loop.metrics import SetRecorder, sum_over_processes
-from sevennet_mf.train.loop.seen import Seen, fetch, labels_of
 
 SHIFT = 'rescale_atomic_energy.shift'
+# what errors are measured by, beside the predictions
+KEPT: Final[tuple[str, ...]] = (
+    keys.FIDELITY_INDEX,
+    keys.STRUCTURE_INDEX,
+    keys.SAMPLE_WEIGHT,
+    KEY.NUM_ATOMS,
+    KEY.BATCH,
+    *(ref_key for _, _, ref_key, _ in LABELS),
+)
+Seen = dict[str, torch.Tensor]
 
 
 class BadLoss(TrainingStopped):
@@ -40,6 +49,8 @@ class FidelityTrainer(Trainer):
     While it trains, the model's reference energies are taken out (the labels
     come without them, subtracted in float64), so that total energies of
     -6000 eV lose nothing to float32. Checkpoints hold them again.
+
+    config: the host's.
     """
 
     model: Any  # the module, or DDP around it
@@ -50,6 +61,7 @@ class FidelityTrainer(Trainer):
         losses: list[tuple[LossDefinition, float]],
         config: dict[str, Any],
         process: Process,
+        n_fidelities: int,
     ) -> None:
         optimizer, scheduler = _classes(config)
         device = process.device(config[KEY.DEVICE])
@@ -70,7 +82,7 @@ class FidelityTrainer(Trainer):
         self.module: Any = self.model
         self.rank = process.rank
         self.distributed = process.distributed
-        self.n_fidelities = len(config[keys.FIDELITY_DATA]['order'])
+        self.n_fidelities = n_fidelities
         rescale = self.module._modules['rescale_atomic_energy']
         self.shift: torch.nn.Parameter = rescale.shift
         self.references = self.shift.detach().cpu().double()
@@ -248,3 +260,26 @@ def _scheduler_arguments(config: dict[str, Any]) -> dict[str, Any]:
         # a checkpoint may bring the host's default, and that cannot do without
         given.setdefault('gamma', 1.0)
     return given
+
+
+def labels_of(batch: Any) -> Seen:
+    """The labels of a batch, which is to be asked before it goes to a device."""
+    return {name: batch[name].cpu() for name in KEPT}
+
+
+def fetch(labels: Seen, output: Any, numbers: torch.Tensor) -> tuple[Seen, list]:
+    """Bring predictions and some numbers to the processor, in one transfer.
+
+    labels: as labels_of() gave them; output: what the model made of the batch;
+    numbers: (n,), on the model's device. Returns the labels with the predictions
+    beside them, without gradients, and the numbers. This is the one time that a
+    step waits for the device.
+    """
+    predicted = {key: output[key].detach() for *_, key in LABELS}
+    parts = [numbers, *predicted.values()]
+    packed = torch.cat([part.reshape(-1).to(parts[-1]) for part in parts]).cpu()
+    own, *flat = packed.split([part.numel() for part in parts])
+    seen = dict(labels)
+    for (key, value), part in zip(predicted.items(), flat, strict=True):
+        seen[key] = part.view(value.shape)
+    return seen, own.tolist()

@@ -11,6 +11,7 @@ from helpers import INGAN, NAMES, entry, sections
 
 from sevennet_mf import keys
 from sevennet_mf.config import inputs
+from sevennet_mf.config.paths import existing
 from sevennet_mf.errors import UserError
 
 
@@ -230,7 +231,7 @@ def test_a_file_that_is_there_is_no_pattern(
         path = tmp_path / file
         path.parent.mkdir(exist_ok=True)
         path.touch()
-    assert inputs.existing(name, 'here') == [name]
+    assert existing(name, 'here') == [name]
 
 
 def test_hints_are_of_names_not_of_endings(
@@ -242,7 +243,7 @@ def test_hints_are_of_names_not_of_endings(
 
     def told(name: str) -> str:
         with pytest.raises(UserError) as caught:
-            inputs.existing(name, 'here')
+            existing(name, 'here')
         return str(caught.value)
 
     assert told('r2.extxyz') == 'here: no such file: r2.extxyz.'

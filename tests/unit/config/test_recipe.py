@@ -14,7 +14,12 @@ from sevenn.train.optim import optim_dict, scheduler_dict
 
 from sevennet_mf import keys
 from sevennet_mf.config import inputs, recipe
-from sevennet_mf.config.recipe import CONTINUED, FROM_SCRATCH, OWN_WEIGHTS, Origin
+from sevennet_mf.config.recipe import (
+    CONTINUED,
+    FROM_SCRATCH,
+    OWN_WEIGHTS,
+    StartingPoint,
+)
 
 LINEAR = {'start_factor': 1.0, 'end_factor': 0.001, 'total_iters': 30}
 ALL = {
@@ -37,9 +42,9 @@ def trained_with(**train: Any) -> dict[str, Any]:
     return inputs.from_sections(given)[1]
 
 
-def completed(origin: Origin | None = None, **train: Any) -> tuple[Any, Any]:
+def completed(origin: StartingPoint | None = None, **train: Any) -> tuple[Any, Any]:
     before = copy.deepcopy(train)
-    found = recipe.completed(train, origin or Origin())
+    found = recipe.completed(train, origin or StartingPoint())
     assert train == before  # the YAML's own section is not touched
     return found
 
@@ -48,7 +53,7 @@ def test_nothing_said_is_the_recipe() -> None:
     config = trained_with()
     assert {name: config[name] for name in ALL} == ALL
     assert config[keys.DEFAULTS] == {'recipe': ALL}
-    assert config[keys.FIDELITY_TRAIN][recipe.LEAST_STEPS] == 100
+    assert config[keys.FIDELITY_TRAIN][keys.LEAST_STEPS] == 100
 
 
 @pytest.mark.parametrize(
@@ -56,7 +61,7 @@ def test_nothing_said_is_the_recipe() -> None:
 )
 def test_a_length_of_the_users_own_is_not_stretched(train: dict[str, Any]) -> None:
     config = trained_with(**train)
-    assert recipe.LEAST_STEPS not in config[keys.FIDELITY_TRAIN]
+    assert keys.LEAST_STEPS not in config[keys.FIDELITY_TRAIN]
     assert config['scheduler_param']['total_iters'] == config['epoch']
     assert config['epoch'] == train.get('epoch', 30)
 
@@ -178,17 +183,18 @@ BEFORE = {
 
 
 def test_an_optimiser_that_goes_on_brings_its_loss_along() -> None:
-    origin = Origin(CONTINUED, 40, optimizer=BEFORE, schedule=BEFORE)
+    origin = StartingPoint(CONTINUED, 40, optimizer=BEFORE, schedule=BEFORE)
     config, by = completed(origin)
     assert by == {'checkpoint': BEFORE, 'recipe': {'epoch': 50}}
     assert config == {**BEFORE, 'epoch': 50}
     # nothing is added to what SevenNet's defaults leave to torch
     bare = {**BEFORE, 'optim_param': {}, 'scheduler_param': {}}
-    assert completed(Origin(CONTINUED, 40, bare, bare))[0] == {**bare, 'epoch': 50}
+    start = StartingPoint(CONTINUED, 40, bare, bare)
+    assert completed(start)[0] == {**bare, 'epoch': 50}
 
 
 def test_another_choice_beside_an_optimiser_that_goes_on() -> None:
-    origin = Origin(CONTINUED, 40, optimizer=BEFORE, schedule=BEFORE)
+    origin = StartingPoint(CONTINUED, 40, optimizer=BEFORE, schedule=BEFORE)
     config, _ = completed(
         origin, loss='huber', optimizer='SGD', scheduler='linearlr', epoch=60
     )
@@ -199,7 +205,7 @@ def test_another_choice_beside_an_optimiser_that_goes_on() -> None:
 
 
 def test_epochs_that_are_counted_on_begin_a_schedule_of_their_own() -> None:
-    config, _ = completed(Origin(CONTINUED, 40))
+    config, _ = completed(StartingPoint(CONTINUED, 40))
     assert config['epoch'] == 50
     assert config['scheduler_param']['total_iters'] == 10
     assert config['optim_param'] == {'lr': 0.001}
@@ -226,7 +232,7 @@ def test_a_run_from_before_the_recipe_is_resumed_as_it_was() -> None:
     given['train'] = {}
     again = inputs.from_sections(given, old)[1]
     assert {name: again[name] for name in ALL} == {name: old[name] for name in ALL}
-    assert recipe.LEAST_STEPS not in again[keys.FIDELITY_TRAIN]
+    assert keys.LEAST_STEPS not in again[keys.FIDELITY_TRAIN]
 
 
 def test_a_key_that_is_not_said_any_more_is_as_the_run_began() -> None:

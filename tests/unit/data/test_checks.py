@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
-from train_helpers import PBE, R2SCAN, config_of, data_of, entry, yaml_of
+from train_helpers import PBE, R2SCAN, data_of, entry, yaml_of
 
 from sevennet_mf.audit.inspect import audit_of
+from sevennet_mf.config import inputs
 from sevennet_mf.data import checks
 from sevennet_mf.data.dataset import FidelityDataset, build_datasets
 from sevennet_mf.data.findings import Finding, structures
@@ -220,13 +221,14 @@ def test_training_warns_of_what_an_audit_notes(name: str, tmp_path: Path) -> Non
 
 @pytest.fixture(scope='module')
 def train(tmp_path_factory: pytest.TempPathFactory) -> FidelityDataset:
-    config = config_of(yaml_of(valid=[]))
+    config = inputs.read(yaml_of(valid=[])).merged()
     return build_datasets(config, tmp_path_factory.mktemp('work'))['trainset']
 
 
 @pytest.fixture(scope='module')
 def needs() -> Needs:
-    return Needs.of(config_of(yaml_of(valid=[])))
+    asked = inputs.read(yaml_of(valid=[]))
+    return Needs.of(asked, asked.entries['load_trainset_path'])
 
 
 def test_data_without_a_share(train: FidelityDataset, needs: Needs) -> None:

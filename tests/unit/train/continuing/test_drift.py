@@ -23,8 +23,8 @@ from train_helpers import R2SCAN, VALID
 
 from sevennet_mf.errors import TrainingStopped, UserError
 from sevennet_mf.model.load import load_model
-from sevennet_mf.train.continuing import drift_picture
-from sevennet_mf.train.continuing.drift import Drift
+from sevennet_mf.train.continuing import drift_report
+from sevennet_mf.train.loop.drift import Drift
 from sevennet_mf.train.loop.trainer import FidelityTrainer
 
 EPOCHS = 3
@@ -206,11 +206,11 @@ def test_a_limit_of_what_no_label_tells(plain: Path, tmp_path: Path) -> None:
 def test_nothing_to_draw(tmp_path: Path) -> None:
     row = {'before': None, 'after': None, 'unit': 'meV/Å', 'max_drift': None}
     path = tmp_path / 'drift.png'
-    assert not drift_picture.draw({'pbe': {'force': row}}, str(path))
+    assert not drift_report.draw({'pbe': {'force': row}}, str(path))
     assert not path.exists()
     known = {**row, 'before': 1.0, 'after': 2.0, 'max_drift': 0.5}
     report = {name: {'energy': known, 'force': row} for name in NAMES}
-    assert drift_picture.draw(report, str(path))
+    assert drift_report.draw(report, str(path))
     assert path.exists()
 
 
@@ -219,7 +219,7 @@ def test_the_limit_of_one_quantity_is_in_the_legend(
 ) -> None:
     row = {'before': 1.0, 'after': 2.0, 'unit': 'meV/atom', 'max_drift': None}
     report = {'pbe': {'energy': row, 'force': {**row, 'max_drift': 0.5}}}
-    assert drift_picture.draw(report, str(tmp_path / 'drift.png'))
+    assert drift_report.draw(report, str(tmp_path / 'drift.png'))
     (legend,) = drawn[0].legends
     shown = [text.get_text() for text in legend.get_texts()]
     assert shown == ['before', 'after', 'limit']

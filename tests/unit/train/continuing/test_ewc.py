@@ -10,8 +10,8 @@ import pytest
 import torch
 from helpers import structures
 from pretrained_helpers import extending, labelled, pretrained, trained_in
-from train_helpers import config_of
 
+from sevennet_mf.config import inputs
 from sevennet_mf.data import extxyz
 from sevennet_mf.distributed import Process
 from sevennet_mf.errors import UserError
@@ -44,18 +44,16 @@ def sections(path: Path, labels: str, **block: Any) -> dict[str, Any]:
     return given
 
 
-def prepared(
-    given: dict[str, Any], folder: Path
-) -> tuple[dict[str, Any], Start, FidelityTrainer]:
+def prepared(given: dict[str, Any], folder: Path) -> tuple[Start, FidelityTrainer]:
     from sevenn.model_build import build_E3_equivariant_model
 
-    config = config_of(given)
-    start = make_start(config)
+    asked = inputs.read(given)
+    start = make_start(asked)
     assert start is not None
-    sets = prepare_data(config, str(folder), Process(), start)
-    model = build_E3_equivariant_model(config)
-    fit = prepare_fit(config, model, sets, str(folder), Process(), start)
-    return config, start, fit.trainer
+    settled = prepare_data(asked, str(folder), Process(), start)
+    model = build_E3_equivariant_model(settled.config)
+    fit = prepare_fit(settled, model, str(folder), Process(), start)
+    return start, fit.trainer
 
 
 @pytest.mark.parametrize('encoding', ['bias', 'lora'])
@@ -73,8 +71,8 @@ def test_the_penalty_is_that_of_the_checkpoints_own_weights(
         path, labels, fisher_information=str(fisher), ewc_lambda=3.0, **more
     )
     given['model'] = {'fidelity': {'encoding': encoding}}
-    config, start, trainer = prepared(given, tmp_path)
-    loss, factor = ewc.term(config, start, trainer)
+    start, trainer = prepared(given, tmp_path)
+    loss, factor = ewc.term(start, trainer)
     assert factor == 1.5
     trainer.load_weights(start.weights)
     assert float(loss.get_loss({}, trainer.module).detach()) == 0.0
@@ -97,8 +95,8 @@ def test_a_fidelity_that_is_there_is_trained_further(tmp_path: Path) -> None:
     given = extending(path, labels, fidelity='scan')
     given['data']['fidelity'] = {'order': ['pbe', 'scan']}
     given['train']['continue'].update(fisher_information=str(fisher), ewc_lambda=1)
-    config, start, trainer = prepared(given, tmp_path)
-    loss, _ = ewc.term(config, start, trainer)
+    start, trainer = prepared(given, tmp_path)
+    loss, _ = ewc.term(start, trainer)
     assert isinstance(loss, ewc.Consolidation)
     before = torch.load(fisher, weights_only=True)
     for name, value in loss.fisher_dict.items():
@@ -130,8 +128,8 @@ def test_it_holds_the_old_fidelity(tmp_path: Path) -> None:
 def test_what_the_trained_fidelity_owns_is_free(tmp_path: Path) -> None:
     path, labels, fisher = files(tmp_path)
     given = sections(path, labels, fisher_information=str(fisher), ewc_lambda=1.0)
-    config, start, trainer = prepared(given, tmp_path)
-    loss, _ = ewc.term(config, start, trainer)
+    start, trainer = prepared(given, tmp_path)
+    loss, _ = ewc.term(start, trainer)
     trainer.load_weights(start.weights)
     with torch.no_grad():
         trainer.module._modules['0_self_interaction_1'].bias[1] += 1.0

@@ -23,7 +23,6 @@ from pretrained_helpers import (
     trained_in,
 )
 from sevenn.train.graph_dataset import SevenNetGraphDataset
-from train_helpers import config_of
 
 from sevennet_mf import keys
 from sevennet_mf.config import inputs
@@ -31,7 +30,7 @@ from sevennet_mf.data.dataset import FidelityDataset
 from sevennet_mf.distributed import Process
 from sevennet_mf.errors import UserError
 from sevennet_mf.train.continuing.extension import make_start
-from sevennet_mf.train.continuing.replay import Replay
+from sevennet_mf.train.continuing.replay import ReplayData
 from sevennet_mf.train.continuing.start import Start
 from sevennet_mf.train.loop.resume import must_stay
 
@@ -182,22 +181,23 @@ def test_a_machine_that_does_not_see_the_self_labels_is_sent_them(
         def share(self, make: Any) -> Any:
             return copy.deepcopy(said.pop(0))
 
-    config = config_of(
-        extending(plain, files['train'], known_as='pbe', replay=SELF_LABEL)
+    start = make_start(
+        inputs.read(
+            extending(plain, files['train'], known_as='pbe', replay=SELF_LABEL)
+        )
     )
-    start = make_start(config)
     assert start is not None
     of_both: dict[str, Any] = {'world_size': 2, 'backend': 'gloo'}
-    Replay(config, start, str(tmp_path / 'first'), First(**of_both))
+    ReplayData(start, str(tmp_path / 'first'), First(**of_both))
     (there,) = (tmp_path / 'first' / 'sevenn_data').iterdir()
     content = there.read_bytes()
     there.unlink()
-    other = Replay(
-        config, start, str(tmp_path / 'other'), Elsewhere(rank=1, **of_both)
+    other = ReplayData(
+        start, str(tmp_path / 'other'), Elsewhere(rank=1, **of_both)
     )
     (here,) = (tmp_path / 'other' / 'sevenn_data').iterdir()
     assert here.read_bytes() == content
-    assert other.config['load_trainset_path'][-1]['file'] == [str(here)]
+    assert other.entries['load_trainset_path'][-1]['file'] == [str(here)]
 
 
 def test_self_labels_of_other_structures(
@@ -445,9 +445,8 @@ def test_files_of_a_replay_may_move(plain: Path, files: dict[str, str]) -> None:
         {'file': files['near'], 'held_out': 0.25},
         {'file': files['pbe'], 'held_out': 0.5},
     ):
-        config = config_of(
-            extending(plain, files['train'], known_as='pbe', replay=replay)
-        )
+        sections = extending(plain, files['train'], known_as='pbe', replay=replay)
+        config = inputs.read(sections).merged()
         config[keys.PROVENANCE] = {'files': {}}
         kept.append(must_stay(config, Process()))
     assert kept[0] == kept[1]

@@ -23,7 +23,6 @@ from sevenn.model_build import build_E3_equivariant_model
 from train_helpers import (
     PBE,
     R2SCAN,
-    config_of,
     fit_of,
     learning_rate,
     lines,
@@ -34,6 +33,7 @@ from train_helpers import (
 
 from sevennet_mf import keys
 from sevennet_mf.checkpoint import file as checkpoint_file
+from sevennet_mf.config import inputs
 from sevennet_mf.distributed import Process
 from sevennet_mf.errors import TrainingStopped, UserError
 from sevennet_mf.evaluate.predict import predict
@@ -41,20 +41,20 @@ from sevennet_mf.model.load import load_model
 from sevennet_mf.train.continuing.start import Start
 from sevennet_mf.train.loop import run_folder
 from sevennet_mf.train.loop.fit import Fit
-from sevennet_mf.train.prepare import prepare_data, prepare_fit
+from sevennet_mf.train.prepare import header, prepare_data, prepare_fit
 
 FIDELITIES = ['r2scan', 'pbe', 'r2scan']
 
 
 def started(sections: dict[str, Any], folder: Path) -> Fit:
     """As run.train() begins, up to the first step."""
-    config = config_of(sections)
-    start = Start(config)
-    sets = prepare_data(config, str(folder), Process(), start)
+    asked = inputs.read(sections)
+    start = Start(asked)
+    settled = prepare_data(asked, str(folder), Process(), start)
     with registered():
-        model = build_E3_equivariant_model(copy.deepcopy(config))
-    fit = prepare_fit(config, model, sets, str(folder), Process())
-    fit.state.epoch = start.load_into(fit.trainer, config[KEY.EPOCH]) + 1
+        model = build_E3_equivariant_model(copy.deepcopy(settled.config))
+    fit = prepare_fit(settled, model, str(folder), Process())
+    fit.state.epoch = start.load_into(fit.trainer, asked.host[KEY.EPOCH]) + 1
     return fit
 
 
@@ -123,7 +123,8 @@ def test_labels_are_those_the_model_continues(tmp_path: Path, ours: Path) -> Non
 def host_checkpoint(folder: Path, names: tuple[str, ...], **model: Any) -> Path:
     """What the host alone writes: no key of ours, another order of fidelities."""
     model = {'chemical_species': ['Ga', 'In', 'N'], **model}
-    config = config_of(yaml_of(model=model))
+    asked = inputs.read(yaml_of(model=model))
+    config = {**header(Process()), **asked.merged()}
     config = host_config(config)
     config[KEY.MODAL_MAP] = {name: i for i, name in enumerate(names)}
     config.update({
@@ -265,13 +266,9 @@ def test_going_on_with_an_accelerator(
     ('kwargs', 'words'),
     [
         (
-            {'fidelity': {'data': {'order': ['pbe', 'r2scan', 'mp2']}}},
-            r"knows the fidelities \['pbe', 'r2scan'\], the YAML names "
-            r"\['mp2', 'pbe', 'r2scan'\]",
-        ),
-        (
             {'train': [R2SCAN], 'fidelity': {'data': {'order': ['r2scan']}}},
-            r"the YAML names \['r2scan'\]",
+            r"knows the fidelities \['pbe', 'r2scan'\], the YAML names "
+            r"\['r2scan'\]",
         ),
         (
             {'fidelity': {'model': {'encoding': 'lora'}}},
@@ -310,12 +307,6 @@ def test_a_rank_that_differs(tmp_path: Path) -> None:
         going_on(path, tmp_path, fidelity={'model': other})
     again = going_on(path, tmp_path, fidelity={'model': lora})
     assert same(weights(again), weights(fit))
-
-
-def test_a_model_without_fidelities(tmp_path: Path) -> None:
-    fit_of(yaml_of(train=[R2SCAN], valid=[]), tmp_path).write('plain.pth', 1)
-    with pytest.raises(UserError, match='knows the fidelities none'):
-        going_on(tmp_path / 'plain.pth', tmp_path)
 
 
 def test_files_that_cannot_be_continued(tmp_path: Path, ours: Path) -> None:

@@ -1,5 +1,6 @@
 """The loss of docs/design.md, 'The loss', against sums done by hand."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from helpers import ENCODINGS, randomise, trained
 from train_helpers import PBE, R2SCAN, batch_of, entry, fit_of, gradients, yaml_of
 
 from sevennet_mf import keys
+from sevennet_mf.config.blocks import TrainFidelity
 from sevennet_mf.errors import UserError
 from sevennet_mf.model.build import fidelity_layers, theta_of
 from sevennet_mf.train.loop.fit import Fit
@@ -47,18 +49,18 @@ def run(fit: Fit, numbers: list[int]) -> Any:
 
 def losses(fit: Fit, fidelity: dict, batch_size: int, **config: Any) -> dict:
     """{label: (term, lambda)} of a run with other settings on the same data."""
-    merged = {**fit.config, **config, KEY.BATCH_SIZE: batch_size}
-    merged[keys.FIDELITY_TRAIN] = {
-        **fit.config[keys.FIDELITY_TRAIN],
-        'regularization': 0.0,
-        **fidelity,
-    }
+    host = {**fit.settled.inputs.host, **config, KEY.BATCH_SIZE: batch_size}
+    asked = replace(
+        fit.settled.inputs,
+        train=TrainFidelity(**{'regularization': 0.0, **fidelity}),
+        sections=(host, {}, {}),
+    )
     rho = {
         'energy': np.ones(2),
         'force': np.array([6 / 8, 1.0]),
         'stress': np.array([6 / 8, 0.0]),
     }
-    found = losses_from(merged, NAMES, np.array([8, 4]) / N, rho)
+    found = losses_from(asked, NAMES, np.array([8, 4]) / N, rho)
     return {term.label: (term, factor) for term, factor in found}
 
 
@@ -205,7 +207,7 @@ def test_missing_labels_leave_gradients_finite(fit: Fit, numbers: list[int]) -> 
 
 def test_a_label_nothing_carries_has_no_term(fit: Fit) -> None:
     rho = {'energy': np.ones(2), 'force': np.zeros(2), 'stress': np.zeros(2)}
-    found = losses_from(fit.config, NAMES, np.array([0.5, 0.5]), rho)
+    found = losses_from(fit.settled.inputs, NAMES, np.array([0.5, 0.5]), rho)
     assert [repr(term) for term, _ in found] == ['Energy', 'ThetaPenalty']
 
 

@@ -217,12 +217,13 @@ def test_one_fidelity_has_no_theta(tmp_path: Path) -> None:
 
 def test_no_stress_where_it_is_not_trained(fit: Fit) -> None:
     config = {**fit.config, KEY.IS_TRAIN_STRESS: False}
-    names = [m.name for m in make_metrics(config, fit.trainer.loss_functions)]
+    losses = fit.trainer.loss_functions
+    names = [m.name for m in make_metrics(config, losses, 2)]
     assert not any('Stress' in name for name in names)
 
 
 def test_a_best_metric_that_is_not_kept(fit: Fit) -> None:
-    metrics = make_metrics(fit.config, fit.trainer.loss_functions)
+    metrics = make_metrics(fit.config, fit.trainer.loss_functions, 2)
     config = {**fit.config, KEY.BEST_METRIC: 'Forces_MAE'}
     words = r"train\.best_metric .*'Forces_MAE'.*Did you mean 'Force_MAE'"
     with pytest.raises(UserError, match=words):

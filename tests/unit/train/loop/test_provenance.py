@@ -12,7 +12,6 @@ from train_helpers import (
     MOLECULES,
     PBE,
     R2SCAN,
-    config_of,
     entry,
     fit_of,
     yaml_of,
@@ -23,7 +22,7 @@ from sevennet_mf import keys
 from sevennet_mf.checkpoint import file as checkpoint_file
 from sevennet_mf.train import setup
 from sevennet_mf.train.loop.fit import Fit
-from sevennet_mf.train.loop.provenance import fidelity_names, report, versions
+from sevennet_mf.train.loop.provenance import report, versions
 
 ABOUT = {'r2scan': {'functional': 'r2SCAN', 'dispersion': None}}
 
@@ -80,7 +79,9 @@ def test_everything_is_plain(fit: Fit) -> None:
 
 
 def test_checkpoints_carry_it(fit: Fit) -> None:
+    fit.provenance['best'] = {'epoch': 1}  # what training finds
     fit.write('a.pth', 0)
+    assert 'best' not in fit.settled.provenance  # that stays as it was
     saved = checkpoint_file.load(fit.path('a.pth'))
     assert saved['config'][keys.PROVENANCE] == fit.config[keys.PROVENANCE]
     assert saved['config'][keys.FIDELITY_DATA]['about'] == ABOUT
@@ -94,15 +95,6 @@ def test_versions() -> None:
     assert {'e3nn', 'ase', 'numpy'} <= set(found)
 
 
-def test_names_come_by_index() -> None:
-    config = config_of(yaml_of())
-    assert fidelity_names(config) == ['pbe', 'r2scan']
-    config['_modal_map'] = {'r2scan': 0, 'pbe': 1}  # a checkpoint's own order
-    assert fidelity_names(config) == ['r2scan', 'pbe']
-    alone = config_of(yaml_of(train=[R2SCAN], valid=[]))
-    assert fidelity_names(alone) == ['r2scan']
-
-
 def test_the_log_says_what_is_not_determined(tmp_path: Path) -> None:
     train = [
         entry('pbe_train', 'pbe', ':4', MOLECULES),
@@ -111,7 +103,8 @@ def test_the_log_says_what_is_not_determined(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match='no label that contains O: not determined'):
         fit = fit_of(yaml_of(train=train, valid=[]), tmp_path)
     sets = {name: data.dataset for name, data in fit.sets.items()}
-    head, pbe, ccsdt = report(setup.fit(fit.config, sets))
+    types = fit.config['_type_map']
+    head, pbe, ccsdt = report(setup.fit(fit.settled.inputs, types, sets))
     assert head.startswith('Reference energies (eV)')
     assert pbe.split()[0] == 'pbe'
     assert 'not determined' not in pbe

@@ -341,14 +341,14 @@ def test_names_that_torch_has_not(tmp_path: Path, name: str) -> None:
     fit = fit_of(yaml_of(), tmp_path)
     config = {**fit.config, name: 'adamm'}
     with pytest.raises(UserError, match=rf"train\.{name} must be one of .*'adamm'"):
-        type(fit.trainer)(fit.trainer.module, [], config, fit.process)
+        type(fit.trainer)(fit.trainer.module, [], config, fit.process, 2)
 
 
 def test_the_hosts_default_scheduler_works(tmp_path: Path) -> None:
     """A checkpoint may have it: exponentiallr without the gamma that it needs."""
     fit = fit_of(yaml_of(), tmp_path)
     config = {**fit.config, 'scheduler': 'exponentiallr', 'scheduler_param': {}}
-    trainer = type(fit.trainer)(fit.trainer.module, [], config, fit.process)
+    trainer = type(fit.trainer)(fit.trainer.module, [], config, fit.process, 2)
     trainer.optimizer.step()
     trainer.scheduler_step(1.0)
     assert trainer.get_lr() == 0.01

@@ -1,14 +1,80 @@
-"""Errors of old fidelities before and after, as a picture."""
+"""How far old fidelities went, at the end of a run: a table and a picture."""
 
 from __future__ import annotations
 
 from typing import Any, Final
 
+import numpy as np
 from matplotlib.axes import Axes
+from rich.table import Table
 
 from sevennet_mf import drawing
+from sevennet_mf.evaluate.predictions import Predictions
+from sevennet_mf.train.loop.drift import MILLI, Values
 
 NUMBER: Final = {'facecolor': 'white', 'edgecolor': 'none', 'pad': 0.8}
+HEAD: Final = (
+    'fidelity',
+    'quantity',
+    'unit',
+    'before',
+    'after',
+    'drift',
+    'moved',
+    'structures',
+)
+
+
+def moved(before: Predictions, after: Predictions) -> dict[str, float]:
+    """Mean absolute change of predictions by quantity, meV/atom and meV/Å."""
+    energy = (after.energy - before.energy) / before.n_atoms
+    force = [
+        (b - a).reshape(-1) for a, b in zip(before.forces, after.forces, strict=True)
+    ]
+    return {
+        'energy': MILLI * float(np.abs(energy).mean()),
+        'force': MILLI * float(np.abs(np.concatenate(force)).mean()),
+    }
+
+
+def rows(report: dict[str, Any], moved: Values) -> list[list[Any]]:
+    """The lines of drift.csv: mean absolute errors, and how predictions moved.
+
+    report: as Drift.as_dict(); quantities without labels are left out.
+    """
+    lines: list[list[Any]] = [list(HEAD)]
+    for name, by_quantity in report.items():
+        for quantity, row in by_quantity.items():
+            before, after = row['before'], row['after']
+            if before is not None and after is not None:
+                numbers = [before, after, after - before, moved[name][quantity]]
+                count = row.get('structures')  # an older checkpoint has none
+                lines.append([name, quantity, row['unit'], *numbers, count or ''])
+    return lines
+
+
+def lines(table: list[list[Any]]) -> list[str]:
+    """What the log says of the lines of drift.csv."""
+    said = ['Drift of old fidelities on held-out structures (MAE)']
+    for name, quantity, unit, *numbers, count in table[1:]:
+        before, after, drift, moved = (f'{number:.2f}' for number in numbers)
+        of = f' ({count} structures)' if count else ''
+        said.append(
+            f'{name} {quantity:<7}: {before} -> {after} {unit}, drift {drift}; '
+            f'predictions moved by {moved}{of}'
+        )
+    return said
+
+
+def render(table: list[list[Any]]) -> Table:
+    """The lines of drift.csv as a table for the terminal."""
+    shown = Table(title='Old fidelities on held-out structures (MAE)')
+    for number, column in enumerate(table[0]):
+        shown.add_column(column, justify='right' if number > 2 else 'left')
+    for name, quantity, unit, *numbers, count in table[1:]:
+        cells = [f'{x:.2f}' for x in numbers]
+        shown.add_row(name, quantity, unit, *cells, str(count))
+    return shown
 
 
 def draw(report: dict[str, Any], path: str) -> bool:

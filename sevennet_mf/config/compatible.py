@@ -1,0 +1,195 @@
+"""What must agree between a YAML and the checkpoint that it continues from."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import sevenn._keys as KEY
+from sevenn.scripts.processing_continue import check_config_compatible
+
+from sevennet_mf import keys
+from sevennet_mf.checkpoint.origin import Origin
+from sevennet_mf.config.blocks import DataFidelity, TrainFidelity
+from sevennet_mf.config.run_inputs import RunInputs
+from sevennet_mf.errors import UserError
+
+Config = dict[str, Any]
+WHERE: Final = 'train.continue.checkpoint'
+KNOWN_AS: Final = 'train.fidelity.known_as'
+START_FROM: Final = 'train.fidelity.start_from'
+# what means something only beside a checkpoint
+NEEDS_CHECKPOINT: Final = ('known_as', 'start_from', 'update', 'replay', 'max_drift')
+
+
+def check_needed(train: TrainFidelity) -> None:
+    """UserError for keys that mean something only beside a checkpoint."""
+    for key in _given(train):
+        raise UserError(
+            f'train.fidelity.{key} needs a checkpoint to start from. Name one '
+            f'in {WHERE}, or take the key out.'
+        )
+
+
+def check_frozen(section: Config, train: TrainFidelity) -> None:
+    """UserError for what the `model` section trains beside `fidelity_only`."""
+    for key in (KEY.TRAIN_SHIFT_SCALE, KEY.TRAIN_DENOMINTAOR):
+        if section.get(key) and train.update == 'fidelity_only':
+            raise UserError(
+                f'model.{key}: {section[key]!r} has no effect with '
+                'train.fidelity.update: fidelity_only, which trains weights at '
+                'model.fidelity.sites only. Take one of the two out.'
+            )
+
+
+def check_transfer(train: TrainFidelity) -> None:
+    """UserError for what says something of fidelities that are not kept."""
+    for key in _given(train):
+        raise UserError(
+            f'train.fidelity.{key} is about a fidelity of the checkpoint, and with '
+            'train.continue.use_statistic_values_of_checkpoint: false none is kept. '
+            'Take one of the two out.'
+        )
+
+
+def check_further(
+    found: Origin, train: TrainFidelity, data: DataFidelity, wanted: list[str]
+) -> None:
+    """UserError for what has no meaning where fidelities are trained further."""
+    if train.known_as is not None:
+        raise UserError(
+            f': {train.known_as!r} exists already: the data names it too, and '
+            'nothing is added. Give the new level of theory another name, or take '
+            'known_as out to go on with one.',
+            KNOWN_AS,
+        )
+    if train.start_from is not None:
+        raise UserError(
+            f': {train.start_from!r} is what an added fidelity begins as, and '
+            f'nothing is added: {found.name} has {list(found.names)}. Take it out, '
+            'or give the data another name.',
+            START_FROM,
+        )
+    asked = of_old(train)
+    if len(found.names) == 1 and asked:
+        raise UserError(
+            f'train.fidelity.{asked[0]} is about fidelities beside the one that '
+            f'trains, and {found.name} has {found.names[0]!r} only. Take it out, or '
+            'give the data another name to add a fidelity.'
+        )
+    if data.order is None and len(wanted) < len(found.names):
+        raise UserError(
+            f'data.fidelity.order is missing: {found.name} has {list(found.names)}, '
+            f'and the data names {wanted} only. List all of them from low to high.'
+        )
+
+
+def _given(train: TrainFidelity) -> list[str]:
+    """The keys of NEEDS_CHECKPOINT that the YAML gives."""
+    return [k for k in NEEDS_CHECKPOINT if getattr(train, k) not in (None, 'all')]
+
+
+def of_old(train: TrainFidelity) -> list[str]:
+    """Of these the ones that say something of an old fidelity beside another."""
+    return [key for key in _given(train) if key != 'known_as']
+
+
+def check(inputs: RunInputs) -> None:
+    """UserError unless the model that the YAML describes can start from its origin.
+
+    What an extended model cannot hold, model/extend.py says.
+    """
+    found = inputs.origin
+    if found is None:
+        return
+    _check_names(found, inputs)
+    try:
+        check_config_compatible(inputs.host, found.config)
+    except ValueError as error:
+        raise UserError(f'train.continue: {found.path}: {error}') from None
+    if not found.is_plain and not inputs.added:
+        _check_layers(found, inputs)
+    _check_references(found, inputs)
+    _refuse_ignored(found, inputs)
+
+
+def _check_names(found: Origin, inputs: RunInputs) -> None:
+    ours = set(inputs.order)
+    several = not found.is_plain
+    theirs = set(found.config[KEY.MODAL_MAP]) if several else set()
+    keeps = inputs.host[KEY.CONTINUE][KEY.USE_STATISTIC_VALUES_OF_CHECKPOINT]
+    if not keeps and (several or len(ours) > 1):
+        raise UserError(
+            'train.continue.use_statistic_values_of_checkpoint: false means to '
+            'train a model of one fidelity on labels of another level of '
+            f'theory; {found.path} has the fidelities '
+            f'{sorted(theirs) or "none"}, the YAML names {sorted(ours)}. Leave '
+            'it out to continue.'
+        )
+    if not inputs.added and ours != theirs and (several or len(ours) > 1):
+        raise UserError(
+            f'train.continue: {found.path} knows the fidelities '
+            f'{sorted(theirs) or "none"}, the YAML names {sorted(ours)}. They '
+            'must be the same to continue.'
+        )
+
+
+def _check_layers(found: Origin, inputs: RunInputs) -> None:
+    """UserError unless the fidelity-owned weights are of the same form."""
+    ours, theirs = inputs.model, found.fidelity
+    names = ['encoding', 'rank'] if ours.encoding == 'lora' else ['encoding']
+    for name in names:
+        own = getattr(ours, name)
+        if own != theirs.get(name):
+            raise UserError(
+                f'train.continue: {found.path} has the {name} '
+                f'{theirs.get(name)!r}, model.fidelity.{name} is '
+                f'{own!r}. Make them equal.'
+            )
+    sites = [
+        [s for s, switch in keys.SITE_SWITCH.items() if c.get(switch, False)]
+        for c in (found.config, inputs.host)
+    ]
+    if sites[0] != sites[1]:
+        raise UserError(
+            f'train.continue: {found.path} was trained with the sites '
+            f'{sites[0]}, model.fidelity.sites has {sites[1]}. Make them equal.'
+        )
+
+
+def _check_references(found: Origin, inputs: RunInputs) -> None:
+    """UserError for reference energies that are not the YAML's to give."""
+    given = inputs.data.reference_energies
+    if not inputs.added:
+        names = ['']  # of whatever fidelity
+    elif given == 'independent':
+        raise UserError(
+            "data.fidelity.reference_energies: 'independent' cannot stand "
+            'beside a checkpoint that fidelities are added to: they are '
+            'fitted to what labels differ by from its predictions. Take it '
+            'out.'
+        )
+    else:
+        names = [f'.{name}' for name in given if name in inputs.old]
+    if isinstance(given, dict) and names:
+        raise UserError(
+            f'data.fidelity.reference_energies{names[0]} comes from {found.path}'
+            f'{"" if inputs.added else " when training continues from it"}. Take it '
+            'out of the YAML.'
+        )
+
+
+def _refuse_ignored(found: Origin, inputs: RunInputs) -> None:
+    """UserError for what the checkpoint brings along and the YAML gives too."""
+    host = inputs.host
+    known = ('auto', found.config[KEY.TYPE_MAP])
+    given = {
+        'data.scale': not isinstance(host[KEY.SCALE], str),
+        'model.conv_denominator': not isinstance(host[KEY.CONV_DENOMINATOR], str),
+        'model.chemical_species': host[KEY.TYPE_MAP] not in known,
+    }
+    for name, is_given in given.items():
+        if is_given:
+            raise UserError(
+                f'{name} comes from {found.path} when training continues from '
+                'it. Take it out of the YAML.'
+            )

@@ -1,0 +1,38 @@
+"""The files that names and patterns of a YAML mean."""
+
+from __future__ import annotations
+
+import glob
+import os
+
+from sevennet_mf.errors import UserError, nearest_file
+
+
+def existing(given: str | list[str], where: str) -> list[str]:
+    """The files that names and patterns mean; `where` names the key in errors."""
+    patterns = given if isinstance(given, list) else [given]
+    return [path for pattern in patterns for path in _expand(pattern, where)]
+
+
+def _expand(pattern: str, where: str) -> list[str]:
+    from braceexpand import braceexpand
+
+    found: list[str] = []
+    if os.path.isfile(pattern):  # whatever signs are in its name
+        return [pattern]
+    try:
+        parts = list(braceexpand(pattern))
+    except ValueError:
+        raise UserError(f'{where}: a brace is not closed in {pattern!r}.') from None
+    for part in parts:
+        is_pattern = glob.has_magic(part) and not os.path.isfile(part)
+        matches = sorted(glob.glob(part)) if is_pattern else [part]
+        files = [m for m in matches if os.path.isfile(m)]
+        if not files and os.path.isdir(part):
+            raise UserError(f'{where}: {part!r} is a folder; name files in it.')
+        if not files:
+            raise UserError(f'{where}: no such file: {part}.{nearest_file(part)}')
+        found += files
+    return found
+
+
