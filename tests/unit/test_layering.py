@@ -87,6 +87,12 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ('launch',),
         ('evaluate', 'load'),  # former import paths
     ),
+    'draft': (
+        ('levels', 'size', 'timing'),
+        ('plan',),
+        ('label_keys', 'text'),
+        ('make',),
+    ),
 }
 EXEMPT = ('__init__', 'host')  # host wires the rest into sevenn, at any layer
 

@@ -32,7 +32,9 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """Nothing is timed: a step takes 0.1 s. What would have been."""
     seen: list[dict[str, Any]] = []
 
-    def seconds(sections: dict[str, Any], counts: dict[str, int]) -> float:
+    def seconds(
+        sections: dict[str, Any], counts: dict[str, int], origin: Any
+    ) -> float:
         seen.append(sections)
         assert counts[sections['train']['fidelity']['target']] > 0
         return 0.1

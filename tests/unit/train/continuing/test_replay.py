@@ -71,12 +71,10 @@ def counts(sets: Sets, fidelity: str) -> dict[str, int]:
     return {name: len(dataset.rows_of(fidelity)) for name, dataset in sets.items()}
 
 
-def residuals(
-    start: Start, config: dict[str, Any], dataset: FidelityDataset, of: str = 'pbe'
-) -> Any:
+def residuals(start: Start, dataset: FidelityDataset, of: str = 'pbe') -> Any:
     """What labels of a fidelity are off by from the checkpoint, eV/atom."""
     rows = dataset.rows_of(of)
-    found = start.predict(config, dataset.subset(rows))
+    found = start.predict(dataset.subset(rows))
     return (dataset.energy[rows] - found.energy) / dataset.n_atoms[rows]
 
 
@@ -93,7 +91,7 @@ def test_a_file_is_replayed(
     marks = [set(sets[n].fingerprint.tolist()) for n in ('trainset', 'drift')]
     assert not marks[0] & marks[1]
     for name in ('trainset', 'drift'):
-        assert np.abs(residuals(start, config, sets[name])).max() < 1e-6
+        assert np.abs(residuals(start, sets[name])).max() < 1e-6
     found = config[keys.PROVENANCE]['data']
     assert found['drift']['pbe']['structures'] == 3
     assert found['trainset']['pbe']['structures'] == 9
@@ -150,7 +148,7 @@ def test_the_users_own_labels_of_an_old_fidelity_are_not_held_out(
 def test_self_labels_are_of_the_trained_structures(
     plain: Path, files: dict[str, str], tmp_path: Path
 ) -> None:
-    config, start, sets = replayed(tmp_path, plain, files, SELF_LABEL)
+    _, start, sets = replayed(tmp_path, plain, files, SELF_LABEL)
     (path,) = (tmp_path / 'sevenn_data').glob('self_labels_*.extxyz')
     frames = read(path, ':')
     own = read(files['train'], ':')
@@ -159,7 +157,7 @@ def test_self_labels_are_of_the_trained_structures(
         np.testing.assert_allclose(a.positions, b.positions, atol=1e-6)
         assert list(a.symbols) == list(b.symbols)
     assert counts(sets, 'pbe') == {'trainset': 9, 'validset': 0, 'drift': 3}
-    assert np.abs(residuals(start, config, sets['trainset'])).max() < 1e-6
+    assert np.abs(residuals(start, sets['trainset'])).max() < 1e-6
 
 
 def test_a_machine_that_does_not_see_the_self_labels_is_sent_them(
@@ -205,10 +203,10 @@ def test_self_labels_of_other_structures(
 ) -> None:
     options = {'structures': files['other'], 'per_structure': 0}
     replay = {'self_label': options, 'held_out': 0.5}
-    config, start, sets = replayed(tmp_path, plain, files, replay)
+    _, start, sets = replayed(tmp_path, plain, files, replay)
     assert counts(sets, 'pbe') == {'trainset': 6, 'validset': 0, 'drift': 6}
     # the labels in that file are not read
-    assert np.abs(residuals(start, config, sets['drift'])).max() < 1e-6
+    assert np.abs(residuals(start, sets['drift'])).max() < 1e-6
 
 
 def test_each_old_fidelity_labels(files: dict[str, str], tmp_path: Path) -> None:
@@ -235,24 +233,24 @@ def test_old_fidelities_without_a_replay_are_watched_beside_one(
         replay={'file': files['pbe'], 'fidelity': 'pbe', 'held_out': 0.25},
     )
     with pytest.warns(UserWarning, match="12 labels of 'pbe' are off"):
-        config, start, sets = prepared(tmp_path, sections)
+        _, start, sets = prepared(tmp_path, sections)
     assert counts(sets, 'pbe') == {'trainset': 9, 'validset': 0, 'drift': 3}
     assert counts(sets, 'r2scan') == {'trainset': 0, 'validset': 0, 'drift': 3}
     rows = sets['drift'].rows_of('r2scan')
     shown = sets['drift'].fingerprint[rows]
     assert sorted(shown) == sorted(sets['validset'].fingerprint)
-    assert np.abs(residuals(start, config, sets['drift'], 'r2scan')).max() < 1e-6
+    assert np.abs(residuals(start, sets['drift'], 'r2scan')).max() < 1e-6
 
 
 def test_without_a_replay_old_fidelities_are_watched(
     plain: Path, files: dict[str, str], tmp_path: Path
 ) -> None:
     """On the validation structures, as the checkpoint labels them."""
-    config, start, sets = replayed(tmp_path, plain, files, None)
+    _, start, sets = replayed(tmp_path, plain, files, None)
     assert counts(sets, 'pbe') == {'trainset': 0, 'validset': 0, 'drift': 3}
     marks = [sorted(sets[n].fingerprint) for n in ('validset', 'drift')]
     assert marks[0] == marks[1]
-    assert np.abs(residuals(start, config, sets['drift'])).max() < 1e-6
+    assert np.abs(residuals(start, sets['drift'])).max() < 1e-6
 
 
 def test_fidelity_only_has_nothing_to_replay(
@@ -355,9 +353,9 @@ def test_labels_of_another_code_are_aligned(
     replay = {'file': files['other'], 'held_out': 0.25}
     words = r"12 labels of 'pbe' are off from .* by \d\.\d\d eV/atom"
     with pytest.warns(UserWarning, match=words):
-        config, start, sets = replayed(tmp_path, plain, files, replay)
+        _, start, sets = replayed(tmp_path, plain, files, replay)
     for name in ('trainset', 'drift'):
-        assert np.abs(residuals(start, config, sets[name])).max() < 2e-3
+        assert np.abs(residuals(start, sets[name])).max() < 2e-3
     new = sets['trainset'].rows_of('r2scan')  # whose labels stay as they are
     energies = [a.get_potential_energy() for a in read(files['train'], ':')]
     np.testing.assert_allclose(sets['trainset'].energy[new], energies)
@@ -370,10 +368,10 @@ def test_old_labels_for_validation_alone_are_aligned(
     own = {'file': files['other'], 'fidelity': 'pbe'}
     sections['data']['load_validset_path'] = [own]
     with pytest.warns(UserWarning, match=r"12 labels of 'pbe' are off from"):
-        config, start, sets = prepared(tmp_path, sections)
-    assert np.abs(residuals(start, config, sets['validset'])).max() < 2e-3
+        _, start, sets = prepared(tmp_path, sections)
+    assert np.abs(residuals(start, sets['validset'])).max() < 2e-3
     # these are the checkpoint's own
-    assert np.abs(residuals(start, config, sets['drift'])).max() < 1e-6
+    assert np.abs(residuals(start, sets['drift'])).max() < 1e-6
 
 
 def test_labels_of_another_code_are_aligned_beside_self_labels(
@@ -386,16 +384,16 @@ def test_labels_of_another_code_are_aligned_beside_self_labels(
     own = {'file': files['other'], 'fidelity': 'pbe'}
     sections['data']['load_validset_path'].append({**own, 'index': ':4'})
     with pytest.warns(UserWarning, match=r"4 labels of 'pbe' are off from"):
-        config, start, sets = prepared(tmp_path, sections)
-    assert np.abs(residuals(start, config, sets['validset'])).max() < 2e-3
+        _, start, sets = prepared(tmp_path, sections)
+    assert np.abs(residuals(start, sets['validset'])).max() < 2e-3
     for name in ('trainset', 'drift'):
-        assert np.abs(residuals(start, config, sets[name])).max() < 1e-6
+        assert np.abs(residuals(start, sets[name])).max() < 1e-6
     sections['data']['load_trainset_path'].append({**own, 'index': '4:'})
     with pytest.warns(UserWarning, match=r"8 labels of 'pbe' are off from"):
-        config, start, sets = prepared(tmp_path, sections)
+        _, start, sets = prepared(tmp_path, sections)
     for name in ('trainset', 'validset'):
-        assert np.abs(residuals(start, config, sets[name])).max() < 2e-3
-    assert np.abs(residuals(start, config, sets['drift'])).max() < 1e-6
+        assert np.abs(residuals(start, sets[name])).max() < 2e-3
+    assert np.abs(residuals(start, sets['drift'])).max() < 1e-6
 
 
 def test_labels_are_aligned_before_some_are_for_validation(
@@ -408,11 +406,11 @@ def test_labels_are_aligned_before_some_are_for_validation(
     own = {'file': files['other'], 'fidelity': 'pbe'}
     sections['data']['load_trainset_path'].append(own)
     with pytest.warns(UserWarning, match=r"12 labels of 'pbe' are off from"):
-        config, start, sets = prepared(tmp_path, sections)
+        _, start, sets = prepared(tmp_path, sections)
     for name in ('trainset', 'validset'):
         assert len(sets[name].rows_of('pbe'))
-        assert np.abs(residuals(start, config, sets[name])).max() < 2e-3
-    assert np.abs(residuals(start, config, sets['drift'])).max() < 1e-6
+        assert np.abs(residuals(start, sets[name])).max() < 2e-3
+    assert np.abs(residuals(start, sets['drift'])).max() < 1e-6
 
 
 @pytest.mark.filterwarnings('ignore:Weights only load failed')  # of the host's file
@@ -459,8 +457,8 @@ def test_labels_that_are_nearly_the_checkpoints_stay(
     replay = {'file': files['near'], 'held_out': 0.25}
     with warnings.catch_warnings():
         warnings.simplefilter('error')
-        config, start, sets = replayed(tmp_path, plain, files, replay)
-    off = residuals(start, config, sets['trainset'])
+        _, start, sets = replayed(tmp_path, plain, files, replay)
+    off = residuals(start, sets['trainset'])
     np.testing.assert_allclose(off, 0.02, atol=1e-5)
 
 
