@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 
 from sevennet_mf.config import blocks as config
 from sevennet_mf.config import recipe
+from sevennet_mf.config.validation import blocks_in
 from sevennet_mf.study.plan import study_yaml as study
 
 PAGE = Path(__file__).with_name('yaml_reference.md')
@@ -151,7 +152,7 @@ def recipe_table() -> str:
     """Return the defaults of SevenNet's keys."""
     columns = []
     for own in (recipe.FROM_SCRATCH, recipe.CONTINUED):
-        filled, _ = recipe.completed({}, recipe.Origin(own))
+        filled, _ = recipe.completed({}, recipe.StartingPoint(own))
         filled['scheduler_param']['total_iters'] = 'epoch'
         columns.append(filled)
     rows = [
@@ -176,7 +177,7 @@ def titled() -> Iterator[tuple[str, type[config.Block]]]:
 
     def within(path: str, block: type[config.Block]) -> Iterator[Any]:
         for name, field in block.model_fields.items():
-            for inner in config.blocks_in(field.annotation):
+            for inner in blocks_in(field.annotation):
                 if inner in seen:
                     continue
                 seen.add(inner)
@@ -194,7 +195,7 @@ def in_dict(kind: Any) -> bool:
     """Whether a type holds its blocks by their names."""
     args = get_args(kind)
     if get_origin(kind) is dict:
-        return bool(config.blocks_in(args[1]))
+        return bool(blocks_in(args[1]))
     return any(in_dict(own) for own in args)
 
 
