@@ -14,9 +14,14 @@ author = meta['authors'][0]['name']
 copyright = author
 version = release = __version__
 
-extensions = ['myst_parser']
+extensions = ['myst_parser', 'sphinx.ext.autodoc', 'sphinx.ext.napoleon']
 myst_enable_extensions = ['deflist', 'dollarmath']
 myst_heading_anchors = 3
+# docs/api.md: docstrings in Google's style; types stand in the signatures
+default_role = 'literal'
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+autodoc_member_order = 'bysource'
 exclude_patterns = ['_build']
 
 html_theme = 'furo'

@@ -38,7 +38,9 @@ def __getattr__(name: str) -> Any:
 def register() -> None:
     """Teach the installed `sevenn` the `fidelity` blocks; safe to call again.
 
-    Raises sevennet_mf.errors.HostError if the installed sevenn lacks a seam.
+    Raises:
+        HostError: The installed `sevenn` lacks a function that is wrapped, or has
+            it with other arguments.
     """
     from sevennet_mf import host
 
@@ -46,7 +48,11 @@ def register() -> None:
 
 
 def unregister() -> None:
-    """Give `sevenn` back exactly as it was before `register()`."""
+    """Give `sevenn` back exactly as it was before `register()`.
+
+    Raises:
+        HostError: Somebody else has wrapped what `register()` put in place.
+    """
     from sevennet_mf import host
 
     host.unregister()

@@ -9,9 +9,14 @@ from difflib import SequenceMatcher, get_close_matches
 class UserError(ValueError):
     """What was typed or given cannot be used; the message is one clear line.
 
-    text: what is wrong, and the remedy; key: of the YAML, which the text goes on
-    from, as ': no such file' or 'must be 1 or more'; where: what the key or the text
-    is in, as a file. Who catches it and knows more may add to it.
+    The command line prints it and ends with exit code 2. Who catches it and knows
+    more may add to it.
+
+    Args:
+        text: What is wrong, and the remedy.
+        key: Of the YAML, which the text goes on from, as `': no such file'` or
+            `'must be 1 or more'`.
+        where: What the key or the text is in, as a file.
     """
 
     def __init__(self, text: str, key: str = '', where: str = '') -> None:
@@ -35,11 +40,14 @@ class UserError(ValueError):
 
 
 class HostError(RuntimeError):
-    """The installed sevenn is not one this package works with."""
+    """The installed `sevenn` is not one this package works with."""
 
 
 class TrainingStopped(RuntimeError):
-    """Training ended before its last epoch; what was reached is on disk."""
+    """Training ended before its last epoch; what was reached is on disk.
+
+    The command line prints it and ends with exit code 1; `--resume` goes on.
+    """
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -28,12 +28,17 @@ MANY: Final[int] = 100  # modules, as torch and SevenNet are: they stay to the e
 
 
 def keep_freed_memory() -> bool:
-    """Let glibc keep memory for the next step; return whether it does.
+    """Let glibc keep freed memory for the next step of a simulation.
 
     Else it gives the large arrays of each step back to the system, which has to
-    clear them again. Left alone where the environment has one of CHOICES, and where
-    the C library is another one. As keep_freed_memory() of lammps/cpp/node.cpp.
+    clear them again. Nothing is changed where the environment has one of
+    `MALLOC_TRIM_THRESHOLD_`, `MALLOC_MMAP_THRESHOLD_` and `GLIBC_TUNABLES`, and
+    where the C library is another one.
+
+    Returns:
+        Whether memory is kept from now on.
     """
+    # lammps/cpp/node.cpp does the same
     if any(name in os.environ for name in CHOICES):
         return False
     try:

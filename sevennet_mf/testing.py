@@ -1,5 +1,7 @@
 """A pytest plugin: run tests of SevenNet, or of yours, with sevennet_mf registered.
 
+::
+
     python -m pytest -p sevennet_mf.testing SevenNet/tests/unit_tests
 
 It registers before any test is imported, and leaves the host as it was at the end.

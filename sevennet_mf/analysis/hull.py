@@ -19,11 +19,16 @@ STABLE = 1e-8  # eV/atom above the hull that are rounding
 class Phase:
     """One structure in a phase diagram; energies in eV/atom.
 
-    name: as given; formula: reduced, 'TiO2'; fractions: of atoms, by element;
-    energy: the total energy; formation_energy: relative to the elements (see
-    `energies_above_hull`); above_hull: 0 on the hull, positive above it; decays_to:
-    the phases on the hull below it, by name, with their shares of the atoms: itself
-    if it is stable; reference_of: the element it is the reference of, or ''.
+    Attributes:
+        name: As given.
+        formula: Reduced, `'TiO2'`.
+        fractions: Of the atoms, by element.
+        energy: The total energy.
+        formation_energy: Relative to the elements; see `energies_above_hull`.
+        above_hull: 0 on the hull, positive above it.
+        decays_to: The phases on the hull below it, by name, with their shares of the
+            atoms: itself if it is stable.
+        reference_of: The element it is the reference of, or ''.
     """
 
     name: str
@@ -48,19 +53,27 @@ def energies_above_hull(
 ) -> list[Phase]:
     """Return what each structure is in the phase diagram of all of them.
 
-    energies: the total energy of each structure in eV, all of one method; or a
-    calculator to compute them, at the structures as they are (`relax` relaxes).
-    names: one for each, all different; default: formula and number.
-
     With E/N in eV/atom, x_e the fraction of element e, and mu_e the lowest E/N among
-    the given structures of pure e, which is the reference of e:
+    the given structures of pure e, which is the reference of e::
 
         formation_energy = E/N - sum_e x_e mu_e
         above_hull = E/N - min_w sum_j w_j E_j/N_j, with w_j >= 0 the shares of the
                      atoms in other structures j: sum_j w_j x_e(j) = x_e
 
-    No corrections for gases, anions or +U are added. Raises UserError if pymatgen is
-    missing, an element has no structure of its own, or an energy is not a number.
+    No corrections for gases, anions or +U are added.
+
+    Args:
+        structures: n structures.
+        energies: (n,) total energies in eV, all of one method; or a calculator to
+            compute them, at the structures as they are (`relax` relaxes).
+        names: (n,) names, all different; default: formula and number.
+
+    Returns:
+        (n,) phases, in the order of the structures.
+
+    Raises:
+        UserError: pymatgen is missing, an element has no structure of its own, or an
+            energy is not a number.
     """
     totals = _energies(structures, energies)
     labels = _names(structures, names)

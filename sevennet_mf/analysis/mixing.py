@@ -17,8 +17,9 @@ from sevennet_mf.errors import UserError
 class Mixing:
     """Mixing energies, in the order of the structures.
 
-    x: (n,), fraction of formula units of the second end member, 0 to 1;
-    energy: (n,) meV/atom, positive where mixing costs energy.
+    Attributes:
+        x: (n,), fraction of formula units of the second end member, 0 to 1.
+        energy: (n,) meV/atom, positive where mixing costs energy.
     """
 
     x: Floats
@@ -35,16 +36,26 @@ def mixing_energy(
 ) -> Mixing:
     """Return how much energy each structure has above its two end members.
 
-    energies: the total energy of each structure in eV, all of one method. ends: two
-    formulas, such as ('GaN', 'InN'); every structure consists of a units of the
-    first and b units of the second, and both must be among the structures. With E_1
-    and E_2 the lowest energies per formula unit found for them, and N atoms,
+    Every structure consists of a units of the first end member and b units of the
+    second. With E_1 and E_2 the lowest energies per formula unit found for these,
+    and N atoms::
 
         x = b / (a + b)        energy = (E - a E_1 - b E_2) / N
 
     in meV per atom (not per formula unit: of GaN and InN, multiply by 2). Nothing is
-    relaxed: the energies are those of the structures as they are. Raises UserError
-    for a structure off the line, and if an end member is missing.
+    relaxed: the energies are those of the structures as they are.
+
+    Args:
+        structures: n structures; both end members must be among them.
+        energies: (n,) total energies in eV, all of one method.
+        ends: Two formulas, such as `('GaN', 'InN')`.
+
+    Returns:
+        Composition and mixing energy of each structure.
+
+    Raises:
+        UserError: A structure is off the line, an end member is missing, or an
+            energy is not a number.
     """
     totals = np.asarray(energies, dtype=np.float64)
     if len(structures) == 0 or totals.shape != (len(structures),):
@@ -75,8 +86,18 @@ def r_squared(reference: Sequence[float], predicted: Sequence[float]) -> float:
 
     0 is what predicting the mean of the reference would give, and worse is negative.
     Leave out values that are zero by definition (mixing energies of end members):
-    they raise it for nothing. Raises UserError for fewer than two values, or if all
-    of the reference are the same.
+    they raise it for nothing.
+
+    Args:
+        reference: (n,), in any unit.
+        predicted: (n,), in the same unit.
+
+    Returns:
+        R².
+
+    Raises:
+        UserError: The shapes differ, there are fewer than two values, or all of the
+            reference are the same.
     """
     r = np.asarray(reference, dtype=np.float64)
     p = np.asarray(predicted, dtype=np.float64)

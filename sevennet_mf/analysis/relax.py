@@ -22,14 +22,23 @@ def relax(
     steps: int = 200,
     cell: bool | None = None,
 ) -> Atoms:
-    """Return a copy of `atoms` at the minimum of `calculator`'s energy.
+    """Return a copy of a structure at the minimum of a calculator's energy.
 
-    The copy carries its energy (eV), forces (eV/Å) and stress (eV/Å^3, ASE's order
-    and sign). fmax: the largest force (eV/Å) that counts as relaxed; cell vectors
-    have forces too (eV), as ase.filters.FrechetCellFilter defines them. steps: of
-    BFGS, at most; 0: the structure stays as it is. cell: whether the cell relaxes as
-    well; None: if the structure repeats along all three axes. Warns, with the force
-    that is left, if `steps` were not enough: the energy is then too high.
+    It warns, with the force that is left, if `steps` were not enough: the energy is
+    then too high.
+
+    Args:
+        atoms: The structure; it is left as it is.
+        calculator: Any calculator of ASE.
+        fmax: The largest force (eV/Å) that counts as relaxed; cell vectors have
+            forces too (eV), as `ase.filters.FrechetCellFilter` defines them.
+        steps: Steps of BFGS, at most; with 0 the structure stays as it is.
+        cell: Whether the cell relaxes as well; None: if the structure repeats along
+            all three axes.
+
+    Returns:
+        The relaxed copy, with its energy (eV), forces (n_atoms, 3) in eV/Å and
+        stress (6,) in eV/Å^3, in ASE's order and sign.
     """
     relaxed = atoms.copy()
     relaxed.calc = calculator

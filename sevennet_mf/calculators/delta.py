@@ -25,20 +25,28 @@ from sevennet_mf.model.load import UNNAMED
 
 
 class DeltaCalculator(SumCalculator):
-    """E = E_low + E_difference, of a model and a model of high - low.
+    """ASE calculator for delta-learning: a model plus a model of what it lacks.
 
-    energy, free_energy (the same): eV; energies: (n_atoms,) eV; forces: (n_atoms, 3)
-    eV/Å; stress: (6,) eV/Å^3 in ASE's order and sign, as of FidelityCalculator, and
-    each the sum of both models'. `contributions` are the two parts, to which
-    `results` answers as 'energy_contributions' and so on.
+    E = E_low + E_difference. It computes what `FidelityCalculator` does, in the same
+    units, each the sum of both models'. `contributions` are the two parts, to which
+    `results` answers as `'energy_contributions'` and so on.
 
-    low: path of a checkpoint of this package or of SevenNet, or the name of a
-    pretrained model. difference: likewise, of a single fidelity, trained on
-    differences of labels. fidelity: which one of `low` the difference is to; None if
-    it has one only. device, trust, enable_*: as of FidelityCalculator, for both.
-    Raises UserError for what cannot be, for the same file twice, for models without
-    a common element, and if the difference says in its `about` that it is to another
-    fidelity (`difference_to`).
+    Args:
+        low: Path of a checkpoint of this package or of SevenNet, or the name of a
+            pretrained model.
+        difference: Likewise, of a single fidelity, trained on differences of labels
+            (high - low).
+        fidelity: Which fidelity of `low` the difference is to; None if `low` has one
+            only.
+        device: `'cpu'`, `'cuda'`, or `'auto'` for a GPU if there is one; for both.
+        trust: Read checkpoints that run code; only for ones you made yourself.
+        accelerators: `enable_cueq`, `enable_flash`, `enable_oeq`, as of
+            `FidelityCalculator`; for both.
+
+    Raises:
+        UserError: One of these cannot be used; both are the same file, or have no
+            element in common; or the difference says in its `about` that it is to
+            another fidelity (`difference_to`).
     """
 
     results: Properties
@@ -99,7 +107,16 @@ class DeltaCalculator(SumCalculator):
         properties: Sequence[str] = ('energy',),
         system_changes: Sequence[str] = all_changes,
     ) -> None:
-        """Compute everything that a structure has, whatever is asked for."""
+        """Compute everything that a structure has, whatever is asked for.
+
+        Args:
+            atoms: The structure.
+            properties: As of `FidelityCalculator`.
+            system_changes: As ASE passes them.
+
+        Raises:
+            UserError: One of the models does not know an element of the structure.
+        """
         for role, model in (('low', self.low), ('difference', self.difference)):
             foreign = sorted(set(atoms.symbols) - set(_symbols(model)))
             if foreign:
@@ -118,7 +135,10 @@ class DeltaCalculator(SumCalculator):
 
     @property
     def contributions(self) -> dict[str, list[Any]]:
-        """{property: [of low, of the difference]} of the structure asked last."""
+        """By property, the part of `low` and that of the difference.
+
+        Of the structure that was asked last.
+        """
         end = '_contributions'  # as ASE's mixer names them
         names = [n for n in self.implemented_properties if n + end in self.results]
         return {name: self.results[name + end] for name in names}

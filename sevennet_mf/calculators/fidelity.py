@@ -23,21 +23,30 @@ from sevennet_mf.model.load import load_model
 
 
 class FidelityCalculator(Calculator):
-    """Energies and their derivatives at a fidelity, or at a mixture of several.
+    """ASE calculator for one fidelity of a model, or for a mixture of several.
 
-    energy, free_energy (the same): eV; energies: (n_atoms,) eV; forces: (n_atoms, 3)
-    eV/Å; stress: (6,) eV/Å^3 as xx, yy, zz, yz, xz, xy, positive under tension. A
-    structure without a volume has no stress: PropertyNotImplementedError. For
-    mixtures, `results` also answers to denergy_dweights and denergy_dlambda, what
+    It computes `energy` and `free_energy` (the same, eV), `energies` (n_atoms,) in
+    eV, `forces` (n_atoms, 3) in eV/Å, and `stress` (6,) in eV/Å^3 as xx, yy, zz, yz,
+    xz, xy, positive under tension. A structure without a volume has no stress;
+    asking for it raises ASE's `PropertyNotImplementedError`. For mixtures, `results`
+    also answers to `denergy_dweights` and `denergy_dlambda`: what
     `get_denergy_dweights` and `get_denergy_dlambda` return.
 
-    checkpoint: path of a checkpoint of this package or of SevenNet, or the name of
-    a pretrained model. fidelity: a name; weights by name that sum to one,
-    {'pbe': 0.3, 'r2scan': 0.7}, for the mixture sum_f w_f E_f; None if the model has
-    one fidelity only. device: 'cpu', 'cuda' or 'auto', a GPU if there is one.
-    enable_cueq, enable_flash, enable_oeq: compute with cuEquivariance, FlashTP or
-    OpenEquivariance. trust: read a checkpoint that runs code, one you made yourself.
-    Raises UserError for whatever of these cannot be.
+    Args:
+        checkpoint: Path of a checkpoint of this package or of SevenNet, or the name
+            of a pretrained model.
+        fidelity: A name; or weights by name that sum to one, such as
+            `{'pbe': 0.3, 'r2scan': 0.7}`, for the mixture sum_f w_f E_f; or None if
+            the model has one fidelity only.
+        device: `'cpu'`, `'cuda'`, or `'auto'` for a GPU if there is one.
+        enable_cueq: Compute with cuEquivariance.
+        enable_flash: Compute with FlashTP.
+        enable_oeq: Compute with OpenEquivariance.
+        trust: Read a checkpoint that runs code; only for one you made yourself.
+        others: None is known: a misspelt name is an error.
+
+    Raises:
+        UserError: One of these cannot be used.
     """
 
     implemented_properties = [
@@ -99,7 +108,17 @@ class FidelityCalculator(Calculator):
         self.results = {}
 
     def set(self, **parameters: Any) -> dict[str, Any]:
-        """Change the fidelity, ASE's way; nothing else can be changed."""
+        """Change the fidelity, ASE's way; nothing else can be changed.
+
+        Args:
+            parameters: `fidelity`, as of the class.
+
+        Returns:
+            What was changed.
+
+        Raises:
+            UserError: Another parameter, or a fidelity that the model lacks.
+        """
         for name in parameters:
             if name != 'fidelity':
                 raise UserError(
@@ -116,7 +135,19 @@ class FidelityCalculator(Calculator):
         properties: Sequence[str] = ('energy',),
         system_changes: Sequence[str] = all_changes,
     ) -> None:
-        """Compute everything that a structure has, whatever is asked for."""
+        """Compute everything that a structure has, whatever is asked for.
+
+        Args:
+            atoms: The structure.
+            properties: ASE's names; only `'stress'` makes a difference, which a
+                structure may lack.
+            system_changes: As ASE passes them; not used.
+
+        Raises:
+            PropertyNotImplementedError: The stress of a structure without a volume
+                is asked for.
+            UserError: The structure has no energy in this model.
+        """
         super().calculate(atoms, properties, system_changes)
         self.results = {}  # those of another structure must not outlive an error
         self._warn_of(self._structure())
@@ -139,27 +170,50 @@ class FidelityCalculator(Calculator):
                     warnings.warn(untold.pop(symbol), stacklevel=4)
 
     def all_fidelities(self, atoms: Atoms | None = None) -> dict[str, Properties]:
-        """Return energy, free_energy, energies, forces and stress by fidelity.
+        """Evaluate a structure at every fidelity of the model at once.
 
-        atoms: as they were last, if left out. One neighbour list; one batch with a
-        copy of the structure for each fidelity, or several batches if they are
-        large. Units as in the class; no stress without a volume.
+        There is one neighbour list, and one batch with a copy of the structure for
+        each fidelity, or several batches if they are large.
+
+        Args:
+            atoms: The structure; as it was last, if left out.
+
+        Returns:
+            By fidelity, a dictionary with `energy`, `free_energy`, `energies`,
+            `forces` and `stress`, in the units of the class; no stress without a
+            volume.
+
+        Raises:
+            UserError: There is no structure yet, or it has no energy in this model.
         """
         chosen = self._structure() if atoms is None else atoms
         return self._evaluator.evaluate(chosen, self.fidelities)
 
     def get_denergy_dweights(self, atoms: Atoms | None = None) -> dict[str, float]:
-        """Return {name: dE/dw_f = E_f} in eV for each fidelity of the mixture."""
+        """Return the derivative of the energy with respect to each weight.
+
+        Args:
+            atoms: The structure; as it was last, if left out.
+
+        Returns:
+            dE/dw_f = E_f in eV, by name, for each fidelity of the mixture.
+        """
         energy = self.get_potential_energy(atoms)
         if len(self._weights) == 1:
             return {next(iter(self._weights)): energy}
         return dict(self.results['denergy_dweights'])
 
     def get_denergy_dlambda(self, atoms: Atoms | None = None) -> float:
-        """Return dE/dlambda in eV of {'a': 1 - lambda, 'b': lambda}: E_b - E_a.
+        """Return dE/dlambda of the mixture `{'a': 1 - lambda, 'b': lambda}`.
 
-        lambda is the weight of the fidelity that is named second. Raises UserError
-        for anything but a mixture of two.
+        Args:
+            atoms: The structure; as it was last, if left out.
+
+        Returns:
+            E_b - E_a in eV; lambda is the weight of the fidelity named second.
+
+        Raises:
+            UserError: This is not a mixture of two.
         """
         if len(self._weights) != 2:
             raise UserError(

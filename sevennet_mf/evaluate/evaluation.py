@@ -52,7 +52,13 @@ __all__ = [
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What `evaluate` found, a row per fidelity, and the files it wrote."""
+    """What `evaluate` found.
+
+    Attributes:
+        rows: Errors, one row a fidelity.
+        predictions: Predictions beside labels, of every structure.
+        files: Paths of what was written.
+    """
 
     rows: list[FidelityErrors]
     predictions: Predictions
@@ -74,12 +80,27 @@ def evaluate(
 ) -> Evaluation:
     """Measure a checkpoint on data, and write CSV files and parity plots.
 
-    checkpoint: path or pretrained name; data: entries as in `load_*_path`, or a YAML
-    whose sets other than the training set count, or those in `sets`
-    ('validset', 'trainset', ...); key: as data.fidelity.key; predict_as: predict all
-    at this fidelity of the model; trust: read a checkpoint and graph files that run
-    code, if you made them yourself. Files: errors.csv, per_structure.csv,
-    parity_<fidelity>.png. Raises UserError for whatever cannot be used or written.
+    Args:
+        checkpoint: Path of a checkpoint, or the name of a pretrained model.
+        data: Entries as in `load_*_path` of a YAML; or the path of a YAML, of which
+            all sets but the training set count, or those in `sets`.
+        output_dir: Folder for errors.csv, per_structure.csv and
+            parity_<fidelity>.png.
+        sets: Names of sets of the YAML: `'validset'`, `'trainset'`, ...
+        key: As `data.fidelity.key` of a YAML.
+        predict_as: Predict everything at this fidelity of the model.
+        batch_size: Structures at a time.
+        device: `'cpu'`, `'cuda'`, or `'auto'` for a GPU if there is one.
+        progress: Show a bar, if there is a terminal.
+        trust: Read a checkpoint and graph files that run code; only for ones you
+            made yourself.
+
+    Returns:
+        The errors of each fidelity (meV/atom, meV/Å, kbar), the predictions, and
+        the files.
+
+    Raises:
+        UserError: Something of this cannot be used, or not be written.
     """
     if batch_size < 1:
         raise UserError(f'--batch_size must be 1 or more, got {batch_size}.')

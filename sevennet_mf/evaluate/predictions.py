@@ -22,13 +22,23 @@ QUANTITIES: Final[tuple[tuple[str, str, str, float], ...]] = (
 class Predictions:
     """Predictions and labels of n structures, in the order of the data set.
 
-    fidelities: names that `fidelity` (n,) int64 indexes: those of the labels, as far
-    as they occur; predicted_as: for each of them the fidelity of the model; sources:
-    'file:frame'; n_atoms: (n,) int64. energy, label_energy: (n,) float64, total, eV;
-    reference: (n,) eV, the part of `energy` that is the model's atomic reference
-    energies. forces, label_forces: n arrays (n_atoms, 3), eV/Å. stress,
-    label_stress: (n, 6) eV/Å^3 in the host's order and sign. A label that is missing
-    is NaN, as is the stress of a cell without volume.
+    A label that is missing is NaN, as is the stress of a cell without volume.
+
+    Attributes:
+        fidelities: Names that `fidelity` indexes: those of the labels, as far as
+            they occur.
+        predicted_as: For each of them the fidelity of the model.
+        sources: `'file:frame'` of each structure.
+        fidelity: (n,) int64.
+        n_atoms: (n,) int64.
+        energy: (n,) float64, total energies, eV.
+        reference: (n,) eV, the part of `energy` that is the model's atomic
+            reference energies.
+        forces: n arrays (n_atoms, 3), eV/Å.
+        stress: (n, 6) eV/Å^3, in SevenNet's order and sign.
+        label_energy: As `energy`.
+        label_forces: As `forces`.
+        label_stress: As `stress`.
     """
 
     fidelities: tuple[str, ...]

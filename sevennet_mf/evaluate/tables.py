@@ -16,10 +16,17 @@ from sevennet_mf.model.load import UNNAMED
 
 @dataclass(frozen=True)
 class FidelityErrors:
-    """Errors of one fidelity, in meV/atom, meV/Å and kbar.
+    """Errors of one fidelity.
 
-    structures: how many; labelled: how many of them by quantity ('energy', 'force',
-    'stress'); mae, rmse: by quantity, over components; NaN where none is labelled.
+    Attributes:
+        fidelity: Of the labels.
+        predicted_as: Of the model.
+        structures: How many there are.
+        labelled: How many of them have a label, by quantity: `'energy'`, `'force'`,
+            `'stress'`.
+        mae: Mean absolute error by quantity, over components: meV/atom, meV/Å, kbar;
+            NaN where nothing is labelled.
+        rmse: Root mean square error, likewise.
     """
 
     fidelity: str

@@ -113,11 +113,19 @@ def find_pairs(
 
 
 def fuse(model: AtomGraphSequential) -> AtomGraphSequential:
-    """Replace the convolutions of `model`, in place, where the kernel can do them.
+    """Replace the convolutions of a model, in place, where the kernel can do them.
 
-    Nothing changes where the kernel is off or was not compiled, or the model has an
-    accelerator already. Warns once of a layer that the kernel cannot do. Returns
-    `model`. Raises UserError for a library that cannot be used.
+    Nothing changes where the kernel is off or was not compiled, or where the model
+    has an accelerator already. It warns, once, of a layer that the kernel cannot do.
+
+    Args:
+        model: A model of SevenNet; its parameters stay the same objects.
+
+    Returns:
+        `model`.
+
+    Raises:
+        UserError: The compiled library cannot be used.
     """
     if why_not() is not None:
         return model

@@ -28,9 +28,13 @@ UNNAMED: Final[str] = 'model'
 class LoadedModel:
     """A model and what is needed to use it.
 
-    model: on the CPU, in evaluation mode; config: the host's, defaults filled in;
-    fidelities: names in the order of the model's modal map, one for a model of a
-    single fidelity; cutoff: Å; type_map: atomic number -> index; path: the file.
+    Attributes:
+        model: The module, on the CPU and in evaluation mode.
+        config: SevenNet's configuration, with defaults filled in.
+        fidelities: Names by index; one for a model of a single fidelity.
+        cutoff: Å.
+        type_map: Atomic number -> index of the element.
+        path: The file.
     """
 
     model: AtomGraphSequential
@@ -66,14 +70,27 @@ def load_model(
     fused: bool = True,
     trust: bool = False,
 ) -> LoadedModel:
-    """Return the model of a checkpoint, by path or by pretrained name.
+    """Return the model of a checkpoint. The plugin is registered on the way.
 
-    The plugin is registered on the way. With an accelerator (cuEquivariance, FlashTP
-    or OpenEquivariance) the model has it, and every parameter of the file; without
-    one its convolutions are fused on a CPU (model/fused.py) unless `fused` is False.
-    With `trust` a file may bring code along, which runs. Raises UserError, one line:
-    no such file, not a SevenNet checkpoint, truncated, from a newer version, not to
-    be built, code in it; an accelerator that is missing or loses a parameter.
+    Args:
+        name: Path of a checkpoint of this package or of SevenNet, or the name of a
+            pretrained model.
+        enable_cueq: Give the model cuEquivariance.
+        enable_flash: Give the model FlashTP.
+        enable_oeq: Give the model OpenEquivariance.
+        fused: Without an accelerator, compute the convolutions with the fused kernel
+            on a CPU; see `fuse`.
+        trust: Read a file that brings code along, which runs; only for one you made
+            yourself.
+
+    Returns:
+        The model, with every parameter of the file, and what is needed to use it.
+
+    Raises:
+        UserError: There is no such file; it is no checkpoint of SevenNet, truncated,
+            from a newer version or cannot be built; it holds code; an accelerator
+            is missing or loses a parameter.
+        HostError: The installed `sevenn` is not one this package works with.
     """
     with unpickle.trusting(trust):
         path, content = read_checkpoint(name)

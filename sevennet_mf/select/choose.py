@@ -41,9 +41,14 @@ from sevennet_mf.select.pool import (
 class Selection:
     """What was chosen, in order.
 
-    candidates: structures given; copies: of them, how many stood there before or
-    are labelled; labelled: structures given as such; left: (choices + 1, 2), as
-    farthest.Chosen; files: selected.extxyz, selected.csv, coverage.png.
+    Attributes:
+        selected: The structures.
+        candidates: How many structures were given.
+        copies: How many of them stood there before, or are labelled.
+        labelled: How many structures were given as labelled.
+        left: (choices + 1, 2), largest and mean distance of what is not chosen,
+            before and after each choice.
+        files: Paths of selected.extxyz, selected.csv and coverage.png.
     """
 
     selected: list[Selected]
@@ -62,13 +67,23 @@ def select(
     options: Options | None = None,
     trust: bool = False,
 ) -> Selection:
-    """Choose structures of `files` by farthest-point sampling, and write them.
+    """Choose structures by farthest-point sampling, and write them.
 
-    checkpoint: path or pretrained name, whose node features are compared; labelled:
-    files with structures that count as chosen already; trust: read checkpoints that
-    run code, if you made them yourself. Raises UserError for whatever
-    cannot be used: a file, an element that a checkpoint lacks, a fidelity, a column,
-    more structures asked for than there are.
+    Args:
+        checkpoint: Path of a checkpoint, or the name of a pretrained model, whose
+            node features are compared.
+        files: Files with the structures to choose from.
+        output_dir: Folder for selected.extxyz, selected.csv and coverage.png.
+        labelled: Files with structures that count as chosen already.
+        options: How to choose; by default `Options()`.
+        trust: Read checkpoints that run code; only for ones you made yourself.
+
+    Returns:
+        What was chosen, in order.
+
+    Raises:
+        UserError: Something cannot be used: a file, an element that a checkpoint
+            lacks, a fidelity, a column, more structures than there are.
     """
     options = options or Options()
     check(options)

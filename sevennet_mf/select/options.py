@@ -16,14 +16,22 @@ DEFAULT_N: Final[int] = 20
 
 @dataclass(frozen=True)
 class Options:
-    """How to choose; see docs/select.md.
+    """How `select` chooses.
 
-    n: structures, by default DEFAULT_N, all of fewer, or as many as the budget
-    allows; fidelity: of the checkpoints, needed if one has several; distance: 'mean'
-    or 'max', see farthest.Coverage; disagreement: further checkpoints, and what they
-    disagree on, 'force' or 'energy'; cost: 'none', 'atoms3' or a key of atoms.info;
-    budget: what the costs may sum to; keep: keys of atoms.info that are written
-    again; seed: take the first structure at random.
+    Attributes:
+        n: Number of structures; by default 20, all of fewer, or as many as the
+            budget allows.
+        fidelity: Of the checkpoints; needed if one has several.
+        distance: `'mean'` over the atoms of a structure, or `'max'`.
+        disagreement: Further checkpoints.
+        disagreement_of: What they disagree on, `'force'` or `'energy'`.
+        cost: `'none'`, `'atoms3'` or a key of `atoms.info`.
+        budget: What the costs may sum to.
+        keep: Keys of `atoms.info` that are written again.
+        seed: Take the first structure at random, with this seed.
+        batch_size: Structures at a time.
+        device: `'cpu'`, `'cuda'`, or `'auto'` for a GPU if there is one.
+        progress: Show a bar, if there is a terminal.
     """
 
     n: int | None = None

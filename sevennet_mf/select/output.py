@@ -30,9 +30,15 @@ SHOWN: Final[int] = 30  # lines of the table; the file has all
 class Selected:
     """A structure that was chosen.
 
-    rank: from 1; score, distance: see farthest.py, None of a structure with an
-    element that nothing before has; disagreement: see features.py, None if it was
-    not asked for; cost: None likewise.
+    Attributes:
+        rank: From 1.
+        candidate: The structure, and where it comes from.
+        score: Distance times disagreement over cost; None of a structure with an
+            element that nothing before has.
+        distance: From all that was chosen before or is labelled; None likewise.
+        disagreement: Standard deviation over the models, eV/Å or eV/atom; None if it
+            was not asked for.
+        cost: As `cost` of the options says; None if it was not asked for.
     """
 
     rank: int
