@@ -10,16 +10,18 @@ KERNEL := $(wildcard sevennet_mf/kernels/*.cpp sevennet_mf/kernels/*.h)
 PIP_INSTALL := PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install \
 	--no-input --disable-pip-version-check --quiet
 
-.PHONY: demo test host-tests bench docs lint clean
+.PHONY: demo test host-tests bench docs lint dev clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed-run
 	$(BIN)/sevennet-mf demo
 
-# one thread per worker: two workers fill two cores, and sums repeat
+# one thread per worker: two workers fill two cores, and sums repeat; in the order of
+# the folders, so that the long files come first and both workers end together
 test: $(VENV)/.installed-test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile \
+		--no-loadscope-reorder
 
 # make host-tests SEVENN_TESTS=path/of/SevenNet/tests/unit_tests
 host-tests: $(VENV)/.installed-test
@@ -40,6 +42,9 @@ lint: $(VENV)/.installed-lint
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m mypy
 
+# all that lint, docs and test need, at once: the kernel is compiled once
+dev: $(VENV)/.installed-dev
+
 clean:
 	rm -rf .venv build docs/_build .pytest_cache .ruff_cache .mypy_cache *.egg-info
 	find . -name __pycache__ -prune -exec rm -rf {} +
@@ -48,6 +53,10 @@ clean:
 $(VENV)/.installed-%: pyproject.toml constraints.txt $(KERNEL) | $(BIN)/pip
 	$(PIP_INSTALL) -e '.$(if $(filter run,$*),,[$*])'
 	touch $@
+
+$(VENV)/.installed-dev: pyproject.toml constraints.txt $(KERNEL) | $(BIN)/pip
+	$(PIP_INSTALL) -e '.[dev]'
+	touch $(addprefix $(VENV)/.installed-,dev run lammps lint docs test)
 
 $(BIN)/pip:
 	$(if $(PYTHON),,$(error Python 3.11 not found; name it: make PYTHON=/path/python3.11))
