@@ -40,7 +40,7 @@ pytestmark = [
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / 'sevennet_mf'
 PAGES = [
-    ROOT / 'README.md',
+    *(ROOT / name for name in ('README.md', 'CONTRIBUTING.md', 'CHANGELOG.md')),
     *sorted((ROOT / 'docs').glob('*.md')),
     *sorted((ROOT / 'example_inputs').glob('*/README.md')),
 ]

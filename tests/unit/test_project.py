@@ -1,4 +1,4 @@
-"""What pyproject.toml, constraints.txt and the documentation promise together."""
+"""What pyproject.toml, constraints.txt, CONTRIBUTING.md and the docs promise."""
 
 import ast
 import re
@@ -97,3 +97,32 @@ def test_every_import_is_a_declared_dependency(path: Path) -> None:
         for name in {n.split('.')[0] for n in names} - own:
             known = canonicalize_name(DISTRIBUTION.get(name, name))
             assert known in declared, f'{path.name} imports {name}'
+
+
+# a file or folder, and a name in it, as CONTRIBUTING.md cites them
+PATH = re.compile(r'`([\w.]+(?:/[\w.]+)+/?)`')
+NAME = re.compile(r'`([A-Za-z_]\w+)`')
+
+
+def advice() -> list[str]:
+    """The items of the lists that say which files to change."""
+    text = (ROOT / 'CONTRIBUTING.md').read_text(encoding='utf-8')
+    lists = text.partition('## Which files for what')[2].partition('\n## ')[0]
+    return re.findall(r'(?m)^(?:\d\.|-) .*(?:\n +.*)*', lists)
+
+
+def test_contributing_names_files_that_are_there() -> None:
+    text = (ROOT / 'CONTRIBUTING.md').read_text(encoding='utf-8')
+    named = set(PATH.findall(text))
+    assert len(named) > 20
+    assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+@pytest.mark.parametrize('item', advice(), ids=lambda item: PATH.findall(item)[:1])
+def test_contributing_names_what_is_in_the_files(item: str) -> None:
+    files = [ROOT / path for path in PATH.findall(item)]
+    files = [file for file in files if file.is_file()]
+    text = ''.join(file.read_text(encoding='utf-8') for file in files)
+    if text:
+        missing = [name for name in NAME.findall(item) if name not in text]
+        assert not missing, f'{item}: {missing}'
