@@ -7,7 +7,6 @@ writes `predictions.json` of a new folder.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shutil
 import sys
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from ase.io import read
+from helpers import train_here
 
 ARCHIVE = Path(__file__).parent / 'data' / 'archive'
 INGAN = ARCHIVE.parent / 'ingan'
@@ -70,13 +70,10 @@ def resume(folder: Path, place: Path) -> Path:
 
     place: a folder for the copy, and for the data that it trains on.
     """
-    from sevennet_mf.cli import main
-
     copy = place / folder.relative_to(ARCHIVE.parent)
     shutil.copytree(folder, copy)
     shutil.copytree(INGAN, place / INGAN.name)
-    with contextlib.chdir(copy / RUN):
-        assert main(['train', 'input.yaml', '-w', '.', '--resume']) == 0
+    train_here('input.yaml', '-w', '.', '--resume', cwd=copy / RUN)
     return copy / RUN / 'checkpoint_best.pth'
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from torch_geometric.data import Batch
 
 import sevennet_mf
 from sevennet_mf import keys
+from sevennet_mf.cli import main
 from sevennet_mf.config import inputs
 from sevennet_mf.model.build import fidelity_layers
 
@@ -50,6 +51,15 @@ def registered() -> Iterator[None]:
     finally:
         if not before:
             sevennet_mf.unregister()
+
+
+def train_here(*words: object, cwd: Path) -> None:
+    """`sevennet-mf train` in a folder and within this process, to its end.
+
+    A process of its own would spend four seconds on imports.
+    """
+    with registered(), chdir(cwd):
+        assert main(['train', *map(str, words)]) == 0
 
 
 def entry(name: str, file: str = 'pbe_valid.extxyz') -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 from pathlib import Path
 from typing import Any
@@ -22,10 +21,9 @@ from archive import (
 )
 from ase.io import read
 from commandline import table
-from helpers import registered
+from helpers import registered, train_here
 
 from sevennet_mf import FidelityCalculator
-from sevennet_mf.cli import main
 from sevennet_mf.config import inputs
 from sevennet_mf.evaluate.evaluation import evaluate
 from sevennet_mf.model.load import load_model
@@ -95,10 +93,10 @@ def test_a_checkpoint_is_continued(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(INGAN, tmp_path / INGAN.name)
     for name in ('extended.yaml', 'plain.pth'):
         shutil.copyfile(folder / name, here / name)
-    with registered(), contextlib.chdir(here):
-        with pytest.warns(UserWarning, match="labels of 'r2scan' are off from"):
-            assert main(['train', 'extended.yaml', '-w', 'out']) == 0
-        made = load_model('out/checkpoint_best.pth')
+    with pytest.warns(UserWarning, match="labels of 'r2scan' are off from"):
+        train_here('extended.yaml', '-w', 'out', cwd=here)
+    with registered():
+        made = load_model(str(here / 'out' / 'checkpoint_best.pth'))
     assert made.fidelities == tuple(stored(folder, 'extended.pth'))
 
 

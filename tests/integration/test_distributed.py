@@ -21,7 +21,6 @@ from commandline import (
     finish,
     free_port,
     progress_of,
-    run,
     small_yaml,
     snapshot,
     start,
@@ -30,7 +29,7 @@ from commandline import (
     waiting,
     write_yaml,
 )
-from helpers import structures
+from helpers import structures, train_here
 from pretrained_helpers import (
     OFFSETS,
     SELF_LABEL,
@@ -110,8 +109,7 @@ def whole(folder: Path) -> Path:
 def test_two_processes_do_what_one_does_with_the_joint_batch(
     folder: Path, whole: Path
 ) -> None:
-    result = run('train', 'joint.yaml', '-w', 'one', cwd=folder)
-    assert result.returncode == 0, result.stderr
+    train_here('joint.yaml', '-w', 'one', cwd=folder)
     assert_same_curve(whole, folder / 'one', 2e-4)
     states = [
         torch.load(path / 'checkpoint_best.pth', weights_only=False)
@@ -154,8 +152,7 @@ def test_extending_with_ewc_and_self_labels(folder: Path) -> None:
         write_yaml(folder / f'{name}.yaml', yaml)
     result = finish(begin(folder, 'extend.yaml', '-w', 'extended'))
     assert result.returncode == 0, result.stderr
-    result = run('train', 'extend_joint.yaml', '-w', 'extended_by_one', cwd=folder)
-    assert result.returncode == 0, result.stderr
+    train_here('extend_joint.yaml', '-w', 'extended_by_one', cwd=folder)
     assert_same_curve(folder / 'extended', folder / 'extended_by_one', 1e-3)
 
 

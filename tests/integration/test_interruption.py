@@ -16,7 +16,6 @@ from commandline import (
     content_of,
     finish,
     progress_of,
-    run,
     small_yaml,
     snapshot,
     start,
@@ -26,7 +25,7 @@ from commandline import (
     waiting,
     write_yaml,
 )
-from helpers import registered
+from helpers import registered, train_here
 
 from sevennet_mf.cli import main
 
@@ -56,8 +55,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """input.yaml, and in `whole` the run that nobody interrupted."""
     path = tmp_path_factory.mktemp('interruption')
     write_yaml(path / 'input.yaml', sections())
-    result = run('train', 'input.yaml', '-w', 'whole', cwd=path)
-    assert result.returncode == 0, result.stderr
+    train_here('input.yaml', '-w', 'whole', cwd=path)
     return path
 
 
@@ -70,10 +68,11 @@ def test_ends_like_the_uninterrupted_run(
     folder: Path, signals: list[signal.Signals]
 ) -> None:
     name = '-'.join(number.name for number in signals)
-    command = ['train', 'input.yaml', '-w', name]
+    words = ['input.yaml', '-w', name]
     for i, number in enumerate(signals):
         resume = ['--resume'] if i else []
-        process = start(*command, *resume, command=waiting(i + 2), cwd=folder)
+        command = [*waiting(i + 2), 'train']
+        process = start(*words, *resume, command=command, cwd=folder)
         wait_in_epoch(process, folder / name, i + 2)
         process.send_signal(number)
         stopped = finish(process)
@@ -84,14 +83,13 @@ def test_ends_like_the_uninterrupted_run(
             assert stopped.returncode == -signal.SIGKILL
             continue
         assert stopped.returncode == 1
-        words = f'stopped by {number.name} after step {step} of epoch {epoch}'
+        said = f'stopped by {number.name} after step {step} of epoch {epoch}'
         assert stopped.stderr.count('\n') == 1
-        assert words in stopped.stderr
+        assert said in stopped.stderr
         assert '--resume' in stopped.stderr
         logs = (folder / name).glob('log*.sevenn')
-        assert any(words in log.read_text() for log in logs)
-    result = run(*command, '--resume', cwd=folder)
-    assert result.returncode == 0, result.stderr
+        assert any(said in log.read_text() for log in logs)
+    train_here(*words, '--resume', cwd=folder)
     assert_same_run(folder / name, folder / 'whole')
 
 
@@ -112,11 +110,11 @@ def test_a_larger_epoch_goes_on_where_the_run_ended(folder: Path) -> None:
     yaml['train']['epoch'] = 2
     write_yaml(folder / 'two.yaml', yaml)
     for name, *more in (['two.yaml'], ['input.yaml', '--resume']):
-        result = run('train', name, '-w', 'longer', *more, cwd=folder)
-        assert result.returncode == 0, result.stderr
+        train_here(name, '-w', 'longer', *more, cwd=folder)
     assert_same_run(folder / 'longer', folder / 'whole')
 
 
+@pytest.mark.filterwarnings('ignore:checkpoints of an earlier run')
 def test_it_may_continue_from_a_checkpoint_of_its_own_folder(
     folder: Path, tmp_path: Path
 ) -> None:
@@ -137,15 +135,14 @@ def test_it_may_continue_from_a_checkpoint_of_its_own_folder(
         out = tmp_path / name / 'out'
         out.mkdir(parents=True)
         shutil.copy(folder / 'whole' / 'checkpoint_best.pth', out)
-    command = ['train', file, '-w', 'out']
-    result = run(*command, cwd=tmp_path / 'whole')
-    assert result.returncode == 0, result.stderr
-    process = start(*command, command=waiting(2), cwd=tmp_path / 'stopped')
+    words = [file, '-w', 'out']
+    train_here(*words, cwd=tmp_path / 'whole')
+    command = [*waiting(2), 'train']
+    process = start(*words, command=command, cwd=tmp_path / 'stopped')
     wait_in_epoch(process, tmp_path / 'stopped' / 'out', 2)
     process.send_signal(signal.SIGINT)
     assert finish(process).returncode == 1
-    result = run(*command, '--resume', cwd=tmp_path / 'stopped')
-    assert result.returncode == 0, result.stderr
+    train_here(*words, '--resume', cwd=tmp_path / 'stopped')
     assert_same_run(tmp_path / 'stopped' / 'out', tmp_path / 'whole' / 'out')
 
 

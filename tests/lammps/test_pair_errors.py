@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 import torch
+from commandline import run
 from helpers import NAMES, save_checkpoint, trained
 from lammps_helpers import Result, lammps, run_lmp, write_data
 from pair_models import SPECIES, Deployed, bulk, deployed, parity
@@ -205,16 +205,9 @@ def one_rank_differs(
     )
     start.chmod(0o755)
     found = lammps()
-    lmp = [str(start), str(found.binary), '-in', str(folder / 'in.lmp')]
-    process = subprocess.run(
-        [str(found.mpiexec), '-n', '2', *lmp, '-log', 'none'],
-        cwd=folder,
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-        check=False,
-    )
+    mpiexec = [str(found.mpiexec), '-n', '2', str(start), str(found.binary)]
+    words = ('-in', folder / 'in.lmp', '-log', 'none')
+    process = run(*words, command=mpiexec, cwd=folder, env=env)
     assert process.returncode != 0
     return process.stdout + process.stderr
 

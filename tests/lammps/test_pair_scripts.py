@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from commandline import run
 from lammps_helpers import lammps, read_dump, run_lmp, write_data
 from pair_models import (
     SPECIES,
@@ -56,15 +57,7 @@ def test_a_small_stack_is_enough(
     write_data(bulk((4, 4, 2)), tmp_path / 'data.lmp', SPECIES)
     (tmp_path / 'in.lmp').write_text(f'{HEAD}{model.pair("e3gnn")}\n{END}')
     command = f'ulimit -s 256; exec {lammps().binary} -in in.lmp -log none'
-    done = subprocess.run(
-        ['bash', '-c', command],
-        cwd=tmp_path,
-        env=lmp_env,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = run(command=['bash', '-c', command], cwd=tmp_path, env=lmp_env)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -1,7 +1,6 @@
 """Two processes that train together, started once for all tests of them."""
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -9,14 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from commandline import free_port
 
 TESTS = Path(__file__).parents[1]
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(('127.0.0.1', 0))
-        return int(found.getsockname()[1])
 
 
 @pytest.fixture(scope='session')

@@ -1,5 +1,7 @@
 """State dicts in the host's format, unchanged to the last bit."""
 
+from typing import Any
+
 import pytest
 import sevenn._keys as KEY
 import torch
@@ -15,8 +17,8 @@ IRREPS_OUT = Irreps('4x0e+2x1o+3x0e')
 CASES = [(n, biases) for n in (2, 3, 5) for biases in (False, True)]
 
 
-def ours(n: int = 2, biases: bool = False) -> FidelityLinear:
-    return FidelityLinear(
+def made(kind: type[IrrepsLinear], n: int, biases: bool) -> Any:
+    return kind(
         IRREPS_IN,
         IRREPS_OUT,
         KEY.NODE_FEATURE,
@@ -24,18 +26,15 @@ def ours(n: int = 2, biases: bool = False) -> FidelityLinear:
         lazy_layer_instantiate=False,
         biases=biases,
     )
+
+
+def ours(n: int = 2, biases: bool = False) -> FidelityLinear:
+    return made(FidelityLinear, n, biases)
 
 
 def hosts(n: int = 2, biases: bool = False) -> IrrepsLinear:
     """The host's modality layer with random weights and biases."""
-    layer = IrrepsLinear(
-        IRREPS_IN,
-        IRREPS_OUT,
-        KEY.NODE_FEATURE,
-        num_modalities=n,
-        lazy_layer_instantiate=False,
-        biases=biases,
-    )
+    layer: IrrepsLinear = made(IrrepsLinear, n, biases)
     assert layer.linear is not None
     with torch.no_grad():
         for parameter in layer.linear.parameters():
