@@ -55,15 +55,16 @@ SMALL_MODEL = {
     'weight_nn_hidden_neurons': [8],
 }
 SMALL_RUN = {'epoch': 1, 'per_epoch': 1}
-# Pretrained models that a YAML starts from, and the fidelities of the small one that
-# takes its place: a step of a universal potential takes half a second
+# Pretrained models that a YAML or a command starts from, and the fidelities of the
+# small one that takes its place: a step of a universal potential takes half a
+# second, and to deploy it a quarter of a minute
 SMALL_PRETRAINED = {
     '7net-0': ('pbe',),
     '7net-l3i5': ('pbe',),
     '7net-mf-0': ('R2SCAN', 'PBE'),
 }
 SMALL_STUDY = {'methods': ['high_only'], 'labels': [2], 'seeds': [1], 'steps': 2}
-START_FROM = ('extend', 'fisher', 'init')  # commands that start from one as well
+START_FROM = ('extend', 'fisher', 'init', 'export', 'deploy', 'select')
 # Lines that a test leaves to others, by how they begin, and why
 NOT_RUN = {
     '. .venv/bin/activate': 'this environment is active',
