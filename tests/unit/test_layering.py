@@ -194,7 +194,7 @@ def test_a_study_is_planned_done_and_reported() -> None:
         parts = path.relative_to(ROOT).with_suffix('').parts
         if parts[0] != 'study' or parts[1] not in IN_STUDY:
             continue  # former import paths
-        for name in imports(ast.parse(path.read_text()), path):
+        for name in imports(parsed(path), path):
             if name.startswith(f'{PACKAGE}.study.'):
                 other = name.split('.')[2]
                 assert other in IN_STUDY[parts[1]], f'{label(path)} imports {name}'
@@ -204,7 +204,7 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
     modules = {f'{PACKAGE}.{label(p)[:-3].replace("/", ".")}': p for p in SOURCES}
     left = {}
     for name, path in modules.items():
-        body = at_import_time(ast.parse(path.read_text()))
+        body = at_import_time(parsed(path))
         own = [n for n in body if isinstance(n, ast.Import | ast.ImportFrom)]
         left[name] = set(imports(ast.Module(own, []), path)) & modules.keys()
     while free := {name for name, others in left.items() if not others}:
@@ -216,7 +216,7 @@ def test_class_names_are_unique() -> None:
     found = Counter(
         node.name
         for path in SOURCES
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(parsed(path))
         if isinstance(node, ast.ClassDef)
     )
     assert {name: n for name, n in found.items() if n > 1} == {}
@@ -234,7 +234,7 @@ def test_rooms_of_a_package_have_no_circle(path: Path) -> None:
     here = room((package, *inner))
     floor = {name: n for n, names in enumerate(FLOORS[package]) for name in names}
     assert here in floor, f'{here} has no floor: add it to FLOORS'
-    for name in imports(ast.parse(path.read_text()), path):
+    for name in imports(parsed(path), path):
         _, *parts = name.split('.')
         if is_own(name) and parts[:1] == [package] and len(parts) > 1:
             other = room(parts)
@@ -359,7 +359,7 @@ def test_use_of_the_host_is_allowed() -> None:
 @pytest.mark.parametrize('path', SOURCES, ids=label)
 def test_pictures_look_and_are_written_one_way(path: Path) -> None:
     if layer(path) != 'drawing':
-        names = set(imports(ast.parse(path.read_text()), path))
+        names = set(imports(parsed(path), path))
         assert not [n for n in names if n.startswith('matplotlib.backends')]
         assert not names & {'matplotlib.pyplot', 'matplotlib.rc_context'}
         assert 'savefig(' not in path.read_text()
