@@ -314,7 +314,8 @@ class Page:
     def ours(self, args: list[str]) -> None:
         """A command of ours in this process: imports would take most of the time."""
         self.capture.readouterr()
-        if args[0] in START_FROM:
+        # not in parallel: scripts for LAMMPS say how many segments there are
+        if args[0] in START_FROM and '--parallel' not in args:
             args = [
                 str(self.project / f'{arg}.pth') if arg in SMALL_PRETRAINED else arg
                 for arg in args
