@@ -37,9 +37,9 @@ from sevennet_mf.config.run_inputs import RunInputs
 from sevennet_mf.data import checks
 from sevennet_mf.data.dataset import TRAIN, sets_of
 from sevennet_mf.data.determined import undetermined
-from sevennet_mf.data.findings import Finding, problem
+from sevennet_mf.data.findings import Finding, note, problem
 from sevennet_mf.data.needs import Needs
-from sevennet_mf.data.references import References
+from sevennet_mf.data.references import References, with_isolated
 from sevennet_mf.errors import UserError
 
 __all__ = [
@@ -103,7 +103,8 @@ def audit_of(
     needs = Needs.of(asked, sets[TRAIN])
     unusable = _Unusable()
     records = scan(sets, options.key, needs.order, needs.cutoff, unusable.add)
-    found = [*unusable.findings(), *checks.as_read(needs, records.by_set())]
+    found = [*unusable.findings(), *(note('files', line) for line in records.said)]
+    found += checks.as_read(needs, records.by_set())
     records, none = divide(records, needs.ratio, asked.seed)
     found += [] if none is None else [none]
     found += _validation(needs, records)
@@ -179,7 +180,7 @@ def _references(
     if not needs.old:  # beside a checkpoint other references are fitted
         more, untried = inferred(records, needs, options)
         found += [] if untried is None else [untried]
-    method = options.reference_energies
+    method = with_isolated(options.reference_energies, records.isolated)
     references, failed = fit_training(records, needs, method, more)
     found += [] if failed is None else [failed]
     if references is not None:

@@ -34,7 +34,9 @@ class Records:
     structures as fit, atoms in one order for all labels of a structure; alike: per
     fidelity groups of rows with the same atoms, as `whole` holds them; force_counts:
     (F, bins) atoms in FORCE_EDGES; linked: the sets with any two atoms within the
-    cutoff; geometry_of: the atoms and the lattice of a row.
+    cutoff; geometry_of: the atoms and the lattice of a row; said: what was left out
+    of files, or is not seen; isolated: {fidelity: {symbol: eV}}, energies of the
+    isolated atoms in the training data.
     """
 
     fidelities: tuple[str, ...]
@@ -48,6 +50,8 @@ class Records:
     force_counts: Ints
     linked: frozenset[str]
     geometry_of: Callable[[int], Geometry]
+    said: tuple[str, ...]
+    isolated: dict[str, dict[str, float]]
 
     def __len__(self) -> int:
         return len(self.columns['energy'])

@@ -13,11 +13,13 @@ from tqdm import tqdm
 
 from sevennet_mf.arrays import N_SPECIES, Floats
 from sevennet_mf.audit.records import FORCE_EDGES, Records
+from sevennet_mf.data.dataset import TRAIN
 from sevennet_mf.data.files import count_frames, files_of, reader_of
 from sevennet_mf.data.graphs import close_atoms, nearest_distance, pairs_within
 from sevennet_mf.data.identity import Reader
 from sevennet_mf.data.labels import Entry
 from sevennet_mf.data.read import Structure, read_entry
+from sevennet_mf.data.told import Told
 from sevennet_mf.data.unread import UnreadLabel
 from sevennet_mf.errors import UserError
 
@@ -50,18 +52,21 @@ def scan(
         unit=' structures',
     ) as bar:
         for name, entry in listed:
+            told = Told()
             structures = read_entry(
                 entry,
                 key,
                 fidelities,
                 cutoff,
                 on_error=partial(_say, report),
+                told=told,
             )
             for structure in structures:
                 if trouble := close_atoms(structure):
                     report('close atoms', trouble)
                 collector.add(structure, name)
                 bar.update()
+            collector.heard(told, entry, name)
     return collector.records()
 
 
@@ -104,6 +109,8 @@ class _Collector:
     nearest: list[float] = field(default_factory=list)
     measured: Counter[tuple[int, str]] = field(default_factory=Counter)
     linked: set[str] = field(default_factory=set)
+    said: dict[str, None] = field(default_factory=dict)
+    isolated: dict[str, dict[str, float]] = field(default_factory=dict)
     room: int = KEPT_ATOMS
     room_whole: int = ALIKE_ATOMS
 
@@ -145,6 +152,14 @@ class _Collector:
         none = np.full(6, np.nan)
         self.stress.append(none if structure.stress is None else structure.stress)
         self._keep(structure, row)
+
+    def heard(self, told: Told, entry: Entry, name: str) -> None:
+        """Keep what reading an entry of a set had to say."""
+        paths = dict(enumerate(files_of(entry)))
+        self.said |= {line.said(paths): None for line in told.lines() if line.loud}
+        if name == TRAIN:
+            for fidelity, energies in told.isolated.items():
+                self.isolated.setdefault(fidelity, {}).update(energies)
 
     def _measure(
         self, structure: Structure, name: str, group: tuple[int, str]
@@ -196,6 +211,8 @@ class _Collector:
             self.force_counts,
             frozenset(self.linked),
             self.reader.geometry,
+            tuple(self.said),
+            self.isolated,
         )
 
 

@@ -40,6 +40,10 @@ class Blocks:
     def _complete_names(self, entries: Sets) -> None:
         """Order, base and target."""
         train, data = self.train, self.data
+        every = [entry for listed in entries.values() for entry in listed]
+        unnamed = {e.get('format') for e in every if 'fidelity' not in e}
+        if data.key is None and unnamed == {'mace'}:
+            data.key = 'head'  # as MACE calls it
         named = [
             (f'data.{load}[{i}].fidelity', entry.get('fidelity'))
             for load, listed in entries.items()

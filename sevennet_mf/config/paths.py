@@ -25,14 +25,32 @@ def _expand(pattern: str, where: str) -> list[str]:
     except ValueError:
         raise UserError(f'{where}: a brace is not closed in {pattern!r}.') from None
     for part in parts:
-        is_pattern = glob.has_magic(part) and not os.path.isfile(part)
+        is_pattern = glob.has_magic(part) and not os.path.exists(part)
         matches = sorted(glob.glob(part)) if is_pattern else [part]
-        files = [m for m in matches if os.path.isfile(m)]
+        files = [file for m in matches for file in _data_files(m)]
         if not files and os.path.isdir(part):
-            raise UserError(f'{where}: {part!r} is a folder; name files in it.')
+            raise UserError(
+                f'{where}: {part!r} is a folder; name files in it. It holds neither '
+                '`.aselmdb` files nor systems of DeePMD.'
+            )
         if not files:
             raise UserError(f'{where}: no such file: {part}.{nearest_file(part)}')
         found += files
     return found
 
 
+def _data_files(path: str) -> list[str]:
+    """Return the files or folders of data that a path names; [] if there are none.
+
+    That is the file; of a folder its `.aselmdb` files, or itself if it is a system
+    of DeePMD, or the systems below it.
+    """
+    if os.path.isfile(path):
+        return [path]
+    if not os.path.isdir(path):
+        return []
+    databases = glob.glob(os.path.join(glob.escape(path), '*.aselmdb'))
+    if databases:
+        return sorted(databases)
+    walked = sorted(os.walk(path))
+    return [folder for folder, _, names in walked if 'type.raw' in names]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import multiprocessing
 import os
 import shutil
@@ -25,11 +26,12 @@ from tqdm import tqdm
 from sevennet_mf import lock
 from sevennet_mf.data import graphs
 from sevennet_mf.data.cache import META, Cached, CacheRecipe, is_whole, recipe_of
-from sevennet_mf.data.files import count_frames
+from sevennet_mf.data.files import count_frames, size_of
 from sevennet_mf.data.geometry import Geometry
 from sevennet_mf.data.identity import Traits
 from sevennet_mf.data.labels import Entry
 from sevennet_mf.data.read import Structure, read_entry
+from sevennet_mf.data.told import Told
 from sevennet_mf.errors import UserError
 from sevennet_mf.files import unwritable
 
@@ -80,9 +82,10 @@ def build(
     """
     # the order of the folder is that of the recipe, whatever the files are called
     ordered = {**entry, 'file': [i.path for i in recipe.inputs]}
-    structures = read_entry(ordered, key, fidelities, cutoff)
+    told = Told()
+    structures = read_entry(ordered, key, fidelities, cutoff, told=told)
     with _temporary(target) as folder:
-        shards = _Shards(folder)
+        shards = _Shards(folder, told)
         with (
             _Progress(recipe, entry) as progress,
             contextlib.closing(_with_edges(structures, cutoff, cores)) as pairs,
@@ -151,7 +154,7 @@ class _Progress:
         counts = [count_frames(i.path, i.reader, index) for i in recipe.inputs]
         known = [count for count in counts if count is not None]
         self.total = sum(known) if len(known) == len(counts) else None
-        sizes = [os.path.getsize(i.path) for i in recipe.inputs]
+        sizes = [size_of(i.path) for i in recipe.inputs]
         self.bytes_before = np.cumsum([0, *sizes])
         self.done = self.file = 0
 
@@ -212,8 +215,8 @@ def _identity(structure: Structure) -> dict[str, Any]:
 class _Shards:
     """Packs structures into files as they come; the small arrays at the end."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, told: Told) -> None:
+        self.folder, self.told = folder, told
         self.graphs: list[AtomGraphData] = []
         self.compositions: list[np.ndarray[Any, Any]] = []
         self.edges = 0
@@ -271,6 +274,8 @@ class _Shards:
             'first_rows': torch.tensor(self.first_rows),
             'arrays': arrays,
             'sizes': dict(self.sizes),
+            'told': [dataclasses.astuple(line) for line in self.told.lines()],
+            'isolated': self.told.isolated,
         }
         self._write(META, meta)
 

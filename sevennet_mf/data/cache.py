@@ -28,6 +28,7 @@ from sevenn.atom_graph_data import AtomGraphData
 from torch_geometric.data.separate import separate
 
 from sevennet_mf.arrays import Ints
+from sevennet_mf.config.blocks import DataEntry
 from sevennet_mf.data.files import (
     GRAPH,
     LIST,
@@ -36,20 +37,16 @@ from sevennet_mf.data.files import (
     reader_of,
     unreadable,
 )
+from sevennet_mf.data.formats import deepmd
 from sevennet_mf.data.geometry import Geometry
 from sevennet_mf.data.labels import Entry
+from sevennet_mf.data.told import Line
 
 CACHE_FORMAT: Final[int] = 2  # raise it when what is written changes its meaning
 META: Final[str] = 'meta.pt'
 # what of an entry decides about the structures; unset and null differ
-ENTRY_KEYS: Final[tuple[str, ...]] = (
-    'fidelity',
-    'energy_key',
-    'force_key',
-    'stress_key',
-    'virial_key',
-    'index',
-    'format',
+ENTRY_KEYS: Final[tuple[str, ...]] = tuple(
+    name for name in DataEntry.model_fields if name != 'file'
 )
 
 Plain = dict[str, Any]
@@ -110,6 +107,8 @@ def _content(path: str, reader: str) -> str:
             names.append(path.removesuffix('.pt') + '.yaml')
         elif reader == LIST:
             names += [file for file, _ in listed(path)]
+        elif os.path.isdir(path):
+            names = deepmd.files(path)
         digests = []
         for name in filter(os.path.isfile, names):
             with open(name, 'rb') as stream:
@@ -156,6 +155,9 @@ class Cached:
         self.folder = folder
         self.inputs = recipe.inputs
         meta = _load(folder / META)
+        # what there was to say while it was read, and energies of isolated atoms
+        self.told = [Line(*line) for line in meta.get('told', ())]
+        self.isolated: dict[str, dict[str, float]] = meta.get('isolated', {})
         self.fidelity_names: list[str] = meta['fidelity_names']
         self._first = meta['first_rows'].numpy()  # of each shard, then the end
         self.arrays: dict[str, np.ndarray[Any, Any]] = {
@@ -185,6 +187,12 @@ class Cached:
         """Return 'path:frame' of a row, with the path of today."""
         path = self.inputs[self.arrays['file'][row]].path
         return f'{path}:{self.arrays["frame"][row]}'
+
+    def lines(self, only_loud: bool = False) -> list[str]:
+        """Return what there is to say of the files, with the paths of today."""
+        paths = {number: given.path for number, given in enumerate(self.inputs)}
+        told = [line for line in self.told if line.loud or not only_loud]
+        return [line.said(paths) for line in told]
 
     def graph(self, row: int) -> dict[str, torch.Tensor]:
         """Return fresh tensors of a row, in the host's types; labels as on disk."""

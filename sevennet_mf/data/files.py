@@ -1,7 +1,7 @@
 """What is in a file: which reader it needs, and its structures one at a time.
 
-What ASE reads, the host's graph files (`.pt`, `.sevenn_data`) and its
-`structure_list`.
+What ASE reads, the forms that data sets are published in (see formats/), the host's
+graph files (`.pt`, `.sevenn_data`) and its `structure_list`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -21,13 +21,15 @@ from ase.utils import string2index
 from braceexpand import braceexpand
 from sevenn.atom_graph_data import AtomGraphData
 
-from sevennet_mf.data import names
+from sevennet_mf.data import convention, names
+from sevennet_mf.data.convention import UNIT_KEYS
 from sevennet_mf.data.formats import ase_database as databases
-from sevennet_mf.data.formats import graph_files
+from sevennet_mf.data.formats import ase_lmdb, deepmd, graph_files, known, mace, xyz
 from sevennet_mf.data.labels import LABEL_KEYS, Entry
 from sevennet_mf.errors import UserError, nearest, nearest_file
 
 GRAPH, OLD_GRAPH, LIST = 'sevenn graph', 'sevenn_data', 'structure_list'
+SKIP = 'skip'  # of `on_bad`
 ISOTOPES = ('D', 'T')
 
 
@@ -43,10 +45,12 @@ def reader_of(path: str, format: str | None = None) -> str:
     Raises UserError for an unknown format and for a file that tells none.
     """
     if format is not None:
-        if format not in ioformats:
+        if known.form_of(format) is None and format not in ioformats:
+            names = [*known.FORMS, *ioformats]
             raise UserError(
-                f'{path}: format {format!r} is none that ASE knows.'
-                f'{nearest(format, ioformats)} Correct it, or leave it out.'
+                f'{path}: format {format!r} is none of {", ".join(known.FORMS)}, '
+                f'and none that ASE knows.{nearest(format, names)} Correct it, or '
+                'leave it out.'
             )
         return format
     if path.endswith('.pt'):
@@ -56,7 +60,11 @@ def reader_of(path: str, format: str | None = None) -> str:
     if LIST in os.path.basename(path):
         return LIST
     try:
+        if (form := known.recognised(path)) is not None:
+            return form
         name = filetype(path)
+    except UserError:
+        raise
     except Exception as error:
         raise unreadable(path, error) from error
     if name not in ioformats:
@@ -65,6 +73,12 @@ def reader_of(path: str, format: str | None = None) -> str:
             '`format:` with the name ASE has for it.'
         )
     return name
+
+
+def size_of(path: str) -> int:
+    """Return the bytes of a file, or of those that a system of DeePMD is made of."""
+    files = deepmd.files(path) if os.path.isdir(path) else [path]
+    return sum(os.path.getsize(file) for file in files)
 
 
 def count_frames(path: str, reader: str, index: str = ':') -> int | None:
@@ -144,22 +158,52 @@ def _element(name: str) -> str | None:
     return meant if meant in chemical_symbols[1:] and meant != name else None
 
 
+def completed(path: str, entry: Entry) -> Entry:
+    """Return an entry with what the form of one of its files sets.
+
+    That is keys, units and signs that the entry does not name itself. Raises
+    UserError as `reader_of`, and where the form leaves open what must be said.
+    """
+    return known.completed(path, reader_of(path, entry.get('format')), entry)
+
+
 def items_of(
     path: str, entry: Entry, cutoff: float, key: str | None = None
 ) -> Iterator[tuple[int, Atoms | AtomGraphData]]:
-    """(frame, structure) of one file; key: of its info that names the fidelity."""
+    """(frame, structure) of one file; key: of its info that names the fidelity.
+
+    entry: as `completed` returns it. Positions and cells are in Å, labels as they
+    stand in the file. Raises UserError for a structure that cannot be read.
+    """
+    for frame, item in records_of(path, entry, cutoff, key):
+        if isinstance(item, UserError):
+            raise item
+        yield frame, item
+
+
+def records_of(
+    path: str, entry: Entry, cutoff: float, key: str | None = None
+) -> Iterator[tuple[int, Atoms | AtomGraphData | UserError]]:
+    """As `items_of`, but with the error in the place of a structure.
+
+    What follows it may be as it should. Where nothing can follow it is raised.
+    """
     reader = reader_of(path, entry.get('format'))
     if reader in (GRAPH, OLD_GRAPH):
-        given = [k for k in ('energy_key', *LABEL_KEYS) if entry.get(k) is not None]
+        words = ('energy_key', *LABEL_KEYS, *UNIT_KEYS)
+        given = [k for k in words if entry.get(k) is not None]
         if given:
             raise UserError(
                 f'{path}: {given[0]} has no meaning for a graph file, whose '
                 'labels are fixed. Remove it; `null` leaves a label out.'
             )
-    last, index = None, entry.get('index', ':')
+    last, length = None, convention.of_entry(entry).length
     try:
-        for frame, item in _items(path, reader, index, cutoff, key):
+        for frame, item in _items(path, reader, entry, cutoff, key):
             last = frame
+            if length != 1.0 and isinstance(item, Atoms):
+                item.set_cell(item.cell * length)
+                item.positions *= length
             yield frame, item
     except UserError:
         raise
@@ -168,9 +212,17 @@ def items_of(
 
 
 def _items(
-    path: str, reader: str, index: str, cutoff: float, key: str | None
-) -> Iterator[tuple[int, Atoms | AtomGraphData]]:
+    path: str, reader: str, entry: Entry, cutoff: float, key: str | None
+) -> Iterator[tuple[int, Atoms | AtomGraphData | UserError]]:
+    index = entry.get('index', ':')
     chosen = string2index(index)
+    form = known.form_of(reader)
+    if form is known.MACE:  # extended XYZ, whose heads are texts
+        form, reader, key = None, 'extxyz', key or mace.HEAD
+    if reader == 'extxyz' and entry.get('on_bad') == SKIP:
+        rows = partial(xyz.frames, path, partial(names.parse_comment, key=key or ''))
+        yield from _streamed(rows, _as_slice(chosen))
+        return
     if reader == GRAPH:
         yield from _chosen(graph_files.processed(path, cutoff), chosen)
     elif reader == OLD_GRAPH:
@@ -180,12 +232,16 @@ def _items(
         frames = (
             item
             for file, part in listed(path)
-            for _, item in items_of(file, {'index': part}, cutoff, key)
+            for _, item in items_of(
+                file, completed(file, {'index': part}), cutoff, key
+            )
         )
         if chosen == slice(None):
             yield from enumerate(frames)
         else:
             yield from _chosen([*frames], chosen)
+    elif form is not None:
+        yield from _of_form(path, form, entry, chosen)
     elif reader in databases.DATABASES:
         yield from databases.rows(path, reader, chosen)
     else:
@@ -193,11 +249,59 @@ def _items(
         yield from zip(numbers, _frames(path, index, reader, key), strict=False)
 
 
+def _of_form(
+    path: str, form: known.Form, entry: Entry, chosen: Any
+) -> Iterator[tuple[int, Atoms | UserError]]:
+    """Rows of one of our forms: at random where it can be, else streaming."""
+    read = partial(known.module_of(form).rows, path, entry)
+    if isinstance(chosen, str):
+        if form is not known.ASE_LMDB:
+            raise ValueError(f'{chosen!r} is no index')
+        rows = read()
+        yield from _each(path, rows, ase_lmdb.selected(path, chosen))
+        return
+    chosen, rows = _as_slice(chosen), read()
+    if isinstance(rows, Sequence):
+        yield from _each(path, rows, range(len(rows))[chosen])
+    else:
+        yield from _streamed(read, chosen)
+
+
+def _streamed(
+    read: Callable[[], Iterator[Atoms | UserError]], chosen: slice
+) -> Iterator[tuple[int, Atoms | UserError]]:
+    """Those of the rows that `chosen` picks; only backwards are they in memory."""
+    start, stop, step = chosen.start or 0, chosen.stop, chosen.step or 1
+    if min(start, step, stop or 0) >= 0:
+        numbers = itertools.count(start, step)
+        rows = itertools.islice(read(), start, stop, step)
+        yield from zip(numbers, rows, strict=False)
+        return
+    wanted = range(sum(1 for _ in read()))[chosen]
+    found = ((k, row) for k, row in enumerate(read()) if k in wanted)
+    # backwards as slices of lists are
+    yield from found if wanted.step > 0 else reversed([*found])
+
+
+def _each(
+    path: str, rows: Sequence[Atoms], frames: Iterable[int]
+) -> Iterator[tuple[int, Atoms | UserError]]:
+    for frame in frames:
+        try:
+            yield frame, rows[frame]
+        except UserError as error:
+            yield frame, error
+        except Exception as error:  # whatever a row may hold
+            yield frame, unreadable(f'{path}:{frame}', error)
+
+
 def atoms_of(path: str) -> Iterator[tuple[int, Atoms]]:
     """Yield (frame, structure) of one file; UserError for a graph file."""
-    if reader_of(path, None) in (GRAPH, OLD_GRAPH):
+    reader = reader_of(path, None)
+    if reader in (GRAPH, OLD_GRAPH):
         raise no_cell(path)
-    for frame, item in items_of(path, {}, cutoff=0.0):  # of graphs
+    entry = known.completed(path, reader, {}, has_labels=False)
+    for frame, item in items_of(path, entry, cutoff=0.0):  # of graphs
         assert isinstance(item, Atoms)
         yield frame, item
 

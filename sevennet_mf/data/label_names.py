@@ -16,6 +16,7 @@ NAMED_LIKE: Final[dict[str, str]] = {
     'stress': 'stress(es)?',
     'virial': 'virials?',
     'forces': 'forces?',
+    'gradient': 'gradients?',
     'energy': 'energ(y|ies)',
 }
 # words that make another quantity of a label's name
@@ -28,6 +29,7 @@ OTHER: Final[re.Pattern[str]] = re.compile(
     r'|repulsion|exchange|correlation|ewald|entropy|enthalpy|vibrational|thermal'
     r'|isolated|homo|lumo|constants?|external|applied|bias|spring|magnetic)\b'
 )
+PER_ATOM: Final[re.Pattern[str]] = re.compile('(per|each|by)_?atom|_pa$')
 # words that say nothing of where a label comes from
 NO_ORIGIN: Final = ('tot', 'total', 'tensor')
 # those that computed labels have in many data sets, and those of predictions
@@ -54,6 +56,11 @@ def kind_of(name: str) -> str | None:
     """Return which label a key is named like, or None; of any case and prefix."""
     kind, rest = kind_of_name(name)
     return None if OTHER.search(re.sub('[^a-z]', ' ', rest)) else kind
+
+
+def is_per_atom(name: str) -> bool:
+    """Return whether a key says that its energy is that of one atom."""
+    return PER_ATOM.search(str(name).lower()) is not None
 
 
 def origin_of(name: str) -> str:

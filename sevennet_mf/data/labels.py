@@ -1,7 +1,8 @@
 """Labels of one structure: where each is looked up, and which are believed.
 
 Units: eV, eV/Å; stress in eV/Å^3 in the host's order and sign: (xx, yy, zz, xy, yz,
-zx) of minus ASE's stress, so that compression is positive.
+zx) of minus ASE's stress, so that compression is positive. In files they may be in
+others: see convention.py.
 """
 
 from __future__ import annotations
@@ -15,7 +16,14 @@ from ase import Atoms
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from sevennet_mf.arrays import Floats
-from sevennet_mf.data.label_names import kind_of, kind_of_name, likeliest_first
+from sevennet_mf.data import convention
+from sevennet_mf.data.convention import ASE, Convention
+from sevennet_mf.data.label_names import (
+    is_per_atom,
+    kind_of,
+    kind_of_name,
+    likeliest_first,
+)
 from sevennet_mf.errors import UserError, nearest
 from sevennet_mf.keys import FLAT, KBAR
 
@@ -25,8 +33,14 @@ MAX_FORCE: Final[float] = 1.0e3  # eV/Å
 MAX_STRESS: Final[float] = 1.0e5  # kbar
 HOST_ORDER: Final[list[int]] = [0, 1, 2, 5, 3, 4]  # of ASE's xx yy zz yz xz xy
 
-LABEL_KEYS: Final[tuple[str, ...]] = ('force_key', 'stress_key', 'virial_key')
+LABEL_KEYS: Final[tuple[str, ...]] = (
+    'force_key',
+    'gradient_key',
+    'stress_key',
+    'virial_key',
+)
 STRESS_SHAPES: Final[tuple[tuple[int, ...], ...]] = ((6,), (9,), (3, 3))
+MACE_HINT: Final[str] = '; `format: mace` names all that MACE reads'
 
 Entry = Mapping[str, Any]
 
@@ -35,13 +49,20 @@ Entry = Mapping[str, Any]
 class StructureLabels:
     """energy: eV, total; forces: (n_atoms, 3) or None; stress: (6,) or None.
 
-    named: which of LABEL_KEYS the structure has.
+    named: which of LABEL_KEYS the structure has; blank: which of them hold nothing
+    but NaN; source: under which name ASE has the energy, '' where a key names it.
     """
 
     energy: float
     forces: Floats | None = None
     stress: Floats | None = None
     named: frozenset[str] = frozenset()
+    blank: frozenset[str] = frozenset()
+    source: str = ''
+
+
+class NotComputed(UserError):
+    """A structure whose energy at the level that is asked for was not computed."""
 
 
 def of_atoms(atoms: Atoms, entry: Entry, where: str) -> StructureLabels:
@@ -57,14 +78,24 @@ def of_atoms(atoms: Atoms, entry: Entry, where: str) -> StructureLabels:
     results = {} if atoms.calc is None else atoms.calc.results
     info = info_of(atoms)
     both = {**info, **atoms.arrays}
-    energy, is_own = _energy(info, entry, results, where)
-    forces = _find('force_key', 'forces', both, results, entry)
+    written = convention.of_entry(entry)
+    energy, source, is_own = _energy(info, entry, results, where)
     virial = _find('virial_key', 'virial', both, {}, entry)
-    stress = None
-    if entry.get('virial_key') is None:
+    gradient = _find('gradient_key', 'gradient', both, {}, entry)
+    forces = stress = None
+    if entry.get('gradient_key') is None:
+        forces = _find('force_key', 'forces', both, results, entry)
+    if entry.get('virial_key') is None or entry.get('stress_key') is not None:
         _refuse_virial(entry, where)
         stress = _find('stress_key', 'stress', info, results, entry)
-    given = {'force_key': forces, 'stress_key': stress, 'virial_key': virial}
+    given = {
+        'force_key': forces,
+        'gradient_key': gradient,
+        'stress_key': stress,
+        'virial_key': virial,
+    }
+    blank = frozenset(key for key, value in given.items() if _is_blank(value))
+    given |= dict.fromkeys(blank)
     named = frozenset(
         key
         for key, value in given.items()
@@ -76,13 +107,30 @@ def of_atoms(atoms: Atoms, entry: Entry, where: str) -> StructureLabels:
         if has_stress(atoms):
             _refuse_mixture('stress_key', 'stress', stress, info, entry, where)
     labels = StructureLabels(
-        _number(energy, where),
-        None if forces is None else _forces(forces, len(atoms), where),
-        _stress(atoms, stress, virial, where),
+        _number(energy, where) * written.energy * _atoms_of(atoms, written),
+        _pulls(given, len(atoms), written, where),
+        _stress(atoms, given['stress_key'], given['virial_key'], where, written),
         named,
+        blank,
+        source,
     )
     check(labels, len(atoms), where)
     return labels
+
+
+def _atoms_of(atoms: Atoms, written: Convention) -> int:
+    return len(atoms) if written.per_atom else 1
+
+
+def _is_blank(value: Any) -> bool:
+    """Whether a label holds nothing but NaN, which stands for none."""
+    if value is None or isinstance(value, str):
+        return False
+    try:
+        array = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        return False  # what it is will be said
+    return array.size > 0 and bool(np.isnan(array).all())
 
 
 def info_of(atoms: Atoms) -> dict[str, Any]:
@@ -109,15 +157,16 @@ def check(labels: StructureLabels, n_atoms: int, where: str) -> None:
     if abs(per_atom) > MAX_ENERGY:
         raise UserError(
             f'{where} has energy {per_atom:.6g} eV/atom, beyond {MAX_ENERGY:g}: it '
-            'must be the total energy in eV. Check its unit, or remove it.'
+            'must be the total energy. Write its unit, as in `energy_unit: '
+            'Hartree`, or remove it.'
         )
     if labels.forces is not None:
         remedy = 'Correct it, or leave forces out with `force_key: null`.'
         _check_size(labels.forces, MAX_FORCE, 'force', 'eV/Å', where, remedy)
     if labels.stress is not None:
         remedy = (
-            'Files hold eV/Å^3, not kbar or GPa. Correct it, or leave stress out '
-            'with `stress_key: null`.'
+            'Is it in kbar or GPa? Write `stress_unit: kbar`, for example. Or '
+            'correct it, or leave stress out with `stress_key: null`.'
         )
         kbar = labels.stress * KBAR
         _check_size(kbar, MAX_STRESS, 'stress', 'kbar', where, remedy)
@@ -141,24 +190,33 @@ def _check_size(
 
 def _energy(
     info: Mapping[str, Any], entry: Entry, results: Mapping[str, Any], where: str
-) -> tuple[Any, bool]:
-    """The energy, and whether it is the one ASE reads as such."""
+) -> tuple[Any, str, bool]:
+    """The energy, its name in ASE or '', and whether it is the one ASE reads."""
     key = entry.get('energy_key')
     if key is None:
         # the free energy is what forces are the derivative of
-        energy = results.get('free_energy', results.get('energy'))
+        source = 'free_energy' if 'free_energy' in results else 'energy'
         if is_placeholder(results):  # unread.py says so
-            energy = results['energy']
+            source = 'energy'
+        energy = results.get(source)
         if energy is None:
             raise UserError(
                 f'{where} has no energy. Remove it, or write `energy_key:` with the '
-                f'key of its info that holds one{_listed(_energies(info))}.'
+                f'key of its info that holds one{_listed(_energies(info))}'
+                f'{MACE_HINT if "REF_energy" in info else ""}.'
             )
-        return energy, True
+        return energy, source, True
+    _refuse_per_atom(entry, where)
     if key in info:
-        return info[key], False
+        if info[key] is None or _is_blank(info[key]):
+            raise NotComputed(
+                f'{where} has no energy {key!r}: it holds {info[key]}, which stands '
+                f'for none. Name another key with energy_key{_listed(info)}.'
+            )
+        return info[key], '', False
     if key in results:
-        return results[key], key in ('energy', 'free_energy')
+        is_own = key in ('energy', 'free_energy')
+        return results[key], key if is_own else '', is_own
     known = [*info, *results]
     raise UserError(
         f'{where} has no energy: energy_key {key!r} is not in its info'
@@ -171,6 +229,15 @@ def _energies(info: Mapping[str, Any]) -> list[str]:
     """The keys that are named like an energy, else all of them."""
     named = (k for k, v in info.items() if kind_of(k) == 'energy' and not np.ndim(v))
     return likeliest_first(named) or [*info]
+
+
+def _refuse_per_atom(entry: Entry, where: str) -> None:
+    key = entry['energy_key']
+    if is_per_atom(key) and not entry.get('energy_unit'):
+        raise UserError(
+            f'{where}: energy_key {key!r} is an energy per atom by its name. Write '
+            '`energy_unit: eV/atom`; or `energy_unit: eV` if it is a total energy.'
+        )
 
 
 def is_placeholder(results: Mapping[str, Any]) -> bool:
@@ -254,6 +321,17 @@ def _array(value: Any, name: str, shape: str, where: str) -> Floats:
         ) from None
 
 
+def _pulls(
+    given: Mapping[str, Any], n_atoms: int, written: Convention, where: str
+) -> Floats | None:
+    """The forces, from themselves or from the gradient of the energy."""
+    if given['force_key'] is not None:
+        return written.force * _forces(given['force_key'], n_atoms, where)
+    if given['gradient_key'] is not None:
+        return -written.force * _forces(given['gradient_key'], n_atoms, where)
+    return None
+
+
 def _forces(value: Any, n_atoms: int, where: str) -> Floats:
     forces = _array(value, 'forces', '(atoms, 3)', where)
     if forces.shape != (n_atoms, 3):
@@ -264,38 +342,48 @@ def _forces(value: Any, n_atoms: int, where: str) -> Floats:
     return forces
 
 
-def _stress(atoms: Atoms, stress: Any, virial: Any, where: str) -> Floats | None:
+def _stress(
+    atoms: Atoms, stress: Any, virial: Any, where: str, written: Convention
+) -> Floats | None:
     """The stress, (6,) as the host has it, from either; None if there is none."""
     if not has_stress(atoms):
         return None
     if stress is not None:
-        return stress_of(stress, where)
-    return None if virial is None else of_virial(virial, atoms, where)
+        return stress_of(stress, where, written)
+    return None if virial is None else of_virial(virial, atoms, where, written)
 
 
-def stress_of(value: Any, where: str, name: str = 'stress') -> Floats:
-    """Return ASE's stress as 6, 9 or 3x3 numbers -> (6,) as the host has it."""
-    stress = _array(value, name, '6, 9 or 3x3', where).squeeze()
-    if stress.shape in ((9,), (3, 3)):
-        stress = full_3x3_to_voigt_6_stress(stress.reshape(3, 3))
-    if stress.shape != (6,):
-        raise UserError(
-            f'{where} has a {name} of shape {stress.shape}: it must be 6, 9 or 3x3 '
-            f'numbers. Correct it, or write `{name}_key: null`.'
-        )
-    return as_host(stress)
+def stress_of(value: Any, where: str, written: Convention = ASE) -> Floats:
+    """Return a stress as 6, 9 or 3x3 numbers -> (6,) as the host has it."""
+    return as_host(written.stress * _six(value, 'stress', where, written))
 
 
-def of_virial(value: Any, atoms: Atoms, where: str) -> Floats:
-    """Return the stress, (6,) as the host has it, of a virial in eV.
+def of_virial(
+    value: Any, atoms: Atoms, where: str, written: Convention = ASE
+) -> Floats:
+    """Return the stress, (6,) as the host has it, of a virial.
 
-    value: 6, 9 or 3x3 numbers, in ASE's order, of the structure or of each atom,
-    which are summed: minus the volume times ASE's stress.
+    value: 6, 9 or 3x3 numbers of the structure or of each atom, which are summed:
+    minus the volume times ASE's stress, unless it is written otherwise.
     """
     virial = _array(value, 'virial', '6, 9 or 3x3', where)
     if virial.shape in ((len(atoms), *shape) for shape in STRESS_SHAPES):
         virial = virial.sum(axis=0)
-    return stress_of(-virial / atoms.cell.volume, where, 'virial')
+    six = _six(virial, 'virial', where, written)
+    return as_host(-written.virial * six / atoms.cell.volume)
+
+
+def _six(value: Any, name: str, where: str, written: Convention) -> Floats:
+    """6, 9 or 3x3 numbers -> (6,) in ASE's order."""
+    numbers = _array(value, name, '6, 9 or 3x3', where).squeeze()
+    if numbers.shape in ((9,), (3, 3)):
+        return full_3x3_to_voigt_6_stress(numbers.reshape(3, 3))
+    if numbers.shape != (6,):
+        raise UserError(
+            f'{where} has a {name} of shape {numbers.shape}: it must be 6, 9 or 3x3 '
+            f'numbers. Correct it, or write `{name}_key: null`.'
+        )
+    return numbers[list(written.order)]
 
 
 def as_host(stress: Floats) -> Floats:

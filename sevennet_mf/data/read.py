@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from ase import Atoms
@@ -13,11 +13,20 @@ from sevenn import _keys as KEY
 from sevenn.atom_graph_data import AtomGraphData
 
 from sevennet_mf.arrays import Floats, Ints
+from sevennet_mf.data import convention, names, unread
 from sevennet_mf.data import labels as label_rules
-from sevennet_mf.data import names, unread
-from sevennet_mf.data.files import files_of, items_of
-from sevennet_mf.data.labels import LABEL_KEYS, Entry, StructureLabels
+from sevennet_mf.data.files import SKIP, completed, files_of, records_of
+from sevennet_mf.data.formats import known, mace
+from sevennet_mf.data.labels import (
+    LABEL_KEYS,
+    Entry,
+    NotComputed,
+    StructureLabels,
+)
+from sevennet_mf.data.told import Told
 from sevennet_mf.errors import UserError, nearest, unknown
+
+SAME: Final[float] = 1e-6  # eV, of the energy of an isolated atom
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +62,7 @@ def read_entry(
     fidelities: Sequence[str],
     cutoff: float,
     on_error: Callable[[UserError], None] | None = None,
+    told: Told | None = None,
 ) -> Iterator[Structure]:
     """Yield the structures of one entry of a `load_*_path`, streaming.
 
@@ -60,17 +70,33 @@ def read_entry(
     paths; key: data.fidelity.key; fidelities: known names; cutoff: Å, which graph
     files must have been made with.
     Raises UserError that names `file:frame` for whatever cannot be used; with
-    `on_error` it is handed over instead, and what it is about left out.
+    `on_error` it is handed over instead, and what it is about left out. An entry
+    with `on_bad: skip` leaves out single structures that cannot be used.
+    told: is filled with what there is to be said of the files.
     """
-    read = _Reader(entry, key, fidelities, on_error)
+    read = _Reader(entry, key, fidelities, on_error, told or Told())
     for number, path in enumerate(files_of(entry)):
-        items = items_of(path, entry, cutoff, key)
-        while item := read.tried(partial(next, items, None)):
+        file = read.tried(partial(read.begin, number, path))
+        if file is None:
+            continue
+        items = records_of(path, file.entry, cutoff, read.key)
+        while item := read.tried(partial(next, items, None), file):
             read.count += 1
-            structure = read.tried(partial(read.structure, number, path, *item))
+            structure = read.tried(partial(read.structure, file, *item), file)
             if structure is not None:
+                read.kept += 1
                 yield structure
     read.tried(read.check_whole)
+
+
+@dataclass(frozen=True)
+class _File:
+    """A file of an entry: its place in it, and what its form makes of the entry."""
+
+    number: int
+    path: str
+    entry: Entry
+    form: known.Form | None
 
 
 class _Reader:
@@ -82,34 +108,74 @@ class _Reader:
         key: str | None,
         fidelities: Sequence[str],
         on_error: Callable[[UserError], None] | None,
+        told: Told,
     ) -> None:
         self.entry, self.key, self.fidelities = entry, key, fidelities
-        self.on_error = on_error
-        self.count = 0
+        self.on_error, self.told = on_error, told
+        self.skips = entry.get('on_bad') == SKIP
+        self.count = self.kept = 0
+        self.first: UserError | None = None  # why a structure was left out
         self.named: set[str] = set()
         self.lost: set[tuple[str, unread.Unread]] = set()  # of a file, said already
 
-    def tried(self, step: Callable[[], Any]) -> Any:
-        """What `step` returns, or None after its error was handed over."""
+    def tried(self, step: Callable[[], Any], file: _File | None = None) -> Any:
+        """What `step` returns, or None after its error was dealt with.
+
+        file: that of a single structure, which may be left out.
+        """
         try:
             return step()
         except UserError as error:
+            if file is not None and self.is_left_out(error, file):
+                return None
             if self.on_error is None:
                 raise
             self.on_error(error)
             return None
 
+    def is_left_out(self, error: UserError, file: _File) -> bool:
+        """Whether a structure is left out by the user's word; it is counted."""
+        seen = self.told.of(file.number)
+        if isinstance(error, NotComputed):
+            seen.missing += 1
+        elif self.skips and not isinstance(error, unread.UnreadLabel):
+            seen.bad += 1
+            seen.first_bad = seen.first_bad or str(error)
+        else:
+            return False
+        self.first = self.first or error
+        return True
+
+    def begin(self, number: int, path: str) -> _File:
+        """A file with its entry; what its form sets is to be said."""
+        entry = completed(path, self.entry)
+        form = known.form_of(entry.get('format', ''))
+        if form is not None or any(entry.get(k) for k in convention.UNIT_KEYS):
+            name = '' if form is None else f'as {entry["format"]}, '
+            words = f'read {name}{convention.in_words(entry)}'
+            self.told.of(number).form = words
+        if form is known.MACE and self.key is None and 'fidelity' not in entry:
+            self.key = mace.HEAD
+        return _File(number, path, entry, form)
+
     def structure(
-        self, number: int, path: str, frame: int, item: Atoms | AtomGraphData
-    ) -> Structure:
-        where = f'{path}:{frame}'
+        self, file: _File, frame: int, item: Atoms | AtomGraphData | UserError
+    ) -> Structure | None:
+        """One structure; None for an isolated atom of MACE's."""
+        if isinstance(item, UserError):
+            raise item
+        where = f'{file.path}:{frame}'
         info = names.info_of(item)
-        fidelity = _fidelity(self.entry, self.key, info, self.fidelities, where)
+        fidelity = _fidelity(file.entry, self.key, info, self.fidelities, where)
         make = _from_atoms if isinstance(item, Atoms) else _from_graph
-        geometry, labels = make(item, self.entry, where)
+        geometry, labels = make(item, file.entry, where)
         self.named |= labels.named
         if isinstance(item, Atoms):
-            self.check_unread(path, item, labels, where)
+            self.check_unread(file, item, labels, where)
+            if self.is_reference(file, item, labels, fidelity):
+                return None
+            labels = self.weighed(file, info, labels, where)
+            self.told.structure(file.number, item, labels)
         return Structure(
             **geometry,
             fidelity=fidelity,
@@ -117,25 +183,61 @@ class _Reader:
             forces=labels.forces,
             stress=labels.stress,
             source=where,
-            file=number,
+            file=file.number,
             frame=frame,
         )
 
+    def is_reference(
+        self, file: _File, atoms: Atoms, labels: StructureLabels, fidelity: str
+    ) -> bool:
+        """Whether a structure only tells what an atom weighs; it is kept then."""
+        if file.form is not known.MACE or not mace.is_isolated(atoms):
+            return False
+        symbol = atoms.get_chemical_symbols()[0]
+        own = self.told.isolated.setdefault(fidelity, {})
+        if abs(own.setdefault(symbol, labels.energy) - labels.energy) > SAME:
+            raise UserError(
+                f'{file.path}: two isolated atoms of {symbol} at {fidelity}, with '
+                f'{own[symbol]:.6g} and {labels.energy:.6g} eV. Keep one.'
+            )
+        self.told.of(file.number).isolated.add(symbol)
+        return True
+
+    def weighed(
+        self,
+        file: _File,
+        info: Mapping[str, Any],
+        labels: StructureLabels,
+        where: str,
+    ) -> StructureLabels:
+        """The labels without those of weight 0, where a form knows of weights."""
+        if file.form is None or not file.form.weights:
+            return labels
+        absent = mace.weightless(info, file.entry, where)
+        count = self.told.of(file.number).unweighed
+        if 'force_key' in absent and labels.forces is not None:
+            count['forces'] += 1
+            labels = replace(labels, forces=None)
+        if absent & {'stress_key', 'virial_key'} and labels.stress is not None:
+            count['stress'] += 1
+            labels = replace(labels, stress=None)
+        return labels
+
     def check_unread(
-        self, path: str, atoms: Atoms, labels: StructureLabels, where: str
+        self, file: _File, atoms: Atoms, labels: StructureLabels, where: str
     ) -> None:
         """Labels that nothing reads: an error, or said once for each file."""
         lost = [
             label
-            for label in unread.find(atoms, self.entry, labels)
-            if (path, label) not in self.lost
+            for label in unread.find(atoms, file.entry, labels)
+            if (file.path, label) not in self.lost
         ]
         if not lost:
             return
         error = unread.error(lost, atoms, where)
         if self.on_error is None:
             raise error
-        self.lost.update((path, label) for label in lost)
+        self.lost.update((file.path, label) for label in lost)
         self.on_error(error)
 
     def check_whole(self) -> None:
@@ -147,6 +249,11 @@ class _Reader:
                 f'{name}: no structures with index '
                 f'{self.entry.get("index", ":")!r}. Correct the index, or take '
                 'the file out of the list.'
+            )
+        if self.kept == 0 and self.first is not None:
+            raise UserError(
+                f'{name}: none of {self.count} structures can be used. The first: '
+                f'{self.first}'
             )
         for key in LABEL_KEYS:
             if self.entry.get(key) is not None and key not in self.named:

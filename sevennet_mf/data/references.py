@@ -145,6 +145,23 @@ def _differences(
     return sums
 
 
+def with_isolated(
+    method: str | Numbers, isolated: Numbers
+) -> str | dict[str, dict[str, float]]:
+    """Return a method, as of fit_references, with energies of isolated atoms.
+
+    isolated: {fidelity: {symbol: eV}} of the data; what `method` gives comes before
+    them. `independent` says that all are fitted, and stays.
+    """
+    if isinstance(method, str) and (not isolated or method != METHODS[0]):
+        return method
+    given = {} if isinstance(method, str) else method
+    names = {**isolated, **given}
+    return {
+        name: {**isolated.get(name, {}), **given.get(name, {})} for name in names
+    }
+
+
 def _number(symbol: str, key: str) -> int:
     if symbol not in atomic_numbers or symbol == chemical_symbols[0]:
         hint = nearest(symbol, chemical_symbols[1:])

@@ -147,6 +147,19 @@ class FidelityDataset(Dataset[FidelityGraph]):
         """Return 'path:frame' of all structures."""
         return [self.source(i) for i in range(len(self))]
 
+    def lines(self, only_loud: bool = False) -> list[str]:
+        """Return what there is to say of the files; only_loud: of what is lost."""
+        return [line for part in self._parts for line in part.lines(only_loud)]
+
+    @property
+    def isolated(self) -> dict[str, dict[str, float]]:
+        """Energies of isolated atoms in the files, {fidelity: {symbol: eV}}."""
+        found: dict[str, dict[str, float]] = {}
+        for part in self._parts:
+            for name, energies in part.isolated.items():
+                found.setdefault(name, {}).update(energies)
+        return found
+
     @property
     def file_hashes(self) -> dict[str, str]:
         """sha256 of the content of each file, by its path."""

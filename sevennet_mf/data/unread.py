@@ -12,7 +12,9 @@ from typing import Any, Final
 import numpy as np
 from ase import Atoms
 
+from sevennet_mf.data import convention
 from sevennet_mf.data import labels as label_rules
+from sevennet_mf.data.convention import ALTERNATIVES
 from sevennet_mf.data.label_names import kind_of, likeliest_first
 from sevennet_mf.data.labels import Entry, StructureLabels, info_of
 from sevennet_mf.errors import UserError
@@ -21,6 +23,7 @@ from sevennet_mf.errors import UserError
 READ_BY: Final[dict[str, str]] = {
     'energy': 'energy_key',
     'forces': 'force_key',
+    'gradient': 'gradient_key',
     'stress': 'stress_key',
     'virial': 'virial_key',
 }
@@ -54,7 +57,8 @@ def find(atoms: Atoms, entry: Entry, found: StructureLabels) -> list[Unread]:
     lost = [
         Unread(name, kind)
         for name, kind, value in _candidates(atoms)
-        if not _is_settled(kind, entry) and not _is_read(kind, value, atoms, found)
+        if not _is_settled(kind, entry)
+        and not _is_read(kind, value, atoms, found, entry)
     ]
     unnamed = entry.get('energy_key') is None
     if unnamed and label_rules.is_placeholder(_results(atoms)):
@@ -90,6 +94,11 @@ def _results(atoms: Atoms) -> dict[str, Any]:
     return {} if atoms.calc is None else atoms.calc.results
 
 
+def _energy_of(atoms: Atoms, unit: float) -> float | None:
+    energy = _results(atoms).get('energy')
+    return None if energy is None else unit * float(energy)
+
+
 def _advice(named: list[Unread], results: Mapping[str, Any]) -> Iterator[str]:
     """What to write about each kind of label."""
     for kind in dict.fromkeys(label.kind for label in named):
@@ -109,7 +118,11 @@ def _candidates(atoms: Atoms) -> Iterator[tuple[str, str, Any]]:
     n = len(atoms)
     for name, value in atoms.arrays.items():
         kind = kind_of(name)
-        fitting = {'forces': [(3,)], 'virial': label_rules.STRESS_SHAPES}
+        fitting = {
+            'forces': [(3,)],
+            'gradient': [(3,)],
+            'virial': label_rules.STRESS_SHAPES,
+        }
         if kind in fitting and np.shape(value)[1:] in fitting[kind]:
             yield name, kind, value
     periodic = label_rules.has_stress(atoms)
@@ -121,6 +134,7 @@ def _candidates(atoms: Atoms) -> Iterator[tuple[str, str, Any]]:
         fits = {
             'energy': np.size(value) == 1,
             'forces': shape == (n, 3),
+            'gradient': shape == (n, 3),
             'stress': periodic and shape in label_rules.STRESS_SHAPES,
             'virial': periodic and shape in label_rules.STRESS_SHAPES,
         }
@@ -137,27 +151,35 @@ def _is_numeric(value: Any) -> bool:
 
 
 def _is_settled(kind: str, entry: Entry) -> bool:
-    if kind == 'stress':
-        return 'stress_key' in entry or entry.get('virial_key') is not None
-    if kind == 'virial':
-        return 'virial_key' in entry or 'stress_key' in entry
-    return READ_BY[kind] in entry
+    """Whether an entry says of which key the label is, or that there is none."""
+    own = READ_BY[kind]
+    others = [key for pair in ALTERNATIVES if own in pair for key in pair]
+    if kind in ('forces', 'stress'):  # these may be read without a key
+        return own in entry or any(entry.get(key) is not None for key in others)
+    return own in entry or any(key in entry for key in others)
 
 
-def _is_read(kind: str, value: Any, atoms: Atoms, found: StructureLabels) -> bool:
+def _is_read(
+    kind: str, value: Any, atoms: Atoms, found: StructureLabels, entry: Entry
+) -> bool:
     """Whether the numbers are those of a label that is read."""
     own: list[Any]
+    written = convention.of_entry(entry)
     if kind == 'energy':
-        own = [found.energy, _results(atoms).get('energy')]
-    elif kind == 'forces':
+        own = [found.energy, _energy_of(atoms, written.energy)]
+        value = np.asarray(value, dtype=np.float64) * written.energy
+    elif kind in ('forces', 'gradient'):
         own = [found.forces]
+        sign = 1.0 if kind == 'forces' else -1.0
+        value = sign * written.force * np.asarray(value, dtype=np.float64)
+        kind = 'forces'
     else:
         own = [found.stress]
         is_virial, kind = kind == 'virial', 'stress'
         if is_virial:
-            value = label_rules.of_virial(value, atoms, '')
+            value = label_rules.of_virial(value, atoms, '', written)
         else:
-            value = label_rules.stress_of(value, '')
+            value = label_rules.stress_of(value, '', written)
     value = np.asarray(value, dtype=np.float64).squeeze()
     return any(
         np.allclose(np.squeeze(other), value, rtol=1e-4, atol=CLOSE[kind])

@@ -9,7 +9,7 @@ from sevennet_mf import keys
 from sevennet_mf.config import inputs
 from sevennet_mf.config.blocks import DataEntry, validate
 from sevennet_mf.config.paths import existing
-from sevennet_mf.data.files import items_of
+from sevennet_mf.data.files import completed, records_of
 from sevennet_mf.data.names import fidelity_in, info_of
 from sevennet_mf.errors import UserError, nearest
 from sevennet_mf.model.load import LoadedModel
@@ -107,7 +107,10 @@ def names_in(entries: Sequence[Entry], key: str, cutoff: float) -> list[str]:
     names: dict[str, None] = {}
     for entry in entries:
         for path in entry['file']:
-            for _, item in items_of(path, entry, cutoff, key):
+            whole = completed(path, entry)
+            for _, item in records_of(path, whole, cutoff, key):
+                if isinstance(item, UserError):
+                    continue  # reading it for good will tell
                 if name := fidelity_in(info_of(item), key):
                     names[name] = None
     return list(names)

@@ -118,6 +118,8 @@ def evaluate(
             for entry in entries
         ]
         dataset = FidelityDataset(parts, named)
+        for line in dataset.lines(only_loud=True):
+            warnings.warn(line, stacklevel=2)
         predictions = _predict(
             loaded, dataset, batch_size, device, progress, predict_as
         )

@@ -108,7 +108,9 @@ def _divided(
     )
     chemistry = setup.species(config, sets)
     own = entries['load_trainset_path']
-    setup.heed(checks.as_read(Needs.of(inputs, own), sets))
+    needs = Needs.of(inputs, own)
+    setup.say_files(sets, needs, inputs.data.reference_energies)
+    setup.heed(checks.as_read(needs, sets))
     if start is not None:
         made = {} if replay is None else replay.self_labelled(sets)
         start.align(sets, process, made)

@@ -25,7 +25,13 @@ from sevennet_mf.data.dataset import (
 from sevennet_mf.data.determined import reference_elements, undetermined
 from sevennet_mf.data.findings import Finding, refuse
 from sevennet_mf.data.inferred.infer import Report, infer_from, sources_of
-from sevennet_mf.data.references import Labels, References, fit_references
+from sevennet_mf.data.needs import Needs
+from sevennet_mf.data.references import (
+    Labels,
+    References,
+    fit_references,
+    with_isolated,
+)
 from sevennet_mf.distributed import Process
 from sevennet_mf.errors import UserError
 from sevennet_mf.train.loop.provenance import report
@@ -50,6 +56,29 @@ def heed(findings: Iterable[Finding]) -> None:
             raise UserError(finding.message)
         Logger().writeline(f'WARNING: {finding.message}')
         warnings.warn(finding.message, UserWarning, stacklevel=2)
+
+
+def say_files(sets: Sets, needs: Needs, method: str | Mapping[str, Any]) -> None:
+    """Write into the log how files were read, and what was left out of them.
+
+    method: `data.fidelity.reference_energies`.
+    """
+    log = Logger()
+    lines = [line for data in sets.values() for line in data.lines()]
+    for line in dict.fromkeys(lines):
+        log.writeline(line)
+    for name, energies in sets[TRAIN].isolated.items():
+        is_added = bool(needs.old) and name not in needs.old
+        if method == 'independent':
+            why = 'reference_energies: independent'
+        elif needs.continues and not is_added:
+            why = 'training starts from a checkpoint'
+        else:
+            continue
+        log.writeline(
+            f'WARNING: isolated atoms of {name} ({", ".join(energies)}) are not '
+            f'used: {why}.'
+        )
 
 
 def split_training_set(sets: Sets, ratio: float, seed: int) -> Sets:
@@ -134,7 +163,8 @@ def fit(
         pair = None if name == base else pair_index(train, base, name)
         labels[name] = Labels(composition[rows], train.energy[rows], pair=pair)
     elements = known_elements(inputs, type_map, sets)
-    return fit_references(labels, base, elements, inputs.data.reference_energies)
+    method = with_isolated(inputs.data.reference_energies, train.isolated)
+    return fit_references(labels, base, elements, method)
 
 
 def check_determined(target: str, sets: Sets, references: References) -> None:

@@ -14,7 +14,9 @@ PACKAGE = 'sevennet_mf'
 ROOT = Path(__file__).parents[2] / PACKAGE
 SOURCES = sorted(ROOT.rglob('*.py'))
 # what anything may import
-BASE: tuple[str, ...] = ('keys', 'errors', 'arrays', 'files', 'lock', 'drawing')
+BASE: tuple[str, ...] = (
+    'keys', 'errors', 'arrays', 'units', 'files', 'lock', 'drawing'
+)
 # a model and its data, without training
 MODEL = (*BASE, 'distributed', 'checkpoint', 'config', 'kernels', 'model')
 DATA = (*MODEL, 'data')
@@ -32,6 +34,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     'files': ('errors',),
     'lock': ('errors', 'files'),
     'drawing': ('errors', 'files'),
+    'units': ('errors',),
     'distributed': ('errors',),
     'checkpoint': (*BASE, 'checkpoint'),
     'config': (*BASE, 'checkpoint', 'config'),

@@ -15,7 +15,7 @@ from sevenn.logger import Logger
 
 from sevennet_mf.config.run_inputs import RunInputs
 from sevennet_mf.data.dataset import FidelityDataset
-from sevennet_mf.data.references import References
+from sevennet_mf.data.references import References, with_isolated
 from sevennet_mf.distributed import Process
 from sevennet_mf.model.extend import (
     ExtensionPlan,
@@ -160,7 +160,8 @@ class Extension(Start):
     def _fitted(self, sets: Sets, name: str) -> References:
         labelled = sets[TRAIN].subset(sets[TRAIN].rows_of(name))
         given = self.inputs.data.reference_energies
-        numbers = given.get(name) if isinstance(given, dict) else None
+        whole = with_isolated(given, sets[TRAIN].isolated)
+        numbers = whole.get(name) if isinstance(whole, dict) else None
         return self.fit(
             labelled,
             name,

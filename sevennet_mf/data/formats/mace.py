@@ -1,0 +1,68 @@
+"""What MACE's extended XYZ says of a structure beside its labels.
+
+Its level of theory, that it is an isolated atom, and weights, which DeePMD has, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+from ase import Atoms
+
+from sevennet_mf.data.labels import Entry
+from sevennet_mf.errors import UserError
+
+HEAD: Final[str] = 'head'  # the key under which MACE has the level of a structure
+KIND, ISOLATED = 'config_type', 'IsolatedAtom'
+# name -> the key of an entry that reads the label it weighs, '' for all of them
+WEIGHTS: Final[dict[str, str]] = {
+    'config_weight': '',
+    'config_energy_weight': 'energy_key',
+    'config_forces_weight': 'force_key',
+    'config_stress_weight': 'stress_key',
+    'config_virials_weight': 'virial_key',
+    'atom_pref': 'force_key',
+}
+
+
+def is_isolated(atoms: Atoms) -> bool:
+    """Whether a structure is an isolated atom, for a reference energy only."""
+    return len(atoms) == 1 and atoms.info.get(KIND) == ISOLATED
+
+
+def weightless(
+    info: Mapping[str, Any], entry: Entry, where: str
+) -> frozenset[str]:
+    """Return the keys of labels that weigh nothing: 0 stands for a missing label.
+
+    Raises UserError for a weight other than 0 and 1, and for a structure, or its
+    energy, of weight 0: it is not to be trained on. `weight_key: null` in the entry
+    leaves weights out.
+    """
+    if 'weight_key' in entry:
+        return frozenset()
+    found = set()
+    for name in WEIGHTS.keys() & info.keys():
+        value = np.asarray(info[name], dtype=np.float64)
+        if value.size == 0 or (value == 1.0).all():
+            continue
+        what = f'{where} has {name} {_first(value)}'
+        if not (value == 0.0).all():
+            raise UserError(
+                f'{what}: a weight of a single structure, and only 0 and 1 have a '
+                'meaning here. Take it out, or write `weight_key: null` to leave '
+                'all of them out; train.fidelity.loss_weight weighs a fidelity.'
+            )
+        if WEIGHTS[name] in ('', 'energy_key'):
+            raise UserError(
+                f'{what}: it is not to be trained on, and every structure here '
+                'needs its energy. Take it out, or write `on_bad: skip`.'
+            )
+        found.add(WEIGHTS[name])
+    return frozenset(found)
+
+
+def _first(value: Any) -> str:
+    return f'{value[value != 1.0].flat[0]:g}'

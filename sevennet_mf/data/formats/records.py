@@ -1,0 +1,106 @@
+"""A structure with its labels from a record: a dictionary of plain values.
+
+The structure is pymatgen's dictionary, or the columns of OPTIMADE; whatever else the
+record holds goes into `info` as it is, under its own name.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+from ase import Atoms
+
+from sevennet_mf.errors import UserError
+
+STRUCTURE: Final[tuple[str, ...]] = ('structure', 'molecule')
+# of OPTIMADE: lattice, elements and positions in columns
+COLUMNS: Final[tuple[str, ...]] = (
+    'lattice_vectors',
+    'species_at_sites',
+    'cartesian_site_positions',
+)
+
+
+def to_atoms(record: Any, where: str) -> Atoms:
+    """Return the structure of a record, what else it holds in its info.
+
+    where names it, for errors. Raises UserError for a record without a structure,
+    and for sites that are not of one element.
+    """
+    if not isinstance(record, Mapping):
+        raise UserError(f'{where} is no record with a structure: {_short(record)}.')
+    key = next((k for k in STRUCTURE if record.get(k) is not None), None)
+    if key is not None:
+        atoms = of_pymatgen(record[key], where)
+        used: tuple[str, ...] = (key,)
+    elif all(record.get(k) is not None for k in COLUMNS[1:]):
+        atoms, used = _of_columns(record), COLUMNS
+    else:
+        raise UserError(
+            f'{where} has no structure: it holds {", ".join(map(str, record))}. A '
+            'record needs a pymatgen dictionary under `structure`.'
+        )
+    atoms.info.update({
+        str(name): value for name, value in record.items() if name not in used
+    })
+    return atoms
+
+
+def of_pymatgen(given: Any, where: str) -> Atoms:
+    """Return the atoms of pymatgen's dictionary of a structure or molecule.
+
+    given: the dictionary, or its JSON. Positions are those of the fractional
+    coordinates where there are any, as pymatgen takes them.
+    """
+    structure = json.loads(given) if isinstance(given, str) else given
+    if not isinstance(structure, Mapping) or 'sites' not in structure:
+        raise UserError(f'{where}: its structure is not as pymatgen writes it.')
+    sites, lattice = structure['sites'], structure.get('lattice')
+    symbols = [_element(site, k, where) for k, site in enumerate(sites)]
+    info = {}
+    if structure.get('charge') is not None:
+        info['charge'] = structure['charge']
+    if lattice is None:
+        positions = np.array([site['xyz'] for site in sites], dtype=np.float64)
+        return Atoms(symbols, positions, info=info)
+    cell = np.array(lattice['matrix'], dtype=np.float64).reshape(3, 3)
+    if all('abc' in site for site in sites):
+        fractions = np.array([site['abc'] for site in sites], dtype=np.float64)
+        positions = fractions.reshape(-1, 3) @ cell
+    else:
+        positions = np.array([site['xyz'] for site in sites], dtype=np.float64)
+    pbc = lattice.get('pbc')
+    return Atoms(
+        symbols, positions, cell=cell, pbc=True if pbc is None else pbc, info=info
+    )
+
+
+def _element(site: Mapping[str, Any], number: int, where: str) -> str:
+    """The element of a site; UserError for one that is shared or half empty."""
+    species = site['species']
+    if len(species) != 1 or abs(float(species[0].get('occu', 1)) - 1.0) > 1e-8:
+        held = ', '.join(f'{s["element"]} {s.get("occu", 1):g}' for s in species)
+        raise UserError(
+            f'{where}: site {number} is partially occupied ({held}). Give ordered '
+            'structures, or leave it out with `on_bad: skip`.'
+        )
+    return str(species[0]['element'])
+
+
+def _of_columns(record: Mapping[str, Any]) -> Atoms:
+    cell = record.get(COLUMNS[0])
+    positions = np.array(record[COLUMNS[2]], dtype=np.float64)
+    return Atoms(
+        list(record[COLUMNS[1]]),
+        positions.reshape(-1, 3),
+        cell=None if cell is None else np.array(cell, dtype=np.float64),
+        pbc=cell is not None,
+    )
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) < 60 else f'{text[:60]}…'
