@@ -24,7 +24,7 @@ from sevenn.atom_graph_data import AtomGraphData
 from sevennet_mf.data import convention, names
 from sevennet_mf.data.convention import UNIT_KEYS
 from sevennet_mf.data.formats import ase_database as databases
-from sevennet_mf.data.formats import ase_lmdb, deepmd, graph_files, known, mace, xyz
+from sevennet_mf.data.formats import deepmd, graph_files, known, mace, xyz
 from sevennet_mf.data.labels import LABEL_KEYS, Entry
 from sevennet_mf.errors import UserError, nearest, nearest_file
 
@@ -44,6 +44,8 @@ def reader_of(path: str, format: str | None = None) -> str:
 
     Raises UserError for an unknown format and for a file that tells none.
     """
+    if path.endswith('.aselmdb') and format in (None, *databases.DATABASES):
+        return 'aselmdb'
     if format is not None:
         if known.form_of(format) is None and format not in ioformats:
             names = [*known.FORMS, *ioformats]
@@ -254,13 +256,11 @@ def _of_form(
 ) -> Iterator[tuple[int, Atoms | UserError]]:
     """Rows of one of our forms: at random where it can be, else streaming."""
     read = partial(known.module_of(form).rows, path, entry)
-    if isinstance(chosen, str):
-        if form is not known.ASE_LMDB:
-            raise ValueError(f'{chosen!r} is no index')
-        rows = read()
-        yield from _each(path, rows, ase_lmdb.selected(path, chosen))
+    rows = read()
+    if isinstance(chosen, str) and hasattr(rows, 'selected'):
+        yield from _each(path, rows, rows.selected(chosen))
         return
-    chosen, rows = _as_slice(chosen), read()
+    chosen = _as_slice(chosen)
     if isinstance(rows, Sequence):
         yield from _each(path, rows, range(len(rows))[chosen])
     else:

@@ -1,4 +1,4 @@
-"""Structures of an ASE database: a SQLite file (`.db`), JSON, or LMDB."""
+"""Structures of an ASE database: a SQLite file (`.db`) or JSON."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from ase import Atoms
 from sevennet_mf.errors import UserError
 
 DATABASES: Final[tuple[str, ...]] = ('db', 'json')  # as ASE calls their formats
-LMDB: Final[str] = '.aselmdb'
 # ids of rows whose forces, or the stress, take four bytes a number, and how many
 # rows stand before each
 SINGLE: Final[str] = """
@@ -30,11 +29,9 @@ def rows(
     reader: one of DATABASES; chosen: frames, or a query. ASE's own reader drops the
     pairs. Raises UserError for a file that ASE cannot read or would misread.
     """
-    if path.endswith(LMDB):
-        reader = LMDB[1:]
     if reader == 'db':
         _refuse_single_precision(path)
-    with _connected(path, reader) as database:
+    with ase.db.connect(path, type=reader, serial=True) as database:
         if isinstance(chosen, str):
             yield from enumerate(map(_atoms, database.select(chosen)))
             return
@@ -48,17 +45,6 @@ def rows(
         kept = ((frame, _atoms(row)) for frame, row in found if frame in frames)
         # backwards as slices of lists are
         yield from kept if frames.step > 0 else reversed([*kept])
-
-
-def _connected(path: str, reader: str) -> Any:
-    try:
-        return ase.db.connect(path, type=reader, serial=True)
-    except ImportError as error:
-        raise UserError(
-            f'{path} is an ASE database in LMDB, and ASE reads it with a package '
-            f'that is not installed ({error.name}). Run `pip install '
-            'ase-db-backends`, or write the structures as extended XYZ where it is.'
-        ) from None
 
 
 def _atoms(row: Any) -> Atoms:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Sequence
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
@@ -39,12 +41,10 @@ class _Rows(Sequence[Atoms]):
     def __getitem__(self, frame: Any) -> Any:
         return to_atoms(self.database.get(id=self.ids[frame]))
 
-
-def selected(path: str, query: str) -> list[int]:
-    """Return the frames that a query of ASE picks."""
-    database = _opened(path)
-    place = {number: frame for frame, number in enumerate(database.ids)}
-    return [place[row.id] for row in database.select(query)]
+    def selected(self, query: str) -> list[int]:
+        """Return the frames that a query of ASE picks."""
+        place = {number: frame for frame, number in enumerate(self.ids)}
+        return [place[row.id] for row in self.database.select(query)]
 
 
 def to_atoms(row: Any) -> Atoms:
@@ -63,8 +63,14 @@ def to_atoms(row: Any) -> Atoms:
     return atoms
 
 
+# a process may open a file of LMDB once only
+_OPEN: WeakValueDictionary[str, Any] = WeakValueDictionary()
+
+
 def _opened(path: str) -> Any:
     """The database, only to be read: no lock file, and none is minded."""
+    if (known := _OPEN.get(path := os.path.realpath(path))) is not None:
+        return known
     backend = need('ase_db_backends.aselmdb', path)
     # opened by itself first: the class of a database that cannot be fails once more
     # when it is deleted, and Python prints that
@@ -74,9 +80,12 @@ def _opened(path: str) -> Any:
             lmdb.open(path, subdir=False, readonly=True, lock=False)
         ) as environment, environment.begin() as reading:
             reading.stat()
-        return backend.LMDBDatabase(path, readonly=True, use_lock_file=False)
+        database = backend.LMDBDatabase(path, readonly=True, use_lock_file=False)
+        _OPEN[path] = database
+        return database
     except (lmdb.Error, OSError, json.JSONDecodeError, ValueError) as error:
         raise UserError(
-            f'{path} cannot be opened as an ASE-LMDB file: {error}. Is it whole? '
-            'Fetch it again.'
+            f'{path} cannot be opened as an ASE-LMDB file: '
+            f'{" ".join(str(error).split()).rstrip(".")}. Is it whole? Fetch it '
+            'again.'
         ) from error

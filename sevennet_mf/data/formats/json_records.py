@@ -29,7 +29,7 @@ from sevennet_mf.errors import UserError
 OPENERS: Final[dict[str, Any]] = {'.gz': gzip, '.bz2': bz2, '.xz': lzma}
 HEAD: Final[int] = 1 << 18  # bytes that tell what a file is
 NO_NUMBER: Final[re.Pattern[bytes]] = re.compile(
-    rb'([:,\[\s])(?:NaN|-?Infinity)(?=[,\]}\s])'
+    rb'([:,\[\s])(?:NaN|-?Infinity)(?=[,\]}\s]|\Z)'
 )
 BROKEN = (EOFError, OSError, lzma.LZMAError, zlib.error)  # of a file cut short
 LINES, LIST, TREE, COLUMNS = 'lines', 'list', 'tree', 'columns'
@@ -99,11 +99,12 @@ def _open(path: str) -> IO[bytes]:
 
 
 def _head(path: str) -> bytes:
-    try:
-        with _open(path) as stream:
-            return stream.read(HEAD)
-    except EOFError:  # cut within what tells
-        return b''
+    """The beginning of a file; of one that is cut short what there is of it."""
+    head = b''
+    with _open(path) as stream, contextlib.suppress(*BROKEN):
+        while len(head) < HEAD and (part := stream.read(4096)):
+            head += part
+    return head
 
 
 def _layout(path: str) -> str | None:

@@ -261,8 +261,6 @@ def recognised(path: str) -> str | None:
         return 'deepmd' if is_system(path) else None
     for suffix in ('.gz', '.bz2', '.xz'):
         name = name.removesuffix(suffix)
-    if name.endswith('.aselmdb'):
-        return 'aselmdb'
     if name.endswith('.parquet'):
         return 'parquet'
     if name.endswith(('.h5', '.hdf5', '.hdf')):

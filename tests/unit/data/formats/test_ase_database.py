@@ -113,7 +113,7 @@ def test_lmdb_without_its_package(
 ) -> None:
     monkeypatch.setitem(sys.modules, 'ase_db_backends', None)
     (tmp_path / 'a.aselmdb').write_bytes(b'')
-    words = 'LMDB.*pip install ase-db-backends'
+    words = r"a\.aselmdb is read with.*pip install 'sevennet_mf\[formats\]'"
     with pytest.raises(UserError, match=words) as caught:
         read(str(tmp_path / 'a.aselmdb'), None, fidelity='pbe')
     assert '\n' not in str(caught.value)
