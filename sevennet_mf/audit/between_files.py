@@ -14,6 +14,7 @@ import numpy as np
 
 from sevennet_mf.arrays import Ints
 from sevennet_mf.audit.records import Records
+from sevennet_mf.audit.remedies import line, write
 from sevennet_mf.audit.units import BOHR, ENERGY_UNITS, EXACT, TOTAL, match
 from sevennet_mf.data.findings import NOTE, PROBLEM, Finding, problem
 from sevennet_mf.data.references import fit_references
@@ -70,6 +71,7 @@ def _in_unit(
     return problem('unit', (
         f'{wrong}: its {fidelity} energies are {ratio:.3g} times what those of '
         f'{right} lead one to expect. They look like {unit}. {TOTAL}'
+        f'{write(line("energy_unit", unit), where="an entry of its own")}'
     ), fidelity)
 
 
@@ -85,7 +87,7 @@ def lengths(records: Records) -> Iterator[Finding]:
         fits = abs(np.log(median / expected / factor)) < WITHIN
         guess = ''
         if fits and factor > 1:
-            guess = ' They look like Bohr.'
+            guess = f' They look like Bohr.{write(line("length_unit", "bohr"))}'
         elif fits:
             guess = ' They look like Å that were taken for Bohr and converted.'
         beside = f', and {expected:.2f} times in other files' if usual else ''

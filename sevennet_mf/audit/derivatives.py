@@ -10,17 +10,21 @@ then that is what the file holds.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from ase.geometry import complete_cell
-from ase.stress import voigt_6_to_full_3x3_stress as full
 
 from sevennet_mf.arrays import Floats
 from sevennet_mf.audit.records import Records
+from sevennet_mf.audit.remedies import (
+    GRADIENT,
+    SIGN,
+    line,
+    line_of_order,
+    write,
+)
 from sevennet_mf.audit.units import (
     BOHR,
     ENERGY_UNITS,
@@ -31,14 +35,17 @@ from sevennet_mf.audit.units import (
     STRESS_UNITS,
     match,
 )
+from sevennet_mf.audit.work import (
+    ENERGY,
+    FIRST_ORDER,
+    FORCE,
+    SIZE,
+    STRESS,
+    VIRIAL,
+    work_table,
+)
 from sevennet_mf.data.findings import Finding, note, problem
-from sevennet_mf.data.labels import as_ase
-from sevennet_mf.data.read import Structure
 
-CLOSE_BY: Final[float] = 0.4  # Å: farther moves are no straight line in energy
-STRAIN: Final[float] = 0.12
-TRIED: Final[int] = 20_000  # pairs of structures: two seconds
-CLOSEST: Final[int] = 60  # pairs that are used in any case; of more the closest half
 # What an explanation must leave of the error without it. Exact labels of 140 sets
 # of rattled and strained metals never come below 0.33 with a factor of their own,
 # nor below 0.8 with another order of the stress.
@@ -46,9 +53,6 @@ WITH_UNIT, WITHOUT, BESIDE_STRESS, REORDERED, VIRIALS = 0.5, 0.15, 0.3, 0.6, 0.3
 SIMPLER, UNSURE = 0.7, 3.0  # factors of what is left, to choose the likeliest
 CHANGED: Final[float] = 0.5  # of a factor, in its logarithm: less is no finding
 UNRELATED: Final[float] = 0.3  # of the work itself; exact labels leave 0.2 at most
-# columns of the table of _work
-ENERGY, FORCE, STRESS, VIRIAL, SIZE, MOVED = range(6)
-FIRST_ORDER: Final[int] = 6
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ class Explanation:
 
 def against_energies(records: Records, fidelity: str) -> Iterator[Finding]:
     """Compare energy differences of like structures with forces and stress."""
-    table = _table(records, fidelity)
+    table = work_table(records, fidelity)
     if len(table) < 2 * FEWEST:
         return
     energy, work = table[:, ENERGY], table[:, FORCE] + table[:, STRESS]
@@ -113,6 +117,7 @@ def _of_energy(
         f'energies of {fidelity} change {factor:.3g} times as much as its forces '
         f'and stress say ({len(table)} pairs of like structures).{_looks(guess)} '
         'Energies must be in eV, forces in eV/Å.'
+        f'{write(line("energy_unit", guess.removeprefix("energies in ")))}'
     ))
 
 
@@ -135,8 +140,16 @@ def _of_force(
     return _judged(factor, left, bool(guess) and _is_near(factor, guesses), (
         f'energies of {fidelity} change {factor:.3g} times as much as its forces '
         f'say ({len(table)} pairs of like structures).{_looks(guess)} Energies must '
-        'be in eV, forces in eV/Å.'
+        f'be in eV, forces in eV/Å.{_lines_of_force(size, factor, is_strained)}'
     ))
+
+
+def _lines_of_force(size: float, factor: float, is_strained: bool) -> str:
+    """The lines of YAML that would mend a factor between energies and forces."""
+    energy = '' if is_strained else match(size, ENERGY_UNITS)
+    force = match(1 / size, FORCE_UNITS)
+    lines = line('energy_unit', energy), line('force_unit', force)
+    return write(*lines, word='or') + (write(GRADIENT) if factor < 0 else '')
 
 
 def _of_stress(fidelity: str, factor: float, left: float) -> Explanation | None:
@@ -145,9 +158,11 @@ def _of_stress(fidelity: str, factor: float, left: float) -> Explanation | None:
     if factor < 0:
         guesses.append('stress of the wrong sign')
     guess = ', or '.join(g for g in guesses if g)
+    unit = line('stress_unit', match(1 / size, STRESS_UNITS, 2 * NEAR))
     return _judged(factor, left, bool(guess) and _is_near(factor, guesses), (
         f'energies of {fidelity} change {factor:.3g} times as much with the cell as '
         f'its stress says.{_looks(guess)} {STRESS_RULE}'
+        f'{write(unit, SIGN if factor < 0 else "")}'
     ))
 
 
@@ -174,7 +189,7 @@ def _stresses(fidelity: str, table: Floats, error: float) -> list[Explanation]:
             found.append(Explanation(left, (
                 f'energies of {fidelity} change with the cell as if the shear '
                 f'components of its stress stood in the order {order}. They must '
-                "stand in ASE's order: yz, xz, xy."
+                f"stand in ASE's order: yz, xz, xy.{write(line_of_order(order))}"
             )))
     return found
 
@@ -225,94 +240,6 @@ def _looks(guess: str) -> str:
 STRESS_RULE: Final[str] = (
     "Stress must be in eV/Å^3, positive under tension (ASE's sign)."
 )
-
-
-# ---- the table of pairs
-
-
-def _table(records: Records, fidelity: str) -> Floats:
-    """(k, columns): a row for each pair of like structures, the closest ones."""
-    whole = records.whole
-    pairs = itertools.chain.from_iterable(
-        itertools.combinations(group, 2) for group in records.alike[fidelity]
-    )
-    found = [
-        work
-        for a, b in itertools.islice(pairs, TRIED)
-        if (work := _work(whole[a], whole[b])) is not None
-    ]
-    table = np.array(found).reshape(len(found), FIRST_ORDER + len(ORDERS))
-    table = table[~np.isnan(table).any(axis=1)]
-    if len(table) <= CLOSEST:
-        return table
-    closest = np.argsort(table[:, MOVED], kind='stable')
-    return table[closest[: max(CLOSEST, len(table) // 2)]]
-
-
-def _work(a: Structure, b: Structure) -> tuple[float, ...] | None:
-    """Columns of the table, eV; or None for structures too far from each other."""
-    assert a.forces is not None
-    assert b.forces is not None
-    path = _path(a, b)
-    if path is None:
-        return None
-    first, second, change = path
-    if np.abs(first).max() > CLOSE_BY:
-        return None
-    by_force = -float(np.sum(a.forces * first)), -float(np.sum(b.forces * second))
-    strain: Floats = np.zeros((3, 3))
-    by_cell: Floats = np.zeros((2, 2 + len(ORDERS)))
-    if np.abs(change).max() > 1e-6:
-        assert a.cell is not None
-        strain = np.asarray(np.linalg.solve(a.cell, change), np.float64)
-        if np.abs(strain).max() > STRAIN:
-            return None
-        by_cell = np.array([_by_cell(a, change), _by_cell(b, change)])
-    stress, virial, *others = 0.5 * by_cell.sum(axis=0)
-    size = 0.5 * float(np.abs(by_force).sum() + np.abs(by_cell[:, 0]).sum())
-    far = float(np.sqrt(np.mean(first**2)) + np.abs(strain).max())
-    forces = 0.5 * sum(by_force)
-    return (b.energy - a.energy, forces, stress, virial, size, far, *others)
-
-
-def _path(a: Structure, b: Structure) -> tuple[Floats, Floats, Floats] | None:
-    """The way from a to b: (n_atoms, 3) Å as seen from either, and that of the cell.
-
-    None where a cell that repeats in some directions only has changed.
-    """
-    assert a.cell is not None
-    assert b.cell is not None
-    assert a.pbc is not None
-    if not a.pbc.all():
-        if a.pbc.any() and np.abs(a.cell - b.cell).max() > 1e-6:
-            return None
-        cell: Floats = complete_cell(np.where(a.pbc[:, None], a.cell, 0.0))
-        part: Floats = (b.positions - a.positions) @ np.linalg.inv(cell)
-        moved: Floats = (part - np.rint(part) * a.pbc) @ cell
-        return moved, moved, np.zeros((3, 3))
-    start: Floats = a.positions @ np.linalg.inv(a.cell)
-    step: Floats = b.positions @ np.linalg.inv(b.cell) - start
-    step -= np.rint(step)
-    return step @ a.cell, step @ b.cell, b.cell - a.cell
-
-
-def _by_cell(structure: Structure, change: Floats) -> list[float]:
-    """eV that a change of the cell, (3, 3) Å, costs by the stress at one end.
-
-    As it is; as if it were a virial; for each of ORDERS. NaN without a stress.
-    """
-    if structure.stress is None:
-        return [np.nan] * (2 + len(ORDERS))
-    assert structure.cell is not None
-    strain = np.linalg.solve(structure.cell, change)
-    volume = abs(np.linalg.det(structure.cell))
-    stress = as_ase(structure.stress)
-
-    def work(values: Floats) -> float:
-        return float(np.sum(full(values) * strain))
-
-    reordered = [volume * work(stress[order]) for order in ORDERS.values()]
-    return [volume * work(stress), -work(stress), *reordered]
 
 
 def _fit(columns: Floats, energy: Floats) -> tuple[Floats, float]:

@@ -12,34 +12,43 @@ from typing import Final
 
 import numpy as np
 
+from sevennet_mf import units
 from sevennet_mf.arrays import Floats, Ints
 from sevennet_mf.audit.records import Records
+from sevennet_mf.audit.remedies import (
+    GRADIENT,
+    SIGN,
+    VIRIAL,
+    either,
+    entry_of,
+    line,
+    line_of_order,
+    write,
+)
 from sevennet_mf.data.findings import Finding, note, problem
 from sevennet_mf.data.labels import as_ase
 
-HARTREE, RYDBERG, BOHR = 27.211386, 13.605693, 0.52917721
+BOHR: Final[float] = units.length('bohr')
 # what a number written in the unit is, over what it is in eV (eV/Å, eV/Å^3)
 ENERGY_UNITS: Final[dict[str, float]] = {
-    'Hartree': 1 / HARTREE,
-    'Rydberg': 1 / RYDBERG,
-    'kcal/mol': 23.060548,
-    'kJ/mol': 96.485332,
-    'meV': 1000.0,
+    name: 1 / units.energy(name)
+    for name in ('Hartree', 'Rydberg', 'kcal/mol', 'kJ/mol', 'meV')
 }
 FORCE_UNITS: Final[dict[str, float]] = {
-    'Hartree/Bohr': BOHR / HARTREE,
-    'Rydberg/Bohr': BOHR / RYDBERG,
-    'eV/Bohr': BOHR,
-    'Hartree/Å': 1 / HARTREE,
-    'kcal/mol/Å': 23.060548,
-    'kJ/mol/Å': 96.485332,
-    'meV/Å': 1000.0,
+    name: 1 / units.force(name)
+    for name in (
+        'Hartree/Bohr',
+        'Rydberg/Bohr',
+        'eV/Bohr',
+        'Hartree/Å',
+        'kcal/mol/Å',
+        'kJ/mol/Å',
+        'meV/Å',
+    )
 }
 STRESS_UNITS: Final[dict[str, float]] = {
-    'GPa': 160.21766208,
-    'kbar': 1602.1766208,
-    'Hartree/Bohr^3': BOHR**3 / HARTREE,
-    'Rydberg/Bohr^3': BOHR**3 / RYDBERG,
+    name: 1 / units.stress(name)
+    for name in ('GPa', 'kbar', 'Hartree/Bohr^3', 'Rydberg/Bohr^3')
 }
 # other codes' orders of shear components, and how to have ASE's yz xz xy of them
 ORDERS: Final[dict[str, list[int]]] = {
@@ -130,8 +139,8 @@ def of_pair(
     yield from reordered
     if not reordered:
         volume = records['volume'][first][both]
-        units = {**STRESS_UNITS, 'eV as a virial': _middle(volume)}
-        yield from _components(low, high, 'stresses', 'eV/Å^3', x, y, units)
+        known = {**STRESS_UNITS, 'eV as a virial': _middle(volume)}
+        yield from _components(low, high, 'stresses', 'eV/Å^3', x, y, known)
 
 
 def _middle(volume: Floats) -> float:
@@ -155,11 +164,12 @@ def _order(low: str, high: str, x: Floats, y: Floats) -> Iterator[Finding]:
             (low, _agreement(x[:, shear], y[:, 3:])),
         ):
             if there > ALIKE > ALIKE - 0.3 > here:
+                mended = write(line_of_order(order), where=entry_of(wrong))
                 yield problem('unit', (
                     f'shear components of the stress of {wrong} agree with those of '
                     f'{low if wrong == high else high} over {len(x)} structures if '
                     f"they stand in the order {order}. They must stand in ASE's "
-                    'order: yz, xz, xy.'
+                    f'order: yz, xz, xy.{mended}'
                 ), wrong, count=len(x))
                 return
 
@@ -186,24 +196,40 @@ def _paired_energies(
     if abs(np.log(abs(s))) < ORDINARY and s > 0:
         return []
     guesses = _in_units(s, high, low, ENERGY_UNITS)
+    mended = _lines('energy_unit', s, high, low, ENERGY_UNITS)
     if abs(np.log(abs(s))) > ORDINARY:
         for wrong, factor in ((high, slope(x, y * n)), (low, slope(x * n, y))):
             if match(factor[0], {'per atom': 1.0}):
                 guesses.append(f'{wrong} per atom instead of total')
+                mended.append((line('energy_unit', 'eV/atom'), entry_of(wrong)))
     if not guesses and spare < SURE:
         return []  # a factor of its own, from few structures, is chance
     return [problem('unit', (
         f'the energies of {high} vary {s:.3g} times as much as those of {low} over '
         f'the same {len(first)} structures.{_looks(guesses)} {TOTAL}'
+        f'{either(mended)}'
     ), low, high, count=len(first))]
 
 
 def _in_units(
-    s: float, high: str, low: str, units: Mapping[str, float]
+    s: float, high: str, low: str, known: Mapping[str, float]
 ) -> list[str]:
     """['high in Hartree'], by what `high` is times `low`."""
-    found = (match(s, units), high), (match(1 / s, units), low)
+    found = (match(s, known), high), (match(1 / s, known), low)
     return [f'{name} in {unit}' for unit, name in found if unit]
+
+
+def _lines(
+    key: str, s: float, high: str, low: str, known: Mapping[str, float]
+) -> list[tuple[str, str]]:
+    """The lines that would mend it, and where, by what `high` is times `low`."""
+    found = []
+    for factor, name in ((s, high), (1 / s, low)):
+        unit = match(factor, known)
+        is_virial = 'virial' in unit.split(' or ')[0]
+        text = VIRIAL if is_virial else line(key, unit)
+        found.append((text, entry_of(name)))
+    return found
 
 
 def _looks(guesses: Sequence[str]) -> str:
@@ -217,7 +243,7 @@ def _components(
     unit: str,
     x: Floats,
     y: Floats,
-    units: Mapping[str, float],
+    known: Mapping[str, float],
 ) -> Iterator[Finding]:
     s, left = slope(x.ravel(), y.ravel())
     if np.isnan(s) or left > 0.5:
@@ -230,12 +256,17 @@ def _components(
         return
     if s > 0 and abs(np.log(s)) < ORDINARY:
         return
-    guesses = _in_units(abs(s), high, low, units)
+    guesses = _in_units(abs(s), high, low, known)
+    key = {'forces': 'force_unit', 'stresses': 'stress_unit'}[name]
+    mended = either(_lines(key, abs(s), high, low, known))
     if s < 0:
         guesses.append('the sign of one of them is wrong')
+        of_sign = GRADIENT if name == 'forces' else SIGN
+        mended += write(of_sign, where='the entry whose sign is wrong')
     yield problem('unit', (
         f'the {name} of {high} are {s:.3g} times those of {low} over the same '
         f'structures.{_looks(guesses)} They must be in {unit}.'
+        f'{mended}'
     ), low, high)
 
 
@@ -259,9 +290,11 @@ def _same_compositions(
         s = float(ratio.mean())
         if match(s, ENERGY_UNITS, EXACT) or match(1 / s, ENERGY_UNITS, EXACT):
             guesses = _in_units(s, high, low, ENERGY_UNITS)
+            mended = either(_lines('energy_unit', s, high, low, ENERGY_UNITS))
             yield problem('unit', (
                 f'the energies of {high} are {s:.3g} times those of {low} for all '
                 f'{len(ratio)} compositions that both have.{_looks(guesses)} {TOTAL}'
+                f'{mended}'
             ), low, high)
             return
     spread = np.array([b / a for a, b in spreads if a > SMALLEST])

@@ -90,7 +90,7 @@ def read_entry(
 
 
 @dataclass(frozen=True)
-class _File:
+class _EntryFile:
     """A file of an entry: its place in it, and what its form makes of the entry."""
 
     number: int
@@ -118,7 +118,7 @@ class _Reader:
         self.named: set[str] = set()
         self.lost: set[tuple[str, unread.Unread]] = set()  # of a file, said already
 
-    def tried(self, step: Callable[[], Any], file: _File | None = None) -> Any:
+    def tried(self, step: Callable[[], Any], file: _EntryFile | None = None) -> Any:
         """What `step` returns, or None after its error was dealt with.
 
         file: that of a single structure, which may be left out.
@@ -133,7 +133,7 @@ class _Reader:
             self.on_error(error)
             return None
 
-    def is_left_out(self, error: UserError, file: _File) -> bool:
+    def is_left_out(self, error: UserError, file: _EntryFile) -> bool:
         """Whether a structure is left out by the user's word; it is counted."""
         seen = self.told.of(file.number)
         if isinstance(error, NotComputed):
@@ -146,7 +146,7 @@ class _Reader:
         self.first = self.first or error
         return True
 
-    def begin(self, number: int, path: str) -> _File:
+    def begin(self, number: int, path: str) -> _EntryFile:
         """A file with its entry; what its form sets is to be said."""
         entry = completed(path, self.entry)
         form = known.form_of(entry.get('format', ''))
@@ -156,10 +156,10 @@ class _Reader:
             self.told.of(number).form = words
         if form is known.MACE and self.key is None and 'fidelity' not in entry:
             self.key = mace.HEAD
-        return _File(number, path, entry, form)
+        return _EntryFile(number, path, entry, form)
 
     def structure(
-        self, file: _File, frame: int, item: Atoms | AtomGraphData | UserError
+        self, file: _EntryFile, frame: int, item: Atoms | AtomGraphData | UserError
     ) -> Structure | None:
         """One structure; None for an isolated atom of MACE's."""
         if isinstance(item, UserError):
@@ -188,7 +188,7 @@ class _Reader:
         )
 
     def is_reference(
-        self, file: _File, atoms: Atoms, labels: StructureLabels, fidelity: str
+        self, file: _EntryFile, atoms: Atoms, labels: StructureLabels, fidelity: str
     ) -> bool:
         """Whether a structure only tells what an atom weighs; it is kept then."""
         if file.form is not known.MACE or not mace.is_isolated(atoms):
@@ -205,7 +205,7 @@ class _Reader:
 
     def weighed(
         self,
-        file: _File,
+        file: _EntryFile,
         info: Mapping[str, Any],
         labels: StructureLabels,
         where: str,
@@ -224,7 +224,7 @@ class _Reader:
         return labels
 
     def check_unread(
-        self, file: _File, atoms: Atoms, labels: StructureLabels, where: str
+        self, file: _EntryFile, atoms: Atoms, labels: StructureLabels, where: str
     ) -> None:
         """Labels that nothing reads: an error, or said once for each file."""
         lost = [

@@ -41,7 +41,7 @@ class Line:
 
 
 @dataclass
-class _File:
+class _FileNotes:
     """What was seen of one file."""
 
     form: str = ''
@@ -116,12 +116,12 @@ class Told:
     """
 
     def __init__(self) -> None:
-        self.files: dict[int, _File] = {}
+        self.files: dict[int, _FileNotes] = {}
         self.isolated: dict[str, dict[str, float]] = {}
 
-    def of(self, place: int) -> _File:
+    def of(self, place: int) -> _FileNotes:
         """Return what was seen of file number `place` of the entry."""
-        return self.files.setdefault(place, _File())
+        return self.files.setdefault(place, _FileNotes())
 
     def structure(
         self, place: int, atoms: Atoms, labels: StructureLabels

@@ -252,6 +252,7 @@ def test_paired_energies_per_atom(
     result = audit({'pbe': pbe, 'r2scan': each})
     message = next(p.message for p in result.problems if p.kind == 'unit')
     assert 'r2scan per atom instead of total' in message
+    assert 'Write `energy_unit: eV/atom` in the entry of r2scan.' in message
 
 
 def test_the_lower_fidelity_in_another_unit(
