@@ -421,3 +421,30 @@ def parquet(path: Path, frames: Sequence[Atoms], as_text: bool = False) -> Path:
     ]
     pq.write_table(pa.Table.from_pylist(rows), path)
     return path
+
+
+def write_all(folder: Path) -> None:
+    """Write the files that docs/formats.md names into a new folder."""
+    folder.mkdir(parents=True)
+    r2scan = crystals(3, 'r2scan')
+    marks = [atoms.info['sid'] for atoms in r2scan]
+    pbe = [atoms for atoms in crystals(200) if atoms.info['sid'] in marks]
+    matpes(folder / 'MatPES-PBE.json.gz', pbe)
+    matpes(folder / 'MatPES-r2SCAN.json.gz', r2scan, 'r2SCAN')
+    mptrj(folder / 'MPtrj.json', pbe)
+    chgnet(folder / 'chgnet.json', pbe)
+    json_lines(folder / 'own.jsonl', pbe)
+    for name in ('omat24', 'salex'):
+        (folder / name).mkdir()
+        aselmdb(folder / name / 'data.0000.aselmdb', pbe)
+    free = molecules(5)
+    high = [np.nan, *(energy(a) + 1.0 for a in free[1:])]
+    ani1x(folder / 'ani1x.h5', free, high)
+    spice(folder / 'spice.hdf5', free)
+    qm7x(folder / 'qm7x.hdf5', free)
+    aimnet(folder / 'aimnet.h5', free)
+    deepmd_mixed(folder / 'deepmd' / '8', pbe, 8)
+    heads = ['pbe'] * len(pbe) + ['r2scan'] * len(r2scan)
+    isolated = {'Ga': -0.3, 'N': -3.1}
+    mace(folder / 'heads.xyz', [*pbe, *r2scan], isolated, heads)
+    parquet(folder / 'own.parquet', pbe)

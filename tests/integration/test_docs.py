@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import published
 import pytest
 import yaml
 from commandline import LIMIT, write_yaml
@@ -227,6 +228,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         elif source.is_file():
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)
+    published.write_all(folder / 'example_inputs' / 'formats')
     write_pretrained(folder)
     ingan = folder / 'example_inputs' / 'ingan'
     with pytest.MonkeyPatch.context() as patch:

@@ -41,7 +41,7 @@ def rows(path: str, entry: Entry) -> Sequence[Atoms]:
     folder that is no system, and for types without a name.
     """
     del entry
-    return _Frames(path)
+    return _SystemFrames(path)
 
 
 def files(path: str) -> list[str]:
@@ -56,7 +56,7 @@ def _sets(folder: Path) -> list[Path]:
     return sorted(part for part in folder.glob('set.*') if part.is_dir())
 
 
-class _Frames(Sequence[Atoms]):
+class _SystemFrames(Sequence[Atoms]):
     """The frames of a system; its arrays stay on disk."""
 
     def __init__(self, path: str) -> None:

@@ -39,7 +39,7 @@ def rows(path: str, entry: Entry) -> Sequence[Atoms]:
     entry: with `positions_key`, `numbers_key`, and perhaps `cell_key`. Raises
     UserError for a file without these, or in which a group has another unit.
     """
-    return _Frames(path, entry)
+    return _GroupFrames(path, entry)
 
 
 def units_of(path: str, entry: Entry) -> dict[str, str]:
@@ -116,7 +116,7 @@ _FACTOR: Final[dict[str, Any]] = {
 }
 
 
-class _Frames(Sequence[Atoms]):
+class _GroupFrames(Sequence[Atoms]):
     """The frames of a file; no more than a block of them is in memory."""
 
     def __init__(self, path: str, entry: Entry) -> None:
