@@ -26,7 +26,7 @@ from sevennet_mf.audit.remedies import (
     write,
 )
 from sevennet_mf.data.findings import Finding, note, problem
-from sevennet_mf.data.labels import as_ase
+from sevennet_mf.data.stress import as_ase
 
 BOHR: Final[float] = units.length('bohr')
 # what a number written in the unit is, over what it is in eV (eV/Å, eV/Å^3)

@@ -15,8 +15,8 @@ from ase.io.extxyz import write_extxyz
 
 from sevennet_mf.arrays import Floats
 from sevennet_mf.data.files import no_cell
-from sevennet_mf.data.labels import as_ase
 from sevennet_mf.data.read import Structure
+from sevennet_mf.data.stress import as_ase
 from sevennet_mf.errors import UserError
 from sevennet_mf.files import write_whole
 

@@ -13,25 +13,30 @@ from typing import Any, Final
 
 import numpy as np
 from ase import Atoms
-from ase.stress import full_3x3_to_voigt_6_stress
 
 from sevennet_mf.arrays import Floats
 from sevennet_mf.data import convention
-from sevennet_mf.data.convention import ASE, Convention
+from sevennet_mf.data.convention import Convention
 from sevennet_mf.data.label_names import (
     is_per_atom,
     kind_of,
     kind_of_name,
     likeliest_first,
 )
+from sevennet_mf.data.stress import (
+    STRESS_SHAPES,
+    array_of,
+    has_stress,
+    of_virial,
+    stress_of,
+)
 from sevennet_mf.errors import UserError, nearest
-from sevennet_mf.keys import FLAT, KBAR
+from sevennet_mf.keys import KBAR
 
 # With all its electrons the heaviest element has -1.5e6 eV
 MAX_ENERGY: Final[float] = 2.0e6  # eV/atom
 MAX_FORCE: Final[float] = 1.0e3  # eV/Å
 MAX_STRESS: Final[float] = 1.0e5  # kbar
-HOST_ORDER: Final[list[int]] = [0, 1, 2, 5, 3, 4]  # of ASE's xx yy zz yz xz xy
 
 LABEL_KEYS: Final[tuple[str, ...]] = (
     'force_key',
@@ -39,7 +44,6 @@ LABEL_KEYS: Final[tuple[str, ...]] = (
     'stress_key',
     'virial_key',
 )
-STRESS_SHAPES: Final[tuple[tuple[int, ...], ...]] = ((6,), (9,), (3, 3))
 MACE_HINT: Final[str] = '; `format: mace` names all that MACE reads'
 
 Entry = Mapping[str, Any]
@@ -140,11 +144,6 @@ def info_of(atoms: Atoms) -> dict[str, Any]:
         if isinstance(inner := info.get(block), Mapping):
             info = {**inner, **info}
     return info
-
-
-def has_stress(atoms: Atoms) -> bool:
-    """Whether a stress means something: of what volume otherwise?"""
-    return bool(atoms.pbc.any()) and abs(atoms.cell.volume) >= FLAT
 
 
 def check(labels: StructureLabels, n_atoms: int, where: str) -> None:
@@ -311,16 +310,6 @@ def _number(value: Any, where: str) -> float:
         ) from None
 
 
-def _array(value: Any, name: str, shape: str, where: str) -> Floats:
-    try:
-        return np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise UserError(
-            f'{where} has {name} {value!r}: they must be numbers, {shape}. Correct '
-            'them, or name another key.'
-        ) from None
-
-
 def _pulls(
     given: Mapping[str, Any], n_atoms: int, written: Convention, where: str
 ) -> Floats | None:
@@ -333,7 +322,7 @@ def _pulls(
 
 
 def _forces(value: Any, n_atoms: int, where: str) -> Floats:
-    forces = _array(value, 'forces', '(atoms, 3)', where)
+    forces = array_of(value, 'forces', '(atoms, 3)', where)
     if forces.shape != (n_atoms, 3):
         raise UserError(
             f'{where} has forces of shape {forces.shape} for {n_atoms} atoms. '
@@ -351,48 +340,3 @@ def _stress(
     if stress is not None:
         return stress_of(stress, where, written)
     return None if virial is None else of_virial(virial, atoms, where, written)
-
-
-def stress_of(value: Any, where: str, written: Convention = ASE) -> Floats:
-    """Return a stress as 6, 9 or 3x3 numbers -> (6,) as the host has it."""
-    return as_host(written.stress * _six(value, 'stress', where, written))
-
-
-def of_virial(
-    value: Any, atoms: Atoms, where: str, written: Convention = ASE
-) -> Floats:
-    """Return the stress, (6,) as the host has it, of a virial.
-
-    value: 6, 9 or 3x3 numbers of the structure or of each atom, which are summed:
-    minus the volume times ASE's stress, unless it is written otherwise.
-    """
-    virial = _array(value, 'virial', '6, 9 or 3x3', where)
-    if virial.shape in ((len(atoms), *shape) for shape in STRESS_SHAPES):
-        virial = virial.sum(axis=0)
-    six = _six(virial, 'virial', where, written)
-    return as_host(-written.virial * six / atoms.cell.volume)
-
-
-def _six(value: Any, name: str, where: str, written: Convention) -> Floats:
-    """6, 9 or 3x3 numbers -> (6,) in ASE's order."""
-    numbers = _array(value, name, '6, 9 or 3x3', where).squeeze()
-    if numbers.shape in ((9,), (3, 3)):
-        return full_3x3_to_voigt_6_stress(numbers.reshape(3, 3))
-    if numbers.shape != (6,):
-        raise UserError(
-            f'{where} has a {name} of shape {numbers.shape}: it must be 6, 9 or 3x3 '
-            f'numbers. Correct it, or write `{name}_key: null`.'
-        )
-    return numbers[list(written.order)]
-
-
-def as_host(stress: Floats) -> Floats:
-    """ASE's stress, (..., 6), in the host's order and sign."""
-    return -stress[..., HOST_ORDER]
-
-
-def as_ase(stress: Floats) -> Floats:
-    """The host's stress, (..., 6), in ASE's order and sign: `as_host` undone."""
-    theirs: Floats = np.empty(stress.shape)
-    theirs[..., HOST_ORDER] = -stress
-    return theirs

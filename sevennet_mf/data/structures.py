@@ -20,8 +20,8 @@ from sevennet_mf.data.cache import Cached
 from sevennet_mf.data.geometry import Geometry
 from sevennet_mf.data.identity import Identity, Traits, identify, order_between
 from sevennet_mf.data.inferred.two_body import TwoBody, edges_of
-from sevennet_mf.data.labels import as_host
 from sevennet_mf.data.read import require_known
+from sevennet_mf.data.stress import as_host
 
 OWN_INDICES: Final = (keys.FIDELITY_INDEX, keys.STRUCTURE_INDEX)
 # arrays of FidelityDataset beside its masks of labels

@@ -17,6 +17,7 @@ from sevennet_mf.data import labels as label_rules
 from sevennet_mf.data.convention import ALTERNATIVES
 from sevennet_mf.data.label_names import kind_of, likeliest_first
 from sevennet_mf.data.labels import Entry, StructureLabels, info_of
+from sevennet_mf.data.stress import STRESS_SHAPES, has_stress, of_virial, stress_of
 from sevennet_mf.errors import UserError
 
 # the key that reads a label, what counts as having said something about it
@@ -121,11 +122,11 @@ def _candidates(atoms: Atoms) -> Iterator[tuple[str, str, Any]]:
         fitting = {
             'forces': [(3,)],
             'gradient': [(3,)],
-            'virial': label_rules.STRESS_SHAPES,
+            'virial': STRESS_SHAPES,
         }
         if kind in fitting and np.shape(value)[1:] in fitting[kind]:
             yield name, kind, value
-    periodic = label_rules.has_stress(atoms)
+    periodic = has_stress(atoms)
     for name, value in info_of(atoms).items():
         kind = kind_of(name)
         if kind is None or not _is_numeric(value):
@@ -135,8 +136,8 @@ def _candidates(atoms: Atoms) -> Iterator[tuple[str, str, Any]]:
             'energy': np.size(value) == 1,
             'forces': shape == (n, 3),
             'gradient': shape == (n, 3),
-            'stress': periodic and shape in label_rules.STRESS_SHAPES,
-            'virial': periodic and shape in label_rules.STRESS_SHAPES,
+            'stress': periodic and shape in STRESS_SHAPES,
+            'virial': periodic and shape in STRESS_SHAPES,
         }
         if fits[kind]:
             yield name, kind, value
@@ -177,9 +178,9 @@ def _is_read(
         own = [found.stress]
         is_virial, kind = kind == 'virial', 'stress'
         if is_virial:
-            value = label_rules.of_virial(value, atoms, '', written)
+            value = of_virial(value, atoms, '', written)
         else:
-            value = label_rules.stress_of(value, '', written)
+            value = stress_of(value, '', written)
     value = np.asarray(value, dtype=np.float64).squeeze()
     return any(
         np.allclose(np.squeeze(other), value, rtol=1e-4, atol=CLOSE[kind])

@@ -18,7 +18,8 @@ from sevennet_mf.config.paths import existing
 from sevennet_mf.data import unread
 from sevennet_mf.data.files import count_frames, items_of, reader_of
 from sevennet_mf.data.label_names import origin_of
-from sevennet_mf.data.labels import LABEL_KEYS, StructureLabels, stress_of
+from sevennet_mf.data.labels import LABEL_KEYS, StructureLabels
+from sevennet_mf.data.stress import stress_of
 from sevennet_mf.draft.levels import Level
 from sevennet_mf.draft.plan import CUTOFF
 from sevennet_mf.errors import UserError, unknown

@@ -9,6 +9,7 @@ from typing import Any
 
 from ase import Atoms
 from ase.io.extxyz import read_xyz
+from ase.io.formats import open_with_compression
 
 from sevennet_mf.errors import UserError
 
@@ -22,7 +23,7 @@ def frames(
     belong to a frame.
     """
     number = 0
-    with open(path, encoding='utf-8') as lines:
+    with open_with_compression(path, 'r') as lines:
         while (head := lines.readline()).strip():
             try:
                 count = int(head)

@@ -206,7 +206,7 @@ def test_folders_in_the_yaml(tmp_path: Path) -> None:
     databases = ['set/data.0000.aselmdb', 'set/data.0001.aselmdb']
     assert names == [*databases, 'deep/10', 'deep/8']
     (tmp_path / 'none').mkdir()
-    with pytest.raises(UserError, match='folder without `.aselmdb` files or sys'):
+    with pytest.raises(UserError, match='neither `.aselmdb` files nor systems'):
         inputs.existing(str(tmp_path / 'none'), 'here')
 
 

@@ -13,8 +13,8 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 from sevennet_mf.config.blocks import DataEntry, validate
 from sevennet_mf.data import unread
-from sevennet_mf.data.labels import as_host, of_virial
 from sevennet_mf.data.read import Structure, read_entry
+from sevennet_mf.data.stress import as_host, of_virial
 from sevennet_mf.errors import UserError
 
 FORCES = np.array([[0.1, 0.2, 0.3], [-0.1, -0.2, -0.3]])

@@ -13,8 +13,8 @@ import published
 import pytest
 from ase import Atoms
 
-from sevennet_mf.data.labels import as_host
 from sevennet_mf.data.read import Structure, read_entry
+from sevennet_mf.data.stress import as_host
 from sevennet_mf.data.told import Told
 from sevennet_mf.errors import UserError
 from sevennet_mf.files import data_files

@@ -15,8 +15,8 @@ import ase.io
 import numpy as np
 import pytest
 
-from sevennet_mf.data.labels import as_ase
 from sevennet_mf.data.read import Structure, read_entry
+from sevennet_mf.data.stress import as_ase
 from sevennet_mf.data.told import Told
 from sevennet_mf.errors import UserError
 from sevennet_mf.files import data_files

@@ -1,0 +1,81 @@
+"""Stress and virial: from what a file has to what the host takes, and back.
+
+The host's order is (xx, yy, zz, xy, yz, zx), its sign minus ASE's.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from ase import Atoms
+from ase.stress import full_3x3_to_voigt_6_stress
+
+from sevennet_mf.arrays import Floats
+from sevennet_mf.data.convention import ASE, Convention
+from sevennet_mf.errors import UserError
+from sevennet_mf.keys import FLAT
+
+HOST_ORDER: Final[list[int]] = [0, 1, 2, 5, 3, 4]  # of ASE's xx yy zz yz xz xy
+STRESS_SHAPES: Final[tuple[tuple[int, ...], ...]] = ((6,), (9,), (3, 3))
+
+
+def has_stress(atoms: Atoms) -> bool:
+    """Whether a stress means something: of what volume otherwise?"""
+    return bool(atoms.pbc.any()) and abs(atoms.cell.volume) >= FLAT
+
+
+def array_of(value: Any, name: str, shape: str, where: str) -> Floats:
+    """Return a label as an array; UserError, which says the shape, if it is none."""
+    try:
+        return np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise UserError(
+            f'{where} has {name} {value!r}: they must be numbers, {shape}. Correct '
+            'them, or name another key.'
+        ) from None
+
+
+def stress_of(value: Any, where: str, written: Convention = ASE) -> Floats:
+    """Return a stress as 6, 9 or 3x3 numbers -> (6,) as the host has it."""
+    return as_host(written.stress * _six(value, 'stress', where, written))
+
+
+def of_virial(
+    value: Any, atoms: Atoms, where: str, written: Convention = ASE
+) -> Floats:
+    """Return the stress, (6,) as the host has it, of a virial.
+
+    value: 6, 9 or 3x3 numbers of the structure or of each atom, which are summed:
+    minus the volume times ASE's stress, unless it is written otherwise.
+    """
+    virial = array_of(value, 'virial', '6, 9 or 3x3', where)
+    if virial.shape in ((len(atoms), *shape) for shape in STRESS_SHAPES):
+        virial = virial.sum(axis=0)
+    six = _six(virial, 'virial', where, written)
+    return as_host(-written.virial * six / atoms.cell.volume)
+
+
+def _six(value: Any, name: str, where: str, written: Convention) -> Floats:
+    """6, 9 or 3x3 numbers -> (6,) in ASE's order."""
+    numbers = array_of(value, name, '6, 9 or 3x3', where).squeeze()
+    if numbers.shape in ((9,), (3, 3)):
+        return full_3x3_to_voigt_6_stress(numbers.reshape(3, 3))
+    if numbers.shape != (6,):
+        raise UserError(
+            f'{where} has a {name} of shape {numbers.shape}: it must be 6, 9 or 3x3 '
+            f'numbers. Correct it, or write `{name}_key: null`.'
+        )
+    return numbers[list(written.order)]
+
+
+def as_host(stress: Floats) -> Floats:
+    """ASE's stress, (..., 6), in the host's order and sign."""
+    return -stress[..., HOST_ORDER]
+
+
+def as_ase(stress: Floats) -> Floats:
+    """The host's stress, (..., 6), in ASE's order and sign: `as_host` undone."""
+    theirs: Floats = np.empty(stress.shape)
+    theirs[..., HOST_ORDER] = -stress
+    return theirs
