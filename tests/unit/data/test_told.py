@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import ase.io
@@ -11,7 +12,9 @@ import published
 import pytest
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
+from sevenn import _keys as KEY
 
+from sevennet_mf import keys
 from sevennet_mf.config import inputs
 from sevennet_mf.data.build import load_or_build
 from sevennet_mf.data.files import files_of
@@ -20,6 +23,7 @@ from sevennet_mf.data.references import with_isolated
 from sevennet_mf.data.structures import FidelityDataset
 from sevennet_mf.data.told import Told
 from sevennet_mf.errors import UserError
+from sevennet_mf.train import setup
 
 
 def frame(info: dict[str, Any] | None = None, **results: Any) -> Atoms:
@@ -184,6 +188,33 @@ def test_isolated_atoms_fix_references() -> None:
     given = {'pbe': {'Ga': -1.0, 'N': -2.0}}
     found = with_isolated(given, isolated)
     assert found == {'pbe': {'Ga': -1.0, 'N': -2.0}, 'r2scan': {'N': -3.0}}
+
+
+@pytest.mark.parametrize('method', ['aligned', 'independent'])
+def test_in_the_log_and_in_the_fit(
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    isolated = {'Ga': -0.3, 'In': -0.5}
+    crystals = published.crystals(3, 'r2scan')
+    file = str(published.mace(tmp_path / 'a.xyz', crystals, isolated))
+    dataset = built(tmp_path, file=[file], format='mace')
+    written: list[str] = []
+    log = SimpleNamespace(writeline=written.append)
+    monkeypatch.setattr(setup, 'Logger', lambda: log)
+    config = {
+        keys.FIDELITY_DATA: {
+            'reference_energies': method, 'base': 'pbe', 'order': ['pbe']
+        },
+        keys.OLD_FIDELITIES: [],
+        KEY.TYPE_MAP: dict.fromkeys(range(119)),
+    }
+    setup.say_files(config, {'trainset': dataset}, continues=False)
+    assert written[0].startswith(f'{file}: read as mace, energy `REF_energy` in eV')
+    unused = 'isolated atoms of pbe (Ga, In) are not used'
+    assert any(unused in line for line in written) == (method == 'independent')
+    found = setup.fit(config, {'trainset': dataset}).as_dict()['pbe']
+    given = {s: found[s]['energy'] == pytest.approx(e) for s, e in isolated.items()}
+    assert all(given.values()) == (method == 'aligned')
 
 
 # ---- what the YAML may name
