@@ -9,14 +9,13 @@ from typing import Any, Final
 
 import numpy as np
 from ase import Atoms
-from sevenn import _keys as KEY
 from sevenn.atom_graph_data import AtomGraphData
 
 from sevennet_mf.arrays import Floats, Ints
 from sevennet_mf.data import convention, names, unread
-from sevennet_mf.data import labels as label_rules
 from sevennet_mf.data.files import SKIP, completed, files_of, records_of
 from sevennet_mf.data.formats import known, mace
+from sevennet_mf.data.items import from_atoms, from_graph
 from sevennet_mf.data.labels import (
     LABEL_KEYS,
     Entry,
@@ -167,7 +166,7 @@ class _Reader:
         where = f'{file.path}:{frame}'
         info = names.info_of(item)
         fidelity = _fidelity(file.entry, self.key, info, self.fidelities, where)
-        make = _from_atoms if isinstance(item, Atoms) else _from_graph
+        make = from_atoms if isinstance(item, Atoms) else from_graph
         geometry, labels = make(item, file.entry, where)
         self.named |= labels.named
         if isinstance(item, Atoms):
@@ -298,82 +297,3 @@ def _fidelity(
         )
     require_known(name, fidelities, where)
     return name
-
-
-def _from_atoms(
-    atoms: Atoms, entry: Entry, where: str
-) -> tuple[dict[str, Any], StructureLabels]:
-    geometry = {
-        'numbers': atoms.get_atomic_numbers().astype(np.int64),
-        'positions': atoms.get_positions(),
-        'cell': np.array(atoms.get_cell()),
-        'pbc': atoms.get_pbc(),
-        'atoms': atoms,
-        'graph': None,
-    }
-    _check_geometry(geometry, where)
-    return geometry, label_rules.of_atoms(atoms, entry, where)
-
-
-def _from_graph(
-    graph: AtomGraphData, entry: Entry, where: str
-) -> tuple[dict[str, Any], StructureLabels]:
-    values = {
-        key: graph[key].double().numpy()
-        for key in (KEY.POS, KEY.ENERGY, KEY.FORCE, KEY.STRESS)
-        if key in graph
-    }
-    positions = values[KEY.POS].reshape(-1, 3)
-    geometry = {
-        'numbers': graph[KEY.ATOMIC_NUMBERS].numpy().reshape(-1),
-        'positions': positions,
-        'cell': None,
-        'pbc': None,
-        'atoms': None,
-        'graph': graph,
-    }
-    _check_geometry(geometry, where)
-    energy = values.get(KEY.ENERGY, np.array(np.nan)).squeeze()
-    if np.isnan(energy):
-        raise UserError(f'{where} has no energy. Take the structure out.')
-
-    def label(name: str, entry_key: str, shape: tuple[int, ...]) -> Floats | None:
-        value = values.get(name)
-        if value is None or entry_key in entry:  # there it can only be null
-            return None
-        # the host fills a missing label with NaN
-        return None if np.isnan(value).all() else value.reshape(shape)
-
-    labels = StructureLabels(
-        float(energy),
-        label(KEY.FORCE, 'force_key', positions.shape),
-        label(KEY.STRESS, 'stress_key', (6,)),
-    )
-    label_rules.check(labels, len(positions), where)
-    return geometry, labels
-
-
-def _check_geometry(geometry: Mapping[str, Any], where: str) -> None:
-    numbers, cell = geometry['numbers'], geometry['cell']
-    if len(numbers) == 0:
-        raise UserError(f'{where} has no atoms. Remove the structure.')
-    if numbers.min() < 1:
-        raise UserError(
-            f'{where}: atom {numbers.argmin()} is of no element (atomic number '
-            f'{numbers.min()}). Correct its symbol.'
-        )
-    wrong = np.argwhere(~np.isfinite(geometry['positions']))
-    if len(wrong):
-        raise UserError(
-            f'{where}: a position of atom {wrong[0][0]} is not a finite number. '
-            'Correct or remove the structure.'
-        )
-    if cell is None:
-        return
-    periodic = cell[geometry['pbc']]
-    finite = np.isfinite(cell).all()
-    if not finite or np.linalg.matrix_rank(periodic) < len(periodic):
-        raise UserError(
-            f'{where} is periodic (pbc {geometry["pbc"].tolist()}), but its cell '
-            f'{cell.tolist()} has no volume to repeat. Correct the cell or pbc.'
-        )

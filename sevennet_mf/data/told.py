@@ -66,7 +66,7 @@ class _FileNotes:
             yield (
                 f'most structures are of {common[0]}, but {listed}'
                 f'{" and others" if len(others) > SHOWN else ""}: the model does '
-                'not see it. Take them out, or make them another fidelity.'
+                'not see this. Take them out, or make them another fidelity.'
             ), True
         if self.missing:
             yield (

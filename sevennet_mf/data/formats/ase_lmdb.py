@@ -86,6 +86,6 @@ def _opened(path: str) -> Any:
     except (lmdb.Error, OSError, json.JSONDecodeError, ValueError) as error:
         raise UserError(
             f'{path} cannot be opened as an ASE-LMDB file: '
-            f'{" ".join(str(error).split()).rstrip(".")}. Is it whole? Fetch it '
+            f'{" ".join(str(error).split()).rstrip(".")}. Is it complete? Fetch it '
             'again.'
         ) from error

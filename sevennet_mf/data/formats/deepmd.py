@@ -67,7 +67,7 @@ class _SystemFrames(Sequence[Atoms]):
         self.sets = [s for s in _sets(self.folder) if (s / 'coord.npy').is_file()]
         if not self.sets:
             raise UserError(
-                f'{path} has no `set.*/coord.npy`: it is no system of DeePMD. Name '
+                f'{path} has no `set.*/coord.npy`: it is not a DeePMD system. Name '
                 'the folder that holds `type.raw` and the sets.'
             )
         self.first = [0]  # frame that each set begins with, and the end
@@ -97,7 +97,7 @@ class _SystemFrames(Sequence[Atoms]):
             cell = box.reshape(3, 3)
         elif self.periodic:
             raise UserError(
-                f'{self.folder} has no `box.npy`, and no file `nopbc` that says so. '
+                f'{self.folder} has neither `box.npy` nor a file `nopbc`. '
                 'Write an empty file `nopbc` there if these are molecules.'
             )
         beyond = int(types.max(initial=0)) >= len(self.numbers)
@@ -135,7 +135,7 @@ def _numbers(folder: Path, largest: int) -> Ints:
     file = folder / NAMES
     if not file.is_file():
         raise UserError(
-            f'{folder} has no {NAMES}, so which elements its types 0 to {largest} '
+            f'{folder} has no {NAMES}, so the elements of its types 0 to {largest} '
             'are is not known. Write one there, with a symbol on each line.'
         )
     names = file.read_text().split()

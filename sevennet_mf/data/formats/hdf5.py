@@ -71,7 +71,7 @@ def _opened(path: str) -> Any:
     except OSError as error:
         raise UserError(
             f'{path} cannot be opened as HDF5: {" ".join(str(error).split())}. Is '
-            'it whole, and is nothing writing it?'
+            'it complete, and is no other program writing it?'
         ) from error
 
 

@@ -44,7 +44,7 @@ def rows(path: str, entry: Entry) -> Iterator[Atoms | UserError]:
     layout = _layout(path)
     if layout is None:
         raise UserError(
-            f'{path} is no JSON of structures: it begins with neither a list nor a '
+            f'{path} is not a JSON file of structures: it begins with neither a list nor a '
             'record of pymatgen structures.'
         )
     found = {LINES: _lines, LIST: _list, TREE: _tree, COLUMNS: _columns}[layout]
@@ -86,7 +86,7 @@ def _broken(path: str, last: int, error: Exception) -> UserError:
         reason = 'it ends early'
     after = f'after record {last}' if last >= 0 else 'at its beginning'
     return UserError(
-        f'{path} cannot be read {after}: {reason.rstrip(".")}. Is it whole? Fetch '
+        f'{path} cannot be read {after}: {reason.rstrip(".")}. Is it complete? Fetch '
         'it again.'
     )
 
@@ -227,7 +227,7 @@ def _lines(path: str) -> Iterator[Any]:
                 yield json.loads(line)
             except ValueError as error:
                 yield UserError(
-                    f'{path}:{number} is no record in JSON: {error}. Correct or '
+                    f'{path}:{number} is not a JSON record: {error}. Correct or '
                     'remove the line.'
                 )
             number += 1

@@ -188,7 +188,7 @@ def completed(
     for key in form.asks:
         if whole.get(key) is None and (has_labels or key not in GENERAL):
             raise UserError(
-                f'{path}: {reader} files leave {_ASKED[key][0]} open. Write '
+                f'{path}: {reader} files do not say {_ASKED[key][0]}. Write '
                 f'`{key}:` in the entry, as in `{key}: {_ASKED[key][1]}`.'
             )
     if form.asks and whole.get('stress_key') is not None:
@@ -236,7 +236,7 @@ def _of_level(
 def _ask_stress(path: str, entry: Entry) -> None:
     if not entry.get('stress_unit') or not entry.get('stress_sign'):
         raise UserError(
-            f'{path}: in which unit and sign its stress is does not stand there. '
+            f'{path}: the file does not say the unit and sign of its stress. '
             "Write `stress_unit: eV/Å^3` and `stress_sign: tension` for ASE's, "
             "`stress_unit: kbar` and `stress_sign: compression` for VASP's, or "
             '`stress_key: null`.'

@@ -51,7 +51,7 @@ def weightless(
         what = f'{where} has {name} {_first(value)}'
         if not (value == 0.0).all():
             raise UserError(
-                f'{what}: a weight of a single structure, and only 0 and 1 have a '
+                f'{what} is the weight of a single structure: only 0 and 1 have a '
                 'meaning here. Take it out, or write `weight_key: null` to leave '
                 'all of them out; train.fidelity.loss_weight weighs a fidelity.'
             )

@@ -41,5 +41,5 @@ def rows(path: str, entry: Entry) -> Iterator[Atoms | UserError]:
     except (arrow.ArrowException, OSError) as error:
         raise UserError(
             f'{path} cannot be read as Parquet after row {number - 1}: '
-            f'{" ".join(str(error).split()).rstrip(".")}. Is it whole?'
+            f'{" ".join(str(error).split()).rstrip(".")}. Is it complete?'
         ) from error

@@ -30,7 +30,7 @@ def frames(
             except ValueError:
                 raise UserError(
                     f'{path}:{number} begins with {head.strip()[:40]!r}, not with a '
-                    'number of atoms, so what follows it is lost. Correct it.'
+                    'number of atoms, so what follows cannot be read. Correct it.'
                 ) from None
             text = ''.join([head, *islice(lines, count + 1)])
             try:

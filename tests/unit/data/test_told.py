@@ -77,7 +77,7 @@ def test_charge_and_spin_are_said_once(
     neutral = {key: {'spin': 1}.get(key, 0) for key in charged}
     frames = [frame(neutral)] * 3 + [frame(charged)] * 2
     (line,) = lines(tmp_path, frames)
-    assert f'but 2 of {state}: the model does not see it' in line[0]
+    assert f'but 2 of {state}: the model does not see this' in line[0]
     assert line[1]
     assert lines(tmp_path, [frame(charged)] * 2) == []  # all alike
 

@@ -46,7 +46,7 @@ def test_a_json_that_ends_early(name: str, tmp_path: Path) -> None:
         file.write_bytes(gzip.compress(text[: len(text) * 3 // 5]))
     else:
         file.write_bytes(whole[: len(whole) * 3 // 5])
-    message = rf'{name} cannot be read after record 1: it ends early\. Is it whole'
+    message = rf'{name} cannot be read after record 1: it ends early\. Is it complete'
     with pytest.raises(UserError, match=message) as caught:
         read(file)
     assert '\n' not in str(caught.value)
@@ -176,7 +176,7 @@ def test_a_line_that_is_no_record(tmp_path: Path) -> None:
     lines[1] = lines[1][:-20]
     file.write_text('\n'.join(lines))
     general = {'energy_key': 'E', 'energy_unit': 'eV', 'force_key': 'F'}
-    with pytest.raises(UserError, match=r'a\.jsonl:1 is no record in JSON'):
+    with pytest.raises(UserError, match=r'a\.jsonl:1 is not a JSON record'):
         read(file, **general)
     assert [s.frame for s in read(file, on_bad='skip', **general)] == [0, 2, 3]
 

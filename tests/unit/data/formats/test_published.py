@@ -382,7 +382,7 @@ def test_a_set_without_virial_or_forces(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ('name', 'text', 'message'),
     [
-        ('type_map.raw', None, 'no type_map.raw, so which elements its'),
+        ('type_map.raw', None, 'no type_map.raw, so the elements of its'),
         ('type_map.raw', 'Ga\n', 'no line 2 for the type 1'),
         ('type_map.raw', 'Ga\nNN\n', "'NN' is no chemical symbol"),
         ('type.raw', 'a b\n', 'does not list the type of each atom'),
