@@ -19,6 +19,7 @@ FUSED = 'SEVENNET_MF_FUSED'  # kernels/library.py reads it
 LABELS = {  # what each key names, and how to leave it out
     'energy_key': ('key of atoms.info with the energy', ''),
     'force_key': ('key of atoms.arrays with the forces', '; none: no forces'),
+    'gradient_key': ('key with the gradient in place of forces', '; none: none'),
     'stress_key': ('key of atoms.info with the stress', '; none: no stress'),
     'virial_key': ('key with the virial in place of a stress', '; none: none'),
 }

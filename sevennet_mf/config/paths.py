@@ -27,7 +27,7 @@ def _expand(pattern: str, where: str) -> list[str]:
     for part in parts:
         is_pattern = glob.has_magic(part) and not os.path.exists(part)
         matches = sorted(glob.glob(part)) if is_pattern else [part]
-        files = [file for m in matches for file in _data_files(m)]
+        files = [file for m in matches for file in data_files(m)]
         if not files and os.path.isdir(part):
             raise UserError(
                 f'{where}: {part!r} is a folder; name files in it. It holds neither '
@@ -39,7 +39,7 @@ def _expand(pattern: str, where: str) -> list[str]:
     return found
 
 
-def _data_files(path: str) -> list[str]:
+def data_files(path: str) -> list[str]:
     """Return the files or folders of data that a path names; [] if there are none.
 
     That is the file; of a folder its `.aselmdb` files, or itself if it is a system

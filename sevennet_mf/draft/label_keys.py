@@ -113,8 +113,8 @@ def _choice(lost: Found, own: set[str], typed: Typed) -> Keys:
     placeholder = lost.pop(unread.PLACEHOLDER, None)
     chosen: Keys = {} if placeholder is None else {'energy_key': 'energy'}
     twice = [kind for kind in lost if len(lost[kind]) > 1 or kind in own]
-    has_virial = 'virial' in lost and ({'stress'} & (own | set(lost)))
-    if twice or has_virial:
+    known = own | set(lost)
+    if twice or {'virial', 'stress'} <= known or {'gradient', 'forces'} <= known:
         return {}
     names = {unread.READ_BY[kind]: name for kind, (name,) in lost.items()}
     read_as_own = {unread.READ_BY[kind]: kind for kind in own}

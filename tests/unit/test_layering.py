@@ -76,6 +76,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
     'checkpoint': (('shipped', 'unpickle'), ('file',), ('origin',)),
     'config': (
         ('host_checks', 'paths', 'recipe', 'validation', 'yaml_file'),
+        ('entry',),
         ('blocks',),
         ('complete', 'host_sections', 'run_inputs'),
         ('compatible',),

@@ -136,7 +136,7 @@ def _numbers(folder: Path, largest: int) -> Ints:
     if not file.is_file():
         raise UserError(
             f'{folder} has no {NAMES}, so the elements of its types 0 to {largest} '
-            'are is not known. Write one there, with a symbol on each line.'
+            'are not known. Write one there, with a symbol on each line.'
         )
     names = file.read_text().split()
     for name in names:

@@ -44,8 +44,8 @@ def rows(path: str, entry: Entry) -> Iterator[Atoms | UserError]:
     layout = _layout(path)
     if layout is None:
         raise UserError(
-            f'{path} is not a JSON file of structures: it begins with neither a list nor a '
-            'record of pymatgen structures.'
+            f'{path} is not a JSON file of structures: it begins with neither a '
+            'list nor a record of pymatgen structures.'
         )
     found = {LINES: _lines, LIST: _list, TREE: _tree, COLUMNS: _columns}[layout]
     number = -1
@@ -86,8 +86,8 @@ def _broken(path: str, last: int, error: Exception) -> UserError:
         reason = 'it ends early'
     after = f'after record {last}' if last >= 0 else 'at its beginning'
     return UserError(
-        f'{path} cannot be read {after}: {reason.rstrip(".")}. Is it complete? Fetch '
-        'it again.'
+        f'{path} cannot be read {after}: {reason.rstrip(".")}. Is it complete? '
+        'Fetch it again.'
     )
 
 

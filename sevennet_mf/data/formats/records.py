@@ -31,7 +31,8 @@ def to_atoms(record: Any, where: str) -> Atoms:
     and for sites that are not of one element.
     """
     if not isinstance(record, Mapping):
-        raise UserError(f'{where} is not a record with a structure: {_short(record)}.')
+        held = _short(record)
+        raise UserError(f'{where} is not a record with a structure: {held}.')
     key = next((k for k in STRUCTURE if record.get(k) is not None), None)
     if key is not None:
         atoms = of_pymatgen(record[key], where)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,12 +13,11 @@ import published
 import pytest
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
-from sevenn import _keys as KEY
 
-from sevennet_mf import keys
 from sevennet_mf.config import inputs
 from sevennet_mf.data.build import load_or_build
 from sevennet_mf.data.files import files_of
+from sevennet_mf.data.needs import Needs
 from sevennet_mf.data.read import read_entry
 from sevennet_mf.data.references import with_isolated
 from sevennet_mf.data.structures import FidelityDataset
@@ -201,20 +201,35 @@ def test_in_the_log_and_in_the_fit(
     written: list[str] = []
     log = SimpleNamespace(writeline=written.append)
     monkeypatch.setattr(setup, 'Logger', lambda: log)
-    config = {
-        keys.FIDELITY_DATA: {
-            'reference_energies': method, 'base': 'pbe', 'order': ['pbe']
-        },
-        keys.OLD_FIDELITIES: [],
-        KEY.TYPE_MAP: dict.fromkeys(range(119)),
-    }
-    setup.say_files(config, {'trainset': dataset}, continues=False)
+    asked = inputs.read(
+        sections({'file': file, 'fidelity': 'pbe'}, reference_energies=method)
+    )
+    needs = Needs.of(asked, asked.entries['load_trainset_path'])
+    setup.say_files({'trainset': dataset}, needs, method)
     assert written[0].startswith(f'{file}: read as mace, energy `REF_energy` in eV')
     unused = 'isolated atoms of pbe (Ga, In) are not used'
     assert any(unused in line for line in written) == (method == 'independent')
-    found = setup.fit(config, {'trainset': dataset}).as_dict()['pbe']
+    known = dict.fromkeys(range(119), 0)
+    found = setup.fit(asked, known, {'trainset': dataset}).as_dict()['pbe']
     given = {s: found[s]['energy'] == pytest.approx(e) for s, e in isolated.items()}
     assert all(given.values()) == (method == 'aligned')
+
+
+def test_isolated_atoms_beside_a_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crystals = published.crystals(2)
+    file = str(published.mace(tmp_path / 'a.xyz', crystals, {'Ga': -0.3}))
+    sets = {'trainset': built(tmp_path, file=[file], format='mace')}
+    asked = inputs.read(sections({'file': file, 'fidelity': 'pbe'}))
+    needs = Needs.of(asked, asked.entries['load_trainset_path'])
+    for old, is_used in ((('pbe',), False), ((), False), (('lda',), True)):
+        written: list[str] = []
+        log = SimpleNamespace(writeline=written.append)
+        monkeypatch.setattr(setup, 'Logger', lambda log=log: log)
+        setup.say_files(sets, replace(needs, continues=True, old=old), 'aligned')
+        unused = 'isolated atoms of pbe (Ga) are not used: training starts from a'
+        assert any(unused in line for line in written) != is_used
 
 
 # ---- what the YAML may name

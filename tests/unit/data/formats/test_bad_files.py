@@ -15,12 +15,12 @@ import published
 import pytest
 from ase.calculators.singlepoint import SinglePointCalculator
 
+from sevennet_mf.config.paths import data_files
 from sevennet_mf.data.files import reader_of
 from sevennet_mf.data.formats import hdf5, json_records
 from sevennet_mf.data.read import Structure, read_entry
 from sevennet_mf.data.told import Told
 from sevennet_mf.errors import UserError
-from sevennet_mf.files import data_files
 
 CRYSTALS = published.crystals(4)
 
@@ -46,7 +46,7 @@ def test_a_json_that_ends_early(name: str, tmp_path: Path) -> None:
         file.write_bytes(gzip.compress(text[: len(text) * 3 // 5]))
     else:
         file.write_bytes(whole[: len(whole) * 3 // 5])
-    message = rf'{name} cannot be read after record 1: it ends early\. Is it complete'
+    message = rf'{name} cannot be read after record 1: it ends early\. Is it comp'
     with pytest.raises(UserError, match=message) as caught:
         read(file)
     assert '\n' not in str(caught.value)
@@ -65,7 +65,7 @@ def test_a_compressed_file_cut_short(tmp_path: Path) -> None:
 def test_a_database_cut_short(tmp_path: Path) -> None:
     file = published.aselmdb(tmp_path / 'a.aselmdb', CRYSTALS)
     file.write_bytes(file.read_bytes()[:100])
-    with pytest.raises(UserError, match=r'a\.aselmdb cannot be opened.*whole') as e:
+    with pytest.raises(UserError, match=r'a\.aselmdb cannot be opened.*compl') as e:
         read(file)
     assert '\n' not in str(e.value)
     file.write_bytes(b'')
@@ -108,7 +108,7 @@ def test_a_file_opened_twice_at_once(tmp_path: Path) -> None:
 def test_an_hdf5_cut_short(tmp_path: Path) -> None:
     file = published.qm7x(tmp_path / 'a.h5', published.molecules(3))
     file.write_bytes(file.read_bytes()[:2000])
-    with pytest.raises(UserError, match=r'a\.h5 cannot be opened as HDF5.*whole'):
+    with pytest.raises(UserError, match=r'a\.h5 cannot be opened as HDF5.*complete'):
         read(file)
 
 
@@ -273,8 +273,8 @@ def test_a_general_json_asks_for_units(tmp_path: Path) -> None:
     file = published.json_lines(tmp_path / 'a.jsonl', CRYSTALS, S=[1.0] * 6)
     entry: dict[str, Any] = {}
     for message, more in (
-        ('which number is the energy open.*`energy_key:`', {'energy_key': 'E'}),
-        ('the unit of the energy open.*`energy_unit: eV`', {'energy_unit': 'eV'}),
+        ('say which number is the energy.*`energy_key:`', {'energy_key': 'E'}),
+        ('say the unit of the energy.*`energy_unit: eV`', {'energy_unit': 'eV'}),
     ):
         with pytest.raises(UserError, match=message):
             read(file, **entry)
@@ -316,11 +316,11 @@ def test_a_general_hdf5(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
-        ({'positions_key': None}, 'which data set has the positions open'),
+        ({'positions_key': None}, 'do not say which data set has the positions'),
         ({'positions_key': 'r'}, r"no data set 'r' \(E, R, Z, box, .*mean 'R'"),
         ({'numbers_key': 'z'}, r"group /data/GaN: it has no 'z', only"),
         ({'energy_key': 'e'}, r"no energy 'e' in its group /data/GaN \(E, R.*'E'"),
-        ({'energy_unit': None}, 'the unit of the energy open'),
+        ({'energy_unit': None}, 'do not say the unit of the energy'),
         ({'length_unit': 'Å'}, '`units` says nm, not length_unit Å'),
     ],
 )

@@ -13,11 +13,11 @@ import published
 import pytest
 from ase import Atoms
 
+from sevennet_mf.config.paths import data_files
 from sevennet_mf.data.read import Structure, read_entry
 from sevennet_mf.data.stress import as_host
 from sevennet_mf.data.told import Told
 from sevennet_mf.errors import UserError
-from sevennet_mf.files import data_files
 
 CRYSTALS = published.crystals(3)
 MOLECULES = published.molecules(5)

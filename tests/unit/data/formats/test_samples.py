@@ -15,11 +15,11 @@ import ase.io
 import numpy as np
 import pytest
 
+from sevennet_mf.config.paths import data_files
 from sevennet_mf.data.read import Structure, read_entry
 from sevennet_mf.data.stress import as_ase
 from sevennet_mf.data.told import Told
 from sevennet_mf.errors import UserError
-from sevennet_mf.files import data_files
 
 SAMPLES = Path(__file__).parents[5] / 'shared' / 'data' / 'formats'
 KBAR = 1602.1766208
