@@ -1,7 +1,7 @@
-"""Under which keys the labels of a level are, where ASE would not find them.
+"""The keys under which a level has its labels, where ASE would not find them.
 
-What is typed comes first. Of the rest a key is taken by itself only where nothing
-else could be meant; training stops at what is left and names the choices.
+What was typed comes first. A further key is chosen automatically only where nothing
+else can be meant; for all others, training stops and names the choices.
 """
 
 from __future__ import annotations
@@ -36,8 +36,13 @@ def given(
 ) -> list[Level]:
     """Return levels with the keys that were typed.
 
-    options: by the name of a key, `KEY` for all levels or `NAME=KEY` for one; none
-    stands for no label. Raises UserError for a name that no level has.
+    Args:
+        levels: Levels without keys, or with some already.
+        options: For each name of a key, `KEY` for all levels or `NAME=KEY` for one
+            of them; the key `none` means that there is no such label.
+
+    Raises:
+        UserError: For a name that no level has.
     """
     found = list(levels)
     for option in OPTIONS:
@@ -59,7 +64,7 @@ def given(
 
 
 def completed(level: Level) -> Level:
-    """Return a level with the keys that alone can be meant, which `taken` names."""
+    """Return a level with the keys that are unambiguous; `taken` lists them."""
     files = existing(list(level.files), level.name)
     every = [_of_file(path, level.keys) for path in files]
     choices = [_choice(lost, own, level.keys) for lost, own in every]
@@ -72,7 +77,7 @@ def completed(level: Level) -> Level:
 
 
 def _of_file(path: str, typed: Typed) -> tuple[Found, set[str]]:
-    """Labels of a file that nothing reads, and kinds that ASE reads."""
+    """Labels of a file that nothing reads, and the kinds that ASE reads."""
     lost: Found = {}
     own: set[str] = set()
     for atoms in _some(path):
@@ -91,7 +96,7 @@ def _of_file(path: str, typed: Typed) -> tuple[Found, set[str]]:
 
 
 def _some(path: str) -> Iterator[Atoms]:
-    """Structures from all over a file; what cannot be read the audit names."""
+    """Structures spread over a file; the audit reports what cannot be read."""
     try:
         count = count_frames(path, reader_of(path, None)) or 1
         step = max(1, count // LOOKED)
@@ -104,10 +109,10 @@ def _some(path: str) -> Iterator[Atoms]:
 
 
 def _choice(lost: Found, own: set[str], typed: Typed) -> Keys:
-    """The keys to take, by the name of the entry's key; none where in doubt.
+    """The keys to use, by the name of the entry's key; none if in doubt.
 
-    There is doubt where a kind of label is there twice, or where labels do not say
-    to come from one place: those that ASE reads say nothing of it.
+    There is doubt if a file has a kind of label twice, or if the names do not show
+    that all labels have the same origin: those that ASE reads do not show it.
     """
     lost = {kind: set(names) for kind, names in lost.items()}
     placeholder = lost.pop(unread.PLACEHOLDER, None)
@@ -124,6 +129,6 @@ def _choice(lost: Found, own: set[str], typed: Typed) -> Keys:
         return {}
     chosen.update(names)
     if {**typed, **chosen}.get('energy_key') not in (None, 'energy'):
-        # beside a key for energies, what ASE reads has to be named as well
+        # with a key for energies, what ASE reads has to be named as well
         chosen.update({k: v for k, v in read_as_own.items() if k != 'energy_key'})
     return chosen

@@ -1,4 +1,4 @@
-"""Which level of theory the files on a command line are of."""
+"""The levels of theory of the files on a command line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sevennet_mf.config.blocks import DataEntry, validate
 from sevennet_mf.config.paths import existing
 from sevennet_mf.errors import UserError
 
-# words in a file's name that tell of what level its labels are
+# words in a file's name that identify the level of its labels
 LEVELS: Final = frozenset({
     'lda', 'pbe', 'pbesol', 'pbe0', 'rpbe', 'revpbe', 'pw91', 'blyp', 'bp86',
     'b3lyp', 'tpss', 'scan', 'rscan', 'r2scan', 'r2scanl', 'm06', 'm06l',
@@ -28,7 +28,10 @@ LEVELS: Final = frozenset({
 class Level:
     """A level of theory and its files, as they were typed.
 
-    keys: of its entry, under which labels are; taken: those that nobody typed.
+    Attributes:
+        keys: The keys of its entry that say where its labels are, such as
+            `energy_key`.
+        taken: Names of those keys that were found in the files, not typed.
     """
 
     name: str
@@ -37,15 +40,16 @@ class Level:
     taken: tuple[str, ...] = ()
 
     def keys_as_text(self) -> str:
-        """Return `energy_key REF_energy, force_key REF_forces`, those taken."""
+        """Return the taken keys: `energy_key REF_energy, force_key REF_forces`."""
         return ', '.join(f'{name} {self.keys[name]}' for name in self.taken)
 
 
 def levels_of(arguments: Sequence[str]) -> list[Level]:
     """Return the levels of `name=file` or `file`, in their order.
 
-    Raises UserError for a file that is not there, and for one whose name does not
-    tell its level.
+    Raises:
+        UserError: For a file that does not exist, and for one without `name=`
+            whose file name does not contain a level.
     """
     found: dict[str, list[str]] = {}
     for argument in arguments:
@@ -65,6 +69,6 @@ def _parted(argument: str) -> tuple[str, str]:
         if word in LEVELS:
             return word, argument
     raise UserError(
-        f'{argument}: its name does not tell of which level of theory its labels '
-        f'are. Write it as NAME=FILE, such as pbe={argument}.'
+        f'{argument}: the level of theory cannot be read from the file name. Write '
+        f'it as NAME=FILE, such as pbe={argument}.'
     )

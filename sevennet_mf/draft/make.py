@@ -35,13 +35,13 @@ OPTIONS: Final = {
 def run(args: Namespace) -> Iterator[RenderableType]:
     """Write the YAML; yield what to show, as soon as it is known.
 
-    Raises UserError for files that cannot be used, and if the output is there
-    already.
+    Raises:
+        UserError: If a file cannot be used, or if the output already exists.
     """
     library.check_environment(is_used=True)
     if os.path.exists(args.output) and not args.force:
         raise UserError(
-            f'{args.output} is there already. Choose another file with -o, or '
+            f'{args.output} already exists. Choose another file with -o, or '
             'overwrite it with --force.'
         )
     if not args.hours > 0:
@@ -64,8 +64,8 @@ def _plan(args: Namespace) -> Draft:
     if args.checkpoint is None:
         if args.known_as is not None:
             raise UserError(
-                f'--known_as {args.known_as} is for a checkpoint: name that with '
-                '--from, or take it out.'
+                f'--known_as {args.known_as} needs a checkpoint: name one with '
+                '--from, or remove --known_as.'
             )
         return plans.from_scratch(levels, valid)
     with said_as(OPTIONS):
@@ -73,26 +73,26 @@ def _plan(args: Namespace) -> Draft:
 
 
 def _audited(plan: Draft, output: str) -> tuple[Draft, Audit]:
-    """Return the audit, and the plan with the share for validation it asks for."""
+    """Return the audit, and the plan with the share for validation that it needs."""
     audit = _audit(plan, output)
     count = text.counts_of(plan, audit).get(TRAIN, {}).get(plan.target, 0)
     share = plans.ratio_for(count)
     if plan.valid or share == plan.share:
         return plan, audit
-    # few structures: what is said of validation is to be that of the YAML
+    # few structures: the audit has to describe the validation set of the YAML
     plan = replace(plan, share=share)
     return plan, _audit(plan, output)
 
 
 def _audit(plan: Draft, output: str) -> Audit:
-    """The audit, whose advice is in the words of the command line."""
+    """The audit, with advice that names options instead of keys."""
     audit = inspect.audit_of(plan.sections(), output, plan.origin)
     said = [replace(p, message=_worded(p.message, plan)) for p in audit.problems]
     return replace(audit, problems=said)
 
 
 def _worded(text: str, plan: Draft) -> str:
-    """What is said of a file, with the options that stand for keys of its entry."""
+    """A message about a file, with options instead of the keys of its entry."""
     words = {' in the entries of load_trainset_path': ''}
     own = [level.name for level in plan.all_levels if _is_of(level, text)]
     name = f'{own[0]}=' if own and len(plan.levels) > 1 else ''
@@ -118,7 +118,7 @@ def _size(plan: Draft, audit: Audit, hours: float) -> Size:
     for level in plan.levels:
         if not counts.get(level.name):
             own = (p.message for p in audit.problems if _is_of(level, p.message))
-            why = next(own, 'the audit above says why.')
+            why = next(own, 'see the audit above.')
             raise UserError(
                 f'{level.files[0]} has no structure that can be used: {why}'
             )
@@ -152,12 +152,14 @@ def _said(
         if level.taken:
             yield (
                 f'{level.name}: {level.keys_as_text()}, by their names in '
-                f'{" ".join(level.files)}. Make sure that these labels are meant.'
+                f'{" ".join(level.files)}. Check that these are the right labels.'
             )
     if size.is_short:
-        yield 'That is less than what was measured: give it more --hours if you can.'
+        yield (
+            'This is less than the measured recipe: allow more --hours if you can.'
+        )
     if audit.has_problems:
-        yield 'See to the problems above first.'
+        yield 'Solve the problems above first.'
     yield f'sevennet-mf train {args.output} -w run'
 
 

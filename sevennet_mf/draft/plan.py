@@ -1,4 +1,4 @@
-"""What a training on some files is, before its size is known: sections of a YAML."""
+"""A training on some files, before its size is known: sections of a YAML."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sevennet_mf.errors import UserError
 
 Config = dict[str, Any]
 CUTOFF: Final[float] = 5.0  # Å
-# what the recipe was measured with; SevenNet's pretrained models are the same
+# what the recipe was measured with; as in SevenNet's pretrained models
 MODEL: Final[Config] = {
     'cutoff': CUTOFF,
     'channel': 16,
@@ -26,18 +26,23 @@ MODEL: Final[Config] = {
 }
 # the level of SevenNet's pretrained models that have one
 PRETRAINED_LEVEL: Final = {'7net-0': 'pbe', '7net-l3i5': 'pbe', '7net-omat': 'pbe'}
-# of validation: its share, and the structures of the target that are better there
+# of validation: its share, the largest, and how many structures of the target it
+# should have
 SHARE, LARGEST, FEW = 0.1, 0.2, 3
-COPIES: Final[int] = 5  # of each structure, that a checkpoint labels itself
+COPIES: Final[int] = 5  # of each structure, labelled by the checkpoint itself
 
 
 @dataclass(frozen=True)
 class Draft:
-    """What to train on: levels from low to high, the last one is wanted.
+    """What to train on.
 
-    origin: the checkpoint to start from; known_as: what its one fidelity is called,
-    if it has no name of its own; replay: the level of it that is not to be
-    forgotten; share: of each level, for validation if there is no `valid`.
+    Attributes:
+        levels: Levels from low to high; the last one is the target.
+        valid: Levels for validation.
+        origin: The checkpoint to start from.
+        known_as: Name for the fidelity of the checkpoint, if it has none.
+        replay: The level of the checkpoint that must not be forgotten.
+        share: Fraction of each level for validation if there is no `valid`.
     """
 
     levels: tuple[Level, ...]
@@ -53,12 +58,12 @@ class Draft:
 
     @property
     def all_levels(self) -> tuple[Level, ...]:
-        """Those to train on, that of the replay and those of validation."""
+        """The levels for training, replay and validation."""
         old = () if self.replay is None else (self.replay,)
         return (*old, *self.levels, *self.valid)
 
     def sections(self) -> Config:
-        """The sections of the YAML, with a model of any size."""
+        """Return the sections of the YAML, with a model of any size."""
         train: Config = {'fidelity': {'target': self.target}}
         data: Config = {
             'load_trainset_path': [_entry(level) for level in self.levels]
@@ -94,7 +99,7 @@ def _entry(level: Level) -> Config:
 
 
 def from_scratch(levels: Sequence[Level], valid: Sequence[Level]) -> Draft:
-    """Return the plan of a model with new weights."""
+    """Return the plan for a model with new weights."""
     _check_valid(levels, valid)
     return Draft(tuple(levels), tuple(valid))
 
@@ -105,9 +110,11 @@ def from_checkpoint(
     levels: Sequence[Level],
     valid: Sequence[Level],
 ) -> Draft:
-    """Return the plan of a checkpoint that learns the last of `levels`.
+    """Return the plan for a checkpoint that learns the last of `levels`.
 
-    Raises UserError if it has that already, or its own level has no name.
+    Raises:
+        UserError: If the checkpoint has that level already, or if its own level
+            has no name.
     """
     given = validate(TrainFidelity, {'known_as': known_as}, '--known_as')
     found = inherit.read({'continue': {'checkpoint': checkpoint}}, given)
@@ -126,8 +133,8 @@ def from_checkpoint(
     if new.name.lower() in spelt:
         raise UserError(
             f'{checkpoint} has the fidelity {spelt[new.name.lower()]!r} already. '
-            'Labels of another code are another level: give yours a name of its '
-            f'own, as in {new.name}_own={new.files[0]}.'
+            'Labels from another code are another level: give yours a different '
+            f'name, as in {new.name}_own={new.files[0]}.'
         )
     lower = [replace(x, name=spelt.get(x.name.lower(), x.name)) for x in lower]
     valid = [replace(x, name=spelt.get(x.name.lower(), x.name)) for x in valid]
@@ -148,12 +155,16 @@ def _check_valid(levels: Sequence[Level], valid: Sequence[Level]) -> None:
     for level in valid:
         if level.name not in known:
             raise UserError(
-                f'--valid: {level.files[0]} is of {level.name!r}, and the training '
-                f'files are of {known}. Write it as NAME={level.files[0]}, with one '
-                'of these.'
+                f'--valid: {level.files[0]} has the level {level.name!r}, but the '
+                f'training files have {known}. Write it as NAME={level.files[0]}, '
+                'with one of these.'
             )
 
 
 def ratio_for(structures: int) -> float:
-    """The share of each level for validation; structures: of the wanted one."""
+    """Return the fraction of each level for validation.
+
+    Args:
+        structures: Number of structures of the target.
+    """
     return round(min(LARGEST, max(SHARE, FEW / max(structures, 1))), 2)

@@ -1,4 +1,4 @@
-"""How large a model and how long a run: by the data, then by the time there is."""
+"""How large a model and how long a run: by the data, then by the time available."""
 
 from __future__ import annotations
 
@@ -8,21 +8,28 @@ from typing import Final
 
 from sevennet_mf.config.recipe import CONTINUED, FROM_SCRATCH, Recipe
 
-# channels, and the structures from which on they are worth their time
+# channels, and the number of structures above which they are worth their time
 CHANNELS: Final = ((16, 0), (32, 2_000), (64, 20_000), (128, 200_000))
-# structures of a step, and those in training from which on a step has so many
+# structures per step, and the training structures above which it has so many
 BATCHES: Final = ((4, 0), (8, 2_000), (16, 20_000))
 BATCH_CONTINUED: Final[int] = 2
-ATOMS: Final[int] = 1_000  # of a step of several structures, at most
-USED: Final[float] = 0.8  # of the time: validation, and a machine that does more
-LEAST_EPOCH: Final[int] = 10  # steps; of fewer, validation takes longer
-# passes over the data that a run needs at least, and that it profits from at most
+ATOMS: Final[int] = 1_000  # per step of several structures, at most
+USED: Final[float] = 0.8  # of the time; the rest is for validation and other load
+LEAST_EPOCH: Final[int] = 10  # steps; validation takes longer than fewer
+# passes over the data that a run needs at least, and beyond which none helps
 ENOUGH, MOST = 30, 60
 
 
 @dataclass(frozen=True)
 class Size:
-    """A model and a run. seconds: of a step; channels: None, of a checkpoint."""
+    """A model and a run.
+
+    Attributes:
+        channels: None for the model of a checkpoint.
+        batch: Structures per step.
+        seconds: Duration of a step.
+        is_short: Whether the run is shorter than the measured recipe.
+    """
 
     channels: int | None
     batch: int
@@ -37,12 +44,18 @@ class Size:
 
     @property
     def hours(self) -> float:
-        """What the steps take, without validation."""
+        """Duration of all steps, without validation."""
         return self.steps * self.seconds / 3600
 
 
 def batch_for(structures: int, atoms: float, is_continued: bool) -> int:
-    """Structures of a step; atoms: of one on average."""
+    """Return the number of structures per step.
+
+    Args:
+        structures: Number of training structures.
+        atoms: Mean number of atoms per structure.
+        is_continued: Whether the run starts from a checkpoint.
+    """
     batch = BATCH_CONTINUED
     if not is_continued:
         batch = max(size for size, least in BATCHES if structures >= least)
@@ -58,10 +71,16 @@ def size_for(
     time_of: Callable[[int | None], float],
     is_continued: bool,
 ) -> Size:
-    """Return the largest model that the data are worth and the time allows.
+    """Return the largest model that the data justify and the time allows.
 
-    structures: of all levels, of a checkpoint that goes on those of the new one;
-    time_of: the seconds of a step with so many channels.
+    Args:
+        structures: Number of training structures of all levels; with a checkpoint,
+            of the new level alone.
+        batch: Structures per step.
+        hours: Time available.
+        time_of: Returns the seconds per step for a number of channels, or for the
+            checkpoint if it is None.
+        is_continued: Whether the run starts from a checkpoint.
     """
     recipe = CONTINUED if is_continued else FROM_SCRATCH
     in_a_pass = max(1, round(structures / batch))

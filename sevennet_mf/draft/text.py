@@ -1,4 +1,4 @@
-"""The YAML as text, with comments that say what a reader may want to change."""
+"""The YAML as text, with comments on what a reader may want to change."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ def text_of(
 ) -> str:
     """Return the text of a training YAML.
 
-    command: the words that it was asked for with; output: the file that it goes to.
+    Args:
+        command: Words of the command line that asked for it.
+        output: Path that the text will be written to.
     """
     lines = [*_head(audit, command, output)]
     if plan.origin is None:
@@ -33,7 +35,7 @@ def text_of(
 
 
 def hours_as_text(hours: float) -> str:
-    """`12 minutes` or `3.5 hours`."""
+    """Return a duration as `12 minutes` or `3.5 hours`."""
     minutes = 60 * hours
     if minutes < 1:
         return 'less than a minute'
@@ -44,13 +46,13 @@ def hours_as_text(hours: float) -> str:
 
 
 def about(hours: float) -> str:
-    """As `hours_as_text`, of what was not measured to the minute."""
+    """Return `hours_as_text` for an estimate: `about 12 minutes`."""
     text = hours_as_text(hours)
     return text if text.startswith('less') else f'about {text}'
 
 
 def found_by(audit: Audit) -> str:
-    """`1 problem and 2 notes`, or ''."""
+    """Return `1 problem and 2 notes`, or '' if there are none."""
     problems = sum(p.severity == 'problem' for p in audit.problems)
     counts = {'problem': problems, 'note': len(audit.problems) - problems}
     return ' and '.join(
@@ -64,7 +66,7 @@ def _head(audit: Audit, command: Sequence[str], output: str) -> Iterator[str]:
     yield f'#     sevennet-mf train {shlex.quote(output)} -w run'
     yield '#'
     yield '# Loss, weights, optimiser and schedule are the defaults, which the log'
-    yield '# of the training names. File names count from the folder you are in.'
+    yield '# of the training lists. File names are relative to the current folder.'
     found = found_by(audit)
     if found:
         yield f'# The audit found {found}: sevennet-mf inspect {shlex.quote(output)}'
@@ -74,49 +76,54 @@ def _model(plan: Draft, size: Size, audit: Audit) -> Iterator[str]:
     model = plan.sections()['model']
     elements = sorted({symbol for own in audit.sets for symbol in own.elements})
     yield 'model:'
-    yield _line(f'  chemical_species: {_flow(elements)}', 'all that the data have')
+    yield _line(f'  chemical_species: {_flow(elements)}', 'all elements in the data')
     yield _line(f'  cutoff: {model["cutoff"]}', 'Å')
     yield _line(f'  channel: {size.channels}', 'the size: 16, 32, 64, 128')
     for name, value in model.items():
         if name not in ('cutoff', 'channel', 'fidelity'):
             yield f'  {name}: {_flow(value)}'
     yield '  fidelity:'
-    yield _line('    encoding: bias', 'what each fidelity owns: bias, gain, lora')
+    yield _line('    encoding: bias', 'weights per fidelity: bias, gain, lora')
 
 
 def _train(plan: Draft, size: Size) -> Iterator[str]:
     recipe = FROM_SCRATCH if plan.origin is None else CONTINUED
     yield 'train:'
     yield '  random_seed: 1'
-    took = f'{size.seconds:.2g} s a step here, {hours_as_text(size.hours)} in all'
+    took = f'{size.seconds:.2g} s per step here, {hours_as_text(size.hours)} in all'
     yield _line(f'  epoch: {size.epochs}', f'{size.steps} steps; {took}')
     if size.is_short:
         usual = recipe.epochs * recipe.least_steps
         needed = hours_as_text(usual * size.seconds / 3600)
-        yield f'  # {usual} steps are the least that was measured, and take {needed}'
+        yield (
+            f'  # The shortest run that was measured has {usual} steps, which take '
+            f'{needed}'
+        )
     own = plan.sections()['train']['fidelity']
     if plan.origin is not None:
         yield '  continue:'
         yield _line(
             f'    checkpoint: {_flow(plan.origin.name)}',
-            'model and elements are its own',
+            'defines the model and its elements',
         )
     yield '  fidelity:'
     if 'known_as' in own:
         known_as = _flow(own['known_as'])
-        yield _line(f'    known_as: {known_as}', 'what it was trained on')
+        yield _line(f'    known_as: {known_as}', 'level it was trained on')
     target = _flow(own['target'])
-    yield _line(f'    target: {target}', 'what is wanted: picks the best epoch')
+    yield _line(f'    target: {target}', 'its errors select the best epoch')
     if 'start_from' in own:
         yield f'    start_from: {_flow(own["start_from"])}'
     yield f'    steps_per_epoch: {size.steps_per_epoch}'
     if plan.replay is not None:
-        yield _line(f'    replay: {_flow(own["replay"])}', 'so as not to forget it')
+        yield _line(
+            f'    replay: {_flow(own["replay"])}', 'so that it is not forgotten'
+        )
     elif plan.origin is not None:
         yield '    replay:'
-        yield _line('      self_label:', 'so as not to forget what it knew: better,')
+        yield _line('      self_label:', 'so that its level is not forgotten;')
         yield _line(
-            f'        per_structure: {COPIES}', 'files with labels of that level'
+            f'        per_structure: {COPIES}', 'better: a file with labels of it'
         )
 
 
@@ -124,17 +131,17 @@ def _data(plan: Draft, size: Size, audit: Audit) -> Iterator[str]:
     sections = plan.sections()['data']
     counts = counts_of(plan, audit)
     yield 'data:'
-    yield _line(f'  batch_size: {size.batch}', 'structures of a step')
+    yield _line(f'  batch_size: {size.batch}', 'structures per step')
     if not plan.valid:
         yield _line(
-            f'  data_divide_ratio: {plan.share}', 'for validation, of each fidelity'
+            f'  data_divide_ratio: {plan.share}', 'of each fidelity, for validation'
         )
     if 'fidelity' in sections:
         yield '  fidelity:'
         order = _flow(sections['fidelity']['order'])
         yield _line(f'    order: {order}', 'low to high')
     if any(level.taken for level in plan.all_levels):
-        yield '  # what *_key names was found in the files: is it what you mean?'
+        yield '  # The *_key names were found in the files: check them'
     for load in ('load_trainset_path', 'load_validset_path'):
         if load in sections:
             yield f'  {load}:'
@@ -144,9 +151,10 @@ def _data(plan: Draft, size: Size, audit: Audit) -> Iterator[str]:
 
 
 def counts_of(plan: Draft, audit: Audit) -> Mapping[str, Mapping[str, int]]:
-    """Structures of each fidelity in each `load_*_path`.
+    """Return the number of structures of each fidelity in each `load_*_path`.
 
-    Those that the audit has divided off for validation are from the training files.
+    Structures that the audit split off for validation count for the training files
+    that they come from.
     """
     found: dict[str, dict[str, int]] = {}
     for own in audit.sets:

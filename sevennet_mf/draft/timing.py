@@ -1,4 +1,4 @@
-"""How long a step of training takes here, tried out on some of the structures."""
+"""How long a training step takes here, measured on some of the structures."""
 
 from __future__ import annotations
 
@@ -31,15 +31,19 @@ WARM_UP, TIMED = 3, 5
 def seconds_per_step(
     sections: Config, counts: Mapping[str, int], origin: Origin | None = None
 ) -> float:
-    """Return the median of a few steps of a training YAML, in seconds.
+    """Return the median duration of a few steps of a training YAML, in seconds.
 
-    counts: structures of each level; origin: its checkpoint, opened. Nothing is
-    written but into a temporary folder.
+    Files are written only into a temporary folder.
+
+    Args:
+        sections: The sections of the YAML.
+        counts: Number of structures of each level.
+        origin: The checkpoint to start from, opened.
     """
     sevennet_mf.register()
     process = Process()
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter('ignore')  # of a few structures, and no training
+        warnings.simplefilter('ignore')  # about the few structures
         asked = inputs.read(thinned(sections, counts), opened=origin)
         start = make_start(asked)
         settled = prepare_data(asked, folder, process, start)
@@ -49,7 +53,7 @@ def seconds_per_step(
 
 
 def thinned(sections: Config, counts: Mapping[str, int]) -> Config:
-    """The same training on a few structures of each level, without validation."""
+    """Return the YAML for a few structures of each level, without validation."""
     few = copy.deepcopy(sections)
     data, train = few['data'], few['train']
     data.pop('data_divide_ratio', None)

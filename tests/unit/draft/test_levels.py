@@ -37,8 +37,8 @@ def test_a_name_may_be_given_and_files_of_one_level_belong_together() -> None:
 @pytest.mark.parametrize(
     ('argument', 'words'),
     [
-        ('all.xyz', 'does not tell .* Write it as NAME=FILE, such as pbe=all.xyz'),
-        ('alpbe.xyz', 'does not tell'),
+        ('all.xyz', 'cannot be read .* Write it as NAME=FILE, such as pbe=all.xyz'),
+        ('alpbe.xyz', 'cannot be read from the file name'),
         ('pbe_tain.extxyz', "no such file: .* Did you mean 'pbe_train.extxyz'"),
         ('a b=all.xyz', 'a fidelity name is a quoted word'),
         ('total=all.xyz', "'total' is reserved"),

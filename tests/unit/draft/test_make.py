@@ -102,7 +102,7 @@ def test_what_is_there_stays_unless_asked(
     timed: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path('input.yaml').write_text('mine')
-    assert 'input.yaml is there already' in refused(capsys, LOW, HIGH)
+    assert 'input.yaml already exists' in refused(capsys, LOW, HIGH)
     assert Path('input.yaml').read_text() == 'mine'
     assert not timed
     init(LOW, HIGH, '--force')
@@ -116,7 +116,7 @@ def test_validation_files_of_ones_own(
     assert 'data_divide_ratio' not in found['data']
     entry = {'file': valid.removeprefix('r2scan='), 'fidelity': 'r2scan'}
     assert found['data']['load_validset_path'] == [entry]
-    words = '--valid: .* is of .hse., and the training files are of'
+    words = '--valid: .* has the level .hse., but the training files have'
     with pytest.raises(ValueError, match=words):
         cli.main(['init', LOW, HIGH, '--valid', f'hse={LOW}', '--force', '--debug'])
 
@@ -147,7 +147,7 @@ def test_labels_that_have_one_name_only_are_taken(
     said = capsys.readouterr().out
     words = 'r2scan: energy_key REF_energy, force_key REF_forces, by their names in'
     assert words in said
-    assert '# what *_key names was found' in Path('input.yaml').read_text()
+    assert '# The *_key names were found' in Path('input.yaml').read_text()
     assert ' unread ' not in said
 
 
@@ -224,7 +224,7 @@ def test_from_a_checkpoint_of_several(
     ('words', 'said'),
     [
         (['--hours', '0'], '--hours must be greater than 0, got 0.0.'),
-        (['--known_as', 'pbe'], '--known_as pbe is for a checkpoint'),
+        (['--known_as', 'pbe'], '--known_as pbe needs a checkpoint'),
         (['--from', 'nowhere.pth'], '--from: no such file: nowhere.pth'),
     ],
 )
