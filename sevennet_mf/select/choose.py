@@ -1,4 +1,4 @@
-"""From a checkpoint and files to the structures that are worth a label most."""
+"""From a checkpoint and files to the structures that most deserve a label."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ from sevennet_mf.select.pool import (
 
 @dataclass(frozen=True, eq=False)
 class Selection:
-    """What was chosen, in order.
+    """What was chosen.
 
     Attributes:
         selected: The structures.
         candidates: How many structures were given.
-        copies: How many of them stood there before, or are labelled.
+        copies: How many of them repeat another one, or are labelled.
         labelled: How many structures were given as labelled.
-        left: (choices + 1, 2), largest and mean distance of what is not chosen,
+        left: (choices + 1, 2) largest and mean distance of what is not chosen,
             before and after each choice.
         files: Paths of selected.extxyz, selected.csv and coverage.png.
     """
@@ -133,7 +133,7 @@ def _describe(
     networks: Sequence[Network],
     options: Options,
 ) -> tuple[features.Described, features.NodeFeatures | None]:
-    """What the models say of the pool, and the features of what is labelled."""
+    """Predictions for the pool, and the features of labelled structures."""
     own = None
     with tqdm(
         desc='features',
@@ -183,7 +183,7 @@ def _at(values: Floats | None, index: int) -> float | None:
 
 
 def run(args: argparse.Namespace) -> Table:
-    """`sevennet-mf select` with the command line's arguments; returns the table."""
+    """Run `sevennet-mf select`; return the table to print."""
     options = Options(
         n=args.number,
         fidelity=args.fidelity,
@@ -214,12 +214,12 @@ def _caption(found: Selection, folder: str) -> str:
         ]
     largest, mean = found.left[-1]
     lines.append(
-        f"Distances are in an element's spread; of what is left the largest is "
-        f'{largest:.2f}, the mean {mean:.2f}.'
+        'Distances are in units of the spread of each element. Remaining '
+        f'structures: largest {largest:.2f}, mean {mean:.2f}.'
     )
     costs = [s.cost for s in found.selected if s.cost is not None]
     if costs:
-        lines.append(f'Cost together: {sum(costs):g}.')
+        lines.append(f'Total cost: {sum(costs):g}.')
     return ' '.join([*lines, f'Written: {os.path.join(folder, "")}'])
 
 
@@ -227,9 +227,18 @@ def _caption(found: Selection, folder: str) -> str:
 
 
 def weights(cost: Floats, disagreement: Floats | None) -> Floats:
-    """Return (n,), disagreement by cost, each in units of its mean.
+    """Return disagreement divided by cost, each in units of its mean.
 
-    UserError if the models do not disagree on any structure.
+    Args:
+        cost: (n,) cost of each structure.
+        disagreement: (n,) disagreement of the models on each structure; None
+            counts as the same for all.
+
+    Returns:
+        (n,) what the distance of each structure is multiplied by.
+
+    Raises:
+        UserError: If the models do not disagree on any structure.
     """
     weight = cost.mean() / cost
     if disagreement is None:
@@ -238,7 +247,7 @@ def weights(cost: Floats, disagreement: Floats | None) -> Floats:
     if mean == 0.0:
         raise UserError(
             'the checkpoints of --disagreement agree to the last digit: they are '
-            'the same model. Give models that were trained with other seeds.'
+            'the same model. Give models that were trained with different seeds.'
         )
     return np.asarray(weight * disagreement / mean)
 
@@ -250,10 +259,15 @@ def choose(
     own: NodeFeatures | None,
     options: Options,
 ) -> farthest.Chosen:
-    """Choose `n` structures of a pool, or fewer where nothing more is to be had.
+    """Choose `n` structures of a pool, or fewer if there are no more.
 
-    own: features of what is labelled, standardised as those of the pool. Raises
-    UserError if there is nothing to choose, warns if it ends before `n`.
+    Warns if it ends before `n`, unless that is due to the budget.
+
+    Args:
+        own: Features of labelled structures, standardised like those of the pool.
+
+    Raises:
+        UserError: If there is nothing to choose.
     """
     coverage = farthest.Coverage(described.features, options.distance)
     if own is not None:
@@ -269,13 +283,13 @@ def choose(
     chosen = farthest.choose(coverage, n, weight, cost, budget, options.seed)
     if not chosen.choices:
         raise UserError(
-            'every structure has the same atoms as one that is labelled: nothing '
-            'new is left to choose.'
+            'every structure has the same atoms as a labelled one: there is '
+            'nothing new to choose.'
         )
     if len(chosen.choices) < n and options.budget is None:
         warnings.warn(
             f'{len(chosen.choices)} structures chosen instead of {n}: all others '
-            'are labelled, or have the same atoms, to the model.',
+            'are labelled, or look the same to the model.',
             UserWarning,
             stacklevel=3,
         )

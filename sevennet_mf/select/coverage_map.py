@@ -28,7 +28,10 @@ NUMBERED: Final[int] = 30  # choices beyond which their numbers only cover the p
 class Map:
     """One element in two dimensions: the principal components of structures' means.
 
-    pool, labelled: structure -> (2,); share: (2,), of the variance, from 0 to 1.
+    Attributes:
+        pool: (2,) position of each structure of the pool, by its index.
+        labelled: (2,) position of each labelled structure, by its index.
+        share: (2,) fraction of the variance along each axis, from 0 to 1.
     """
 
     pool: dict[int, Floats]
@@ -37,7 +40,11 @@ class Map:
 
 
 def principal(z: int, pool: NodeFeatures, labelled: NodeFeatures | None) -> Map:
-    """Return the map of an element that `pool` has."""
+    """Return the map of an element.
+
+    Args:
+        z: Atomic number of an element that `pool` contains.
+    """
     rows, means = pool.means(z)
     known, own = _labelled_means(z, labelled, means.shape[1])
     both = np.concatenate([means, own])
@@ -78,9 +85,14 @@ def draw(
     chosen: Sequence[int],
     left: Floats,
 ) -> None:
-    """Write the picture as PNG, whole; UserError if `path` cannot be written.
+    """Write the picture as PNG.
 
-    chosen: structures of the pool, in order; left: as `farthest.Chosen.left`.
+    Args:
+        chosen: Indices of structures of the pool, in the order of choosing.
+        left: (choices + 1, 2) distances, as in `farthest.Chosen`.
+
+    Raises:
+        UserError: If `path` cannot be written.
     """
     count = {z: len(np.unique(owner)) for z, owner in pool.owner.items()}
     elements = sorted(count, key=lambda z: (-count[z], z))
@@ -166,7 +178,7 @@ def _legend(figure: Figure, with_labelled: bool, chosen: int) -> None:
 
 def _curve(axes: Axes, left: Floats, with_labelled: bool) -> None:
     """What is left uncovered after each choice."""
-    axes.set_title('Distance of what is not chosen', loc='left')
+    axes.set_title('Distance of remaining structures', loc='left')
     start = 0 if with_labelled else 1  # to nothing there is no distance
     steps = np.arange(start, len(left))
     for column, (name, style) in enumerate((('largest', '-'), ('mean', '--'))):
@@ -179,7 +191,7 @@ def _curve(axes: Axes, left: Floats, with_labelled: bool) -> None:
             label=name,
         )
     axes.set_xlabel('structures chosen')
-    axes.set_ylabel("distance (element's spread)")
+    axes.set_ylabel('distance (in spreads of the element)')
     axes.set_ylim(bottom=0.0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(loc='upper right')

@@ -1,9 +1,9 @@
 """Farthest-point sampling, element by element.
 
 The distance of an atom to a set of structures is that to the nearest of their atoms
-of the same element, in the element's own spread. Each choice is followed by one
-matrix product of all features with those of the structure chosen: of time,
-atoms x atoms chosen x width; of memory, the features and one number for each atom.
+of the same element, in units of that element's spread. Each choice is followed by
+one matrix product of all features with those of the structure chosen. Time grows as
+atoms x atoms chosen x width; memory holds the features and one number per atom.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from sevennet_mf.model.runner import Values
 from sevennet_mf.select.features import CHUNK, NodeFeatures
 
 MEAN, MAX = 'mean', 'max'
-# Spreads: float32 cannot tell environments that are nearer, and nobody needs to
+# in spreads: float32 cannot tell nearer environments apart, and nobody needs to
 SAME: Final[float] = 1e-3
 BLOCK: Final[int] = 1024  # chosen atoms that all others are compared with at once
 
@@ -27,11 +27,15 @@ BLOCK: Final[int] = 1024  # chosen atoms that all others are compared with at on
 class Coverage:
     """How far every atom of a pool is from what has been chosen.
 
-    features: standardised; of: what the distance of a structure is: 'mean' (over its
-    atoms of each element, then over its elements) or 'max' (of its atoms).
-    unseen: the distance of an atom whose element nothing chosen has: twice the
-    largest distance from the mean of any element, so that none within the pool is
-    larger.
+    Args:
+        features: Standardised features of the pool.
+        of: What the distance of a structure is: 'mean' (over its atoms of each
+            element, then over its elements) or 'max' (over its atoms).
+
+    Attributes:
+        unseen: The distance of an atom whose element is in no chosen structure:
+            twice the largest distance from the mean of any element, so that no
+            distance within the pool is larger.
     """
 
     def __init__(self, features: NodeFeatures, of: str = MEAN) -> None:
@@ -50,7 +54,11 @@ class Coverage:
         self.unseen = 2.0 * max(1.0, *radii)
 
     def add(self, chosen: Mapping[int, Values]) -> None:
-        """Count structures with these features, by atomic number, as chosen."""
+        """Add structures to those chosen.
+
+        Args:
+            chosen: (atoms, width) standardised features, by atomic number.
+        """
         for z, own in chosen.items():
             if z not in self._nearest:  # no structure of the pool has the element
                 continue
@@ -65,7 +73,7 @@ class Coverage:
                     )
 
     def distances(self) -> Floats:
-        """Return (n,), the distance of each structure."""
+        """Return the distance of each structure, (n,), in spreads."""
         known = {
             z: np.where(np.isinf(nearest), self.unseen, nearest)
             for z, nearest in self._nearest.items()
@@ -73,7 +81,7 @@ class Coverage:
         return self._means(known) if self.of == MEAN else self._largest(known)
 
     def lacking(self) -> Bools:
-        """Return (n,), whether some element of a structure is in nothing chosen."""
+        """Return whether a structure has an element that no chosen one has, (n,)."""
         found = np.zeros(self.features.n, dtype=bool)
         for z, rows in self._rows.items():
             if np.isinf(self._nearest[z][0]):  # then of all its atoms
@@ -81,11 +89,11 @@ class Coverage:
         return found
 
     def covered(self) -> Bools:
-        """Return (n,), whether all atoms are where chosen ones are."""
+        """Return whether each atom of a structure equals a chosen one, (n,)."""
         return self._largest(self._nearest) < SAME
 
     def typical(self) -> Floats:
-        """Return (n,), the distance of each structure from the mean of the pool."""
+        """Return the distance of each structure from the mean of the pool, (n,)."""
         return self._means(self._from_mean)
 
     def _means(self, values: Mapping[int, Floats]) -> Floats:
@@ -116,9 +124,15 @@ def _smallest(part: Floats, squares: Floats, own: Values) -> Floats:
 
 @dataclass(frozen=True)
 class Pick:
-    """One structure, in the order of choosing; at that time its distance, and its
-    score: distance x weight. lacking: whether it brings an element, for which the
-    distance stands for none."""
+    """One choice.
+
+    Attributes:
+        index: Index of the structure in the pool.
+        score: distance x weight at the time of the choice.
+        distance: Distance at that time, in spreads.
+        lacking: Whether it adds an element, so that score and distance are
+            placeholders.
+    """
 
     index: int
     score: float
@@ -128,8 +142,13 @@ class Pick:
 
 @dataclass(frozen=True, eq=False)
 class Chosen:
-    """choices; left: (choices + 1, 2), the largest and the mean distance of what
-    was not chosen, before the first choice and after each."""
+    """All choices.
+
+    Attributes:
+        choices: In the order of choosing.
+        left: (choices + 1, 2) largest and mean distance of the structures not
+            chosen, before the first choice and after each one.
+    """
 
     choices: list[Pick]
     left: Floats
@@ -143,16 +162,19 @@ def choose(
     budget: float = np.inf,
     seed: int | None = None,
 ) -> Chosen:
-    """Choose structures one by one, each time the one of the highest score.
+    """Choose structures one by one, each time the one with the highest score.
 
-    As long as there are some with an element that nothing chosen has, one of those:
-    no label says what their energy is.
+    As long as some structures have an element that no chosen one has, one of these
+    is chosen: no label determines their energy. Among equal scores the most typical
+    structure is chosen; it is also the first one if nothing was chosen before and
+    all weights are equal. Ends before `n` if the budget is spent, or if all that
+    remain have the same atoms as chosen ones.
 
-    weight: (n,), what the distance is multiplied by; cost, budget: the costs of what
-    is chosen, (n,) each, sum to no more. Of equals the most typical one is taken:
-    the first, if nothing was chosen before and all weigh the same. seed: take the
-    first one at random. Ends before `n` if the budget is spent, or if all that is
-    left has the same atoms as what was chosen.
+    Args:
+        weight: (n,) what the distance is multiplied by.
+        cost: (n,) cost of each structure.
+        budget: Upper limit for the total cost of what is chosen.
+        seed: If given, the first structure is chosen at random.
     """
     cost = np.zeros(coverage.features.n) if cost is None else cost
     typical, open_ = coverage.typical(), np.ones(coverage.features.n, dtype=bool)

@@ -24,8 +24,11 @@ CHUNK: Final[int] = 65536  # atoms whose features are float64 at once
 class NodeFeatures:
     """Node features of the atoms of n structures.
 
-    values: by atomic number (atoms of the element, width) float32; owner: by atomic
-    number (atoms of the element,) int64, the structure each belongs to, ascending.
+    Attributes:
+        n: Number of structures.
+        values: (atoms of the element, width) float32, by atomic number.
+        owner: (atoms of the element,) int64, by atomic number: the structure that
+            each atom belongs to, ascending.
     """
 
     n: int
@@ -33,7 +36,7 @@ class NodeFeatures:
     owner: dict[int, Ints]
 
     def of(self, structure: int) -> dict[int, Values]:
-        """Return the features of one structure, by atomic number."""
+        """Return the features of one structure, (atoms, width), by atomic number."""
         found = {}
         for z, owner in self.owner.items():
             start, end = np.searchsorted(owner, [structure, structure + 1])
@@ -42,7 +45,15 @@ class NodeFeatures:
         return found
 
     def means(self, z: int) -> tuple[Ints, Floats]:
-        """Return the structures with an element, and their mean features of it."""
+        """Return the structures with an element, and their mean features of it.
+
+        Args:
+            z: Atomic number.
+
+        Returns:
+            (m,) indices of structures, and (m, width) means over their atoms of
+            the element.
+        """
         rows, starts = np.unique(self.owner[z], return_index=True)
         counts = np.diff([*starts, len(self.owner[z])])
         sums = np.add.reduceat(self.values[z], starts, axis=0, dtype=np.float64)
@@ -51,7 +62,11 @@ class NodeFeatures:
 
 @dataclass(frozen=True, eq=False)
 class Described:
-    """features; disagreement: (n,) by structure, or None; see `describe`."""
+    """What models say about n structures; see `describe`.
+
+    Attributes:
+        disagreement: (n,) in the unit of `UNITS`, None for a single model.
+    """
 
     features: NodeFeatures
     disagreement: Floats | None
@@ -67,10 +82,14 @@ def describe(
 ) -> Described:
     """Return the node features of structures in `network`, in one stream.
 
-    others: further models. With them the disagreement of all is measured, the
-    standard deviation over the models: 'force': root mean square over atoms of the
-    force vector's, eV/Å; 'energy': of the energy, eV/atom. bar: a tqdm to move on.
     Memory: 4 bytes for each atom and feature.
+
+    Args:
+        others: Further models. If there are any, the disagreement of all models
+            is measured: the standard deviation over the models.
+        disagreement_of: 'force' (root mean square over the atoms of the standard
+            deviation of the force vector, eV/Å) or 'energy' (eV/atom).
+        bar: A tqdm bar to advance.
     """
     values: dict[int, list[Values]] = {}
     owner: dict[int, list[Ints]] = {}
@@ -131,8 +150,10 @@ def standardise(features: NodeFeatures, others: Sequence[NodeFeatures] = ()) -> 
     """Shift and scale the values in place: by element, mean 0 and spread 1.
 
     The spread of an element is the root mean square distance of its atoms in
-    `features` from their mean; where it is nothing but rounding they are only
-    shifted. `others` are shifted and scaled the same.
+    `features` from their mean; if it is mere rounding, the values are only shifted.
+
+    Args:
+        others: Shifted and scaled in the same way as `features`.
     """
     for z, values in features.values.items():
         mean = values.mean(axis=0, dtype=np.float64)

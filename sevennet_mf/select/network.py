@@ -24,10 +24,12 @@ Edges = dict[str, np.ndarray[Any, Any]]
 
 @dataclass(frozen=True, eq=False)
 class Predicted:
-    """Of a batch of n structures with N atoms together.
+    """Predictions for a batch of n structures with N atoms in total.
 
-    features: (N, width) float32; energy: (n,) float64, eV, total; forces: (N, 3)
-    float64, eV/Å. energy and forces are None where they were not asked for.
+    Attributes:
+        features: (N, width) float32.
+        energy: (n,) float64 total energies in eV, None if not requested.
+        forces: (N, 3) float64 in eV/Å, None if not requested.
     """
 
     features: Values
@@ -38,10 +40,17 @@ class Predicted:
 class Network:
     """A model at one of its fidelities.
 
-    It takes `loaded.model` for itself. name: its file; references: (119,) eV, NaN
-    for an element it lacks; cutoff: Å. Raises UserError for a fidelity that the
-    model does not have, for none if it has several, and for a device that is not
-    there.
+    It takes over `loaded.model`, which must not be used otherwise.
+
+    Attributes:
+        name: The file of the model.
+        cutoff: In Å.
+        fidelity: Name of the fidelity.
+        references: (119,) reference energies in eV, NaN for unknown elements.
+
+    Raises:
+        UserError: For a fidelity that the model does not have, for a missing
+            fidelity if it has several, and for a device that is not available.
     """
 
     def __init__(
@@ -62,10 +71,16 @@ class Network:
     ) -> Predicted:
         """Return the scalar node features, and with `forces` the rest.
 
-        edges: of each structure, `edges_of` at `cutoff`. The features are what the
-        last interaction layer hands to the readout: (N, width), invariant under
-        rotation, translation and the order of the atoms. Raises UserError that
-        names a structure whose numbers are not finite.
+        The features are what the last interaction layer passes to the readout:
+        (N, width), invariant under rotation, translation and the order of the
+        atoms.
+
+        Args:
+            edges: Of each structure, `edges_of` at `cutoff`.
+            forces: Whether to predict energies and forces as well.
+
+        Raises:
+            UserError: Names a structure whose predictions are not finite.
         """
         graphs = [
             {**own, KEY.ATOMIC_NUMBERS: structure.numbers}
@@ -88,9 +103,9 @@ class Network:
             result = Predicted(features[:, self._scalars])
         if bad is not None:
             raise UserError(
-                f'{structures[bad].source}: what the model says of it is not a '
-                'number. Look at the structure, and for weights that are not '
-                'numbers: sevennet-mf info CHECKPOINT.'
+                f"{structures[bad].source}: the model's prediction for it is not a "
+                'number. Check the structure, and check the weights of the model '
+                'with sevennet-mf info CHECKPOINT.'
             )
         return result
 
@@ -98,15 +113,19 @@ class Network:
 def fidelity_of(loaded: LoadedModel, name: str | None) -> str:
     """Return the fidelity of a model that a user means by `name`, or by None.
 
-    A model whose only fidelity has no name is taken at any. Raises UserError.
+    A model whose only fidelity has no name accepts any name.
+
+    Raises:
+        UserError: If the model has several fidelities and `name` is not one of
+            them.
     """
     known = loaded.fidelities
     if len(known) == 1 and (name is None or known[0] == UNNAMED):
         return known[0]
     if name is None:
         raise UserError(
-            f'{loaded.path} has the fidelities {list(known)}: name one with '
-            '--fidelity, that of the structures, say.'
+            f'{loaded.path} has the fidelities {list(known)}: select one with '
+            '--fidelity, for example that of the structures.'
         )
     if name not in known:
         raise unknown('--fidelity', name, known, f'{loaded.path} has no other.')
@@ -116,7 +135,9 @@ def fidelity_of(loaded: LoadedModel, name: str | None) -> str:
 def readout_of(model: AtomGraphSequential) -> tuple[str, list[int]]:
     """Return the first layer of the readout, and which of its inputs are invariant.
 
-    Its input is the output of the last gate, whose 0e components are numbered.
+    Returns:
+        Name of the layer, and the columns of the 0e components in its input, the
+        output of the last gate.
     """
     layers = list(model.named_children())
     gates = [i for i, (_, m) in enumerate(layers) if isinstance(m, EquivariantGate)]
@@ -133,5 +154,12 @@ def readout_of(model: AtomGraphSequential) -> tuple[str, list[int]]:
 
 
 def batch_edges(structures: Sequence[Structure], cutoff: float) -> list[Edges]:
-    """Return the host's edges of structures; UserError for atoms that overlap."""
+    """Return SevenNet's edges of each structure.
+
+    Args:
+        cutoff: In Å.
+
+    Raises:
+        UserError: For atoms that overlap.
+    """
     return [edges_of(structure, cutoff) for structure in structures]

@@ -1,4 +1,4 @@
-"""What the user asks of a selection."""
+"""Options of a selection, and their checks."""
 
 from __future__ import annotations
 
@@ -49,7 +49,11 @@ class Options:
 
 
 def check(options: Options) -> None:
-    """UserError for an option, or two of them, that make no sense."""
+    """Check options before anything is read.
+
+    Raises:
+        UserError: For a value out of range, or options that contradict each other.
+    """
     least = {'-n': options.n, '--batch_size': options.batch_size}
     for name, value in least.items():
         if value is not None and value < 1:
@@ -58,31 +62,35 @@ def check(options: Options) -> None:
         raise UserError(f'--seed must be 0 or more, got {options.seed}.')
     if options.budget is not None and options.cost == NONE:
         raise UserError(
-            f'--budget {options.budget:g}: of what? Say what a structure costs with '
+            f'--budget {options.budget:g} needs the cost of a structure: give '
             '--cost.'
         )
     if options.budget is not None and not 0 < options.budget < math.inf:
         raise UserError(
-            f'--budget must be a number above 0, got {options.budget:g}. Without it '
-            'costs have no limit.'
+            f'--budget must be a number above 0, got {options.budget:g}. Without '
+            '--budget, costs have no limit.'
         )
     if options.disagreement_of != features.FORCE and not options.disagreement:
         raise UserError(
-            f'--disagreement_of {options.disagreement_of}: of which models? Name '
-            'further checkpoints with --disagreement.'
+            f'--disagreement_of {options.disagreement_of} needs --disagreement with '
+            'further checkpoints.'
         )
     output.check_keys(options.keep)
 
 
 def number(options: Options, given: int, pool: int) -> int:
-    """Return how many structures to choose, if there are so many.
+    """Return how many structures to choose.
 
-    given: structures in the files; pool: those that are no copies or labelled.
-    UserError for more than were given, and if none is left.
+    Args:
+        given: Number of structures in the files.
+        pool: How many of them are neither copies nor labelled.
+
+    Raises:
+        UserError: If more are asked for than were given, or if `pool` is 0.
     """
     if pool == 0:
         raise UserError(
-            f'all {given} structures are labelled already: nothing is left to '
+            f'all {given} structures are already labelled: there is nothing to '
             'choose.'
         )
     if options.n is None:

@@ -1,4 +1,4 @@
-"""selected.extxyz for the DFT code, selected.csv as index, a table to look at."""
+"""selected.extxyz for the DFT code, selected.csv as index, a table to print."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from sevennet_mf.select.pool import Candidate, read_again
 
 FILES: Final[tuple[str, ...]] = ('selected.extxyz', 'selected.csv', 'coverage.png')
 INDEX_KEYS: Final[tuple[str, ...]] = ('rank', 'source', 'frame')
-# what a calculation starts from; all else may be the result of another one
+# input of a calculation; everything else may be the result of another one
 INPUTS: Final[tuple[str, ...]] = ('initial_magmoms', 'initial_charges', 'tags')
-SHOWN: Final[int] = 30  # lines of the table; the file has all
+SHOWN: Final[int] = 30  # rows of the table; the file has all
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Selected:
         rank: From 1.
         candidate: The structure, and where it comes from.
         score: Distance times disagreement over cost; None of a structure with an
-            element that nothing before has.
+            element that is new.
         distance: From all that was chosen before or is labelled; None likewise.
         disagreement: Standard deviation over the models, eV/Å or eV/atom; None if it
             was not asked for.
@@ -50,14 +50,18 @@ class Selected:
 
 
 def check_inputs(folder: str, inputs: Iterable[str]) -> None:
-    """Raise UserError if a file to write is one that is read."""
+    """Check that no output would overwrite an input.
+
+    Raises:
+        UserError: If a file to write is one that is read.
+    """
     read = {os.path.realpath(path) for path in inputs}
     for name in FILES:
         path = os.path.join(folder, name)
         if os.path.realpath(path) in read:
             raise UserError(
-                f'{path} is read, and would be written. Choose another folder with '
-                '-o.'
+                f'{path} is an input and would be overwritten. Choose another '
+                'folder with -o.'
             )
 
 
@@ -74,8 +78,11 @@ def write_structures(
 ) -> None:
     """Write the structures in the order of choosing, without any label.
 
-    Elements, positions, cell, pbc and what is in INPUTS stay, and the keys of info
-    in `keep`; `rank`, `source` and `frame` are added to the info.
+    Elements, positions, cell, pbc and the arrays in INPUTS are kept; `rank`,
+    `source` and `frame` are added to the info.
+
+    Args:
+        keep: Keys of info to keep.
     """
     by_place = {(s.candidate.source, s.candidate.frame): s for s in selected}
     bare: dict[int, Atoms] = {}
@@ -106,9 +113,10 @@ def _bare(atoms: Atoms, keep: Sequence[str]) -> Atoms:
 
 
 def write_index(path: str, selected: Sequence[Selected], unit: str) -> None:
-    """Write a line for each structure; empty cells for what is None.
+    """Write one line per structure, with an empty cell for None.
 
-    unit: of the disagreement.
+    Args:
+        unit: Unit of the disagreement.
     """
     head = ['rank', 'source', 'frame', 'formula', 'n_atoms', 'score', 'distance']
     lines: list[list[Any]] = [[*head, f'disagreement ({unit})', 'cost']]
@@ -123,7 +131,11 @@ def write_index(path: str, selected: Sequence[Selected], unit: str) -> None:
 
 
 def table(selected: Sequence[Selected], unit: str, caption: str) -> Table:
-    """Return what was chosen as a table for the terminal."""
+    """Return the chosen structures as a table for the terminal.
+
+    Args:
+        unit: Unit of the disagreement.
+    """
     result = Table(title='To compute next', caption=caption, caption_justify='left')
     disagreement = [s.disagreement for s in selected if s.disagreement is not None]
     cost = [s.cost for s in selected if s.cost is not None]
@@ -154,21 +166,32 @@ def _digits(value: float | None, form: str) -> str:
 
 
 def check_has(atoms: Atoms, keep: Sequence[str], where: str) -> None:
-    """Raise UserError if the info of a structure lacks a key to keep."""
+    """Check that a structure has the keys to keep.
+
+    Args:
+        where: 'file:frame' of the structure.
+
+    Raises:
+        UserError: If its info lacks one of them.
+    """
     for key in keep:
         if key not in atoms.info:
             raise UserError(
                 f'{where}: --keep {key!r} is not in its info.'
-                f'{nearest(key, map(str, atoms.info))} Name keys that all '
+                f'{nearest(key, map(str, atoms.info))} Give keys that all '
                 'structures have.'
             )
 
 
 def check_keys(keep: Sequence[str]) -> None:
-    """Raise UserError for a key to keep that the index needs for itself."""
+    """Check the keys to keep.
+
+    Raises:
+        UserError: For a key that is written here with another meaning.
+    """
     for key in keep:
         if key in INDEX_KEYS:
             raise UserError(
-                f'--keep {key}: {", ".join(INDEX_KEYS)} say where a structure '
-                'comes from. Leave it out, or rename the key in the file.'
+                f'--keep {key}: {", ".join(INDEX_KEYS)} are reserved for the origin '
+                'of the structure. Leave it out, or rename the key in the file.'
             )

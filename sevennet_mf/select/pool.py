@@ -1,8 +1,8 @@
-"""The structures that are chosen from: read in a stream, again where needed.
+"""The structures to choose from, read in a stream and again where needed.
 
 Atoms are not kept: 10^5 structures would fill the memory. They are read once to
-find every mistake before the model runs, once for the model, and those that were
-chosen once more.
+find every mistake before the model runs, once for the model, and once more if they
+were chosen.
 """
 
 from __future__ import annotations
@@ -29,9 +29,13 @@ Cost = Callable[[Atoms, str], float]
 class Candidate:
     """What is kept of a structure.
 
-    source: its file as it was given; frame: its number there, from 0; formula: in
-    Hill's order; mark: equal for writings of one structure; digest: of this writing;
-    cost: in the user's unit, 1 if there is none.
+    Attributes:
+        source: Its file, as given.
+        frame: Its number in the file, from 0.
+        formula: In Hill order.
+        mark: Equal for all copies of one structure, however they are written.
+        digest: Hash of this copy as written.
+        cost: In the user's unit, 1 if there is none.
     """
 
     source: str
@@ -44,15 +48,20 @@ class Candidate:
 
 
 def files_of(files: Sequence[str]) -> list[str]:
-    """Return the paths that names and patterns stand for; UserError if none."""
+    """Return the paths of file names and patterns.
+
+    Raises:
+        UserError: If there is no such file.
+    """
     return list(checked({'file': list(files)}, 'the files')['file'])
 
 
 def structures(files: Iterable[str]) -> Iterator[Structure]:
     """Yield every structure of some files, without labels.
 
-    Raises UserError for a file that cannot be read, and for SevenNet's graphs: a
-    DFT code needs the cell, which those do not keep.
+    Raises:
+        UserError: For a file that cannot be read, and for SevenNet's graph files:
+            a DFT code needs the cell, which these do not contain.
     """
     for number, path in enumerate(files):
         for frame, atoms in atoms_of(path):
@@ -81,10 +90,15 @@ def survey(
 ) -> list[Candidate]:
     """Read every structure and return what is kept of it, in the order of files.
 
-    reader: recognises structures, also those of other files; known: name and
-    reference energies (119,) of each model, NaN for an element it lacks; cost: of
-    atoms at 'file:frame'. Raises UserError that names `file:frame` for a structure
-    that no model can take, and if there is none at all.
+    Args:
+        known: Name and (119,) reference energies in eV of each model, NaN for an
+            element that it does not know.
+        reader: Recognises copies of structures, also from other files.
+        cost: Returns the cost of atoms at 'file:frame'.
+
+    Raises:
+        UserError: Names `file:frame` of a structure that a model cannot handle; or
+            if there are no structures.
     """
     found = []
     for structure in structures(files):
@@ -107,14 +121,14 @@ def survey(
             )
         )
     if not found:
-        raise UserError(f'{", ".join(files)}: no structures in it.')
+        raise UserError(f'there are no structures in {", ".join(files)}.')
     return found
 
 
 def distinct(
     candidates: Sequence[Candidate], seen: Iterable[Candidate] = ()
 ) -> list[Candidate]:
-    """Return the first of each structure that is not among `seen`."""
+    """Return the first copy of each structure that is not among `seen`."""
     known = {other.mark for other in seen}
     result = []
     for candidate in candidates:
@@ -127,8 +141,11 @@ def distinct(
 def read_again(candidates: Iterable[Candidate]) -> Iterator[Structure]:
     """Yield the structures of candidates, in the order of their files and frames.
 
-    candidates: in this order, as `survey` returns them. Raises UserError for a
-    file that has changed since.
+    Args:
+        candidates: In this order, as `survey` returns them.
+
+    Raises:
+        UserError: For a file that has changed since `survey`.
     """
     by_file: dict[str, dict[int, Candidate]] = {}
     for candidate in candidates:
@@ -148,10 +165,10 @@ def read_again(candidates: Iterable[Candidate]) -> Iterator[Structure]:
 
 
 def _changed(path: str) -> UserError:
-    return UserError(f'{path} was changed while it was read. Start again.')
+    return UserError(f'{path} changed while it was being read. Start again.')
 
 
-# ---- what the high fidelity costs for a structure
+# ---- what a structure costs at the high fidelity
 
 
 ATOMS3: Final[str] = 'atoms3'
@@ -159,11 +176,13 @@ NONE: Final[str] = 'none'
 
 
 def cost_of(name: str) -> Cost | None:
-    """Return what gives the cost of atoms at 'file:frame'; None for 'none'.
+    """Return a function for the cost of atoms at 'file:frame'; None for 'none'.
 
-    name: 'none'; 'atoms3' for n_atoms^3, as plane-wave codes grow; or a key of
-    `atoms.info` with a positive number. Calling it raises UserError for a structure
-    whose info has no such number.
+    The function raises UserError for a structure whose info has no such number.
+
+    Args:
+        name: 'none'; 'atoms3' for n_atoms^3, the scaling of plane-wave codes; or a
+            key of `atoms.info` with a positive number.
     """
     if name == NONE:
         return None
@@ -178,7 +197,7 @@ def _column(atoms: Atoms, where: str, name: str) -> float:
         listed = ', '.join(map(str, atoms.info)) or 'nothing'
         raise UserError(
             f'{where}: --cost {name!r} is not in its info, which has {listed}.'
-            f'{nearest(name, known)} Name a key that all structures have, '
+            f'{nearest(name, known)} Give a key that all structures have, '
             f'{ATOMS3} or {NONE}.'
         )
     try:
@@ -187,7 +206,7 @@ def _column(atoms: Atoms, where: str, name: str) -> float:
         value = float('nan')
     if not (np.isfinite(value) and value > 0):
         raise UserError(
-            f'{where}: its {name} (--cost) is {atoms.info[name]!r}; a cost must be '
-            'a positive number.'
+            f'{where}: its {name} (--cost) is {atoms.info[name]!r}, but a cost must '
+            'be a positive number.'
         )
     return value

@@ -122,11 +122,11 @@ def test_the_same_crystal_written_otherwise_is_not_chosen_again(
         found = choose(checkpoints[0], tmp_path, files=[path])
     chosen = {s.candidate.frame for s in found.selected}
     assert 3 in chosen
-    with pytest.raises(UserError, match='nothing new is left to choose'):
+    with pytest.raises(UserError, match='there is nothing new to choose'):
         choose(checkpoints[0], tmp_path, [VALID], files=[turned(path)], n=1)
     again = str(tmp_path / 'again.extxyz')
     ase.io.write(again, rewritten(two))
-    with pytest.raises(UserError, match='all 1 structures are labelled already'):
+    with pytest.raises(UserError, match='all 1 structures are already labelled'):
         choose(checkpoints[0], tmp_path, [path], files=[again], n=1)
 
 
@@ -209,16 +209,16 @@ def test_a_budget_says_how_many(checkpoints: list[str], tmp_path: Path) -> None:
     [
         ({'n': 40}, '-n 40: there are only 36 structures to choose from. Ask for'),
         ({'n': 0}, '-n must be 1 or more, got 0'),
-        ({'disagreement_of': 'energy'}, '--disagreement_of energy: of which models'),
+        ({'disagreement_of': 'energy'}, 'energy needs --disagreement with'),
         ({'seed': -1}, '--seed must be 0 or more, got -1'),
         ({'cost': 'atoms3', 'budget': 0.0}, '--budget must be a number above 0'),
         ({'cost': 'atoms3', 'budget': float('nan')}, 'number above 0, got nan'),
-        ({'fidelity': None}, 'name one with --fidelity'),
+        ({'fidelity': None}, 'select one with --fidelity'),
         ({'fidelity': 'PBE'}, "got 'PBE'. Did you mean 'pbe'?"),
         ({'cost': 'x_in'}, "--cost 'x_in' is not in its info.*mean 'x_In'?"),
-        ({'budget': 10.0}, '--budget 10: of what?'),
+        ({'budget': 10.0}, '--budget 10 needs the cost'),
         ({'keep': ['side']}, "--keep 'side' is not in its info. .*mean 'sid'?"),
-        ({'keep': ['rank']}, '--keep rank: rank, source, frame say where'),
+        ({'keep': ['rank']}, '--keep rank: rank, source, frame are reserved'),
         ({'device': 'gpu'}, "device 'gpu' cannot be used"),
     ],
 )
@@ -244,7 +244,7 @@ def test_an_earlier_selection_is_not_lost(
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
     # while the first ones are computed
     first = str(tmp_path / 'selected.extxyz')
-    with pytest.raises(UserError, match='is read, and would be written.* -o'):
+    with pytest.raises(UserError, match='is an input and would be overwritten.* -o'):
         choose(checkpoints[0], tmp_path, [first])
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
     with pytest.warns(UserWarning, match='an earlier selection .*earlier_1'):
@@ -270,7 +270,7 @@ def test_without_a_number_all_of_a_few_are_chosen(
 
 
 def test_all_labelled_leaves_nothing(checkpoints: list[str], tmp_path: Path) -> None:
-    with pytest.raises(UserError, match='all 13 structures are labelled already'):
+    with pytest.raises(UserError, match='all 13 structures are already labelled'):
         choose(checkpoints[0], tmp_path, [VALID], files=[PAIRED])
 
 

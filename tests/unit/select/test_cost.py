@@ -22,8 +22,8 @@ def test_costs_by_atoms_and_by_column() -> None:
     [
         ('hour', "a:0: --cost 'hour' is not in its info.* Did you mean 'hours'?"),
         ('atom3', "Did you mean 'atoms3'?"),
-        ('empty', r'its empty \(--cost\) is 0.0; a cost must be a positive number'),
-        ('kind', "is 'water'; a cost must be"),
+        ('empty', r'its empty \(--cost\) is 0.0, but a cost must be a positive'),
+        ('kind', "is 'water', but a cost must be"),
     ],
 )
 def test_what_is_no_cost_is_named(name: str, said: str) -> None:

@@ -110,7 +110,7 @@ def test_molecules_and_lone_atoms_have_features(checkpoint: str) -> None:
 
 
 def test_a_fidelity_must_be_one_that_the_model_has(checkpoint: str) -> None:
-    with pytest.raises(UserError, match=r"\['pbe', 'r2scan'\]: name one with --fid"):
+    with pytest.raises(UserError, match=r"\['pbe', 'r2scan'\]: select one with"):
         Network(load_model(checkpoint), None, 'cpu')
     with pytest.raises(UserError, match=r"got 'r2scn'. Did you mean 'r2scan'\?"):
         Network(load_model(checkpoint), 'r2scn', 'cpu')
@@ -133,5 +133,5 @@ def test_what_is_not_a_number_is_named(tmp_path: Path) -> None:
     model, config = trained()
     model.get_parameter('onehot_to_feature_x.linear.weight').data[0] = float('nan')
     path = str(save_checkpoint(tmp_path / 'nan.pth', model, config))
-    with pytest.raises(UserError, match='a:0: what the model says of it is not'):
+    with pytest.raises(UserError, match="a:0: the model's prediction for it is not a"):
         ask(path, structures(1))

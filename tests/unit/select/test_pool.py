@@ -42,7 +42,7 @@ def test_a_file_that_changes_meanwhile_is_not_used(tmp_path: Path) -> None:
     found = survey([path], [('model', ALL)], Reader())
     for changed in (structures(3)[::-1], structures(1)):
         ase.io.write(path, changed)
-        with pytest.raises(UserError, match=r'a.extxyz was changed while it was'):
+        with pytest.raises(UserError, match=r'a.extxyz changed while it was'):
             list(read_again(found))
 
 
