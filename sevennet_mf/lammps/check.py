@@ -1,4 +1,4 @@
-"""One step of LAMMPS against ASE: does everything here fit together?"""
+"""One step of LAMMPS compared with ASE: does everything here work together?"""
 
 from __future__ import annotations
 
@@ -49,9 +49,14 @@ run 0
 
 @dataclass(frozen=True, eq=False)
 class Numbers:
-    """energy: eV; energies: (n,) eV; forces: (n, 3) eV/Å; stress: (6,) eV/Å^3.
+    """Results of one step for n atoms.
 
-    Stress as ASE has it: xx, yy, zz, yz, xz, xy, positive under tension.
+    Attributes:
+        energy: In eV.
+        energies: (n,) energies of the atoms in eV.
+        forces: (n, 3) in eV/Å.
+        stress: (6,) in eV/Å^3, as in ASE: xx, yy, zz, yz, xz, xy, positive under
+            tension.
     """
 
     energy: float
@@ -62,7 +67,14 @@ class Numbers:
 
 @dataclass(frozen=True, eq=False)
 class Check:
-    """ase: the numbers to be met; lammps: those found, by pair style."""
+    """A comparison of LAMMPS with ASE.
+
+    Attributes:
+        checkpoint: Path or pretrained name.
+        atoms: The structure, as LAMMPS had it.
+        ase: The expected results.
+        lammps: The results of LAMMPS, by pair style.
+    """
 
     checkpoint: str
     atoms: Atoms
@@ -70,9 +82,11 @@ class Check:
     lammps: dict[str, Numbers]
 
     def differences(self, style: str) -> dict[str, tuple[float, float]]:
-        """Return {quantity: (largest difference from ASE, what is allowed)}.
+        """Return the differences from ASE.
 
-        Energies in eV, forces in eV/Å, stress in eV/Å^3.
+        Returns:
+            By quantity, the largest absolute difference and the allowed one:
+            energies in eV, forces in eV/Å, stress in eV/Å^3.
         """
         own, n = self.lammps[style], len(self.atoms)
         mean = self.ase.energy / n
@@ -101,13 +115,19 @@ def check(
     fidelity: str | None = None,
     atoms: Atoms | None = None,
 ) -> Check:
-    """Run one step of e3gnn and, over two ranks, of e3gnn/parallel; ask ASE too.
+    """Compare one step of e3gnn, and of e3gnn/parallel on two ranks, with ASE.
 
-    checkpoint: path or pretrained name; fidelity: needed if it has several; atoms:
-    a periodic structure (default: a rattled cell of the model's elements). Raises
-    UserError if LAMMPS or its plugin is missing, LAMMPS stops, or its numbers are
-    not those of ASE: energy within max(1e-5 eV/atom, 4 float32 ulp), forces within
-    1e-4 eV/Å.
+    Args:
+        checkpoint: Path or pretrained name.
+        fidelity: Needed if the checkpoint has several.
+        atoms: A periodic structure. Default: a rattled cell of elements that the
+            model knows.
+
+    Raises:
+        UserError: If LAMMPS or its plugin is missing, if LAMMPS stops, or if its
+            results differ from those of ASE: energies by more than
+            max(1e-5 eV/atom, 4 float32 ulp), forces by more than 1e-4 eV/Å, stress
+            by more than 1e-5 eV/Å^3.
     """
     lammps, plugin = find_lammps(), built_plugin()
     folded = prepare(checkpoint, fidelity, None)
@@ -139,7 +159,11 @@ def check(
 
 
 def built_plugin() -> Path:
-    """Return the plugin of this environment; UserError if there is none."""
+    """Return the path of the plugin of this environment.
+
+    Raises:
+        UserError: If it has not been compiled.
+    """
     plugin = plugin_folder(find_packages()) / PLUGIN_FILE
     if not plugin.is_file():
         raise UserError(
@@ -152,8 +176,12 @@ def built_plugin() -> Path:
 def example(elements: Sequence[int], cutoff: float) -> Atoms:
     """Return a small rattled rock-salt cell, always the same one.
 
-    elements: atomic numbers that the model knows; cutoff: Å. NaCl if it knows it,
-    else up to four of its elements.
+    It is NaCl if the model knows both elements, else it has up to four elements
+    that it knows.
+
+    Args:
+        elements: Atomic numbers that the model knows.
+        cutoff: In Å.
     """
     numbers = [atomic_numbers['Na'], atomic_numbers['Cl']]
     if not set(numbers) <= set(elements):
@@ -174,7 +202,7 @@ def example(elements: Sequence[int], cutoff: float) -> Atoms:
 
 
 def _deployed(folded: Folded, folder: Path, style: str) -> str:
-    """Deploy, and return what `pair_coeff` names."""
+    """Deploy, and return the arguments for `pair_coeff`."""
     if style == 'e3gnn':
         deploy_folded(folded, str(folder / 'serial.pt'), parallel=False)
         return 'serial.pt'
@@ -196,8 +224,8 @@ def _one_step(
         run = run_lammps(lammps, script, folder, environment, ranks, LIMIT)
     except subprocess.TimeoutExpired:
         raise UserError(
-            f'LAMMPS on {ranks} ranks took more than {LIMIT:g} s for one step. Try '
-            f'whether {lammps.mpiexec} -n 2 lmp -help ends.'
+            f'LAMMPS on {ranks} ranks took more than {LIMIT:g} s for one step. '
+            f'Check whether {lammps.mpiexec} -n 2 lmp -help finishes.'
         ) from None
     if run.returncode or not run.thermo or not dump.is_file():
         raise UserError(f'LAMMPS stopped ({_started(ranks)}): {run.error}')
@@ -234,5 +262,5 @@ def _refuse_difference(result: Check) -> None:
                 raise UserError(
                     f'{style} in LAMMPS and ASE differ for {result.checkpoint}: '
                     f'{name} by {difference:.2e}, allowed is {allowed:.1e} (eV, Å). '
-                    'Do not use it; compile anew: sevennet-mf lammps build --force'
+                    'Do not use it; recompile it: sevennet-mf lammps build --force'
                 )

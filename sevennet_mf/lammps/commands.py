@@ -20,9 +20,13 @@ UNITS = {'forces': 'eV/Å', 'stress': 'eV/Å^3'}
 
 
 def run_build(args: Namespace) -> str:
-    """`sevennet-mf lammps build`: returns what to tell the user.
+    """Run `sevennet-mf lammps build`; return the message for the user.
 
-    args: force. Raises UserError as `build`.
+    Args:
+        args: With `force`.
+
+    Raises:
+        UserError: As `build`.
     """
     begun = time.time()
     plugin = build(force=args.force)
@@ -30,7 +34,7 @@ def run_build(args: Namespace) -> str:
     is_old = plugin.stat().st_mtime < begun - 1.0
     record = read_record(plugin)
     versions = record['versions']
-    there = 'was there already; --force compiles it again\n' if is_old else ''
+    there = 'was already compiled; --force recompiles it\n' if is_old else ''
     return (
         f'{plugin}: {there}pair styles {", ".join(record["styles"])}\n'
         f'for torch {versions["torch"]}, LAMMPS {versions["lammps"]} and '
@@ -42,18 +46,22 @@ def run_build(args: Namespace) -> str:
 def _how_to_load(plugin: Path) -> str:
     own = metadata.entry_points(group='lammps.plugins', name='sevennet_mf')
     if own:
-        return 'Every lmp of this environment has them now.'
-    # the sources alone are on the path, so LAMMPS does not know of them
+        return 'Every lmp in this environment now has them.'
+    # only the sources are on the path, so LAMMPS does not know about them
     return f'Set LAMMPS_PLUGIN_PATH={plugin.parent}, or install sevennet_mf.'
 
 
 def run_check(args: Namespace) -> RenderableType:
-    """`sevennet-mf lammps check`: returns a table of differences from ASE.
+    """Run `sevennet-mf lammps check`; return a table of differences from ASE.
 
-    args: checkpoint, fidelity. Raises UserError as `check`.
+    Args:
+        args: With `checkpoint` and `fidelity`.
+
+    Raises:
+        UserError: As `check`.
     """
     found = check(args.checkpoint, args.fidelity)
-    return Group(_table(found), Text('LAMMPS gives the numbers of ASE.'))
+    return Group(_table(found), Text('LAMMPS and ASE agree.'))
 
 
 def _table(found: Check) -> Table:

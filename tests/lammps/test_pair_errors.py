@@ -118,9 +118,9 @@ PARALLEL_ERRORS = {
     '* * 1 FOLDER/plain.pt In Ga N': 'is a serial model; use pair_style e3gnn',
     '* * 1 FOLDER/text.pt In Ga N': CHECKPOINT_HINT,
     '* * FOLDER/plain.pt In Ga N': 'expected the number of files, got ',
-    '* * 2 FOLDER/plain In Ga N': 'pair_coeff says 2, the folder ',
-    '* * 4 FOLDER/plain In Ga N': ' holds 3',
-    '* * 3 FOLDER/mixed In Ga N': 'are of different models',
+    '* * 2 FOLDER/plain In Ga N': 'pair_coeff gives 2, the folder ',
+    '* * 4 FOLDER/plain In Ga N': ' contains 3',
+    '* * 3 FOLDER/mixed In Ga N': 'belong to different models',
     '* * 3 FOLDER/plain In Ge N': "unknown element 'Ge'; ",
     '* * 3 FOLDER/plain In Ga': '2 elements given for 3 atom types',
     '* * 3 FOLDER/plain In Ga NULL': 'is NULL, which only pair_style hybrid',
@@ -218,7 +218,7 @@ def test_more_than_one_rank_for_the_serial_style(
 ) -> None:
     line = f'{SERIAL} * * FOLDER/plain.pt In Ga N'
     error = one_error(fail(line, model, tmp_path, lmp_env, ranks))
-    words = f'runs on one MPI rank, this is {ranks}; use pair_style e3gnn/parallel'
+    words = f'one MPI rank, but there are {ranks}; use pair_style e3gnn/parallel'
     assert words in error
 
 
@@ -273,7 +273,7 @@ def test_segments_of_two_models_or_in_another_order(
     mixed = [ours['pbe'][0], ours['r2scan'][1], ours['pbe'][2]]
     swapped = [ours['pbe'][i] for i in (1, 0, 2)]
     for files, words in (
-        (mixed, 'are of different models'),
+        (mixed, 'belong to different models'),
         (swapped, 'is segment 1 of the model, given as segment 0'),
     ):
         write_data(bulk((2, 1, 1)), tmp_path / 'data.lmp', SPECIES)

@@ -66,7 +66,7 @@ bool wants_fast(const std::string &device) {
   const std::string set = setting("SEVENNET_MF_INSTRUCTION_SET");
   if (!choose(set.empty() ? nullptr : set.c_str()))
     throw ModelError("SEVENNET_MF_INSTRUCTION_SET must be plain, avx2 or avx512, and one "
-                     "that this processor has, got '" + set + "'");
+                     "that this processor supports, got '" + set + "'");
   return device == "cpu";
 }
 
@@ -82,7 +82,7 @@ void refuse_accelerated(const std::string &file, const Extra &extra) {
        {std::pair{"flashTP", "FlashTP"}, std::pair{"oeq", "OpenEquivariance"}}) {
     if (extra.at(key) != "yes") continue;
     throw ModelError("'" + file + "' was deployed with " + name +
-                     ", which this plugin does not run; deploy it again without it");
+                     ", which this plugin does not support; deploy it again without it");
   }
 }
 
@@ -111,7 +111,7 @@ Metadata metadata_from(const std::string &file, const Extra &extra) {
 }
 
 // The number of edges changes from step to step, so nothing is compiled for the
-// shapes of the first ones; with it no gain per step could be measured. As the host.
+// shapes of the first steps, as in SevenNet: no gain per step could be measured.
 void run_without_specialisation() {
   torch::jit::setGraphExecutorOptimize(false);
   torch::jit::FusionStrategy never{{torch::jit::FusionBehavior::STATIC, 0}};
@@ -157,8 +157,8 @@ DeployedFile load_deployed(const std::string &file, const std::string &device) {
     // what an accelerator needs is unknown to this torch: say that first
     refuse_accelerated(file, extra);
     if (extra["model_type"].empty())
-      throw ModelError("'" + file + "' is not a deployed TorchScript model; from a " +
-                       "checkpoint `sevennet-mf deploy CHECKPOINT` writes one");
+      throw ModelError("'" + file + "' is not a deployed TorchScript model; " +
+                       "`sevennet-mf deploy CHECKPOINT` writes one");
     throw ModelError("cannot load '" + file + "': " + short_reason(problem));
   }
   deployed.metadata = metadata_from(file, extra);
@@ -205,7 +205,7 @@ at::Tensor edge_vectors(const Graph &graph, const std::string &device) {
 at::Tensor tensor_of(const TensorDict &output, const std::string &key) {
   const auto found = output.find(key);
   if (found == output.end())
-    throw ModelError("the model gives no '" + key + "'; deploy it again");
+    throw ModelError("the model does not return '" + key + "'; deploy it again");
   return found->value();
 }
 

@@ -22,8 +22,8 @@ std::vector<char> types_without_partner(const Atom &atom, const Neighbor &neighb
   return found;
 }
 
-// Bits of the groups that are excluded from group all. `fix gcmc` takes an atom out
-// of all groups but its own, all included: its images would stay in the list.
+// Bits of the groups that are excluded from group all. `fix gcmc` removes an atom from
+// all groups but its own, even from group all: its images would stay in the list.
 int groups_without_partner(const Neighbor &neighbor) {
   int bits = 0;
   for (int k = 0; k < neighbor.nex_group; ++k) {

@@ -10,13 +10,13 @@ class Neighbor;
 
 namespace sevennet_mf {
 
-// What `neigh_modify exclude` means for a model of many bodies. An atom that is
-// excluded from all others is absent: so `fix gcmc` asks for the energy without it.
-// Pairs left out between present atoms cut the surroundings that the model was
-// trained on, and mean nothing.
+// What `neigh_modify exclude` means for a many-body model. An atom that is excluded
+// from all others is absent: this is how `fix gcmc` obtains the energy without it.
+// Excluding pairs of present atoms cuts up the environments that the model was
+// trained on, and is meaningless.
 
 // absent: (n_own + n_ghost atoms of LAMMPS,) 1 if the atom is; empty if nothing is
-// excluded. As of the neighbour list: to be asked when that is new.
+// excluded. It belongs to the neighbour list: ask again whenever that is new.
 void find_absent(const LAMMPS_NS::Atom &atom, const LAMMPS_NS::Neighbor &neighbor,
                  std::vector<char> &absent);
 

@@ -1,7 +1,7 @@
 #ifndef SEVENNET_MF_MODEL_H
 #define SEVENNET_MF_MODEL_H
 
-// What the pair styles know of the models. Free of torch headers, so that only
+// What the pair styles know about the models. Free of torch headers, so that only
 // the files that run a model pay for compiling them.
 
 #include <memory>
@@ -33,7 +33,7 @@ struct Metadata {
   std::string version, dtype, date;
   std::string model;                    // names the model; empty in the host's files
   int segment = -1;                     // number of a segment; -1 in the host's files
-  std::string convolution = "e3nn";     // what it is computed with
+  std::string convolution = "e3nn";     // how it is computed
 
   // segments of one model agree in everything
   bool operator!=(const Metadata &other) const {
@@ -43,7 +43,7 @@ struct Metadata {
   }
 };
 
-// Kept between steps, so that its memory is.
+// Kept between steps to reuse its memory.
 struct Prediction {
   std::vector<float> energies;     // (n_local,) eV
   std::vector<float> gradients;    // (n_edges, 3) dE/d(edge vector), eV/angstrom

@@ -10,7 +10,7 @@ namespace sevennet_mf {
 
 namespace {
 
-// What a segment was given that the gradient flows through, and what it gave.
+// Inputs of a segment that the gradient flows through, and its outputs.
 struct Step {
   at::Tensor vectors;                       // leaf of this segment alone
   at::Tensor x, connection, ghosts;         // leaves; none in the first segment
@@ -64,7 +64,7 @@ SegmentedModel::SegmentedModel(const std::vector<std::string> &files,
       throw ModelError("'" + file + "' is a serial model; use pair_style e3gnn, or deploy "
                        "it again with --parallel");
     if (found != metadata())
-      throw ModelError("'" + file + "' and '" + files[0] + "' are of different models");
+      throw ModelError("'" + file + "' and '" + files[0] + "' belong to different models");
     const int place = static_cast<int>(impl_->segments.size()) - 1;
     if (!found.model.empty() && found.segment != place)
       throw ModelError("'" + file + "' is segment " + std::to_string(found.segment) +

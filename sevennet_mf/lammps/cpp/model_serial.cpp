@@ -16,7 +16,7 @@ SerialModel::SerialModel(const std::string &file, const std::string &device) :
   if (metadata().comm_size > 0)
     throw ModelError("'" + file + "' is one segment of a parallel model; e3gnn needs " +
                      "the serial file, or use pair_style e3gnn/parallel");
-  // a file that does not run is an error now, not in the first step
+  // report a file that does not run now, not in the first step
   Prediction ignored;
   try {
     evaluate(probe_graph(metadata().cutoff), ignored);

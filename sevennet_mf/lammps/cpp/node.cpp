@@ -38,7 +38,7 @@ int requested_threads() {
   return value ? std::atoi(value) : 0;    // "4,2" reads as 4, nonsense as 0
 }
 
-// What the launcher says of all processes that it started on this computer: with
+// What the launcher says about all processes that it started on this computer: with
 // -partition, `world` is a part of them. 0 or -1: it does not say.
 int from_launcher(const char *mpich, const char *open_mpi, int otherwise) {
   const char *value = std::getenv(mpich);

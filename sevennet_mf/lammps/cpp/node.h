@@ -16,10 +16,10 @@ struct NodeShare {
 // Collective over `world`.
 NodeShare share_of_node(MPI_Comm world);
 
-// Every step frees and asks anew for the same large tensors. By default the C
-// library gives each back to the system, which clears its pages again for the next
-// step: a tenth to a third of the time of a step. Now they stay with this process,
-// unless the user has set MALLOC_... or GLIBC_TUNABLES.
+// Every step frees and allocates the same large tensors. By default the C library
+// returns each one to the system, which clears its pages again for the next step:
+// a tenth to a third of the time of a step. Now they stay with this process, unless
+// the user has set MALLOC_... or GLIBC_TUNABLES.
 void keep_freed_memory();
 
 // What this rank found wrong ("" for nothing) -> the same text on every rank:

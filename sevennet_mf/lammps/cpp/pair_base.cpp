@@ -87,7 +87,7 @@ void PairBase::use_model(const Metadata &metadata, const std::string &file,
   });
   const bool hybrid = utils::strmatch(force->pair_style, "^hybrid");
   if (!hybrid && std::find(names.begin(), names.end(), "NULL") != names.end())
-    fail_all("an atom type is NULL, which only pair_style hybrid can use");
+    fail_all("an atom type is NULL, which only pair_style hybrid supports");
   cutoff_ = metadata.cutoff;
   if (!allocated) allocate();
   for (int i = 1; i <= atom->ntypes; ++i) {
@@ -134,7 +134,7 @@ const Graph &PairBase::build_graph() {
   const bool new_list = neighbor->ago == 0;
   const Graph &graph = builder_.build(*atom, *neighbor, *list, element_of_type_, cutoff_,
                                       new_list);
-  // now, not before the run: fixes add exclusions and molecules with bonds
+  // only now: fixes add exclusions and molecules with bonds before the run
   if (new_list) {
     check_special_bonds();
     warn_of_hidden_neighbours();
@@ -154,7 +154,7 @@ bool PairBase::pairs_excluded() {
   return false;
 }
 
-// Whether hybrid gives pairs of our types to another style alone.
+// Whether hybrid assigns pairs of our types to another style only.
 bool PairBase::pairs_given_away() const {
   for (int i = 1; i <= atom->ntypes && list->ijskip; ++i)
     for (int j = 1; j <= atom->ntypes; ++j)
@@ -168,8 +168,8 @@ void PairBase::warn_of_hidden_neighbours() {
   std::string by, remedy;
   if (pairs_excluded()) {
     by = "neigh_modify exclude";
-    remedy = "To hold atoms still, leave them out of the integration; to take them out "
-             "of the model, exclude their group from group all";
+    remedy = "To keep atoms fixed, leave them out of the integration; to remove them "
+             "from the model, exclude their group from group all";
   } else if (pairs_given_away()) {
     by = "pair_style hybrid";
     remedy = "Give it all pairs of its types: hybrid/overlay adds another style to them";
@@ -180,8 +180,8 @@ void PairBase::warn_of_hidden_neighbours() {
   if (comm->me == 0)
     error->warning(PLACE, 0,
                    style_ + ": " + by +
-                       " hides neighbours from the model; energies, and forces on every "
-                       "atom near, are not the model's. " + remedy);
+                       " hides neighbours from the model; energies, and forces on all "
+                       "nearby atoms, are not those of the model. " + remedy);
 }
 
 void PairBase::tally(const Graph &graph) {
@@ -195,7 +195,7 @@ void PairBase::tally(const Graph &graph) {
       on_neighbour[d] -= gradients[3 * e + d];
     }
   }
-  tally_energies(graph);    // in every step: an energy may be no number in any
+  tally_energies(graph);    // in every step: the energy may be NaN in any
   if (vflag_either) tally_virials(graph);
 }
 
@@ -207,7 +207,7 @@ void PairBase::tally_energies(const Graph &graph) {
     sum += energy;
   }
   if (!std::isfinite(sum))
-    throw ModelError("the energy is not a number; are two atoms at one place?");
+    throw ModelError("the energy is not a number; are two atoms at the same position?");
   if (eflag_global) eng_vdwl += sum;
 }
 

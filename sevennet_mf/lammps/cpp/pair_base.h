@@ -79,7 +79,7 @@ class PairBase : public LAMMPS_NS::Pair {
 
   std::string style_;
   int n_threads_ = 1;
-  bool warned_ = false;    // of hidden neighbours
+  bool warned_ = false;    // about hidden neighbours
   double cutoff_ = 0.0;
   std::vector<int> element_of_type_;    // (n_types + 1,), -1 for NULL
   GraphBuilder builder_;

@@ -19,7 +19,7 @@ PairE3GNN::PairE3GNN(LAMMPS *lmp) : PairBase(lmp, "pair_style e3gnn") {}
 void PairE3GNN::settings(int narg, char **arg) {
   PairBase::settings(narg, arg);
   if (comm->nprocs > 1)
-    fail_all("runs on one MPI rank, this is " + std::to_string(comm->nprocs) +
+    fail_all("runs on one MPI rank, but there are " + std::to_string(comm->nprocs) +
              "; use pair_style e3gnn/parallel");
 }
 
@@ -40,7 +40,7 @@ void PairE3GNN::compute(int eflag, int vflag) {
     const Graph &graph = build_graph();
     if (graph.n_local == 0) return;
     if (graph.n_ghosts() > 0)
-      throw ModelError("a neighbour is no image of an atom of this rank");
+      throw ModelError("a neighbour is not an image of an atom on this rank");
     model_->evaluate(graph, prediction_);
     tally(graph);
   });

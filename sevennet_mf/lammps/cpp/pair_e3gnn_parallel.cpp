@@ -43,7 +43,7 @@ void PairE3GNNParallel::coeff(int narg, char **arg) {
 
 void PairE3GNNParallel::init_style() {
   if (!force->newton_pair)
-    fail_all("forces on ghosts go back to their owners: needs 'newton on'");
+    fail_all("forces on ghost atoms are returned to their owners, which needs 'newton on'");
   PairBase::init_style();
   // an exchange sets them to its own width
   comm_forward = comm_reverse = doubles_for(model_->largest_width());

@@ -12,7 +12,7 @@ namespace sevennet_mf {
 
 namespace {
 
-// False where one may not look, too; opening the file says why.
+// False also without permission to look; opening the file says why.
 bool exists(const fs::path &path) {
   std::error_code ignored;
   return fs::exists(path, ignored);
@@ -56,8 +56,8 @@ SegmentFiles segment_files(int n_files, const std::vector<std::string> &argument
   int there = 0;
   while (exists(in_folder(there))) found.files.push_back(in_folder(there++));
   if (there != n_files)
-    throw ModelError("wrong number of segments: pair_coeff says " + std::to_string(n_files) +
-                     ", the folder '" + first + "' holds " + std::to_string(there));
+    throw ModelError("wrong number of segments: pair_coeff gives " + std::to_string(n_files) +
+                     ", the folder '" + first + "' contains " + std::to_string(there));
   return found;
 }
 
