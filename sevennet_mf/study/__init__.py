@@ -1,1 +1,1 @@
-"""Which method gives the most for its labels: `sevennet-mf study`."""
+"""Which method makes the best use of its labels: `sevennet-mf study`."""

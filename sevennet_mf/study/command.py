@@ -1,4 +1,4 @@
-"""`sevennet-mf study`: plan, do, report."""
+"""`sevennet-mf study`: plan, run, report."""
 
 from __future__ import annotations
 
@@ -19,10 +19,18 @@ from sevennet_mf.study.work.worker_process import COMMAND, TRUST
 
 
 def run(args: argparse.Namespace) -> tuple[list[Table | str], int]:
-    """Return what to show at the end, and 0 if every run has its result, else 1.
+    """Run `sevennet-mf study`.
 
-    args: study_yaml, output, dry_run, report_only. Raises UserError for a study
-    that cannot be, TrainingStopped if it was interrupted: the same call goes on.
+    Args:
+        args: With `study_yaml`, `output`, `dry_run` and `report_only`.
+
+    Returns:
+        What to show at the end, and the exit code: 0 if every run has its result,
+        else 1.
+
+    Raises:
+        UserError: For a study that is not possible.
+        TrainingStopped: If it was interrupted; the same call resumes it.
     """
     if args.dry_run:
         runs = plan(read_study(args.study_yaml), args.output, dry_run=True)
@@ -46,7 +54,7 @@ def _plan_and_do(args: argparse.Namespace) -> Mapping[str, Status]:
     make_folder(folder, 'Choose another folder with -o.')
     given = [args.study_yaml, '-o', args.output]
     command = f'sevennet-mf study {shlex.join(map(str, given))}'
-    # a second call would add runs that nobody does
+    # a second call would add runs that the first one does not know
     with execute.locked(folder):
         runs = plan(study, folder, command=command)
         with Display(runs) as display:
@@ -60,13 +68,15 @@ def _plan_and_do(args: argparse.Namespace) -> Mapping[str, Status]:
 
 
 def planned(runs: Sequence[Run]) -> Table:
-    """Return a table of what would be done."""
+    """Return a table of the runs, with what is left to do."""
     states = read_all(runs)
     left = [run for run in runs if states[run.name].state != 'done']
     steps = sum(run.stages[-1]['steps'] for run in left)
     notes = []
     if any(len(run.steps) > 1 for run in runs):
-        notes.append('of two numbers the first is of the run it needs')
+        notes.append(
+            'where there are two numbers, the first is for the run it depends on'
+        )
     for one in runs:
         if reason := one.content.get('cannot'):
             notes.append(f'{one.name} will fail: {reason}')

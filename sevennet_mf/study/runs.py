@@ -1,4 +1,4 @@
-"""A run of a study: what run.json in its folder says, and what lies beside it."""
+"""A run of a study: what run.json in its folder says, and the files next to it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LOW: Final[str] = 'low'
 TWO_STAGES: Final[tuple[str, ...]] = ('transfer', 'delta')
 
 TRAINING: Final[str] = 'train'  # folder of a run's training, and name of its YAML
-# of transfer and delta: what is made from the low model before the training
+# of transfer and delta: made from the low model before the training
 FOLDED: Final[str] = 'low_folded.pth'
 DIFFERENCES: Final[tuple[str, str]] = (
     'differences/train.extxyz',
@@ -36,11 +36,17 @@ DIFFERENCES: Final[tuple[str, str]] = (
 class Run:
     """One model that a study trains and measures.
 
-    name: as 'delta/n8_seed1', also its folder below OUT/runs; row: its method or
-    variant in tables; method: 'low' for the model that transfer and delta build
-    on; labels: structures of the target in training; needs: names of runs that
-    must be done before; steps: of each training stage, those of `needs` first;
-    stages: what the worker does, in order; content: all of run.json.
+    Attributes:
+        name: Such as 'delta/n8_seed1'; also its folder below OUT/runs.
+        folder: Absolute path of its folder.
+        row: Its method or variant in tables.
+        method: 'low' for the model that transfer and delta build on.
+        labels: Number of target structures in training.
+        seed: Seed of the weights, the batches and the choice of labels.
+        needs: Names of runs that must be done first.
+        steps: Optimiser steps of each training stage, those of `needs` first.
+        stages: What the worker does, in order.
+        content: All of run.json.
     """
 
     name: str
@@ -72,29 +78,38 @@ class Run:
 
     @property
     def out(self) -> Path:
-        """The folder of the study."""
+        """Folder of the study."""
         return self.folder.parents[len(Path(self.name).parts)]
 
     def needed(self) -> Run:
-        """The one run that this one builds on."""
+        """Return the one run that this one builds on."""
         (name,) = self.needs
         return read_run(self.out / 'runs' / name)
 
 
 def checkpoint_name(which: str, epochs: int) -> str:
-    """Return the file of the best or last checkpoint of a training."""
+    """Return the file name of the best or last checkpoint of a training.
+
+    Args:
+        which: 'best' or 'last'.
+        epochs: Number of epochs of the training.
+    """
     return f'checkpoint_{"best" if which == "best" else epochs}.pth'
 
 
 def read_run(folder: Path | str) -> Run:
-    """Return the run of a folder. Raises UserError if it is none."""
+    """Return the run of a folder.
+
+    Raises:
+        UserError: If the folder is not that of a run.
+    """
     path = Path(folder).absolute() / RUN_FILE
     try:
         content = json.loads(path.read_text(encoding='utf-8'))
         return Run.of(content, path.parent)
     except FileNotFoundError:
         raise UserError(
-            f'{folder} is no run of a study: it has no {RUN_FILE}.'
+            f'{folder} is not a run of a study: it has no {RUN_FILE}.'
         ) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f'{path} cannot be used: {error!r}.') from None

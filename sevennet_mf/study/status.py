@@ -1,4 +1,4 @@
-"""How far a run of a study is, read from the files of its folder alone."""
+"""How far a run of a study is, read only from the files in its folder."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from sevennet_mf.files import read_json, write_json
 
 STUDY_FILE = 'study.json'  # in the folder of a study: what it is
 RUN_FILE = 'run.json'  # what the run is
-RESULT_FILE = 'result.json'  # written whole at its end
-FAILED_FILE = 'failed.json'  # why its last try failed
+RESULT_FILE = 'result.json'  # written at its end
+FAILED_FILE = 'failed.json'  # why its last attempt failed
 RUN_LOCK = 'running.lock'  # who works on it
 
 State = Literal['waiting', 'running', 'done', 'failed', 'blocked', 'interrupted']
@@ -21,7 +21,7 @@ ENDED: tuple[State, ...] = ('done', 'failed', 'blocked')
 
 
 class AnyRun(Protocol):
-    """What is needed of a run to start it and to show it."""
+    """What is needed to know about a run to start it and to show it."""
 
     @property
     def name(self) -> str: ...  # as 'delta/n8_seed1'
@@ -39,9 +39,13 @@ class AnyRun(Protocol):
 
 @dataclass(frozen=True)
 class Status:
-    """State of a run; fraction of its epochs done; errors of its test set.
+    """State of a run, and its errors on the test set.
 
-    energy_mae: meV/atom; force_mae: meV/Å; None where there is none.
+    Attributes:
+        fraction: Fraction of its epochs that are done, from 0 to 1.
+        message: Why it failed, or the job that it has.
+        energy_mae: In meV/atom, None if there is none.
+        force_mae: In meV/Å, None if there is none.
     """
 
     state: State
@@ -61,12 +65,12 @@ def study_folder(run: AnyRun) -> Path:
 
 
 def read(run: AnyRun) -> Status:
-    """Return how far a run is; whether what it needs failed: `read_all`."""
+    """Return how far a run is; `read_all` also knows if a needed run failed."""
     return _read(Path(run.folder))
 
 
 def nothing_done(folder: Path) -> bool:
-    """Whether a run has failed or never begun, so that it may become another."""
+    """Return whether a run failed or never started, so that it may be replaced."""
     return _read(folder).state in ('failed', 'waiting')
 
 
@@ -87,7 +91,7 @@ def _read(folder: Path) -> Status:
 
 
 def read_all(runs: Iterable[AnyRun]) -> dict[str, Status]:
-    """Return the status of each run by name; what needs a failed one is blocked."""
+    """Return the status of each run by name, blocked if it needs a failed one."""
     runs = list(runs)
     states = {run.name: read(run) for run in runs}
     return block({run.name: run for run in runs}, states)
@@ -96,7 +100,7 @@ def read_all(runs: Iterable[AnyRun]) -> dict[str, Status]:
 def block(
     runs: Mapping[str, AnyRun], states: dict[str, Status]
 ) -> dict[str, Status]:
-    """Mark in `states`, and return, what needs a run that failed."""
+    """Mark in `states` the runs that need a failed run, and return `states`."""
 
     def culprit(name: str) -> str:
         if states[name].state == 'failed':
@@ -113,7 +117,7 @@ def block(
 def progress(folder: Path) -> float:
     """Return the fraction of a run's epochs that are done, from its lc.csv files.
 
-    Stages count by their optimiser steps.
+    Stages are weighted by their optimiser steps.
     """
     described = read_json(folder / RUN_FILE)
     stages = described.get('stages', [])
@@ -127,12 +131,12 @@ def progress(folder: Path) -> float:
 
 
 def write_failure(folder: Path, message: str, stage: str | None = None) -> None:
-    """Say in a run's folder why it failed, and in which stage if that is known."""
+    """Write in a run's folder why it failed, and in which stage if that is known."""
     write_json(folder / FAILED_FILE, {'message': message, 'stage': stage})
 
 
 def forget_failure(folder: Path) -> None:
-    """Take back what an earlier try of a run said of its end."""
+    """Remove the failure of an earlier attempt."""
     (folder / FAILED_FILE).unlink(missing_ok=True)
 
 

@@ -1,4 +1,4 @@
-"""study.json: what a study does, and what all its runs have in common."""
+"""study.json: what a study does, and what its runs have in common."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sevennet_mf.study.plan.rows import Row
 from sevennet_mf.study.plan.study_yaml import Study
 from sevennet_mf.study.status import STUDY_FILE, nothing_done
 
-# keys of study.json that runs of one study cannot differ in
+# keys of study.json that must be the same for all runs of a study
 SHARED = 'shared'
 ROWS = 'rows'
 WITHDRAWN = 'withdrawn'  # rows with runs that study.yaml no longer has
@@ -32,9 +32,11 @@ def describe(
     rows: Sequence[Row],
     counts: Sequence[int],
 ) -> Config:
-    """Return what study.json says: the study as it is done.
+    """Return the content of study.json: the study as it is run.
 
-    rows: method and changes of each by name, in the order of tables.
+    Args:
+        rows: In the order of tables.
+        counts: Numbers of labels.
     """
     split = study.split and study.split.model_dump(exclude_none=True)
     return {
@@ -78,7 +80,7 @@ def _rows(study: Study) -> dict[str, Config]:
 
 
 def _shared(study: Study, base: Base, row: Row) -> Config:
-    """Data are left out: OUT/data holds them, and is compared by itself."""
+    """Data are left out: they are in OUT/data, which is compared on its own."""
     sections = {
         name: {k: v for k, v in block.items() if not str(k).startswith('load_')}
         for name, block in base.sections.items()
@@ -93,11 +95,17 @@ def _shared(study: Study, base: Base, row: Row) -> Config:
 
 
 def joined(out: Path, about: Config, planned: Container[str]) -> Config:
-    """Return `about` with the rows that only an earlier call has runs of apart.
+    """Return `about`, with rows that only an earlier call had listed separately.
 
-    planned: names of runs; what one of them was made with does not count if it
-    failed or never began. Raises UserError, naming the key and both values, if the
-    others were made with other settings: they could not be compared.
+    Args:
+        out: Folder of the study.
+        about: What `describe` returned.
+        planned: Names of runs. The settings of one of them do not count if it
+            failed or never started.
+
+    Raises:
+        UserError: Names the key and both values if the other runs were made with
+            different settings, so that they could not be compared.
     """
     before = read_json(out / STUDY_FILE)
     there = {
@@ -122,17 +130,17 @@ def _refuse(out: Path, was: Any, now: Any, above: str = '') -> None:
         return
     for path, old, new in _differing(was, now, above):
         raise UserError(
-            f'the runs in {os.path.relpath(out)} were made with {path}: {old}, and '
-            f'now it is {new}. They could not be compared: choose another folder '
+            f'the runs in {os.path.relpath(out)} were made with {path}: {old}, but '
+            f'now it is {new}, so they could not be compared. Choose another folder '
             'with -o, or undo the change.'
         )
 
 
 def first_change(was: Any, now: Any) -> str:
-    """Return 'train.epoch: 3 -> 4' of the first difference of two blocks."""
+    """Return the first difference of two blocks as 'train.epoch: 3 -> 4'."""
     for path, old, new in _differing(was, now, ''):
         return f'{path}: {old} -> {new}'
-    return 'in its order'
+    return 'the order of its keys'
 
 
 def _differing(was: Any, now: Any, path: str) -> Iterable[tuple[str, str, str]]:

@@ -1,4 +1,4 @@
-"""What input_yaml gives to all runs of a study, and how it is read."""
+"""What input_yaml provides for all runs of a study, and how it is read."""
 
 from __future__ import annotations
 
@@ -24,14 +24,20 @@ TRAIN = 'load_trainset_path'
 class Base:
     """input_yaml, read and checked.
 
-    sections: as it is written, files absolute; order: fidelities, low to high;
-    low: what the target is compared with (the base, or the lowest other one);
-    key: data.fidelity.key; train: entries as read.read_entry takes them; valid:
-    entries of every validation set by its name;
-    ratio: data_divide_ratio, 0 without; seed: random_seed; epochs, batch_size,
-    steps_per_epoch (None: a pass over the data), cutoff (Å): defaults filled in;
-    given: elements whose reference energy at the target is a number; least_steps: of
-    an epoch that is a pass over the data.
+    Attributes:
+        sections: As written, with absolute paths.
+        order: Fidelities, from low to high.
+        low: The fidelity that transfer and delta build on: the base, or the lowest
+            one that is not the target.
+        key: data.fidelity.key.
+        train: Entries for `read.read_entry`.
+        valid: Entries of every validation set, by its name.
+        ratio: data_divide_ratio, 0 if there is none.
+        seed: random_seed.
+        steps_per_epoch: None for a pass over the data.
+        cutoff: In Å.
+        given: Elements whose reference energy at the target is given as a number.
+        least_steps: Fewest steps of an epoch that is a pass over the data.
     """
 
     sections: Config
@@ -53,7 +59,15 @@ class Base:
     def structures(
         self, entries: list[Config], wanted: Collection[str]
     ) -> Iterator[Structure]:
-        """Yield the structures of some fidelities, streaming. Raises UserError."""
+        """Yield the structures of some fidelities, in a stream.
+
+        Args:
+            entries: Of `train` or `valid`.
+            wanted: Names of fidelities.
+
+        Raises:
+            UserError: For data that cannot be used.
+        """
         for entry in entries:
             if entry.get('fidelity') is not None and entry['fidelity'] not in wanted:
                 continue
@@ -62,10 +76,10 @@ class Base:
                     yield structure
 
     def validation(self, fidelity: str) -> Iterator[Structure]:
-        """Yield the structures that choose the best checkpoint of a fidelity.
+        """Yield the structures that select the best checkpoint of a fidelity.
 
-        Of several validation sets one does, as in `sevennet-mf train`: `validset`
-        if it has some, else the first that has.
+        They are those of one validation set, as in `sevennet-mf train`: of
+        `validset` if it has any, else of the first set that has.
         """
         for name in sorted(self.valid, key=lambda name: name != 'validset'):
             found = self.structures(self.valid[name], [fidelity])
@@ -76,10 +90,11 @@ class Base:
 
 
 def read_base(path: str) -> Base:
-    """Return what the input_yaml of a study gives.
+    """Read the input_yaml of a study.
 
-    Raises UserError for what is no multi-fidelity training YAML, has fewer than
-    two fidelities, or continues from a checkpoint.
+    Raises:
+        UserError: If it is not a multi-fidelity training YAML, has fewer than two
+            fidelities, or continues from a checkpoint.
     """
     sections = _sections(path)
     model, train, data = configs(sections, f'study.input_yaml: {path}')
@@ -88,7 +103,7 @@ def read_base(path: str) -> Base:
     others = [name for name in order if name != target]
     if not others:
         raise UserError(
-            f'study.input_yaml: {path} has the fidelity {target!r} alone. A study '
+            f'study.input_yaml: {path} has only the fidelity {target!r}. A study '
             'compares ways to train on several: give a multi-fidelity YAML.'
         )
     base = data[keys.FIDELITY_DATA]['base']
@@ -120,25 +135,25 @@ def _given(numbers: Any, target: str) -> tuple[str, ...]:
 
 
 def _sections(path: str) -> Config:
-    """The sections of a YAML as given, files counted from its folder."""
+    """The sections of a YAML as given, with paths relative to its folder."""
     sections = inputs.load_yaml(path)
     if not inputs.has_fidelity(sections):
         raise UserError(
             f'study.input_yaml: {path} names no fidelity. A study compares ways to '
             'train on several: give a multi-fidelity YAML.'
         )
-    # before what the checkpoint would have to say
-    train = sections.get('train')  # a block? `configs` asks
+    # before any message about the checkpoint
+    train = sections.get('train')  # `configs` checks that it is a block
     if isinstance(train, dict) and train.get(KEY.CONTINUE):
         raise UserError(
             f'study.input_yaml: {path} has train.continue, but all methods of a '
-            'study start from new weights. Take it out.'
+            'study start from new weights. Remove it.'
         )
     return _with_paths(sections, os.path.dirname(os.path.abspath(path)))
 
 
 def configs(sections: Config, where: str) -> tuple[Config, Config, Config]:
-    """inputs.from_sections, with `where` before the message of its UserError."""
+    """Call `inputs.from_sections`; a UserError begins with `where`."""
     try:
         found = inputs.from_sections(sections)
     except UserError as error:
@@ -146,14 +161,15 @@ def configs(sections: Config, where: str) -> tuple[Config, Config, Config]:
     device = str((sections.get('train') or {}).get(KEY.DEVICE, 'auto'))
     if device.startswith('cuda:'):
         raise UserError(
-            f'{where}: train.device: {device} cannot be, as a study gives each run '
-            'a GPU of its own. Write cuda, and choose with CUDA_VISIBLE_DEVICES.'
+            f'{where}: train.device: {device} is not allowed, because a study '
+            'assigns a GPU to each run. Write cuda, and select GPUs with '
+            'CUDA_VISIBLE_DEVICES.'
         )
     return found
 
 
 def _with_paths(sections: Config, folder: str) -> Config:
-    """The same sections, files counted from the folder of their YAML."""
+    """The same sections, with paths relative to the folder of their YAML."""
 
     def absolute(value: Any) -> Any:
         if isinstance(value, str):

@@ -10,11 +10,11 @@ from sevennet_mf.errors import UserError
 
 Config = dict[str, Any]
 
-# an epoch count this far from input_yaml's is taken if it makes the steps exact
+# factor by which epochs may differ from input_yaml's if that makes the steps exact
 NEAR: Final[float] = 1.5
-# of fewer steps an epoch's validation would take longer than its training
+# steps per epoch; with fewer, validation would take longer than training
 LEAST: Final[int] = 10
-# parameters of schedulers that count epochs, and the least each may be
+# parameters of schedulers that count epochs, and the smallest value of each
 EPOCH_COUNTS: Final[dict[str, int]] = {
     'total_iters': 1,
     'T_max': 1,
@@ -40,7 +40,11 @@ class Budget:
     def split(self, share: float) -> tuple[Budget, Budget]:
         """Return the budgets of two stages, which add up to this one.
 
-        share: of the first stage. Raises UserError if there are too few steps.
+        Args:
+            share: Fraction of the first stage.
+
+        Raises:
+            UserError: If there are too few steps.
         """
         first = round(share * self.steps_per_epoch)
         if 0 < first < self.steps_per_epoch:
@@ -48,8 +52,8 @@ class Budget:
             return Budget(self.epochs, first), Budget(self.epochs, rest)
         if self.epochs < 2:
             raise UserError(
-                f'study.steps: {self.steps} cannot be divided between the two '
-                'stages of transfer and delta. Raise it.'
+                f'study.steps: {self.steps} is too small for the two stages of '
+                'transfer and delta. Raise it.'
             )
         epochs = min(max(1, round(share * self.epochs)), self.epochs - 1)
         rest = self.epochs - epochs
@@ -60,11 +64,15 @@ class Budget:
 
 
 def budget_of(steps: int | None, epochs: int, steps_per_epoch: int) -> Budget:
-    """Return the budget for so many `steps`, near the epochs of input_yaml.
+    """Return the budget for a number of steps.
 
-    epochs, steps_per_epoch: what input_yaml says, also if `steps` is None. Exactly
-    `steps` where an epoch count near that of the YAML divides them; fewer epochs if
-    there are few steps.
+    It has exactly `steps` if they are divisible by a number of epochs near that of
+    input_yaml, and fewer epochs if there are few steps.
+
+    Args:
+        steps: Optimiser steps; None for those of input_yaml.
+        epochs: Epochs of input_yaml.
+        steps_per_epoch: Steps per epoch of input_yaml.
     """
     if steps is None:
         return Budget(epochs, steps_per_epoch)
@@ -81,9 +89,11 @@ def budget_of(steps: int | None, epochs: int, steps_per_epoch: int) -> Budget:
 
 
 def set_epochs(train: Config, epochs: int, given: int) -> None:
-    """Write an epoch count into a section `train`, the scheduler scaled with it.
+    """Write a number of epochs into a section `train`, and scale the scheduler.
 
-    given: the epochs that the scheduler of the section is meant for.
+    Args:
+        train: The section, changed in place.
+        given: Number of epochs that the scheduler in the section is meant for.
     """
     train['epoch'] = epochs
     train['per_epoch'] = epochs  # the last checkpoint, and no other

@@ -1,4 +1,4 @@
-"""Whether labels of the target tell the energies of what is measured."""
+"""Whether target labels determine the energies of the test structures."""
 
 from __future__ import annotations
 
@@ -18,10 +18,17 @@ from sevennet_mf.study.plan.target import Parts
 
 
 def undetermined(labels: LabelSet, trained: LabelSet, given: Iterable[str]) -> Bools:
-    """Return which of some structures have an energy that no label tells, (n,).
+    """Return which structures have an energy that labels do not determine.
 
-    trained: labels of the target in training; given: elements whose reference
-    energy is a number of the user's. The same that training asks of its data.
+    Training applies the same criterion to its data.
+
+    Args:
+        labels: The n structures in question.
+        trained: Labels of the target in training.
+        given: Elements whose reference energy is given as a number.
+
+    Returns:
+        (n,) true where the energy is not determined.
     """
     is_given = np.isin(chemical_symbols, list(given))
     known, kind = trained.kinds()
@@ -33,28 +40,35 @@ def undetermined(labels: LabelSet, trained: LabelSet, given: Iterable[str]) -> B
 
 
 def check_test(study: Study, base: Base, parts: Parts) -> str:
-    """Raise UserError if training labels cannot tell an energy that is tested.
+    """Check that training labels determine the energies of the test structures.
 
-    Errors of eV per atom would be those of the reference energies. A user who asked
-    for it with `anchors: 0` is warned; returned is the warning, or ''.
+    If not, errors of several eV per atom come from the reference energies. With
+    `anchors: 0`, which asks for this, it is a warning.
+
+    Returns:
+        The warning, or ''.
+
+    Raises:
+        UserError: If an energy is not determined.
     """
     unknown = undetermined(parts.test, parts.pool, base.given)
     if not unknown.any():
         return ''
     told = (
         f'{_described(parts, base, unknown)}: their reference energies '
-        f'are not determined, and energies are off by eV per atom for every method'
+        f'are not determined, and energies are wrong by several eV per atom for '
+        f'every method'
     )
     split = study.split
     if split is not None and split.by == 'element':
         warnings.warn(
-            f'study.split: {told}. `anchors: 1` settles it.', stacklevel=2
+            f'study.split: {told}. `anchors: 1` solves this.', stacklevel=2
         )
-        return f'{told[0].upper()}{told[1:]}. Forces are not concerned.'
-    remedy = 'Take them out, or add one labelled structure to the training data'
+        return f'{told[0].upper()}{told[1:]}. Forces are not affected.'
+    remedy = 'Remove them, or add one labelled structure to the training data'
     if split is not None:
-        remedy = 'Take another `seed`' + (
-            ', or list what is trained on as `train`'
+        remedy = 'Choose another `seed`' + (
+            ', or list the formulas to train on under `train`'
             if split.by == 'composition'
             else ''
         )
@@ -63,7 +77,11 @@ def check_test(study: Study, base: Base, parts: Parts) -> str:
 
 
 def check_counts(study: Study, base: Base, parts: Parts) -> None:
-    """Raise UserError if the fewest labels cannot tell what all of them could."""
+    """Check that the smallest number of labels determines what all labels do.
+
+    Raises:
+        UserError: If it does not.
+    """
     fewest = min((n for n in study.labels if n != 'all'), default=len(parts.pool))
     whole = [
         part.where(~undetermined(part, parts.pool, base.given))
@@ -77,22 +95,21 @@ def check_counts(study: Study, base: Base, parts: Parts) -> None:
                 break
         if n > fewest:
             raise UserError(
-                f'study.labels: {fewest} is too few for reference energies of '
-                f'{base.target!r}, and errors would be eV per atom: {n} labels tell '
-                'those of the structures that are tested and validated on. Write '
-                f'{n} or more.'
+                f'study.labels: {fewest} are too few to determine the reference '
+                f'energies of {base.target!r}: errors would be several eV per atom. '
+                f'At least {n} labels are needed.'
             )
 
 
 def _described(parts: Parts, base: Base, unknown: Bools) -> str:
-    """Which structures, and what it is that they have."""
+    """Which structures, and what is special about them."""
     tested, rows = parts.test, np.flatnonzero(unknown)
     first = tested.structures[rows[0]].source
     known = parts.pool.elements.union(base.given)
     lacking = sorted(tested.at(rows).elements - known)
     what = (
-        f'hold {", ".join(lacking)}, which no training label of the target has'
+        f'contain {", ".join(lacking)}, which no training label of the target has'
         if lacking
-        else 'are no combination of compositions that training labels have'
+        else 'are not a combination of compositions in the training labels'
     )
     return f'{len(rows)} of {len(tested)} test structures, the first {first}, {what}'

@@ -35,14 +35,24 @@ __all__ = ['Run', 'plan']
 def plan(
     study: Study, out: str | Path, dry_run: bool = False, command: str = ''
 ) -> list[Run]:
-    """Write the folders of a study's runs, and return the runs, needed ones first.
+    """Write the folders of a study's runs.
 
-    What is there and the same is left alone, so that an interrupted study goes on
-    and new rows, labels or seeds are added. dry_run: write nothing; command: what
-    was called, for study.json. Raises UserError for a study that cannot be, and
-    one that names the key or the file if a run that is there would have to be
-    another. One that failed or never began may become another; what it left is
-    set aside.
+    Existing runs that are the same are left alone, so that an interrupted study can
+    be resumed, and new rows, labels or seeds can be added. A run that failed or
+    never started may be replaced; its files are set aside.
+
+    Args:
+        study: From `read_study`.
+        out: Folder of the study.
+        dry_run: Write nothing.
+        command: The command that was called, for study.json.
+
+    Returns:
+        The runs, needed ones first.
+
+    Raises:
+        UserError: For a study that is not possible; or if an existing run would
+            have to change, with the name of the key or the file.
     """
     folder = Path(out).absolute()
     is_new = next((folder / 'runs').glob(f'*/*/{RUN_FILE}'), None) is None
@@ -83,7 +93,7 @@ def _planned(
         for run in row.runs(counts):
             planned.setdefault(run.name, run)  # the low model is needed twice
     said = about.describe(study, base, material, rows, counts)
-    # as it will be read from the file, to be compared
+    # as it would be read from the file, for comparison
     return list(planned.values()), json.loads(as_json(said))
 
 
@@ -109,36 +119,36 @@ def _texts(run: Planned) -> Iterable[tuple[str, str]]:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes a list that occurs twice twice: `&id001` is nothing to read."""
+    """Writes repeated lists in full: `&id001` is hard to read."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
 
 def _refuse_change(name: str, folder: Path, files: dict[str, str]) -> None:
-    """UserError if a run that is there is another one than is planned now."""
+    """UserError if an existing run differs from the one that is planned now."""
     if not (folder / RUN_FILE).is_file():
         return
     for file, was, text in _changed(folder, files):
         own = str(folder.parents[len(Path(name).parts)])
         if was and own not in was and own in text:
             raise UserError(
-                f'the run {name} is there already, and its {file} names files of '
+                f'the run {name} already exists, but its {file} names files in '
                 'another folder: the study was moved. Move it back, or choose '
-                'another folder with -o; --report_only works where it is.'
+                'another folder with -o; --report_only works in its new place.'
             )
         what = about.first_change(yaml.safe_load(was), yaml.safe_load(text))
         raise UserError(
-            f'the run {name} is there already, and its {file} would change '
-            f'({what}), as study.yaml, input_yaml or the data are not what they '
-            'were. Choose another folder with -o, or undo the change.'
+            f'the run {name} already exists, but its {file} would change ({what}), '
+            'because study.yaml, input_yaml or the data have changed. Choose '
+            'another folder with -o, or undo the change.'
         )
 
 
 def _changed(
     folder: Path, files: dict[str, str]
 ) -> Iterator[tuple[str, str, str]]:
-    """(file, text that is there, text that is planned) where these differ."""
+    """(file, existing text, planned text) where these differ."""
     for file, text in files.items():
         path = folder / file
         was = path.read_text(encoding='utf-8') if path.is_file() else ''
@@ -147,7 +157,7 @@ def _changed(
 
 
 def _set_aside(out: Path, name: str, files: dict[str, str]) -> None:
-    """Make room for a run that is another one now; what failed is kept."""
+    """Make room for a run that has changed; files of a failed one are kept."""
     folder = out / 'runs' / name
     if not nothing_done(folder) or not any(_changed(folder, files)):
         return

@@ -1,4 +1,4 @@
-"""Labelled structures of a study, and the chance that decides where they go."""
+"""Labelled structures of a study, and the random numbers that assign them."""
 
 from __future__ import annotations
 
@@ -19,9 +19,11 @@ from sevennet_mf.data.read import Structure
 
 @dataclass(frozen=True, eq=False)
 class LabelSet:
-    """The labelled structures of one fidelity, and marks that tell them apart.
+    """The labelled structures of one fidelity, and marks that identify them.
 
-    marks: equal for labels of one structure.
+    Attributes:
+        structures: n structures.
+        marks: n numbers, equal for labels of the same structure.
     """
 
     structures: list[Structure]
@@ -29,7 +31,11 @@ class LabelSet:
 
     @classmethod
     def of(cls, structures: Iterable[Structure], reader: Reader) -> LabelSet:
-        """Read labels; reader: the one that knows all structures of the study."""
+        """Collect labels.
+
+        Args:
+            reader: The one that knows all structures of the study.
+        """
         listed = list(structures)
         return cls(listed, [reader.same(s).mark for s in listed])
 
@@ -40,13 +46,13 @@ class LabelSet:
         return self.at(np.flatnonzero(chosen))
 
     def at(self, rows: Ints | Sequence[int]) -> LabelSet:
-        """The structures at `rows`, in that order."""
+        """Return the structures at `rows`, in that order."""
         return LabelSet(
             [self.structures[i] for i in rows], [self.marks[i] for i in rows]
         )
 
     def has_any(self, elements: Iterable[str]) -> Bools:
-        """Which structures contain one of some elements."""
+        """Return which structures contain at least one of some elements, (n,)."""
         numbers = [chemical_symbols.index(symbol) for symbol in elements]
         return np.array(
             [bool(np.isin(s.numbers, numbers).any()) for s in self.structures], bool
@@ -62,7 +68,7 @@ class LabelSet:
         return self.structures[i].source
 
     def kinds(self) -> tuple[Ints, Ints]:
-        """Return compositions, (m, 119), and which each structure has, (n,)."""
+        """Return the m compositions, (m, 119), and that of each structure, (n,)."""
         counts = [composition(s.numbers) for s in self.structures]
         every = np.array(counts, np.int64).reshape(-1, N_SPECIES)
         kinds, kind = np.unique(every, axis=0, return_inverse=True)
@@ -79,7 +85,11 @@ class LabelSet:
 
 
 def formula_of(numbers: Ints) -> str:
-    """Return the reduced formula of some atoms, as 'GaN'; numbers: (n_atoms,)."""
+    """Return the reduced formula of some atoms, such as 'GaN'.
+
+    Args:
+        numbers: (n_atoms,) atomic numbers.
+    """
     symbols, counts = np.unique(
         [chemical_symbols[z] for z in numbers], return_counts=True
     )
@@ -92,28 +102,34 @@ def reduced(formula: Formula) -> str:
 
 
 def chance(mark: int | str, seed: int) -> float:
-    """Return a number in [0, 1) that only a structure and a seed decide.
+    """Return a number in [0, 1) that depends only on a structure and a seed.
 
-    Not the order of files: two labels of a structure have the same.
+    It does not depend on the order of files, and is the same for two labels of a
+    structure.
     """
     digest = hashlib.sha256(f'{seed} {mark}'.encode()).digest()
     return int.from_bytes(digest[:8], 'little') / 2.0**64
 
 
 def chances(labels: LabelSet, seed: int) -> np.ndarray:
-    """`chance` of every structure, (n,) float64."""
+    """Return `chance` of every structure, (n,) float64."""
     return np.array([chance(mark, seed) for mark in labels.marks])
 
 
 def lowest(values: np.ndarray, share: float) -> Bools:
-    """Which of `values` (n,) are among the lowest `share`, equal ones together."""
+    """Return which values are among the lowest, (n,); ties stay together.
+
+    Args:
+        values: (n,).
+        share: Fraction of the values.
+    """
     count = int(np.rint(share * len(values)))
     if not 0 < count < len(values):
         return np.zeros(len(values), bool)
     return values <= np.sort(values)[count - 1]
 
 
-# ---- the order in which they are added
+# ---- the order in which labels are added
 
 
 NEW_DIRECTION: Final[float] = 1e-6  # of a composition vector of length about 1
@@ -122,8 +138,12 @@ NEW_DIRECTION: Final[float] = 1e-6  # of a composition vector of length about 1
 def label_order(pool: LabelSet, seed: int, first: Sequence[int] = ()) -> list[int]:
     """Return the rows of a pool in the order in which labels are added.
 
-    At random, but `first` lead; then those that bring a new element or a new
-    direction of composition, so that a few labels determine reference energies.
+    The order is random, except that `first` lead, followed by structures with a new
+    element or a new direction of composition, so that a few labels determine the
+    reference energies.
+
+    Args:
+        first: Rows that lead.
     """
     by_chance = np.argsort(chances(pool, seed), kind='stable').tolist()
     led = [i for i in by_chance if i in set(first)]

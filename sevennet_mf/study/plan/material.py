@@ -1,4 +1,4 @@
-"""The data of a study, split once and written where all its runs find them."""
+"""The data of a study, split once and written to a folder for all its runs."""
 
 from __future__ import annotations
 
@@ -23,22 +23,28 @@ from sevennet_mf.study.plan.study_yaml import Study
 from sevennet_mf.study.plan.target import Parts, split_target
 
 FOLDER: Final[str] = 'data'  # in the folder of a study
-# training labels of `low` for the pool, from which differences are made
+# training labels of `low` for the pool, used for differences
 PAIRED: Final[str] = 'paired.extxyz'
 TEST: Final[str] = 'test.extxyz'
 
 
 @dataclass
 class Material:
-    """Files of a study's data and what is in them.
+    """Files of a study's data, and the number of structures in them.
 
-    folder: OUT/data; pool: labels of the target that training may have; valid: its
-    validation structures; test: what all runs are measured on. low_train,
-    low_valid: structures of the other fidelities by name; paired: how many of the
-    pool carry a label of `low`; test_low_labelled: test structures of which a
-    label of another fidelity is in training; doubt: what to know of the test set's
-    energies, or ''; elements: of all data; given: all
-    training structures of input_yaml.
+    Attributes:
+        folder: OUT/data.
+        pool: Labels of the target available for training.
+        valid: Validation structures of the target.
+        test: Test structures of all runs.
+        low_train: Training structures of the other fidelities, by name.
+        low_valid: Validation structures of the other fidelities, by name.
+        paired: How many structures of the pool have a label of `low`.
+        test_low_labelled: How many test structures have a label of another
+            fidelity in training.
+        doubt: A warning about the energies of the test set, or ''.
+        elements: Of all data.
+        given: All training structures of input_yaml.
     """
 
     folder: Path
@@ -61,7 +67,7 @@ class Material:
         return entry(self.file(f'train_{fidelity}.extxyz'), fidelity)
 
     def label_entry(self, seed: int, count: int) -> Config:
-        """The first labels of the target in the order of a seed."""
+        """Return an entry with the first labels of the target, in a seed's order."""
         return entry(self.file(label_file(self.target, seed)), self.target, count)
 
     @property
@@ -82,11 +88,15 @@ def label_file(target: str, seed: int) -> str:
 
 
 def gather(study: Study, base: Base, out: Path, may_change: bool) -> Material:
-    """Read the data of input_yaml, split them, write OUT/data.
+    """Read the data of input_yaml, split them, and write OUT/data.
 
-    Raises UserError for data that cannot be used, a split that leaves one side
-    empty, more labels wanted than there are, and for data that are not those of an
-    earlier call unless they `may_change`.
+    Args:
+        out: Folder of the study.
+        may_change: Whether the data may differ from those of an earlier call.
+
+    Raises:
+        UserError: For data that cannot be used, a split that leaves one side empty,
+            more labels than there are, or data that must not change but did.
     """
     folder = out / FOLDER
     make_folder(folder)
@@ -117,7 +127,7 @@ def _check_counts(study: Study, base: Base, pool: int) -> None:
         if count != 'all' and count > pool:
             raise UserError(
                 f'study.labels: {count} is more than the {pool} labelled structures '
-                f'of {base.target!r} that are there to train on. Lower it, or write '
+                f'of {base.target!r} available for training. Lower it, or write '
                 "'all'."
             )
 
@@ -147,7 +157,7 @@ class _Others:
         self.paired: dict[int, Structure] = {}
 
     def write(self, new: Path) -> None:
-        """Write all files, and note in the material what is in them."""
+        """Write all files, and record in the material what is in them."""
         others = [name for name in self.base.order if name != self.base.target]
         streams: dict[str, TextIO] = {}
         with contextlib.ExitStack() as stack:
@@ -188,7 +198,7 @@ class _Others:
         self.elements |= LabelSet([structure], [mark]).elements
         if side == 'train':
             self.trained.add(mark)
-            # a label that is for validation is none to learn a difference from
+            # validation labels are not used to learn a difference
             if name == self.base.low and mark in self.pool:
                 self.paired.setdefault(mark, structure)
         return side

@@ -17,7 +17,7 @@ from sevennet_mf.study.plan.budget import Budget, set_epochs
 Config = dict[str, Any]
 Entries = Mapping[str, Sequence[Config]]  # by fidelity
 
-# keys of train.fidelity without meaning where there is one fidelity
+# keys of train.fidelity that have no effect with a single fidelity
 OF_SEVERAL: Final[tuple[str, ...]] = (
     'loss_weight',
     'sampling',
@@ -27,12 +27,15 @@ OF_SEVERAL: Final[tuple[str, ...]] = (
 
 @dataclass(frozen=True)
 class StudyRecipe:
-    """What the rows of a study that differ in their method only have in common.
+    """What rows of a study have in common if only their method differs.
 
-    sections: input_yaml, with the changes of a variant; epochs: what its scheduler
-    is meant for; order: low to high; low: the fidelity that transfer and delta
-    build on; elements: of all data, so that every model has the same; valid:
-    entries of load_validset_path.
+    Attributes:
+        sections: input_yaml, with the changes of a variant.
+        epochs: Number of epochs that its scheduler is meant for.
+        order: Fidelities, from low to high.
+        low: The fidelity that transfer and delta build on.
+        elements: Of all data, so that every model has the same.
+        valid: Entries of load_validset_path.
     """
 
     sections: Config
@@ -49,12 +52,12 @@ class StudyRecipe:
 
     @property
     def difference(self) -> str:
-        """What the fidelity of delta's second model is called."""
+        """Name of the fidelity of delta's second model."""
         return f'{self.target}_minus_{self.low}'
 
 
 def merged(base: Any, change: Any) -> Any:
-    """`base` with the keys of `change`, block by block; None takes a key out."""
+    """Return `base` with the keys of `change`, block by block; None removes one."""
     if not isinstance(base, dict) or not isinstance(change, dict):
         return copy.deepcopy(change)
     result = copy.deepcopy(base)
@@ -74,12 +77,15 @@ def training(
     target: str = '',
     valid: Entries | None = None,
 ) -> Config:
-    """A training on some fidelities: those that `train` has entries of.
+    """Return the YAML of a training on the fidelities in `train`.
 
-    All of them: multi_fidelity. The target alone: high_only. All others: the first
-    stage of transfer and delta. target: default: the recipe's. What names a
-    fidelity that is not there is left out, and so is, of a single fidelity, all
-    that only several give a meaning.
+    All fidelities: multi_fidelity. The target alone: high_only. All others: the
+    first stage of transfer and delta. Settings of other fidelities are left out,
+    and with a single fidelity also those that need several.
+
+    Args:
+        target: Default: that of the recipe.
+        valid: Entries for validation; default: those of the recipe.
     """
     names = list(train)
     sections = common(recipe, budget, seed)
@@ -88,12 +94,12 @@ def training(
         target=target or recipe.target, steps_per_epoch=budget.steps_per_epoch
     )
     data = dict(sections['data'].get('fidelity') or {})
-    data.pop('key', None)  # our files are of one fidelity each
+    data.pop('key', None)  # each of our files has one fidelity
     data['order'] = names
     if data.get('base') not in names:
         data.pop('base', None)
     if len(names) == 1 or recipe.target not in names:
-        data.pop('inferred_labels', None)  # they are the target's
+        data.pop('inferred_labels', None)  # they belong to the target
     for part, name in (
         (block, 'loss_weight'),
         (block, 'sampling'),
@@ -114,7 +120,11 @@ def training(
 def transfer(
     recipe: StudyRecipe, train: Entries, budget: Budget, seed: int, checkpoint: str
 ) -> Config:
-    """The second stage of transfer: from the low model's weights to the target."""
+    """Return the second stage of transfer, from the low model to the target.
+
+    Args:
+        checkpoint: Path of the low model.
+    """
     sections = training(recipe, train, budget, seed)
     sections['train']['continue'] = {
         'checkpoint': checkpoint,
@@ -134,9 +144,10 @@ def transfer(
 def difference(
     recipe: StudyRecipe, files: tuple[str, str], budget: Budget, seed: int
 ) -> Config:
-    """The second stage of delta: a model of what the target has on top of `low`.
+    """Return the second stage of delta, a model of the target minus `low`.
 
-    files: differences to train on and, or '', to validate on.
+    Args:
+        files: Differences for training, and for validation or ''.
     """
     name = recipe.difference
     train, valid = (
@@ -149,13 +160,13 @@ def difference(
 
 
 def entry(file: str, fidelity: str, count: int | None = None) -> Config:
-    """An entry of a `load_*_path`: the first `count` structures of a file."""
+    """Return an entry of a `load_*_path`: the first `count` structures of a file."""
     part = {} if count is None else {'index': f':{count}'}
     return {'file': file, 'fidelity': fidelity, **part}
 
 
 def common(recipe: StudyRecipe, budget: Budget, seed: int) -> Config:
-    """What no method changes."""
+    """Return the sections that are the same for all methods."""
     sections = copy.deepcopy(recipe.sections)
     for name in ('model', 'train', 'data'):
         sections[name] = dict(sections.get(name) or {})
@@ -178,7 +189,7 @@ def _set_data(sections: Config, train: Entries, valid: Entries) -> None:
 
 
 def _keep(block: Config, key: str, names: Sequence[str]) -> None:
-    """Leave out of `key`, if it is by fidelity, those that are not there."""
+    """Remove absent fidelities from `key`, if it is given by fidelity."""
     given = block.get(key)
     if isinstance(given, dict):
         block[key] = {name: value for name, value in given.items() if name in names}
@@ -189,23 +200,23 @@ def _keep(block: Config, key: str, names: Sequence[str]) -> None:
 # ---- SevenNet's own training
 
 
-# where SevenNet's multi_modal.yaml, and the paper, put weights of a modality
+# where SevenNet's multi_modal.yaml and the paper have weights of a modality
 SITES: Final[tuple[str, ...]] = (
     'self_interaction_1',
     'self_interaction_2',
     'output',
 )
 LABELS: Final[tuple[str, ...]] = ('energy', 'force', 'stress')
-# how far its steps may be from those of the other methods
+# largest relative difference between its steps and those of other methods
 MOST_OFF: Final[float] = 0.1
-# numbers that SevenNet takes as floats alone, by section
+# numbers that SevenNet only accepts as floats, by section
 FLOATS: Final[dict[str, str]] = {'model': 'conv_denominator', 'data': 'scale'}
 
 
 def budget_for(steps: int, structures: int, batch_size: int) -> Budget:
-    """Return the whole epochs that come nearest to `steps`.
+    """Return the number of whole epochs that is nearest to `steps`.
 
-    SevenNet's epoch is one pass over the structures.
+    An epoch of SevenNet is one pass over the structures.
     """
     per_epoch = math.ceil(structures / batch_size)
     return Budget(max(1, round(steps / per_epoch)), per_epoch)
@@ -216,10 +227,10 @@ def too_far(budget: Budget, steps: int) -> str:
     if abs(budget.steps - steps) <= MOST_OFF * steps:
         return ''
     return (
-        f"SevenNet's own training takes whole passes over the data, here of "
-        f'{budget.steps_per_epoch} steps each: {budget.steps} steps come nearest to '
-        f'the {steps} of the other methods, which is too far for a comparison. '
-        'Raise study.steps.'
+        f"SevenNet's own training makes whole passes over the data, here of "
+        f'{budget.steps_per_epoch} steps each: the nearest number, {budget.steps} '
+        f'steps, is too different from the {steps} of the other methods. Raise '
+        'study.steps.'
     )
 
 
@@ -233,9 +244,12 @@ def host_modality(
 ) -> Config:
     """Return the sections of SevenNet's own training on all fidelities.
 
-    counts: training structures by fidelity; change: keys of SevenNet's modality
-    that a variant sets. Without any `fidelity` block. What it cannot do (sampling,
-    aligned references, regularisation) it does without.
+    They have no `fidelity` block. What SevenNet does not support (sampling, aligned
+    references, regularisation) is left out.
+
+    Args:
+        counts: Number of training structures by fidelity.
+        change: Keys of SevenNet's modality training that a variant sets.
     """
     sections = common(recipe, budget, seed)
     blocks = {
@@ -254,8 +268,8 @@ def host_modality(
             for name, listed in train.items()
         ],
     )
-    # the best checkpoint is written for a set of this name alone, and is the best
-    # on all that is in it
+    # the best checkpoint is written only for a set of this name, and is the best one
+    # on everything in it
     if valid := recipe.valid.get(recipe.target):
         only = _modality(recipe.target, valid, _ONE if weights else None)
         sections['data']['load_validset_path'] = [only]
@@ -266,7 +280,7 @@ def host_modality(
 
 
 def _as_it_reads(sections: Config) -> None:
-    """Rewrite what only `sevennet-mf train` takes: `device: auto`, `scale: 1`."""
+    """Rewrite what only `sevennet-mf train` accepts: `device: auto`, `scale: 1`."""
     if sections['train'].get('device') == 'auto':
         del sections['train']['device']  # its default is the same
     for section, name in FLOATS.items():

@@ -29,7 +29,12 @@ from sevennet_mf.study.runs import (
 
 @dataclass
 class Planned:
-    """A run before it is written; yamls: sections by file name in its folder."""
+    """A run before it is written.
+
+    Attributes:
+        content: Content of run.json.
+        yamls: Sections of each YAML, by file name in its folder.
+    """
 
     content: Config
     yamls: dict[str, Config] = field(default_factory=dict)
@@ -40,24 +45,28 @@ class Planned:
 
 
 def check(sections: Config, where: str) -> None:
-    """Raise UserError if a YAML that a study made cannot be trained on."""
+    """Check a YAML that a study made.
+
+    Raises:
+        UserError: If it cannot be trained on.
+    """
     sections = copy.deepcopy(sections)
-    sections['train'].pop('continue', None)  # it is there when its turn comes
+    sections['train'].pop('continue', None)  # it will exist when it is needed
     for value in sections['data'].values():
         for entry in value if isinstance(value, list) else ():
             if isinstance(entry, dict) and _is_of_differences(entry.get('file')):
-                return  # and so are these
+                return  # and so will these
     configs(sections, where)
 
 
 def _is_of_differences(file: Any) -> bool:
-    # OUT itself may be anywhere: the end counts, OUT/runs/NAME/differences/...
+    # OUT itself may be anywhere: only the end counts, OUT/runs/NAME/differences/...
     return str(file).endswith(tuple(f'/{name}' for name in DIFFERENCES))
 
 
 @dataclass(frozen=True)
 class Row:
-    """A method, or a variant of one, with what its runs are made from."""
+    """A method or a variant of one, with everything needed to make its runs."""
 
     name: str
     method: str
@@ -71,11 +80,11 @@ class Row:
 
     @property
     def low_name(self) -> str:
-        """Of the runs that train on all fidelities but the target."""
+        """Name of the runs that train on all fidelities but the target."""
         return LOW if self.name == self.method else f'{LOW}_{self.name}'
 
     def runs(self, counts: Sequence[int]) -> Iterator[Planned]:
-        """Yield the runs for some numbers of labels, needed ones first."""
+        """Yield the runs for each number of labels, needed ones first."""
         make: Callable[[int, int], Planned] = getattr(self, f'_{self.method}')
         for seed in self.study.seeds:
             if self.method in TWO_STAGES:
@@ -133,7 +142,7 @@ class Row:
         sections = methods.transfer(
             self.recipe, self._target(count, seed), second, seed, checkpoint
         )
-        if folds:  # what the other fidelities had for weights are biases now
+        if folds:  # weights of the other fidelities have become biases
             sections['model']['use_bias_in_linear'] = True
         return self._with_training(planned, sections, second)
 
@@ -196,7 +205,7 @@ class Row:
     def _with_training(
         self, planned: Planned, sections: Config, budget: Budget, host: bool = False
     ) -> Planned:
-        """Add the stage that trains, which is the last of every run."""
+        """Add the training stage, the last one of every run."""
         file = f'{TRAINING}.yaml'
         stage = {
             'kind': 'train',
@@ -234,7 +243,11 @@ class Row:
 
 
 def rows_of(study: Study, base: Base, material: Material, out: Path) -> list[Row]:
-    """Return the methods and variants of a study. UserError for a wrong variant."""
+    """Return the methods and variants of a study.
+
+    Raises:
+        UserError: For a variant that cannot be trained.
+    """
     found = [
         _row(name, name, {}, study, base, material, out) for name in study.methods
     ]
@@ -259,7 +272,7 @@ def _row(
         ours, host_only = change, {}  # refused, like any key that is out of place
     sections = methods.merged(base.sections, ours)
     _, train, data = configs(sections, f'study.variants.{name}' if change else name)
-    # for SevenNet's own training, too: rows are to differ in their method only
+    # also for SevenNet's own training: rows should differ only in their method
     sections['train'] = recipe.written(
         sections.get('train') or {}, train[keys.DEFAULTS]
     )

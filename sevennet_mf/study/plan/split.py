@@ -1,4 +1,4 @@
-"""Which labelled structures are tested, and which are left to train on."""
+"""Which labelled structures are for testing, and which are left for training."""
 
 from __future__ import annotations
 
@@ -21,10 +21,13 @@ from sevennet_mf.study.plan.study_yaml import Split
 
 @dataclass(frozen=True, eq=False)
 class Sides:
-    """What a split leaves: the test set, the pool, and who leads its order.
+    """The result of a split.
 
-    first: rows of the pool that are the first labels of every run; kept: which of
-    the validation structures say nothing about what is tested.
+    Attributes:
+        test: The test set.
+        pool: Structures left for training.
+        first: Rows of the pool that are the first labels of every run.
+        kept: (n,) which validation structures are unrelated to the test set.
     """
 
     test: LabelSet
@@ -34,10 +37,15 @@ class Sides:
 
 
 def apply(split: Split, labels: LabelSet, valid: LabelSet) -> Sides:
-    """Split the labels of the target; `valid` are its validation structures.
+    """Split the labels of the target.
 
-    Raises UserError for a formula or an element that the labels do not have, and
-    if one side would be empty.
+    Args:
+        labels: Labels of the target in training.
+        valid: Its validation structures.
+
+    Raises:
+        UserError: For a formula or an element that the labels do not have, or if
+            one side would be empty.
     """
     first = np.zeros(len(labels), bool)
     if split.by == 'random':
@@ -80,17 +88,17 @@ def _check_sides(split: Split, tested: Bools) -> None:
         else f'test: {split.test}',
         'element': f'element: {split.element}, anchors: {split.anchors}',
     }[split.by]
-    # `lowest` is none, too, of a share that rounds to all
+    # `lowest` also returns none if the share rounds to all
     is_all = count or (split.test or 0.0) > 0.5
-    side = 'no structure to train on' if is_all else 'no structure to test'
+    side = 'no structure for training' if is_all else 'no structure for testing'
     raise UserError(
-        f'study.split: by: {split.by}, {given} leaves {side}, of the {n} labelled '
-        'ones of the target.'
+        f'study.split: by: {split.by}, {given} leaves {side} out of the {n} '
+        'labelled ones of the target.'
     )
 
 
 def _held_out(split: Split, formulas: list[str]) -> list[str]:
-    """The reduced formulas that are tested."""
+    """The reduced formulas for testing."""
     known = sorted(set(formulas))
     if split.train is not None:
         trained = [_known_formula(text, known) for text in split.train]
@@ -109,7 +117,7 @@ def _known_formula(text: str, known: list[str]) -> str:
         name = reduced(Formula(text))
     except ValueError:
         raise UserError(
-            f'study.split.train: {text!r} is no formula.{nearest(text, known)}'
+            f'study.split.train: {text!r} is not a formula.{nearest(text, known)}'
         ) from None
     if name not in known:
         raise unknown('study.split.train', text, known)

@@ -1,4 +1,4 @@
-"""study.yaml: its blocks, and reading them with errors that say what to change.
+"""study.yaml: its blocks, and reading them with errors that name the remedy.
 
 The reference page in docs/ is generated from the descriptions in this file.
 """
@@ -158,7 +158,7 @@ class Study(Block):
 
 # ---- reading
 
-# what `set` of a variant may not change: the study does, or the data would differ
+# what `set` of a variant may not change: it is set by the study, or defines the data
 STUDYS_OWN: Final[tuple[str, ...]] = (
     'model.chemical_species',
     'train.epoch',
@@ -175,16 +175,16 @@ STUDYS_OWN: Final[tuple[str, ...]] = (
 
 
 def read_study(path: str) -> Study:
-    """Return what a study.yaml says, its paths made absolute.
+    """Read a study.yaml; paths are made absolute.
 
-    Raises UserError, one line, for a file that cannot be read and for whatever it
-    says that cannot be meant.
+    Raises:
+        UserError: If the file cannot be read, or for a wrong key or value.
     """
     content = inputs.load_yaml(path)
     if 'study' not in content:
         raise UserError(
-            f'{path} has no block `study`. It is a training YAML, perhaps: name '
-            'that under study.input_yaml.'
+            f'{path} has no block `study`. If it is a training YAML, name it under '
+            'study.input_yaml of a study.yaml.'
         )
     for name in content:
         if name != 'study':
@@ -196,7 +196,7 @@ def read_study(path: str) -> Study:
 
 
 def _validated(values: Any) -> Study:
-    """Block by block, so that an error speaks of the block it is in."""
+    """Validate block by block, so that an error names its block."""
     if isinstance(values, dict):
         values = dict(values)
         for name, block in (('split', Split), ('run', RunOptions)):
@@ -226,8 +226,8 @@ def _check_rows(study: Study) -> None:
     for name in study.methods:
         if name in study.variants:
             raise UserError(
-                f'study.methods: {name!r} is a variant, which runs by itself. Take '
-                'it out of the methods.'
+                f'study.methods: {name!r} is a variant, which is always run. Remove '
+                'it from the methods.'
             )
         if name not in METHODS:
             raise unknown('study.methods', name, METHODS)
@@ -240,8 +240,8 @@ def _check_rows(study: Study) -> None:
             )
         if not NAME_PATTERN.fullmatch(name):
             raise UserError(
-                f'{where}: {name!r} names a folder, so it must be a word of '
-                'letters, digits and _ . + -'
+                f'{where}: {name!r} is used as the name of a folder, so it must '
+                'consist of letters, digits and _ . + -'
             )
         if variant.method not in METHODS:
             raise unknown(f'{where}.method', variant.method, METHODS)
@@ -249,8 +249,8 @@ def _check_rows(study: Study) -> None:
             owned = any(f'{path}.'.startswith(f'{own}.') for own in STUDYS_OWN)
             if owned or path.startswith('data.load_'):
                 raise UserError(
-                    f'{where}.set: {path} is the same for all rows of a study. Take '
-                    'it out.'
+                    f'{where}.set: {path} must be the same for all rows of a study. '
+                    'Remove it.'
                 )
             if path.split('.')[0] not in inputs.SECTIONS:
                 raise unknown(f'{where}.set', path.split('.')[0], inputs.SECTIONS)
@@ -269,7 +269,7 @@ def _paths(block: dict[str, Any], above: str = '') -> list[str]:
 def _check_test(study: Study) -> None:
     if study.test and study.split is not None:
         raise UserError(
-            'study.test and study.split both give a test set. Remove one of them.'
+            'study.test and study.split both define a test set. Remove one of them.'
         )
     if not study.test and study.split is None:
         raise UserError(
@@ -289,19 +289,19 @@ def _check_split(split: Split) -> None:
     for name in ('test', 'train', 'element'):
         if getattr(split, name) is not None and name not in reads[split.by]:
             raise UserError(
-                f'study.split.{name} has no meaning for by: {split.by}, which reads '
-                f'{" or ".join(reads[split.by])}. Take it out.'
+                f'study.split.{name} has no effect with by: {split.by}, which uses '
+                f'{" or ".join(reads[split.by])}. Remove it.'
             )
     given = [name for name in reads[split.by] if getattr(split, name) is not None]
     if len(given) != 1:
         raise UserError(
-            f'study.split: by: {split.by} needs {" or ".join(reads[split.by])}, and '
+            f'study.split: by: {split.by} needs {" or ".join(reads[split.by])}, but '
             f'{"both are" if given else "none is"} given.'
         )
 
 
 def _with_paths(study: Study, folder: str) -> Study:
-    """The same study, files counted from the folder of its YAML."""
+    """The same study, with paths relative to the folder of its YAML."""
 
     def absolute(path: str) -> str:
         return os.path.normpath(os.path.join(folder, path))

@@ -1,4 +1,4 @@
-"""The labels of the target: what is trained on, validated on and tested on."""
+"""The labels of the target, for training, validation and testing."""
 
 from __future__ import annotations
 
@@ -20,8 +20,12 @@ from sevennet_mf.study.plan.study_yaml import Study
 class Parts:
     """The labels of the target.
 
-    pool: what training may have; first: its rows that lead every order; given: how
-    many training had before a test set was taken from it.
+    Attributes:
+        pool: Labels available for training.
+        valid: Labels for validation.
+        test: Labels for testing.
+        first: Rows of the pool that lead every order.
+        given: Number of training labels before a test set was taken from them.
     """
 
     pool: LabelSet
@@ -34,9 +38,12 @@ class Parts:
 def split_target(study: Study, base: Base, reader: Reader) -> Parts:
     """Return the labels of the target, divided as input_yaml and study.yaml say.
 
-    reader: the one that knows all structures of the study.
-    Raises UserError for a split that cannot be, for a test set that is trained on,
-    and for a validation set that is missing.
+    Args:
+        reader: The one that knows all structures of the study.
+
+    Raises:
+        UserError: For a split that is not possible, a test set that overlaps with
+            training or validation data, or a missing validation set.
     """
     labels = LabelSet.of(base.structures(base.train, [base.target]), reader)
     valid = LabelSet.of(base.validation(base.target), reader)
@@ -57,31 +64,31 @@ def split_target(study: Study, base: Base, reader: Reader) -> Parts:
             refuse(leak(test, known, where, what), 'study.test: ')
         parts = Parts(labels, valid, test, [], given)
     if study.checkpoint == 'best' and not len(parts.valid):
-        lost = ' that the split leaves' if len(valid) else ''
+        lost = ' left after the split' if len(valid) else ''
         raise UserError(
             'study.input_yaml has no validation data of the target '
-            f'{base.target!r}{lost}, which the best checkpoint is chosen on. Add '
+            f'{base.target!r}{lost} to select the best checkpoint. Add '
             'load_validset_path or data_divide_ratio, or write `checkpoint: last`.'
         )
     return parts
 
 
 def _divided(base: Base, labels: LabelSet) -> tuple[LabelSet, LabelSet]:
-    """data_divide_ratio of the target's labels, once for all runs.
+    """Apply data_divide_ratio to the target's labels, once for all runs.
 
     All labels of a structure go to the same side: they have the same chance.
     """
     chosen = lowest(chances(labels, base.seed), base.ratio)
     if not chosen.any():
         raise UserError(
-            f'study.input_yaml: data_divide_ratio: {base.ratio} of {len(labels)} '
-            'labels of the target is no structure, or all; give load_validset_path.'
+            f'study.input_yaml: data_divide_ratio: {base.ratio} selects none or all '
+            f'of the {len(labels)} target labels; give load_validset_path.'
         )
     return labels.where(~chosen), labels.where(chosen)
 
 
 def _test_structures(study: Study, base: Base) -> list[Structure]:
-    """The structures of `study.test`, which are labels of the target."""
+    """The structures of `study.test`, with labels of the target."""
     assert study.test is not None
     found = []
     for i, given in enumerate(study.test):

@@ -1,4 +1,4 @@
-"""How a row looks in every picture of a study, and logarithmic axes."""
+"""How a row looks in all pictures of a study, and logarithmic axes."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ STEPS: Final[tuple[tuple[float, ...], ...]] = (
     (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0),
 )
 ENOUGH: Final[int] = 4
-MOST: Final[int] = 6  # of less than a factor of three: at equal distances
+MOST: Final[int] = 6  # ticks, equally spaced, within less than a factor of three
 
 
 @dataclass(frozen=True)
 class Look:
-    """How a row is drawn, in every picture alike."""
+    """How a row is drawn in all pictures."""
 
     colour: str
     marker: str
-    line: Any  # of matplotlib: another after each round of colours
+    line: Any  # for matplotlib: a new one after each round of colours
 
 
 def looks(rows: Sequence[str]) -> dict[str, Look]:
@@ -60,13 +60,13 @@ def panels(count: int) -> tuple[Figure, list[Axes]]:
 
 
 def dodge(row: str, shown: Mapping[str, Look]) -> float:
-    """A factor on the labels, so that the bars of rows stand side by side."""
+    """Return a factor for the labels, so that error bars are drawn side by side."""
     place = list(shown).index(row) - (len(shown) - 1) / 2
     return float(1.03**place) if len(shown) < 8 else float(1.015**place)
 
 
 def count_axis(axis: Axis, counts: Sequence[int]) -> None:
-    """Tick the counts themselves, but for those too close to the last."""
+    """Set ticks at the counts themselves, except for those too close to the next."""
     kept: list[int] = []
     for n in sorted(counts, reverse=True):
         if not kept or math.log(kept[-1] / n) > 0.12:
@@ -77,7 +77,7 @@ def count_axis(axis: Axis, counts: Sequence[int]) -> None:
 
 
 def error_axis(axis: Axis, low: float, high: float) -> None:
-    """Tick a few round numbers between two limits."""
+    """Set ticks at a few round numbers between two limits."""
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for steps in STEPS:
         ticks = [s * 10.0**d for d in decades for s in steps]
@@ -97,7 +97,7 @@ def plain_ticks(axis: Axis, ticks: Sequence[float]) -> None:
 
 
 def hollow_point(text: str) -> Line2D:
-    """Return what a legend says of hollow points."""
+    """Return a legend entry for hollow points."""
     return Line2D(
         [],
         [],
@@ -140,6 +140,10 @@ def legend(
 
 
 def save_both(figure: Figure, path: str) -> None:
-    """Write a figure as `path`.svg and .png; UserError if it cannot be."""
+    """Write a figure as `path`.svg and .png.
+
+    Raises:
+        UserError: If a file cannot be written.
+    """
     for end in ('png', 'svg'):
         drawing.save(figure, f'{path}.{end}')

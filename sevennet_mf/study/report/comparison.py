@@ -1,4 +1,4 @@
-"""A study as far as it is: its runs, and what follows from them."""
+"""The results of a study so far, and what follows from them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,18 @@ from sevennet_mf.study.report.labels_saved import Needed, labels_saved
 from sevennet_mf.study.report.run_results import UNITS, RunResult, Table, aggregate
 
 METRIC: Final[str] = 'mae'
-CURVES: Final[tuple[str, ...]] = ('energy', 'force')  # what labels are counted for
+CURVES: Final[tuple[str, ...]] = ('energy', 'force')  # for which labels are counted
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The folder `out` of a study; study: what study.json says."""
+    """The results of a study so far.
+
+    Attributes:
+        out: Folder of the study.
+        study: Content of study.json.
+        runs: All its runs, in the order of tables.
+    """
 
     out: Path
     study: Mapping[str, Any]
@@ -27,7 +33,11 @@ class Comparison:
 
     @classmethod
     def of(cls, out: str) -> Comparison:
-        """Read the folder of a study; UserError if it is none."""
+        """Read the folder of a study.
+
+        Raises:
+            UserError: If there are no runs in it.
+        """
         return cls(Path(out), run_results.read_study(out), run_results.collect(out))
 
     @cached_property
@@ -38,12 +48,12 @@ class Comparison:
 
     @cached_property
     def tables(self) -> dict[str, Table]:
-        """The errors that are drawn and counted, by quantity."""
+        """The errors that are drawn and used for counting labels, by quantity."""
         return self.errors(METRIC)
 
     @cached_property
     def needed(self) -> dict[str, list[Needed]]:
-        """Labels saved, by quantity; nothing where they are not known."""
+        """Labels saved, by quantity; a quantity without an answer is absent."""
         found = {q: labels_saved(self.tables.get(q, {}), q) for q in CURVES}
         return {quantity: answers for quantity, answers in found.items() if answers}
 
@@ -54,13 +64,13 @@ class Comparison:
         return {row: found[row] for row in self.rows}
 
     def errors(self, metric: str) -> dict[str, Table]:
-        """Return the errors over seeds, of the quantities that have any."""
+        """Return the errors over seeds, for the quantities that have any."""
         found = {q: aggregate(self.runs, q, metric) for q in UNITS}
         return {quantity: table for quantity, table in found.items() if table}
 
 
 def typical(found: Comparison) -> dict[str, RunResult]:
-    """Return by row the run with the most labels whose error is the median one."""
+    """Return for each row the median run of those with the most labels."""
     chosen = {}
     for row in found.rows:
         done = [r for r in found.runs if r.row == row and r.state == 'done']

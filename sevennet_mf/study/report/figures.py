@@ -44,14 +44,21 @@ def learning_curves(
 ) -> None:
     """Draw error against labels, a panel per quantity, as `path`.svg and .png.
 
-    tables: by quantity; metric: what they hold, for the axes. Line: mean over seeds;
-    bars: standard deviation; faint: each seed; hollow: the mean of fewer seeds than
-    others have. Raises UserError if it cannot write.
+    Line: mean over seeds; bars: standard deviation; faint: each seed; hollow: mean
+    over fewer seeds than others have.
+
+    Args:
+        tables: Errors over seeds, by quantity.
+        metric: Name of the errors, for the axes.
+        shown: Look of each row that is drawn.
+
+    Raises:
+        UserError: If a file cannot be written.
     """
     with drawing.styled():
         figure, axes = panels(len(tables))
         for ax, (quantity, table) in zip(axes, tables.items(), strict=True):
-            # before there are points: limits of their own they may not have
+            # before points are drawn, so that they do not set limits of their own
             low, high = _limits(table)
             ax.set_ylim(low, high)
             count_axis(ax.xaxis, labels_of(table))
@@ -128,7 +135,7 @@ def _limits(table: Table) -> tuple[float, float]:
     values = [v for s in table.values() for v in s.values if v > 0] or [1.0]
     bars = [s for s in table.values() if s.n > 1]
     tops = [s.mean + s.deviation for s in bars]
-    # bars that go down to nothing are cut: how far to look, points say
+    # bars that reach down to zero are cut: the points set the limit
     ends = [s.mean - s.deviation for s in bars if s.deviation < 0.7 * s.mean]
     return min([*values, *ends]) / 1.25, max([*values, *tops]) * 1.15
 
@@ -139,10 +146,17 @@ def _limits(table: Table) -> tuple[float, float]:
 def labels_needed(
     answers: Mapping[str, Sequence[Needed]], shown: Mapping[str, Look], path: str
 ) -> None:
-    """Draw the labels `high_only` needs against those a row had: .svg and .png.
+    """Draw the labels that `high_only` needs against those of a row.
 
-    answers: by quantity, at least one each. Bars: the 95 % interval; hollow, at the
-    edge: beyond the measured range. Raises UserError if it cannot write.
+    Written as `path`.svg and .png. Bars: 95 % interval; hollow, at the edge: beyond
+    the measured range.
+
+    Args:
+        answers: By quantity, at least one each.
+        shown: Look of each row.
+
+    Raises:
+        UserError: If a file cannot be written.
     """
     rows = {row: look for row, look in shown.items() if row != REFERENCE}
     with drawing.styled():
@@ -195,7 +209,7 @@ def _needed_panel(
 
 
 def _words(ax: Axes, which: str, place: tuple[float, float], text: str) -> None:
-    """Write into the band of what is beyond the measured range."""
+    """Write into the band beyond the measured range."""
     ax.text(
         *place,
         text,
@@ -224,10 +238,18 @@ def _between(smallest: int, largest: int) -> list[float]:
 def parity(
     runs: Mapping[str, Path], shown: Mapping[str, Look], folder: Path
 ) -> dict[str, str]:
-    """Draw prediction against label of one run per row; return the files by row.
+    """Draw prediction against label of one run per row, with the same axes.
 
-    runs: predictions.npz by row; files that cannot be read are left out. All rows
-    have the same axes. Writes `parity_<row>.png`; UserError if it cannot.
+    Args:
+        runs: predictions.npz by row; files that cannot be read are left out.
+        shown: Look of each row.
+        folder: Where `parity_<row>.png` is written.
+
+    Returns:
+        The files by row.
+
+    Raises:
+        UserError: If a file cannot be written.
     """
     data = {row: pairs for row, path in runs.items() if (pairs := _pairs(path))}
     limits = {
@@ -253,9 +275,9 @@ def parity(
 
 
 def _pairs(path: Path) -> dict[str, Pair]:
-    """(label, prediction) by quantity, as far as both are finite numbers."""
+    """(label, prediction) by quantity, where both are finite numbers."""
     try:
-        # opened here: numpy does not close a file that turns out to be none
+        # opened here: numpy does not close a file that is not one of its own
         with path.open('rb') as stream, np.load(stream) as file:
             arrays = {name: file[name] for name in file.files}
     except (OSError, ValueError, EOFError, BadZipFile):

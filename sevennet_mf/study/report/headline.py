@@ -1,4 +1,4 @@
-"""What a study found, in plain sentences: the beginning of its report."""
+"""The findings of a study in plain sentences, the beginning of its report."""
 
 from __future__ import annotations
 
@@ -23,9 +23,12 @@ from sevennet_mf.study.report.words import cell, listed, number
 def headline(
     quantity: str, table: Table, needed: Sequence[Needed], target: str = ''
 ) -> list[str]:
-    """Return what a study says about one quantity, the main thing first.
+    """Return what a study says about one quantity, the most important first.
 
-    needed: of `labels_saved`; target: the fidelity whose labels are counted.
+    Args:
+        table: Errors over seeds.
+        needed: From `labels_saved`.
+        target: The fidelity whose labels are counted.
     """
     rows = rows_of(table)
     if not rows:

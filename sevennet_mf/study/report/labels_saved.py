@@ -5,21 +5,21 @@ labels. A method that reaches some error with N labels is worth as many labels a
 `high_only` needs for it. The curve is measured at a few N only and noisy, so:
 
 1. log(mean error) is made to fall, or stay, with N: least squares under that
-   condition (isotonic regression; weights: the number of seeds), which pools
+   condition (isotonic regression, weighted by the number of seeds), which pools
    neighbours that are in the wrong order;
-2. between the measured N it is straight in log(error) against log(N); the answer is
-   the fewest labels at which it is at or below the error;
-3. outside the measured N it is not continued: the answer is 'more than' the largest
-   or 'fewer than' the smallest, beyond the measured range.
+2. between the measured N it is linear in log(error) against log(N); the answer is
+   the smallest number of labels at which it is at or below the error;
+3. outside the measured N it is not extrapolated: the answer is 'more than' the
+   largest or 'fewer than' the smallest, beyond the measured range.
 
 The interval holds the middle 95 % of a bootstrap over the seeds of both curves: for
-each point, as many log errors as it has seeds are drawn anew, mean plus a residual,
-and everything is done again. With the usual three seeds, drawing from these three
-alone gives intervals that hold the truth in 80 % of the cases. Therefore residuals
-are drawn from all points of a row, taken to scatter alike in log error, and widened
+each point, as many log errors as it has seeds are drawn, mean plus a residual, and
+everything is repeated. With the usual three seeds, drawing from these three alone
+gives intervals that contain the truth in 80 % of the cases. Therefore residuals are
+drawn from all points of a row, assuming the same scatter in log error, and widened
 by sqrt(n / (n - 1)) for the mean that was fitted to n of them, and by Student's t
-over the normal quantile for how little is known about their size: that holds it in
-about 95 % (a test does that sum). No interval where a row has one seed only.
+over the normal quantile for how little is known about their size: this contains the
+truth in about 95 % (a test computes it). A row with only one seed has no interval.
 """
 
 from __future__ import annotations
@@ -48,9 +48,15 @@ SAME: Final[float] = 1e-9  # in log error
 class Needed:
     """The labels that `high_only` needs for the mean error of `row` with `labels`.
 
-    error: in the unit of the tables. value, low, high: labels, `FEWER` (0) than
-    `smallest` or `MORE` (inf) than `largest`, the range that was measured; low,
-    high: the 95 % interval, None if `note` says why there is none.
+    Attributes:
+        error: Mean error in the unit of the tables.
+        value: Number of labels; `FEWER` (0) or `MORE` (inf) beyond the measured
+            range.
+        low: Lower end of the 95 % interval, like `value`; None without interval.
+        high: Upper end, likewise.
+        smallest: Fewest labels that `high_only` was measured with.
+        largest: Most labels that `high_only` was measured with.
+        note: Why there is no interval, or ''.
     """
 
     row: str
@@ -70,7 +76,7 @@ class Needed:
 
     @property
     def factor(self) -> float | None:
-        """How many times the labels `high_only` needs; None beyond the range."""
+        """Labels saved as a factor, `value` / `labels`; None beyond the range."""
         return self.value / self.labels if self.measured else None
 
     def words(self, value: float) -> str:
@@ -83,12 +89,12 @@ class Needed:
 
     @property
     def unresolved(self) -> bool:
-        """Whether the interval holds all that was measured, and beyond."""
+        """Whether the interval exceeds the measured range on both sides."""
         return self.low == FEWER and self.high == MORE
 
     @property
     def interval(self) -> str:
-        """Return '24 to 40', 'not resolved', or '' without an interval."""
+        """'24 to 40', 'not resolved', or '' without an interval."""
         if self.low is None or self.high is None:
             return ''
         if self.unresolved:
@@ -98,11 +104,15 @@ class Needed:
 
 
 def labels_saved(table: Table, quantity: str = '') -> list[Needed]:
-    """Return what each row but `high_only` is worth, at each number of labels.
+    """Return the labels saved by each row but `high_only`, at each number of labels.
 
-    table: errors over seeds by (row, labels); quantity: goes into the seed of the
-    bootstrap, so that each answer repeats whatever else is in the study. Empty if
-    `high_only` was not run, or has no error above zero.
+    Args:
+        table: Errors over seeds by (row, labels).
+        quantity: Part of the seed of the bootstrap, so that each answer is
+            reproducible whatever else is in the study.
+
+    Returns:
+        The answers; none if `high_only` was not run, or has no error above zero.
     """
     table = {key: s for key, s in table.items() if min(s.values) > 0}
     counts = labels_of(table, REFERENCE)
@@ -145,7 +155,7 @@ class _ReferenceCurve:
         self.weights = np.array([point.n for point in points], dtype=np.float64)
 
     def falling(self, curves: Floats) -> Floats:
-        """Return curves (n, points) as the nearest that never rise."""
+        """Return the nearest curves that never rise, for curves of (n, points)."""
         return np.array([
             isotonic_regression(curve, weights=self.weights, increasing=False).x
             for curve in curves
@@ -154,7 +164,12 @@ class _ReferenceCurve:
     def labels_for(self, levels: Floats, curves: Floats) -> Floats:
         """Return the fewest labels at which each curve is at or below its level.
 
-        levels: (n,) log errors; curves: (n, points) or (1, points), never rising.
+        Args:
+            levels: (n,) log errors.
+            curves: (n, points) or (1, points), never rising.
+
+        Returns:
+            (n,) numbers of labels.
         """
         curves = np.broadcast_to(curves, (len(levels), len(self.x)))
         # how many points are still above the level; the next is not
@@ -172,7 +187,7 @@ class _ReferenceCurve:
 
 
 def _residuals(table: Table, row: str) -> tuple[Floats, int]:
-    """Log errors less their mean over seeds, widened, and degrees of freedom."""
+    """Log errors minus their mean over seeds, widened, and degrees of freedom."""
     parts = [np.zeros(0)]
     for (name, _), spread in table.items():
         if name == row and spread.n > 1:
@@ -210,6 +225,6 @@ def _why_no_interval(table: Table, row: str) -> str:
 
 def _middle(values: Floats) -> tuple[float, float]:
     """Return the ends of the middle `LEVEL`, each one of the values."""
-    ordered = np.sort(values)  # an interpolation would not stand infinity
+    ordered = np.sort(values)  # interpolation does not work with infinity
     cut = (1.0 - LEVEL) / 2.0 * (len(values) - 1)
     return float(ordered[math.floor(cut)]), float(ordered[-1 - math.floor(cut)])

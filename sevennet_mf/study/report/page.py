@@ -1,4 +1,4 @@
-"""report.html: what a study compared, and what it found, on one page of its own."""
+"""report.html: what a study compared and what it found, on one page."""
 
 from __future__ import annotations
 
@@ -27,11 +27,19 @@ PARITY: Final[str] = 'parity '  # and the row: a picture's name in the template
 
 
 def write(out: str) -> str:
-    """Write results.csv, figures/ and report.html of a study; return the latter.
+    """Write results.csv, figures/ and report.html of a study.
 
-    A study that has not ended is reported as far as it is. The page has all its
-    pictures in it and asks for nothing from elsewhere. Raises UserError if `out` is
-    not the folder of a study, or cannot be written.
+    An unfinished study is reported as far as it is. The page contains its pictures
+    and needs no other files.
+
+    Args:
+        out: Folder of the study.
+
+    Returns:
+        Path of report.html.
+
+    Raises:
+        UserError: If `out` is not the folder of a study, or cannot be written.
     """
     found = Comparison.of(out)
     run_results.write(found.runs, str(found.out / 'results.csv'))
@@ -51,7 +59,8 @@ def write(out: str) -> str:
 def table(out: str) -> Terminal:
     """Return the errors of a study as a table for the terminal.
 
-    Raises UserError if `out` is not the folder of a study.
+    Raises:
+        UserError: If `out` is not the folder of a study.
     """
     found = Comparison.of(out)
     shown = {q: t for q, t in found.tables.items() if q in CURVES}
@@ -79,7 +88,7 @@ def table(out: str) -> Terminal:
 
 
 def _draw(found: Comparison) -> dict[str, Path]:
-    """Draw what there is to draw; return the files that go into the page."""
+    """Draw all figures; return the files that go into the page."""
     folder = found.out / 'figures'
     make_folder(folder)
     drawn = {}
@@ -120,7 +129,7 @@ def _environment() -> Environment:
 
 
 def content(found: Comparison) -> dict[str, Any]:
-    """Return what the template asks for, but the pictures."""
+    """Return what the template needs, except for the pictures."""
     study, runs = found.study, found.runs
     compared = [r for r in runs if r.labels]
     done = [r for r in compared if r.state == 'done']
@@ -212,7 +221,7 @@ def _budget(
 
 
 def _errors(found: Comparison, quantity: str) -> dict[str, Any]:
-    """One table of errors: a line per row, a column per number of labels."""
+    """A table of errors: a line per row, a column per number of labels."""
     mean = found.tables[quantity]
     rmse = found.errors('rmse').get(quantity, {})
     counts = labels_of(mean)
@@ -241,7 +250,7 @@ def _errors(found: Comparison, quantity: str) -> dict[str, Any]:
 
 
 def _needed(found: Comparison, quantity: str) -> dict[str, Any]:
-    """One table of labels saved: a line per row, a column per number of labels."""
+    """A table of labels saved: a line per row, a column per number of labels."""
     answers = {(n.row, n.labels): n for n in found.needed[quantity]}
     counts = sorted({labels for _, labels in answers})
     rows = [row for row in found.rows if any(r == row for r, _ in answers)]

@@ -1,4 +1,4 @@
-"""What the runs of a study gave, and results.csv with a line each."""
+"""The results of a study's runs, and results.csv with one line for each."""
 
 from __future__ import annotations
 
@@ -32,16 +32,26 @@ ByQuantity = Mapping[str, Mapping[str, float]]
 
 @dataclass(frozen=True)
 class RunResult:
-    """One run: what it is, and what it gave if it is done.
+    """One run: what it is, and its results if it is done.
 
-    name: also its folder below OUT/runs. method: '' if that is not known. steps:
-    optimiser steps by stage. low_labels: structures of other fidelities in training;
-    inferred: labels of the target in training that were inferred from those;
-    test_low_labelled: test structures that have a low label in training;
-    inferred_test: how many of them may have an inferred one as well. errors: by
-    quantity and metric, meV/atom, meV/Å and kbar, and `n`, the structures with the
-    label; a quantity without test labels is absent. What is not known is None.
-    needs: names of the runs that this one builds on.
+    What is not known is None.
+
+    Attributes:
+        name: Also its folder below OUT/runs.
+        method: '' if it is not known.
+        labels: Number of target structures in training.
+        message: Why it failed, or why its errors do not count.
+        steps: Optimiser steps of each stage.
+        parameters: Number of trainable parameters.
+        low_labels: Structures of other fidelities in training.
+        inferred: Labels of the target in training that were inferred from those.
+        test_low_labelled: Test structures with a low-fidelity label in training.
+        inferred_test: How many of them may also have an inferred label.
+        seconds: Duration of training, including that of the run it builds on.
+        errors: By quantity and metric, in meV/atom, meV/Å and kbar, and `n`, the
+            number of structures with the label. A quantity without test labels is
+            absent.
+        needs: Names of the runs that this one builds on.
     """
 
     name: str
@@ -65,12 +75,12 @@ class RunResult:
     needs: tuple[str, ...] = ()
 
     def error(self, quantity: str, metric: str) -> float | None:
-        """Return an error in the unit of `UNITS`, None if there is none."""
+        """Return an error in the unit in `UNITS`, None if there is none."""
         return self.errors.get(quantity, {}).get(metric)
 
     @property
     def went_wrong(self) -> bool:
-        """Whether it ended without errors that count; `message` says why."""
+        """Whether it ended without valid errors; `message` says why."""
         return self.state in ENDED and bool(self.state != 'done' or self.message)
 
 
@@ -80,18 +90,24 @@ class RunResult:
 def collect(out: str) -> list[RunResult]:
     """Return every run of a study, done or not, in the order of its tables.
 
-    Rows that study.yaml no longer has are left out, and so is what only they needed.
-    States are those of `status`. A done run with an error that is not a finite
-    number has no errors and says so. Raises UserError if there is no run in `out`.
+    Rows that study.yaml no longer has are left out, as are the runs that only they
+    needed. States are those of `status`. If an error of a finished run is not a
+    finite number, the run has no errors and its message says why.
+
+    Args:
+        out: Folder of the study.
+
+    Raises:
+        UserError: If there is no run in `out`.
     """
     runs = Path(out) / 'runs'
     names = (RUN_FILE, RESULT_FILE, FAILED_FILE)
     folders = {path.parent for name in names for path in runs.rglob(name)}
-    # the training folders in a run's folder may have a run.json of their own
+    # training folders in a run's folder may have a run.json of their own
     own = [f for f in sorted(folders) if not folders & set(f.parents)]
     if not own:
         raise UserError(
-            f'{out} is not the folder of a study: there is no run in {runs}. Name '
+            f'{out} is not the folder of a study: there is no run in {runs}. Give '
             'the folder that the study was started with (-o).'
         )
     found = [_read(folder, folder.relative_to(runs).as_posix()) for folder in own]
@@ -112,12 +128,12 @@ def _compared(found: list[RunResult], withdrawn: Container[str]) -> list[RunResu
 
 
 def read_study(out: str | Path) -> dict[str, Any]:
-    """Return what a study says it is; {} if it does not."""
+    """Return the content of study.json; {} if there is none."""
     return read_json(Path(out) / STUDY_FILE)
 
 
 def row_order(rows: Iterable[str], study: Mapping[str, Any]) -> list[str]:
-    """Return the rows of tables: as study.json has them, methods, then the rest."""
+    """Return the rows in the order of study.json, then methods, then the rest."""
     there = set(rows)
     wanted = dict.fromkeys([*(study.get('rows') or ()), *METHODS])
     known = [row for row in wanted if row in there]
@@ -125,18 +141,18 @@ def row_order(rows: Iterable[str], study: Mapping[str, Any]) -> list[str]:
 
 
 def _number(told: Any, named: re.Match[str] | None) -> int:
-    """What files tell (0 is a number too), or else the name."""
+    """What the files say (0 is a number, too), or else the name."""
     if told is not None:
         return int(told)
     return int(named[1]) if named else 0
 
 
 def _read(folder: Path, name: str) -> RunResult:
-    """One run as its files describe it; how far it is: `_with_states`."""
+    """One run as described by its files; `_with_states` adds its state."""
     described = read_json(folder / RUN_FILE)
     result = read_json(folder / RESULT_FILE)
     told = {**described, **result}
-    # a run that failed before it could say what it is
+    # for a run that failed before it could describe itself
     last = name.split('/')[-1]
     labels, seed = re.search(r'n(\d+)', last), re.search(r'seed(\d+)', last)
     errors = result.get('errors') or {}
@@ -180,7 +196,7 @@ def _not_finite(errors: ByQuantity) -> str:
 
 
 def _with_states(found: Sequence[RunResult]) -> list[RunResult]:
-    """What waits, runs, is done, failed or is blocked: `status` knows."""
+    """The same runs with their states from `status`."""
     there = {r.name for r in found}
     known = [
         replace(r, needs=tuple(name for name in r.needs if name in there))
@@ -198,7 +214,11 @@ def _with_states(found: Sequence[RunResult]) -> list[RunResult]:
 
 
 def write(results: Sequence[RunResult], path: str) -> None:
-    """Write results.csv, a line per run, whole; UserError if it cannot be."""
+    """Write results.csv with one line per run.
+
+    Raises:
+        UserError: If it cannot be written.
+    """
     lines = [_line(r) for r in results]
     table: list[list[Any]] = [list(lines[0])] if lines else []
     for line in lines:
@@ -207,7 +227,7 @@ def write(results: Sequence[RunResult], path: str) -> None:
 
 
 def _line(r: RunResult) -> dict[str, Any]:
-    """What stands in the table of a run, by the heads of the columns."""
+    """The cells of a run, by the heads of the columns."""
     line: dict[str, Any] = {
         'row': r.row,
         'method': r.method,
@@ -247,7 +267,10 @@ Key = tuple[str, int]  # row, labels
 class OverSeeds:
     """Mean, standard deviation (of a sample: n - 1) and number of seeds.
 
-    values: one for each of `seeds`, ascending; deviation: NaN of a single one.
+    Attributes:
+        seeds: Ascending.
+        values: One for each of `seeds`.
+        deviation: Standard deviation; NaN for a single seed.
     """
 
     seeds: tuple[int, ...]
@@ -270,7 +293,7 @@ Table = dict[Key, OverSeeds]
 
 
 def aggregate(results: Iterable[RunResult], quantity: str, metric: str) -> Table:
-    """Return the errors of all done runs by (row, labels), over their seeds.
+    """Return the errors of finished runs by (row, labels), over their seeds.
 
     A run without labels of the target, without this error, or with one that is not
     a finite number, is left out.
@@ -287,7 +310,7 @@ def aggregate(results: Iterable[RunResult], quantity: str, metric: str) -> Table
 
 
 def most_seeds(table: Table) -> int:
-    """Return the number of seeds of the means that have the most of them."""
+    """Return the largest number of seeds of any mean."""
     return max((spread.n for spread in table.values()), default=0)
 
 

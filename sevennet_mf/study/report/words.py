@@ -11,7 +11,7 @@ from sevennet_mf.study.report.run_results import OverSeeds, RunResult
 
 
 def number(value: float, like: float | None = None) -> str:
-    """Return three digits of a number, or as many decimals as `like` gets."""
+    """Return a number with three digits, or with as many decimals as `like`."""
     size = abs(value if like is None else like)
     if not math.isfinite(value) or size == 0 or not math.isfinite(size):
         return f'{value:g}'
@@ -19,7 +19,7 @@ def number(value: float, like: float | None = None) -> str:
 
 
 def spread(found: OverSeeds) -> str:
-    """Return '32.2 ± 4.6', or '32.2' of one seed."""
+    """Return '32.2 ± 4.6', or '32.2' for a single seed."""
     mean = number(found.mean)
     if found.n == 1:
         return mean
@@ -27,13 +27,13 @@ def spread(found: OverSeeds) -> str:
 
 
 def cell(found: OverSeeds, seeds: int) -> str:
-    """Return the same, and how many seeds if there are fewer than `seeds`."""
+    """Return `spread`, with the number of seeds if it is below `seeds`."""
     fewer = f' (n = {found.n})' if found.n < seeds else ''
     return f'{spread(found)}{fewer}'
 
 
 def span(values: Iterable[int]) -> str:
-    """Return '118 to 120', '120', or '' of none."""
+    """Return '118 to 120', '120', or '' for no values."""
     there = sorted(set(values))
     ends = there if len(there) < 2 else [there[0], there[-1]]
     return ' to '.join(f'{n:,}' for n in ends)
@@ -49,7 +49,7 @@ def listed(words: Iterable[Any]) -> str:
 
 
 def split(study: Mapping[str, Any]) -> str:
-    """Return how the test set was chosen, as study.json says it."""
+    """Return how the test set was chosen, according to study.json."""
     told = study.get('split') or (study.get('test') or {}).get('from')
     if not isinstance(told, Mapping):
         return 'separate test files' if told == 'files' else str(told or '')

@@ -1,1 +1,1 @@
-"""The runs of a study at work: on this machine or as jobs of a cluster."""
+"""Doing the runs of a study, on this machine or as jobs on a cluster."""

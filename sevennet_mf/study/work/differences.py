@@ -1,7 +1,7 @@
-"""What the target's labels have on top of a lower fidelity, as labels of their own.
+"""The difference between target labels and a lower fidelity, as labels.
 
-For training, where a structure is labelled at both fidelities, the difference of the
-labels; elsewhere, and for validation, the difference to what the low model predicts.
+For training, it is the difference of the labels if a structure has both; otherwise,
+and for validation, the difference to the prediction of the low model.
 """
 
 from __future__ import annotations
@@ -30,9 +30,14 @@ Entry = Mapping[str, Any]
 
 @dataclass(frozen=True, eq=False)
 class Energies:
-    """Energy (eV, total), forces (n_atoms, 3) eV/Å and stress (6,) in eV/Å^3.
+    """Energy, forces and stress of a structure, as in `read.Structure`.
 
-    As in read.Structure; a label that is missing is NaN.
+    A missing label is NaN.
+
+    Attributes:
+        energy: Total energy in eV.
+        forces: (n_atoms, 3) in eV/Å.
+        stress: (6,) in eV/Å^3.
     """
 
     energy: float
@@ -45,8 +50,13 @@ def predicted(
 ) -> Predictions:
     """Predict the structures of an entry at one fidelity of a model.
 
-    out: folder of the study, where graphs are kept; the entry names the fidelity of
-    its labels. Raises UserError for elements the model does not know.
+    Args:
+        entry: Names the fidelity of its labels.
+        fidelity: The fidelity to predict.
+        out: Folder of the study, where graphs are kept.
+
+    Raises:
+        UserError: For elements that the model does not know.
     """
     names = [entry['fidelity']]
     cached = load_or_build(entry, None, names, loaded.cutoff, graph_folder(out))
@@ -58,7 +68,7 @@ def predicted(
 
 
 def graph_folder(out: Path) -> Path:
-    """Where all runs of a study find processed structures."""
+    """Return the folder of processed structures for all runs of a study."""
     return out / 'data' / FOLDER
 
 
@@ -70,11 +80,16 @@ def write(
     path: Path,
     device: str = 'cpu',
 ) -> dict[str, int]:
-    """Write the structures of an entry with differences for labels.
+    """Write the structures of an entry with differences as labels.
 
-    loaded: the low model; fidelity: which of its fidelities the difference is to;
-    paired: labels of that fidelity; path: OUT/runs/NAME/.../file.
-    Returns how many structures are 'paired' and how many 'predicted'.
+    Args:
+        loaded: The low model.
+        fidelity: The fidelity of that model to subtract.
+        paired: Labels of that fidelity.
+        path: OUT/runs/NAME/.../file.
+
+    Returns:
+        The number of structures that are 'paired' and 'predicted'.
     """
     out = _out_of(path)
     structures = list(read_entry(entry, None, [entry['fidelity']], loaded.cutoff))
@@ -89,12 +104,12 @@ def write(
 
 
 def _out_of(path: Path) -> Path:
-    """The folder of the study that a file below OUT/runs is of."""
+    """The folder of the study that a file below OUT/runs belongs to."""
     return next(folder for folder in path.parents if folder.name == 'runs').parent
 
 
 def _lower(found: Predictions, i: int, label: Energies | None) -> Energies:
-    """The low side of a difference: each label there is, else the prediction."""
+    """The low side of a difference: labels, and predictions where there is none."""
     own = Energies(float(found.energy[i]), found.forces[i], found.stress[i])
     if label is None:
         return own
@@ -119,7 +134,7 @@ def _frames(
 
 
 def _finite(stress: Floats) -> Floats | None:
-    return stress if np.isfinite(stress).all() else None  # of a flat cell
+    return stress if np.isfinite(stress).all() else None  # for a flat cell
 
 
 def total(low: Predictions, difference: Predictions, target: str) -> Predictions:
@@ -137,7 +152,7 @@ def total(low: Predictions, difference: Predictions, target: str) -> Predictions
 
 
 class Paired:
-    """Labels of a lower fidelity, for the structures that carry them."""
+    """Labels of a lower fidelity, for the structures that have them."""
 
     def __init__(self, structures: Iterable[Structure] = ()) -> None:
         self._reader = Reader()
@@ -147,7 +162,7 @@ class Paired:
             self._labels[same.mark] = structure, same
 
     def label_of(self, structure: Structure) -> Energies | None:
-        """Return the label of a structure, atoms in its order; None: it has none."""
+        """Return the label of a structure in the order of its atoms, or None."""
         same = self._reader.same(structure)
         if same.mark not in self._labels:
             return None
@@ -156,7 +171,7 @@ class Paired:
         if forces is None:
             forces = np.full((len(label.numbers), 3), np.nan)
         order = order_between(as_written.order, same.order)
-        # beside what does not repeat, a cell may be of any volume
+        # the cell of a structure that is not periodic may have any volume
         if stress is None or not np.isclose(_volume(label), _volume(structure)):
             stress = np.full(6, np.nan)
         forces = forces if order is None else forces[order]
@@ -168,7 +183,11 @@ def _volume(structure: Structure) -> float:
 
 
 def read_paired(path: str, fidelity: str, cutoff: float) -> Paired:
-    """Return the labels in a file."""
+    """Return the labels in a file.
+
+    Args:
+        cutoff: In Å.
+    """
     if not Path(path).is_file() or Path(path).stat().st_size == 0:
         return Paired()
     entry = {'file': [path], 'fidelity': fidelity}

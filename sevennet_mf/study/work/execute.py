@@ -1,4 +1,4 @@
-"""The runs of a study, done on this machine or on a cluster."""
+"""Doing the runs of a study on this machine or on a cluster."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sevennet_mf.study.work.schedule import OnChange, Schedule
 from sevennet_mf.study.work.worker_process import COMMAND
 
 STUDY_LOCK = 'study.lock'  # in the folder of a study
-# s that the workers of a killed study have for writing what can be gone on from
+# s for the workers of a killed study to write what they can resume from
 PATIENCE = 60.0
 
 
@@ -27,13 +27,22 @@ def execute(
     on_change: OnChange | None = None,
     command: Sequence[str] = COMMAND,
 ) -> dict[str, Status]:
-    """Do all runs that are not done; return the final status of each by name.
+    """Do all runs that are not done.
 
-    What failed in an earlier call is tried again, what was interrupted goes on. A
-    run that fails does not stop the others; what needs it ends as `blocked`.
-    on_change: called with the status of every run whenever one has changed.
-    Raises UserError if another call works in the same folder, TrainingStopped
-    when SIGTERM or Ctrl-C ended it; the same call goes on then.
+    Runs that failed in an earlier call are tried again, and interrupted ones are
+    resumed. A run that fails does not stop the others; those that need it end as
+    `blocked`.
+
+    Args:
+        on_change: Called with the status of every run whenever one has changed.
+        command: The worker; the folder of the run is added.
+
+    Returns:
+        The final status of each run, by name.
+
+    Raises:
+        UserError: If another call works in the same folder.
+        TrainingStopped: When SIGTERM or Ctrl-C ended it; the same call resumes it.
     """
     if not runs:
         return {}
@@ -42,8 +51,15 @@ def execute(
 
 
 def locked(folder: Path) -> AbstractContextManager[None]:
-    """Keep other calls out of the folder of a study; UserError if one is there."""
-    told = f'runs a study in {folder}: wait for it, or choose another folder with -o'
+    """Lock the folder of a study for other calls.
+
+    Raises:
+        UserError: If another call holds the lock.
+    """
+    told = (
+        f'is running a study in {folder}: wait for it, or choose another folder '
+        'with -o'
+    )
     return lock.held(folder / STUDY_LOCK, told)
 
 
@@ -54,7 +70,7 @@ def work(
     on_change: OnChange | None = None,
     command: Sequence[str] = COMMAND,
 ) -> dict[str, Status]:
-    """`execute` for who holds the lock."""
+    """Do what `execute` does, for a caller that holds the lock."""
     if options.slurm is None:
         wait_for_others([run.folder for run in runs], PATIENCE)
     schedule = Schedule(runs, on_change)
@@ -65,15 +81,19 @@ def work(
 
 
 def wait_for_others(folders: list[Path], patience: float) -> None:
-    """Wait until nobody works in `folders`, as what a killed study left does.
+    """Wait until no process works in `folders`, such as one of a killed study.
 
-    patience: seconds.  Raises UserError, naming the process, when it is over.
+    Args:
+        patience: Time limit in seconds.
+
+    Raises:
+        UserError: Names the process that still works after the time limit.
     """
     end = time.monotonic() + patience
     for folder in folders:
         while who := lock.holder(folder / RUN_LOCK):
             if time.monotonic() > end:
                 raise UserError(
-                    f'{who} still works on {folder}. Wait for it, or end it.'
+                    f'{who} is still working on {folder}. Wait for it, or end it.'
                 )
             time.sleep(0.1)

@@ -1,4 +1,4 @@
-"""A study at work: a table that changes, or a line for each run that ended."""
+"""A running study: a live table, or a line for each run that ended."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from rich.text import Text
 
 from sevennet_mf.study.status import AnyRun, State, Status
 
-# hours of training: the time left follows from the last one, not the last minute
+# hours of training: the time left follows from the last hour, not the last minute
 MEMORY = 3600.0  # s
 STYLES: dict[State, str] = {
     'waiting': 'dim',
@@ -35,10 +35,11 @@ CAPTION = 'done: MAE of energy (meV/atom) / force (meV/Å) on the test set'
 
 
 class Display:
-    """Shows the states of runs while it is entered; `update` is for `execute`.
+    """Context manager that shows the states of runs; `update` is for `execute`.
 
-    On a terminal a table with a line per row and number of labels and a cell per
-    seed, and the time left; else a line for each run that ended.
+    On a terminal it shows the time left, and a table with a line per row and number
+    of labels and a cell per seed. Elsewhere it prints a line for each run that
+    ended.
     """
 
     def __init__(
@@ -82,20 +83,20 @@ class Display:
             self.live.stop()
 
     def update(self, states: Mapping[str, Status]) -> None:
-        """Show the states, by the names of the runs."""
+        """Show the states, given by the names of the runs."""
         before, self.states = self.states, dict(states)
         for name, now in states.items():
             if now.state == 'running':
                 self.began.setdefault(name, time.monotonic())
-            # what was there when this call began is no news, but for its number
+            # runs that ended before this call are only counted
             if before and now.ended and not before[name].ended:
                 self._tell(name, now)
             elif before and now.message and now.message != before[name].message:
                 self._write(f'{name}: {now.message}')  # the job it has
         if not before:
-            self._write(f'{self._ended()} of {len(states)} runs are done already')
+            self._write(f'{self._ended()} of {len(states)} runs are already done')
         done = sum(1.0 if s.ended else s.fraction for s in states.values())
-        # the first step, which has what was done before, is not in its speed
+        # the first step, with what was done before, does not count for the speed
         self.progress.update(self.overall, completed=done)
 
     def _ended(self) -> int:
@@ -115,7 +116,7 @@ class Display:
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def render(self) -> RenderableType:
-        """Return what a terminal shows: progress, table, and what went wrong."""
+        """Return what a terminal shows: progress, table, and failures."""
         wrong = [
             Text(f'{name}: {s.state}: {s.message}', style=STYLES[s.state])
             for name, s in self.states.items()
@@ -140,12 +141,12 @@ def table(runs: Sequence[AnyRun], states: Mapping[str, Status]) -> Table:
             cell(states.get(by_seed[seed].name)) if seed in by_seed else Text('')
             for seed in seeds
         ]
-        shown.add_row(row, str(labels or ''), *cells)  # low: none of the target
+        shown.add_row(row, str(labels or ''), *cells)  # low: no target labels
     return shown
 
 
 def cell(status: Status | None) -> Text:
-    """Return what is shown of one run."""
+    """Return the cell of one run."""
     if status is None:
         return Text('')
     if status.state == 'done':
@@ -160,7 +161,7 @@ def cell(status: Status | None) -> Text:
 
 
 def numbers(status: Status) -> str:
-    """Return a done run's errors, energy / force; 'done' if it has none."""
+    """Return the errors of a finished run, energy / force; 'done' without any."""
     values = (status.energy_mae, status.force_mae)
     if values == (None, None):
         return 'done'

@@ -1,4 +1,4 @@
-"""Runs side by side on the cores or GPUs of this machine."""
+"""Runs in parallel on the cores or GPUs of this machine."""
 
 from __future__ import annotations
 
@@ -25,9 +25,11 @@ def work(
 ) -> None:
     """Do the runs that are not done; a failed one does not stop the others.
 
-    SIGTERM or Ctrl-C is passed on once, and the workers are waited for until
-    they have written what the same command goes on from; a second Ctrl-C kills
-    them.  Raises TrainingStopped after that.
+    SIGTERM or Ctrl-C is passed on once; then this waits for the workers to write
+    what the same command resumes from. A second Ctrl-C kills them.
+
+    Raises:
+        TrainingStopped: After a signal.
     """
     found = places(options, uses_gpus(schedule))
     pool = Pool(schedule, found, command)
@@ -43,12 +45,12 @@ def work(
     if not schedule.over:
         raise TrainingStopped(
             f'stopped by {stop.name}: {schedule.count("done")} of '
-            f'{len(schedule.runs)} runs are done; the same command goes on.'
+            f'{len(schedule.runs)} runs are done; the same command resumes it.'
         )
 
 
 def uses_gpus(schedule: Schedule) -> bool:
-    """Whether a run may train on a GPU, as far as its `train.device` says."""
+    """Return whether a run may train on a GPU, according to its `train.device`."""
     told = (
         read_json(r.folder / status.RUN_FILE) for r in schedule.runs.values()
     )
@@ -58,8 +60,10 @@ def uses_gpus(schedule: Schedule) -> bool:
 def places(options: RunOptions, on_gpus: bool = True) -> list[dict[str, str]]:
     """Return the environment of each worker that may run at the same time.
 
-    With GPUs each has one for itself, unless more are asked for than there are.
-    on_gpus: whether runs want them.
+    Each has a GPU of its own, if there are GPUs and not more workers than GPUs.
+
+    Args:
+        on_gpus: Whether runs use GPUs.
     """
     common = threads(options.threads)
     devices = gpus() if on_gpus else []
@@ -77,8 +81,8 @@ def places(options: RunOptions, on_gpus: bool = True) -> list[dict[str, str]]:
 
 
 def gpus() -> list[str]:
-    """Return the GPUs this process may use, as CUDA_VISIBLE_DEVICES names them."""
-    import torch  # takes seconds; the workers' command line may be wrong before
+    """Return the GPUs of this process, named as in CUDA_VISIBLE_DEVICES."""
+    import torch  # takes seconds; not before the command line is checked
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     chosen = os.environ.get('CUDA_VISIBLE_DEVICES', '')
@@ -87,7 +91,7 @@ def gpus() -> list[str]:
 
 
 class Pool:
-    """The workers at work, each in a place of its own."""
+    """The running workers, each in a place of its own."""
 
     def __init__(
         self,
@@ -102,7 +106,7 @@ class Pool:
         self.looked = 0.0
 
     def start(self) -> None:
-        """Start what may start, as far as there is a place."""
+        """Start runs that may start, as long as there are free places."""
         for run in self.schedule.waiting():
             if not self.free:
                 return
@@ -116,7 +120,7 @@ class Pool:
             self.schedule.set(run.name, replace(now, state='running'))
 
     def collect(self, stopping: bool = False) -> None:
-        """Take note of how far the workers are, and of those that ended."""
+        """Update how far the workers are, and which ones ended."""
         look = time.monotonic() - self.looked > LOOK
         for name, (worker, place) in list(self.workers.items()):
             if worker.ended():
@@ -134,14 +138,14 @@ class Pool:
         if read_json(worker.folder / status.RESULT_FILE):
             self.schedule.set(name, status.read(self.schedule.runs[name]))
         elif stopping:
-            # that it was stopped is no failure, whatever it says
+            # being stopped is not a failure, whatever its message says
             status.forget_failure(worker.folder)
             self.schedule.set(name, status.Status('interrupted', fraction))
         else:
             self.schedule.fail(name, worker.failure())
 
     def stop(self) -> None:
-        """Have the workers write what can be gone on from, and wait for them."""
+        """Make the workers write what they can resume from, and wait for them."""
         for worker, _ in self.workers.values():
             worker.signal(signal.SIGTERM)
         while self.workers:
@@ -149,7 +153,7 @@ class Pool:
             self.collect(stopping=True)
 
     def kill(self) -> None:
-        """End whatever is left, at once."""
+        """Kill all remaining workers."""
         for worker, _ in self.workers.values():
             worker.signal(signal.SIGKILL)
             worker.wait()

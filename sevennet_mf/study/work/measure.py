@@ -1,4 +1,4 @@
-"""The result of a run: errors on the test set, and what they were had with."""
+"""The result of a run: errors on the test set, and how they were obtained."""
 
 from __future__ import annotations
 
@@ -39,14 +39,18 @@ TOLD: Final[tuple[str, ...]] = (
 
 
 def checkpoint_of(run: Run) -> Path:
-    """Return the checkpoint of a run that counts. UserError if there is none."""
+    """Return the checkpoint of a run that is evaluated.
+
+    Raises:
+        UserError: If it does not exist.
+    """
     stage = run.stages[-1]
     which = run.content['checkpoint']
     path = run.folder / TRAINING / checkpoint_name(which, stage['epochs'])
     if not path.is_file():
         raise UserError(
-            f'{path} is not there: training wrote no {which} checkpoint. Its log '
-            'says why.'
+            f'{path} does not exist: training wrote no {which} checkpoint. See its '
+            'log.'
         )
     return path
 
@@ -54,11 +58,21 @@ def checkpoint_of(run: Run) -> Path:
 def write_result(
     run: Run, device: str, seconds: float, more: dict[str, Any]
 ) -> dict[str, Any]:
-    """Measure a trained run on the test set, write result.json, return its content.
+    """Measure a trained run on the test set and write result.json.
 
-    device: as of train.predict; seconds: of the run's own stages; more: for
-    result.json too. The low model alone is not measured: the target's reference
-    energies are none of its own. Raises UserError if there is nothing to measure.
+    The low model on its own is not measured: it has no reference energies of the
+    target.
+
+    Args:
+        device: As for `evaluate.predict`.
+        seconds: Duration of the run's own stages.
+        more: Further content of result.json.
+
+    Returns:
+        The content of result.json.
+
+    Raises:
+        UserError: If there is nothing to measure.
     """
     path = checkpoint_of(run)
     models = [load_model(str(path))]
@@ -88,7 +102,7 @@ def write_result(
 def _evaluate(
     run: Run, path: Path, models: Sequence[LoadedModel], device: str
 ) -> Evaluation:
-    """models: the one at `path`, and of `delta` the low one, which is added."""
+    """models: the one at `path`, and for `delta` the low one, which is added."""
     if run.method == 'delta':
         difference, low = models
         return _evaluate_sum(run, low, difference, device)
@@ -109,10 +123,14 @@ def _check_finite(errors: Mapping[str, Mapping[str, float]]) -> None:
 def inferred_labels(saved: Mapping[str, Any], run: Run) -> dict[str, int]:
     """Return how many labels of the target were inferred for training.
 
-    saved: the checkpoint. inferred_test: how many test structures may have got one,
-    those with a label of another fidelity in training.
+    Args:
+        saved: Content of the checkpoint.
+
+    Returns:
+        `inferred`, the number of these labels, and `inferred_test`, how many test
+        structures may have one: those with a label of another fidelity in training.
     """
-    # SevenNet's own training notes nothing
+    # SevenNet's own training records nothing
     noted = saved['config'].get(keys.PROVENANCE) or {}
     count = int((noted.get('inferred_labels') or {}).get('inferred') or 0)
     tested = int(run.content['test_low_labelled']) if count else 0
@@ -120,7 +138,7 @@ def inferred_labels(saved: Mapping[str, Any], run: Run) -> dict[str, int]:
 
 
 def count_parameters(loaded: LoadedModel) -> int:
-    """Return how many numbers of a model training may change."""
+    """Return the number of trainable parameters of a model."""
     return sum(p.numel() for p in loaded.model.parameters() if p.requires_grad)
 
 
@@ -139,10 +157,11 @@ def _evaluate_sum(
 
 
 def write_test(run: Run, found: Evaluation) -> dict[str, dict[str, float]]:
-    """Write the numbers behind parity plots; return errors by quantity.
+    """Write the data of parity plots, and return the errors.
 
-    meV/atom, meV/Å and kbar; n: structures with the label; quantities without one
-    are absent.
+    Returns:
+        By quantity, `mae` and `rmse` in meV/atom, meV/Å and kbar, and `n`, the
+        number of structures with the label. Quantities without labels are absent.
     """
     arrays = parity(found.predictions)
     path = run.folder / TEST_FOLDER / PREDICTIONS
@@ -156,10 +175,12 @@ def write_test(run: Run, found: Evaluation) -> dict[str, dict[str, float]]:
 
 
 def parity(predictions: Predictions) -> dict[str, np.ndarray]:
-    """Return what predictions.npz holds.
+    """Return the content of predictions.npz.
 
-    energy_label, energy_predicted: (n,) eV/atom, less the reference part;
-    force_label, force_predicted: (m,) eV/Å, components; n_atoms: (n,).
+    Returns:
+        `energy_label` and `energy_predicted`, (n,) in eV/atom, minus the reference
+        energies; `force_label` and `force_predicted`, (m,) components in eV/Å; and
+        `n_atoms`, (n,).
     """
     rows = np.arange(len(predictions))
     arrays: dict[str, np.ndarray] = {'n_atoms': predictions.n_atoms}

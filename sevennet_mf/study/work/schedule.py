@@ -1,4 +1,4 @@
-"""Which run of a study may start next, and what the others are at."""
+"""Which run of a study may start next, and the states of the others."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ OnChange = Callable[[Mapping[str, Status]], None]
 class Schedule:
     """The runs of a study with their states; those done before stay done.
 
-    runs: in the order of the plan; a need of each must be among them.
+    Args:
+        runs: In the order of the plan, including all that they need.
+        on_change: Called with the status of every run whenever one has changed.
     """
 
     def __init__(self, runs: Sequence[AnyRun], on_change: OnChange | None = None):
@@ -26,7 +28,7 @@ class Schedule:
         assert len(self.runs) == len(runs), 'two runs have one name'
         self.on_change = on_change
         found = {run.name: status.read(run) for run in runs}
-        # whatever became of an earlier try: it is tried again
+        # whatever happened to an earlier attempt, it is tried again
         self.states = {
             name: s if s.state == 'done' else Status('waiting', s.fraction)
             for name, s in found.items()
@@ -39,11 +41,11 @@ class Schedule:
         return all(s.ended for s in self.states.values())
 
     def count(self, *wanted: status.State) -> int:
-        """How many runs are in one of these states."""
+        """Return how many runs are in one of these states."""
         return sum(s.state in wanted for s in self.states.values())
 
     def set(self, name: str, now: Status) -> None:
-        """Take note of a run's state; what needs a failed run is blocked."""
+        """Set the state of a run; runs that need a failed one are blocked."""
         if self.states[name] != now:
             self.states[name] = now
             if now.state == 'failed':
@@ -54,9 +56,10 @@ class Schedule:
         self.set(name, replace(self.states[name], state='failed', message=message))
 
     def waiting(self, met: Iterable[str] = ()) -> list[AnyRun]:
-        """The runs that may start, the most urgent first.
+        """Return the runs that may start, the most urgent first.
 
-        met: needs that count as done although they are not yet.
+        Args:
+            met: Names of runs that count as done although they are not yet.
         """
         there = {n for n, s in self.states.items() if s.state == 'done'}
         there |= set(met)
@@ -68,7 +71,7 @@ class Schedule:
         return sorted(able, key=lambda run: -self.urgency[run.name])
 
     def _urgencies(self) -> dict[str, int]:
-        """Optimiser steps of each run and of the longest chain that needs it."""
+        """Optimiser steps of each run plus the longest chain that needs it."""
 
         @cache
         def steps(name: str) -> int:

@@ -1,4 +1,4 @@
-"""Runs as jobs of a Slurm cluster: submitted, watched, and found again."""
+"""Runs as jobs of a Slurm cluster: submitting, watching and finding them."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from sevennet_mf.study.work.worker_process import COMMAND
 
 JOB_FILE = 'slurm.json'  # in the folder of a run: its last job
 PAUSE = 1.0  # s between looks at the files of the runs
-ASK = 20.0  # s between questions to Slurm, which serves others too
-SETTLE = 30.0  # s until what a node wrote is seen here
+ASK = 20.0  # s between requests to Slurm, which also serves others
+SETTLE = 30.0  # s until files written by a node are visible here
 
 # the jobs of this user, one line for each
 QUEUE = ('squeue', '--me', '--noheader', '--array', '--format=%i %T')
@@ -32,8 +32,11 @@ def work(
     """Submit the runs that are neither done nor in the queue, and watch them.
 
     A run that needs others is submitted at once, to start after them. Ctrl-C or
-    SIGTERM ends the watching only and raises TrainingStopped: the jobs stay.
-    Raises UserError for options that cannot be used, or if Slurm refuses.
+    SIGTERM only ends the watching: the jobs stay.
+
+    Raises:
+        TrainingStopped: After a signal.
+        UserError: For options that cannot be used, or if Slurm refuses.
     """
     folder = status.study_folder(next(iter(schedule.runs.values()))) / 'slurm'
     at_once = None if options.parallel == 'auto' else options.parallel
@@ -62,7 +65,7 @@ class Watch:
         self.local: dict[str, Any] = {}  # jobs of submitit's local executor
         self.asked = float('-inf')
         self.queue: dict[str, str] | None = None
-        self.gone: dict[str, float] = {}  # when a job was not there any more
+        self.gone: dict[str, float] = {}  # when a job was first missing
 
     def attach(self) -> None:
         """Find the jobs that an earlier call left in the queue."""
@@ -75,25 +78,25 @@ class Watch:
             queue = self._ask()
             if queue is None:
                 raise UserError(
-                    'squeue does not answer, so that nobody knows which runs an '
-                    'earlier call left in the queue. Try again later.'
+                    'squeue does not answer, so it is unknown which runs of an '
+                    'earlier call are still queued. Try again later.'
                 )
             if job in queue:
                 self.jobs[name] = job
 
     def submit(self) -> None:
-        """Submit whatever only waits for runs that are done or submitted."""
+        """Submit all runs that only need runs that are done or submitted."""
         while groups := self._groups():
             for after, runs in groups.items():
-                for run in runs:  # what an earlier try said is no longer true
+                for run in runs:  # the message of an earlier attempt is outdated
                     status.forget_failure(run.folder)
                 jobs = self.submitter.submit(runs, after)
                 for run, job in zip(runs, jobs, strict=True):
                     self._note(run, job)
 
     def _groups(self) -> dict[tuple[str, ...], list[AnyRun]]:
-        """What can be submitted, by the jobs it has to wait for."""
-        # the local executor knows no dependencies
+        """Runs that can be submitted, by the jobs they have to wait for."""
+        # the local executor has no dependencies
         met = self.jobs if self.submitter.cluster == 'slurm' else ()
         groups: dict[tuple[str, ...], list[AnyRun]] = {}
         for run in self.schedule.waiting(met):
@@ -112,7 +115,7 @@ class Watch:
         self._show(run.name, 'waiting', job.job_id)
 
     def look(self) -> None:
-        """Take note of what has changed, from the files and from the queue."""
+        """Update all states from the files and the queue."""
         queue = self._ask()
         for name, job in list(self.jobs.items()):
             now = status.read(self.schedule.runs[name])
@@ -125,7 +128,7 @@ class Watch:
             elif queue is not None and job not in queue:
                 self._missing(name, job)
             else:
-                if queue is not None:  # missed once, as while it is requeued
+                if queue is not None:  # missed once, while it was requeued
                     self.gone.pop(job, None)
                 runs = now.state == 'running' or (queue or {}).get(job) == 'RUNNING'
                 self._show(name, 'running' if runs else 'waiting', job)
@@ -135,7 +138,7 @@ class Watch:
         self.schedule.set(name, Status(state, fraction, f'job {job}'))
 
     def _missing(self, name: str, job: str) -> None:
-        """A job left the queue and nothing says how it ended."""
+        """Handle a job that left the queue without a result or a failure."""
         since = self.gone.setdefault(job, time.monotonic())
         if time.monotonic() - since > SETTLE:
             del self.jobs[name]
@@ -147,7 +150,7 @@ class Watch:
             self.schedule.fail(name, message)
 
     def settle(self) -> None:
-        """Wait for submitit's local jobs to end, which they do by themselves."""
+        """Wait for submitit's local jobs to end, which they do on their own."""
         while not all(job.done() for job in self.local.values()):
             time.sleep(PAUSE)
 
@@ -168,14 +171,14 @@ class Watch:
             subprocess.run(['scancel', *jobs], capture_output=True, check=False)
 
     def leave(self, signal_name: str) -> str:
-        """Stop watching; return what becomes of the jobs."""
+        """Stop watching; return a message about the jobs."""
         done = f'{self.schedule.count("done")} of {len(self.schedule.runs)} runs'
         said = f'stopped by {signal_name}: {done} are done; the same command '
         if self.submitter.cluster == 'local':
             for job in self.local.values():
                 job.cancel()
             self.settle()
-            return f'{said}goes on.'
+            return f'{said}resumes it.'
         ids = ' '.join(sorted({job.split('_')[0] for job in self.jobs.values()}))
         return f'{said}watches the others again; `scancel {ids}` ends them.'
 

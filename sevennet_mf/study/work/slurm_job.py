@@ -1,4 +1,4 @@
-"""What a Slurm job does, and how jobs are submitted; both through submitit."""
+"""What a Slurm job does, and how jobs are submitted, both through submitit."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from sevennet_mf.study.work.worker_process import Worker, threads
 if TYPE_CHECKING:
     import submitit
 
-# names that submitit gives what every cluster has
+# names in submitit of parameters that every cluster has
 SHARED = ('timeout_min', 'mem_gb', 'cpus_per_task', 'gpus_per_node')
-# set here, or without a meaning for runs of one process
+# set here, or meaningless for runs of one process
 OURS = ('nodes', 'ntasks_per_node', 'dependency', 'map_count', 'array_parallelism')
-# each time the time limit ends a job it goes on from its checkpoint
+# a job that reaches its time limit is resumed from its checkpoint each time
 REQUEUES = 100
 NOT_RESUMED = (
-    "the job was ended before the run: SevenNet's own training cannot go on from a "
-    'checkpoint. Raise run.slurm.timeout_min.'
+    "the job reached its time limit before the run was done: SevenNet's own "
+    'training cannot be resumed. Raise run.slurm.timeout_min.'
 )
-# s that what an earlier job or study left has for writing its checkpoint
+# s for a process of an earlier job or study to write its checkpoint
 PATIENCE = 60.0
 
 
 class Job:
     """What runs on the node: the worker of one run.
 
-    Slurm's signals (out of time, preempted, scancel) make the worker write what
-    can be gone on from; submitit then puts the job into the queue again, except
-    after scancel.
+    Slurm's signals (time limit, preemption, scancel) make the worker write what it
+    can resume from; submitit then puts the job into the queue again, except after
+    scancel.
     """
 
     def __init__(self, folder: str, number: int, command: Sequence[str]) -> None:
@@ -45,7 +45,12 @@ class Job:
         self.command = tuple(command)
 
     def __call__(self) -> None:
-        """Do the run; raises RuntimeError if it has no result, for `afterok`."""
+        """Do the run.
+
+        Raises:
+            RuntimeError: If there is no result; jobs with `afterok` then do not
+                start.
+        """
         self.stopped = False
         self.worker = Worker(
             Path(self.folder), threads(self.threads), self.command, PATIENCE
@@ -60,10 +65,13 @@ class Job:
         raise RuntimeError('it was stopped' if self.stopped else message)
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission | None:
-        """Called by submitit within a signal handler before the time is up.
+        """Stop the worker and return the job that resumes it.
 
-        None, and the run has failed, for SevenNet's own training: it would start
-        anew, and come no further.
+        Called by submitit in a signal handler before the time limit.
+
+        Returns:
+            The next job. None for SevenNet's own training, which has failed: it
+            would start again from the beginning, and not get any further.
         """
         from submitit.helpers import DelayedSubmission
 
@@ -85,11 +93,18 @@ class Job:
 
 
 class Submitter:
-    """Submits runs with what `run.slurm` of study.yaml says.
+    """Submits runs with the parameters in `run.slurm` of study.yaml.
 
-    given: submitit's names, Slurm's own with or without the prefix `slurm_`; and
-    `cluster: local`, which tries the same without a cluster.  Raises UserError
-    for what cannot be used.
+    Args:
+        folder: Folder for the files of submitit.
+        given: Parameters by submitit's names, those of Slurm with or without the
+            prefix `slurm_`; and `cluster: local`, which runs jobs without a cluster.
+        number: Cores per run.
+        at_once: How many jobs may run at the same time; None: no limit.
+        command: The worker; the folder of the run is added.
+
+    Raises:
+        UserError: For parameters that cannot be used.
     """
 
     def __init__(
@@ -120,14 +135,18 @@ class Submitter:
         }
         if at_once is not None:
             self.parameters['slurm_array_parallelism'] = at_once
-        self._executor('')  # so that a wrong value is told before anything starts
+        self._executor('')  # to report a wrong value before anything starts
 
     def submit(
         self, runs: Sequence[status.AnyRun], after: Sequence[str]
     ) -> list[submitit.Job[Any]]:
-        """Submit runs, several as an array; they start when jobs `after` are done.
+        """Submit runs, several of them as an array.
 
-        Raises UserError with the words of sbatch if it refuses.
+        Args:
+            after: Ids of jobs that must be done first.
+
+        Raises:
+            UserError: If sbatch refuses, with its message.
         """
         dependency = 'afterok:' + ':'.join(after) if after else ''
         jobs = [Job(str(run.folder), self.threads, self.command) for run in runs]
@@ -138,14 +157,14 @@ class Submitter:
             raise UserError(f'sbatch refused: {said[-1]}') from None
 
     def log(self, job_id: str) -> str:
-        """Where a job's own messages are."""
+        """Return the path of a job's messages."""
         return str(self.folder / f'{job_id}_0_log.err')
 
     def _executor(self, dependency: str) -> submitit.AutoExecutor:
         parameters = dict(self.parameters)
         if dependency:
             more = dict(parameters.get('slurm_additional_parameters') or {})
-            # else what needs a failed run waits in the queue for ever
+            # otherwise runs that need a failed one wait in the queue for ever
             more.setdefault('kill-on-invalid-dep', 'yes')
             parameters['slurm_additional_parameters'] = more
             parameters['slurm_dependency'] = dependency
@@ -161,7 +180,11 @@ class Submitter:
 
 
 def load() -> ModuleType:
-    """Return submitit; UserError with the remedy if it is not installed."""
+    """Return submitit.
+
+    Raises:
+        UserError: If it is not installed.
+    """
     try:
         import submitit
     except ImportError:
@@ -184,6 +207,6 @@ def _translated(given: dict[str, Any], submitit: ModuleType) -> dict[str, Any]:
     if not {'timeout_min', 'slurm_time'} & found.keys():
         raise UserError(
             'run.slurm needs timeout_min: the minutes a job may take. A run that '
-            'takes longer goes on in another job.'
+            'takes longer is resumed in another job.'
         )
     return found

@@ -1,4 +1,4 @@
-"""`sevennet-mf train` as a process of a run, and signals that come meanwhile."""
+"""`sevennet-mf train` as a process of a run, and the handling of signals."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Stage = dict[str, Any]
 
 
 class Interrupted(BaseException):
-    """SIGTERM or Ctrl-C came; what was reached is on disk."""
+    """SIGTERM or Ctrl-C was received; the progress is on disk."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
@@ -35,7 +35,11 @@ class Interrupted(BaseException):
 
 
 class StageFailed(Exception):
-    """A stage ended with an error: its kind, and one line that says why."""
+    """A stage ended with an error, described in one line.
+
+    Attributes:
+        stage: Kind of the stage.
+    """
 
     def __init__(self, stage: str, message: str) -> None:
         super().__init__(message)
@@ -43,19 +47,24 @@ class StageFailed(Exception):
 
 
 def is_trained(run: Run, stage: Stage) -> bool:
-    """Whether the last epoch of a training stage was reached."""
+    """Return whether the last epoch of a training stage was reached."""
     last = f'checkpoint_{stage["epochs"]}.pth'
     return (run.folder / stage['folder'] / last).is_file()
 
 
 def train(run: Run, stage: Stage, signals: Signals) -> None:
-    """Start `sevennet-mf train`, or have it go on. Raises StageFailed."""
+    """Start or resume `sevennet-mf train`.
+
+    Raises:
+        StageFailed: If it fails.
+        Interrupted: After a signal.
+    """
     work_dir = run.folder / stage['folder']
     command = [*COMMAND, str(run.folder / stage['yaml']), '-w', str(work_dir)]
     if unpickle.is_trusting():
         command.append('--trust')
     if stage['host']:
-        # it cannot resume, and takes up processed data whatever they are of
+        # it cannot resume, and would use processed data wherever they come from
         shutil.rmtree(work_dir, ignore_errors=True)
     else:
         _share_graphs(run, work_dir)
@@ -71,7 +80,7 @@ def train(run: Run, stage: Stage, signals: Signals) -> None:
 
 
 def _share_graphs(run: Run, work_dir: Path) -> None:
-    """All runs of a study find processed structures in one folder."""
+    """Let all runs of a study use one folder of processed structures."""
     from sevennet_mf.data.dataset import FOLDER
     from sevennet_mf.study.work.differences import graph_folder
 
@@ -80,12 +89,12 @@ def _share_graphs(run: Run, work_dir: Path) -> None:
         make_folder(folder)
     link = work_dir / FOLDER
     if not link.exists():
-        with suppress(OSError):  # a file system without links: a folder of its own
+        with suppress(OSError):  # a file system without links: its own folder
             link.symlink_to(os.path.relpath(shared, work_dir))
 
 
 class Signals:
-    """Passes SIGTERM and Ctrl-C on to what runs, and remembers them."""
+    """Passes SIGTERM and Ctrl-C on to the running command, and remembers them."""
 
     NUMBERS = (signal.SIGTERM, signal.SIGINT)
 
@@ -109,12 +118,16 @@ class Signals:
         self.child.send_signal(signal.SIGTERM)
 
     def run(self, command: Sequence[str]) -> int:
-        """Run a command to its end; return its exit code. Raises Interrupted."""
-        # close_fds: it inherits the lock that says somebody works in this folder
+        """Run a command to its end; return its exit code.
+
+        Raises:
+            Interrupted: After a signal.
+        """
+        # close_fds: it inherits the lock that marks this folder as in use
         self.child = subprocess.Popen(
             bound(command),
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,  # what came out stands in its files
+            stdout=subprocess.DEVNULL,  # its output is in its files
             close_fds=False,
         )
         try:

@@ -2,7 +2,7 @@
 
     python -m sevennet_mf.study.work.worker [--trust] RUN_FOLDER
 
-What is done is skipped and what was interrupted goes on. At the end stands
+Finished stages are skipped, and an interrupted one is resumed. At the end there is
 result.json, or failed.json and exit code 1.
 """
 
@@ -30,12 +30,17 @@ from sevennet_mf.study.work.train_process import (
 )
 from sevennet_mf.study.work.worker_process import TRUST
 
-# what the stages of a run left for its result.json
+# what the stages of a run record for its result.json
 NOTES: Final[str] = 'notes.json'
 
 
 def do(run: Run, stage: Stage, signals: Signals) -> None:
-    """Do a stage of a run, if it is not done. Raises StageFailed, Interrupted."""
+    """Do a stage of a run, unless it is done.
+
+    Raises:
+        StageFailed: If training fails.
+        Interrupted: After a signal.
+    """
     if stage['kind'] == 'train':
         if not is_trained(run, stage):
             train(run, stage, signals)
@@ -64,7 +69,7 @@ def _differences(run: Run, stage: Stage) -> None:
     paired = differences.read_paired(stage['paired'], fidelity, low.cutoff)
     counts = {}
     for path, (entry,) in wanted.items():
-        # validation is of the sum of both models, as the test is
+        # validation, like the test, is of the sum of both models
         known = paired if path.stem == 'train' else differences.Paired()
         counts[path.stem] = differences.write(
             low, entry, fidelity, known, path, device_of(run)
@@ -82,11 +87,11 @@ def _fold(run: Run, stage: Stage) -> None:
         export(str(checkpoint_of(run.needed())), str(path), stage['fidelity'])
 
 
-# ---- what stages leave for the end
+# ---- what stages record for the end
 
 
 def device_of(run: Run) -> str:
-    """Where the YAML of a run trains."""
+    """Return `train.device` of a run's YAML."""
     from sevennet_mf.config import inputs
 
     sections = inputs.load_yaml(str(run.folder / f'{TRAINING}.yaml'))
@@ -94,7 +99,7 @@ def device_of(run: Run) -> str:
 
 
 def notes_of(run: Run) -> dict[str, Any]:
-    """Seconds by stage, and what else the stages of a run left."""
+    """Return the notes of a run: seconds by stage, and what stages have added."""
     return read_json(run.folder / NOTES)
 
 
@@ -106,8 +111,10 @@ def note(run: Run, **more: Any) -> None:
 def work(folder: str) -> None:
     """Do the run of a folder, as far as it is not done.
 
-    Raises StageFailed, and Interrupted after a signal, which is passed on to the
-    training so that it can be resumed.
+    Raises:
+        StageFailed: If a stage fails.
+        Interrupted: After a signal, which is passed on to the training so that it
+            can be resumed.
     """
     run = read_run(folder)
     forget_failure(run.folder)
@@ -133,7 +140,7 @@ def _measure(run: Run) -> None:
 
 @contextmanager
 def _timed(run: Run, stage: str) -> Iterator[None]:
-    """Add the seconds within to those of earlier tries of the stage."""
+    """Add the duration to that of earlier attempts at the stage."""
     started = time.monotonic()
     try:
         yield
@@ -141,13 +148,13 @@ def _timed(run: Run, stage: str) -> Iterator[None]:
         seconds = dict(notes_of(run).get('seconds') or {})
         spent = time.monotonic() - started
         seconds[stage] = seconds.get(stage, 0.0) + round(spent, 1)
-        with suppress(UserError):  # a full disk: the stage has said so
+        with suppress(UserError):  # a full disk: the stage has reported it
             note(run, seconds=seconds)
 
 
 @contextmanager
 def _named(stage: str) -> Iterator[None]:
-    """Errors within are those of a stage."""
+    """Turn errors into failures of a stage."""
     try:
         yield
     except StageFailed:
@@ -160,7 +167,7 @@ def _named(stage: str) -> Iterator[None]:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Do one run; return 0, 1 if it failed, 128 + n after signal n."""
+    """Do one run; return 0, or 1 if it failed, or 128 + n after signal n."""
     *options, folder = argv
     try:
         with unpickle.trusting(TRUST in options):
@@ -180,7 +187,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _show(error: BaseException) -> None:
-    """The traceback of what nobody expected, for the log."""
+    """Print the traceback of an unexpected error, for the log."""
     import traceback
 
     if error.__cause__ is not None:

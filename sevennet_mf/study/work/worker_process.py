@@ -15,15 +15,15 @@ from sevennet_mf.files import read_json
 from sevennet_mf.program import how_it_ended
 from sevennet_mf.study import status
 
-# what does a run; the run's folder is added
+# the worker; the folder of the run is added
 COMMAND = (sys.executable, '-m', 'sevennet_mf.study.work.worker')
 TRUST = '--trust'  # an option of it
-LOG_FILE = 'worker.log'  # of all tries, in the run's folder
+LOG_FILE = 'worker.log'  # of all attempts, in the run's folder
 
-# Runs the command in its place, and has the kernel send SIGTERM to it when the
-# process that started it dies, be it by `kill -9`: nobody is left who would stop
-# the worker. prctl(PR_SET_PDEATHSIG) outlasts exec; a function for Popen to call
-# between fork and exec would not be safe beside the threads of a live table.
+# Replaces itself by the command, and makes the kernel send SIGTERM to it when the
+# process that started it dies, even by `kill -9`: nothing else would stop the
+# worker. prctl(PR_SET_PDEATHSIG) survives exec; a function that Popen calls between
+# fork and exec would not be safe with the threads of a live table.
 _LAUNCH = """
 import ctypes, os, signal, sys
 ctypes.CDLL(None).prctl(1, int(signal.SIGTERM), 0, 0, 0)
@@ -33,9 +33,9 @@ if os.getppid() == int(sys.argv[1]):
 
 
 def bound(command: Sequence[str]) -> list[str]:
-    """Return the command so that it gets SIGTERM when who starts it is no more.
+    """Return a command that gets SIGTERM when the process that starts it dies.
 
-    For this process to start, from the thread that waits for it.
+    It must be started by this process, in the thread that waits for it.
     """
     start = [sys.executable, '-I', '-S', '-c', _LAUNCH, str(os.getpid())]
     return [*start, *command]
@@ -49,9 +49,17 @@ def threads(number: int) -> dict[str, str]:
 class Worker:
     """A worker that was started; it holds the lock of its run until it ends.
 
-    It is in a session of its own: Ctrl-C in the terminal does not reach it.
-    patience: s that another process may still hold the lock.  Raises UserError if
-    it holds it longer, OSError if the worker cannot be started.
+    It has a session of its own: Ctrl-C in the terminal does not reach it.
+
+    Args:
+        folder: Folder of the run.
+        environment: Variables to add to the environment.
+        command: The worker; the folder of the run is added.
+        patience: Seconds that another process may still hold the lock.
+
+    Raises:
+        UserError: If another process holds the lock for longer.
+        OSError: If the worker cannot be started.
     """
 
     def __init__(
@@ -66,8 +74,8 @@ class Worker:
         held = lock.take(self.folder / status.RUN_LOCK, patience)
         if held is None:
             who = lock.holder(self.folder / status.RUN_LOCK) or 'another process'
-            raise UserError(f'{who} already works on {self.folder}')
-        # what an earlier try said is no longer true
+            raise UserError(f'{who} is already working on {self.folder}')
+        # the message of an earlier attempt is outdated
         status.forget_failure(self.folder)
         with held, self.log.open('ab') as log:
             self.log_start = log.tell()
@@ -86,7 +94,7 @@ class Worker:
         return self.process.poll() is not None
 
     def signal(self, number: int) -> None:
-        """Send a signal to the worker and to all that it started."""
+        """Send a signal to the worker and to all processes that it started."""
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, number)
 
@@ -104,7 +112,7 @@ class Worker:
     def failure(self) -> str:
         """Return what went wrong with a worker that has ended; '' if nothing.
 
-        The message is in failed.json as well, also if the worker could not.
+        The message is also in failed.json, even if the worker could not write it.
         """
         if read_json(self.folder / status.RESULT_FILE):
             return ''

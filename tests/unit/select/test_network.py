@@ -133,5 +133,5 @@ def test_what_is_not_a_number_is_named(tmp_path: Path) -> None:
     model, config = trained()
     model.get_parameter('onehot_to_feature_x.linear.weight').data[0] = float('nan')
     path = str(save_checkpoint(tmp_path / 'nan.pth', model, config))
-    with pytest.raises(UserError, match="a:0: the model's prediction for it is not a"):
+    with pytest.raises(UserError, match="a:0: the model's prediction for it is not"):
         ask(path, structures(1))

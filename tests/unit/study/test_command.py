@@ -126,7 +126,7 @@ def test_a_second_call_changes_nothing_before_it_is_refused(
         before = snapshot(out)
         assert cli.main(['study', other, '-o', str(out)]) == cli.BAD_INPUT
         assert snapshot(out) == before
-    assert 'runs a study in' in capsys.readouterr().err
+    assert 'is running a study in' in capsys.readouterr().err
 
 
 def test_what_is_wrong_is_one_line(

@@ -46,7 +46,7 @@ def test_half_is_half() -> None:
 
 
 def test_one_step_cannot_be_divided() -> None:
-    with pytest.raises(UserError, match=r'study.steps: 1 cannot be divided'):
+    with pytest.raises(UserError, match=r'study.steps: 1 is too small'):
         Budget(1, 1).split(0.5)
 
 

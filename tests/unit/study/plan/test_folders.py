@@ -140,13 +140,13 @@ def test_a_study_may_grow(tmp_path: Path) -> None:
     [
         (
             {'methods': ['multi_fidelity'], 'steps': 4},
-            r'the runs in .*study were made with steps: 2, and now it is 4\. .* -o',
+            r'the runs in .*study were made with steps: 2, but now it is 4, .* -o',
         ),
         (
             {'methods': ['multi_fidelity'], 'checkpoint': 'last'},
-            r'were made with checkpoint: best, and now it is last',
+            r'were made with checkpoint: best, but now it is last',
         ),
-        ({'steps': 4}, r'the run high_only/n4_seed1 is there already, and its'),
+        ({'steps': 4}, r'the run high_only/n4_seed1 already exists, but its'),
         (
             {'checkpoint': 'last'},
             r'run.json would change \(checkpoint: best -> last\).*folder with -o',
@@ -182,7 +182,7 @@ def test_another_training_for_other_rows_is_refused(
     sections = input_yaml()
     sections['train']['optim_param']['lr'] = 0.5
     study = read_study(write_study(tmp_path, sections, methods=['delta']))
-    match = r'with input_yaml\.train\.optim_param\.lr: 0.01, and now it is 0.5'
+    match = r'with input_yaml\.train\.optim_param\.lr: 0.01, but now it is 0.5'
     with pytest.raises(UserError, match=match):
         module.plan(study, tmp_path / 'study', dry_run)
     assert snapshot(tmp_path / 'study') == before
@@ -194,7 +194,7 @@ def test_a_variant_stays_what_it_was(tmp_path: Path) -> None:
         return {'slow': {'method': 'high_only', 'set': change}}
 
     begun(plan(tmp_path, variants=slow(0.001)))
-    words = r'with variants.slow.set.train.optim_param.lr: 0.001, and now it is 0.1'
+    words = r'with variants.slow.set.train.optim_param.lr: 0.001, but now it is 0.1'
     with pytest.raises(UserError, match=words):
         plan(tmp_path, variants=slow(0.1), labels=[2])
 
@@ -314,7 +314,7 @@ def test_steps_of_the_host_too_far_from_the_others(tmp_path: Path) -> None:
     assert 'cannot' not in near['host_modality/n4_seed1']
     far = {r.name: r.content for r in plan(tmp_path / 'b', methods=methods, steps=2)}
     assert 'cannot' not in far['high_only/n4_seed1']
-    words = 'of 5 steps each: 5 steps come nearest to the 2 of the other methods'
+    words = 'of 5 steps each: the nearest number, 5 steps, is too different from'
     assert words in far['host_modality/n4_seed1']['cannot']
 
 
@@ -526,7 +526,7 @@ TRAIN = input_yaml()['data']['load_trainset_path']
         (
             None,
             {'labels': [1]},
-            r'study.labels: 1 is too few .*: 2 labels tell .* Write 2 or more',
+            r'study.labels: 1 are too few .* At least 2 labels are needed',
         ),
         (
             None,
@@ -541,7 +541,7 @@ TRAIN = input_yaml()['data']['load_trainset_path']
         (
             broken(load_validset_path=None),
             {},
-            "no validation data of the target 'r2scan', which .* `checkpoint: last`",
+            "no validation data of the target 'r2scan' to .* `checkpoint: last`",
         ),
         (
             {
@@ -549,13 +549,13 @@ TRAIN = input_yaml()['data']['load_trainset_path']
                 'train': {**input_yaml()['train'], 'device': 'cuda:1'},
             },
             {},
-            'train.device: cuda:1 cannot be, .* Write cuda, .*CUDA_VISIBLE_DEVICES',
+            'train.device: cuda:1 is not allowed, .* Write cuda, .*CUDA_VISIBLE',
         ),
         (broken(data_divide_ratio=0.1), {}, 'data_divide_ratio: 0.1 and load_valid'),
         (
             broken(load_trainset_path=TRAIN[1:], load_validset_path=None),
             {},
-            "input.yaml has the fidelity 'r2scan' alone",
+            "input.yaml has only the fidelity 'r2scan'",
         ),
         (
             {**input_yaml(), 'train': {'continue': {'checkpoint': '7net-0'}}},
@@ -566,7 +566,7 @@ TRAIN = input_yaml()['data']['load_trainset_path']
         (
             None,
             {'split': {'by': 'element', 'element': ['In'], 'anchors': 0}},
-            'no validation data of the target .*that the split leaves',
+            'no validation data of the target .*left after the split',
         ),
     ],
 )
@@ -606,8 +606,8 @@ def aluminium(folder: Path) -> dict[str, Any]:
 
 def test_energies_that_no_label_tells_are_not_measured(tmp_path: Path) -> None:
     words = (
-        r'study.test: 1 of \d+ test structures, the first .*al.extxyz.*, hold Al, '
-        'which no training label .* eV per atom .* Take them out'
+        r'study.test: 1 of \d+ test structures, the first .*al.extxyz.*, contain '
+        'Al, which no training label .* eV per atom .* Remove them'
     )
     with pytest.raises(UserError, match=words):
         plan(tmp_path, test=[TEST, aluminium(tmp_path)])
@@ -622,10 +622,10 @@ def test_an_element_left_out_on_purpose_is_told(tmp_path: Path) -> None:
     sections = input_yaml()
     sections['data']['load_trainset_path'][1]['index'] = ':'
     split = {'by': 'element', 'element': ['In'], 'anchors': 0}
-    with pytest.warns(UserWarning, match='hold In, .* `anchors: 1` settles it'):
+    with pytest.warns(UserWarning, match='contain In, .* `anchors: 1` solves this'):
         plan(tmp_path, sections, split=split, checkpoint='last')
     told = json.loads((tmp_path / 'study' / 'study.json').read_text())['test']
-    assert told['doubt'].endswith('Forces are not concerned.')
+    assert told['doubt'].endswith('Forces are not affected.')
 
 
 def test_a_plain_yaml_is_no_input(tmp_path: Path) -> None:
@@ -638,7 +638,7 @@ def test_a_plain_yaml_is_no_input(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_a_run(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r'is no run of a study: it has no run.json'):
+    with pytest.raises(UserError, match=r'is not a run of a study: it has no run'):
         read_run(tmp_path)
     (tmp_path / 'run.json').write_text('{"name": "x"}')
     with pytest.raises(UserError, match=r'run.json cannot be used'):

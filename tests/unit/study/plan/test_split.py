@@ -125,14 +125,14 @@ def test_element_without_anchors_never_sees_it(
             {'by': 'composition', 'train': ['GaAs']},
             r"study.split.train must be one of \[.*'GaN'.*got 'GaAs'",
         ),
-        ({'by': 'composition', 'train': ['Ga_N']}, "'Ga_N' is no formula"),
+        ({'by': 'composition', 'train': ['Ga_N']}, "'Ga_N' is not a formula"),
         ({'by': 'element', 'element': ['in']}, "got 'in'. Did you mean 'In'"),
         (
             {'by': 'element', 'element': ['N']},
-            'leaves no structure to train on, of the 47 labelled',
+            'leaves no structure for training out of the 47 labelled',
         ),
-        ({'by': 'random', 'test': 0.001}, 'test: 0.001 leaves no structure to test'),
-        ({'by': 'random', 'test': 0.99}, 'leaves no structure to train on'),
+        ({'by': 'random', 'test': 0.001}, '0.001 leaves no structure for testing'),
+        ({'by': 'random', 'test': 0.99}, 'leaves no structure for training'),
     ],
 )
 def test_wrong_splits(

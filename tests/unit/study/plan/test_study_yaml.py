@@ -77,7 +77,7 @@ def test_a_number_that_is_given_twice_counts_once(tmp_path: Path) -> None:
         ({'checkpoint': 'bets'}, "study.checkpoint: .*Did you mean 'best'"),
         (
             {'split': {'by': 'random', 'test': 0.2}, 'test': ['x.extxyz']},
-            'both give',
+            'both define',
         ),
         ({'split': None, 'test': None}, r'study has no test set. Write `test: \['),
         ({'split': {'by': 'rndom', 'test': 0.2}}, "study.split.by: .*'random'"),
@@ -85,21 +85,21 @@ def test_a_number_that_is_given_twice_counts_once(tmp_path: Path) -> None:
             {'split': {'by': 'random', 'tset': 0.2}},
             "split.tset .*Did you mean 'test'",
         ),
-        ({'split': {'by': 'random'}}, 'by: random needs test, and none is given'),
+        ({'split': {'by': 'random'}}, 'by: random needs test, but none is given'),
         ({'split': {'by': 'random', 'test': 2}}, 'study.split.test: .*got 2'),
         (
             {'split': {'by': 'element', 'test': 0.2, 'element': ['In']}},
-            'study.split.test has no meaning for by: element, which reads element',
+            'study.split.test has no effect with by: element, which uses element',
         ),
         (
             {'split': {'by': 'composition', 'test': 0.2, 'train': ['GaN']}},
-            'by: composition needs train or test, and both are given',
+            'by: composition needs train or test, but both are given',
         ),
         ({'test': [{'fidelity': 'r2scan'}]}, r'study.test\[0\].file is missing'),
         ({'run': {'thread': 2}}, "study.run.thread .*Did you mean 'threads'"),
         ({'variants': {'delta': VARIANT}}, "'delta' is the name of a method"),
         ({'variants': {'low_1': VARIANT}}, "'low_1' is the name of a method"),
-        ({'variants': {'a/b': VARIANT}}, "'a/b' names a folder"),
+        ({'variants': {'a/b': VARIANT}}, "'a/b' is used as the name of a folder"),
         (
             {'variants': {'x': {**VARIANT, 'method': 'multi_fidelty'}}},
             "study.variants.x.method .*Did you mean 'multi_fidelity'",
@@ -110,11 +110,11 @@ def test_a_number_that_is_given_twice_counts_once(tmp_path: Path) -> None:
         ),
         (
             {'variants': {'x': {**VARIANT, 'set': {'train': {'epoch': 3}}}}},
-            'study.variants.x.set: train.epoch is the same for all rows of a study',
+            'study.variants.x.set: train.epoch must be the same for all rows',
         ),
         (
             {'variants': {'x': {**VARIANT, 'set': {'data': {'load_a_path': []}}}}},
-            'data.load_a_path is the same for all rows',
+            'data.load_a_path must be the same for all rows',
         ),
         (
             {'variants': {'x': {**VARIANT, 'set': {'modle': {'channel': 3}}}}},
@@ -134,7 +134,7 @@ def test_what_is_wrong_is_said_in_a_line(
 
 def test_another_yaml_is_told_from_a_study(tmp_path: Path) -> None:
     path = write_yaml(tmp_path / 'a.yaml', {'model': {}, 'train': {}, 'data': {}})
-    with pytest.raises(UserError, match='no block `study`.*training YAML, perhaps'):
+    with pytest.raises(UserError, match='no block `study`.*under study.input_yaml'):
         read_study(path)
     both = {'study': {'input_yaml': 'x'}, 'modle': {}}
     path = write_yaml(tmp_path / 'b.yaml', both)

@@ -158,8 +158,8 @@ def test_two_studies_in_a_folder_are_refused(study: Study) -> None:
     with in_a_process(study) as process:
         wait_for(study, 'began low/seed1')
         match = (
-            rf'^process {process.pid} on \S+ runs a study in {study.folder}: wait '
-            'for it, or choose another folder with -o$'
+            rf'^process {process.pid} on \S+ is running a study in {study.folder}: '
+            'wait for it, or choose another folder with -o$'
         )
         with pytest.raises(UserError, match=match):
             execute(study)
@@ -192,7 +192,7 @@ def test_a_worker_that_stays_is_named(
     monkeypatch.setattr(module, 'PATIENCE', 0.0)
     held = lock.take(run.folder / status.RUN_LOCK)
     assert held is not None
-    match = rf'^process {os.getpid()} on \S+ still works on {run.folder}\. Wait'
+    match = rf'^process {os.getpid()} on \S+ is still working on {run.folder}\. Wait'
     with held, pytest.raises(UserError, match=match):
         execute(study)
     assert study.events() == []

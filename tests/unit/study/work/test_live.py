@@ -48,7 +48,7 @@ def test_a_file_gets_a_line_for_each_run_that_ended(study: Study) -> None:
         ):
             display.update(dict(zip(names, states, strict=True)))
     assert stream.getvalue().splitlines() == [
-        '1 of 3 runs are done already',
+        '1 of 3 runs are already done',
         '[2/3] low/seed1: failed: no [data] (0.0 min)',
         '[3/3] delta/n8_seed1: blocked: needs low/seed1, which failed',
     ]

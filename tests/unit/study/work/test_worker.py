@@ -299,7 +299,7 @@ def test_a_folder_that_is_no_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert worker.main([str(tmp_path)]) == 1
-    assert 'is no run of a study' in capsys.readouterr().err
+    assert 'is not a run of a study' in capsys.readouterr().err
 
 
 def test_a_signal_reaches_the_training_which_goes_on_later(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def test_a_worker_holds_the_lock_of_its_run(tmp_path: Path) -> None:
     try:
         who = f'process {worker.process.pid} on '
         assert lock.holder(run.folder / status.RUN_LOCK).startswith(who)
-        with pytest.raises(UserError, match=f'^{who}.* already works on'):
+        with pytest.raises(UserError, match=f'^{who}.* is already working on'):
             Worker(run.folder, {}, study.command)
     finally:
         worker.signal(signal.SIGKILL)
