@@ -1,1 +1,1 @@
-"""What a model predicts beside its labels: errors, tables and pictures."""
+"""Predictions of a model against labels: errors, tables and pictures."""

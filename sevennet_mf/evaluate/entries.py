@@ -23,9 +23,15 @@ def entries_of_yaml(
 ) -> tuple[list[Entry], str | None, list[str]]:
     """Return (entries, data.fidelity.key, data.fidelity.order) of a YAML.
 
-    sets: 'validset', 'trainset', ...; default: all but the training set. A YAML of
-    SevenNet without a fidelity works too; its modalities count as fidelities.
-    Raises UserError if there is no such set.
+    A YAML of SevenNet without a fidelity works too; its modalities count as
+    fidelities.
+
+    Args:
+        sets: 'validset', 'trainset', ...; default: all but the training set.
+        key: used instead of the YAML's data.fidelity.key.
+
+    Raises:
+        UserError: The YAML has no such set.
     """
     sections = inputs.load_yaml(path)
     order: list[str] = []
@@ -49,8 +55,8 @@ def entries_of_yaml(
             )
     if not chosen:
         raise UserError(
-            f'{path} names no data but the training set. Add load_validset_path, or '
-            f'choose {TRAINING_SET!r}.'
+            f'{path} has no data other than the training set. Add '
+            f'load_validset_path, or choose {TRAINING_SET!r}.'
         )
     listed = [entry for name in chosen for entry in _plain(found[name])]
     return all_checked(listed), key, order
@@ -74,12 +80,19 @@ def _one(entry: Any) -> Entry:
 
 
 def all_checked(entries: Sequence[Entry]) -> list[Entry]:
-    """As `checked`, of entries that are called by their number."""
+    """As `checked`, for entries that errors call by their number."""
     return [checked(e, f'entry {i} of the data') for i, e in enumerate(entries, 1)]
 
 
 def checked(entry: Entry, where: str) -> Entry:
-    """Return an entry validated, its files found; or UserError, which names it."""
+    """Return an entry, validated, with its patterns expanded to existing files.
+
+    Args:
+        where: what errors call the entry.
+
+    Raises:
+        UserError: The entry is not valid, or a file does not exist.
+    """
     plain = validate(DataEntry, entry, where).model_dump(exclude_unset=True)
     plain['file'] = existing(plain['file'], where)
     return plain
@@ -88,13 +101,21 @@ def checked(entry: Entry, where: str) -> Entry:
 def with_fidelity(
     entry: Entry, loaded: LoadedModel, key: str | None, predict_as: str | None
 ) -> Entry:
-    """Name the fidelity of an entry where only one is possible."""
+    """Return an entry with its fidelity, where only one is possible.
+
+    Args:
+        key: data.fidelity.key, under which structures name theirs.
+        predict_as: the fidelity of the model that predicts all data.
+
+    Raises:
+        UserError: Several fidelities are possible.
+    """
     if 'fidelity' in entry or key is not None:
         return entry
     if predict_as is None and len(loaded.fidelities) > 1:
         raise UserError(
-            f'{entry["file"][0]}: its fidelity is not named, and {loaded.path} has '
-            f'{list(loaded.fidelities)}. Name the fidelity of the labels (-f).'
+            f'{entry["file"][0]}: its fidelity is not given, and {loaded.path} has '
+            f'{list(loaded.fidelities)}. Give the fidelity of the labels (-f).'
         )
     return {**entry, 'fidelity': predict_as or loaded.fidelities[0]}
 
@@ -102,7 +123,8 @@ def with_fidelity(
 def names_in(entries: Sequence[Entry], key: str, cutoff: float) -> list[str]:
     """Return the fidelities that structures name under `key` of their info.
 
-    cutoff: Å, which graph files must have been made with.
+    Args:
+        cutoff: Å; graph files must have been made with it.
     """
     names: dict[str, None] = {}
     for entry in entries:

@@ -134,7 +134,7 @@ def _asked(
     key: str | None,
     predict_as: str | None,
 ) -> tuple[list[Entry], str | None, list[str]]:
-    """The entries, the key of their fidelity, and the fidelities that there are."""
+    """The entries, the key of their fidelity, and all their fidelities."""
     names: list[str] = []
     if isinstance(data, str):
         entries, key, names = entries_of_yaml(data, sets, key)
@@ -166,9 +166,13 @@ def _predict(
 
 
 def run(args: argparse.Namespace) -> Table:
-    """`sevennet-mf evaluate` with the command line's arguments; returns the table.
+    """Run `sevennet-mf evaluate`; return the table of errors.
 
-    data: files, or one YAML. Raises UserError as evaluate.
+    Args:
+        args: of the command line; `data` are files, or one YAML.
+
+    Raises:
+        UserError: As `evaluate`.
     """
     labels = {
         name: None if value == 'none' else value
@@ -181,12 +185,12 @@ def run(args: argparse.Namespace) -> Table:
     if any(name.endswith(('.yaml', '.yml')) for name in args.data):
         if len(args.data) > 1 or labels:
             raise UserError(
-                'a YAML says by itself which files and labels there are: give it '
-                f'alone, without {[*labels] or "other files"}.'
+                'a YAML already defines files and labels: give it without '
+                f'{[*labels] or "other files"}.'
             )
         data = args.data[0]
     elif args.set:
-        raise UserError(f'--set {args.set} chooses a set of a YAML: give that.')
+        raise UserError(f'--set {args.set} selects a set of a YAML: give a YAML.')
     evaluation = evaluate(
         args.checkpoint,
         data,
@@ -205,9 +209,13 @@ def write(
     output_dir: str,
     fidelities: Sequence[str] | None = None,
 ) -> Evaluation:
-    """Write errors.csv, per_structure.csv and the parity plots, each whole.
+    """Write errors.csv, per_structure.csv and the parity plots.
 
-    Raises UserError if the folder cannot be written.
+    Args:
+        fidelities: those to write, in this order; default: all there are.
+
+    Raises:
+        UserError: The folder cannot be written.
     """
     make_folder(output_dir, OTHER, to_write=True)
     rows = errors(predictions, fidelities)

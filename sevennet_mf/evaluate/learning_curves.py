@@ -19,7 +19,7 @@ from sevennet_mf import drawing
 from sevennet_mf.drawing import COLOURS, LINES
 from sevennet_mf.errors import UserError
 
-# of sets of data: training, which comes first, stands back
+# of data sets: training comes first, and stays in the background
 STYLES: Final[tuple[Any, ...]] = (LINES[1], LINES[0], *LINES[2:])
 
 # title, unit, and the metrics of lc.csv with the factor to that unit; the first
@@ -61,9 +61,14 @@ class _Metric:
 def learning_curves(csv_path: str, png_path: str) -> bool:
     """Draw the metrics in lc.csv against the epoch; return whether there are any.
 
-    csv_path: columns epoch, lr and '<set>_<fidelity>_<metric>', in the host's units;
-    columns of any other name are ignored. One colour per fidelity, one line style
-    per set. Raises UserError if a file cannot be read or written.
+    There is one colour per fidelity, and one line style per set.
+
+    Args:
+        csv_path: has the columns epoch, lr and '<set>_<fidelity>_<metric>', in the
+            host's units; columns with any other name are ignored.
+
+    Raises:
+        UserError: A file cannot be read or written.
     """
     epochs, curves = _read_curves(csv_path)
     panels = []
@@ -142,7 +147,7 @@ def _curve_panel(
             linestyle=style[curve.set_name],
             linewidth=0.9 if is_training else 1.4,
             alpha=0.75 if is_training else 1.0,
-            # so few points would make no line, or one that is hard to see
+            # so few points give no line, or one that is hard to see
             marker='o' if len(epochs) <= 12 else None,
             markersize=4,
             markerfacecolor='white' if is_training else None,
@@ -185,7 +190,7 @@ def _read_curves(path: str) -> tuple[np.ndarray[Any, Any], list[_Metric]]:
     curves = []
     for j, name in enumerate(names):
         for metric in (m for _, _, metrics in PANELS for m in metrics):
-            # both a set and a fidelity may hold '_': sets mostly end with 'set'
+            # both a set and a fidelity may contain '_': sets mostly end with 'set'
             found = re.fullmatch(rf'(.*?set|[^_]+)_(.+)_{metric}', name)
             if found:
                 curves.append(_Metric(found[1], found[2], metric, table[:, j]))

@@ -16,7 +16,7 @@ from sevennet_mf.drawing import COLOURS
 from sevennet_mf.evaluate.predictions import QUANTITIES, Predictions
 from sevennet_mf.model.load import UNNAMED
 
-MAX_POINTS: Final[int] = 50_000  # drawn in one panel; errors count every one
+MAX_POINTS: Final[int] = 50_000  # drawn in one panel; errors include every one
 WIDTH, HEIGHT = 3.5, 3.6  # inches, of a panel
 TITLES: Final[dict[str, str]] = {
     'energy': '(E − Σ atomic references) / N',
@@ -34,11 +34,17 @@ def parity(
 ) -> list[str]:
     """Draw prediction against label for each fidelity; return the paths.
 
-    fidelities: those to draw, and the order of their colours; only: draw this one;
-    where: the data set, for the title.
     Writes `<path_prefix>parity_<fidelity>.png` with a panel each for energy
-    (eV/atom, less the model's atomic reference energies), force (eV/Å) and stress
-    (kbar), as far as there are labels. Raises UserError if a file cannot be written.
+    (eV/atom, minus the model's atomic reference energies), force (eV/Å) and stress
+    (kbar), if there are labels.
+
+    Args:
+        fidelities: those to draw, in the order of their colours.
+        only: draw this one alone.
+        where: the data set, for the title.
+
+    Raises:
+        UserError: A file cannot be written.
     """
     paths = []
     for number, name in enumerate(fidelities):
@@ -71,7 +77,11 @@ def compare(
 ) -> None:
     """Draw parity of several models on the same data, a row each, on one scale.
 
-    models: their predictions by title. Raises UserError if `path` cannot be written.
+    Args:
+        models: their predictions by title.
+
+    Raises:
+        UserError: `path` cannot be written.
     """
     shown = [q for q in QUANTITIES if _has_labels(models.values(), fidelity, q[0])]
     with drawing.styled():
@@ -110,8 +120,11 @@ def parity_panel(
 ) -> None:
     """Draw prediction against label in a panel, with the errors written in it.
 
-    quantity: one of QUANTITIES; label, predicted: (n,) as `Predictions.compared`
-    returns them; limits: of both axes, by default those of the finite numbers.
+    Args:
+        quantity: the name of one of QUANTITIES.
+        label: (n,) as `Predictions.compared` returns it.
+        predicted: (n,) as `Predictions.compared` returns it.
+        limits: of both axes; default: those of the finite numbers.
     """
     _, unit, table_unit, factor = next(q for q in QUANTITIES if q[0] == quantity)
     low, high = limits or _limits(label, predicted)
@@ -139,7 +152,7 @@ def parity_panel(
 
 def _limits(label: Floats, predicted: Floats) -> tuple[float, float]:
     both = np.concatenate([label, predicted])
-    both = both[np.isfinite(both)]  # a model may have gone wrong
+    both = both[np.isfinite(both)]  # a model may have diverged
     low, high = float(both.min()), float(both.max())
     margin = 0.05 * (high - low) or 0.05 * max(abs(high), 1.0)
     return low - margin, high + margin

@@ -1,4 +1,4 @@
-"""What a model predicts for a data set, beside its labels."""
+"""Predictions of a model for a data set, with its labels."""
 
 from __future__ import annotations
 
@@ -30,11 +30,16 @@ def predict(
     """Predict energy, forces and stress of every structure of a data set.
 
     Each structure is predicted at the fidelity of its label, or at `predict_as`; a
-    model of one fidelity predicts at that one. Reference energies are taken out of
-    the model and added in float64, so that all-electron energies lose nothing.
-    The model is left as it was. Raises UserError for a fidelity or an element that
-    the model does not know, and for a device that is not there. device: 'cpu',
-    'cuda', or 'auto' for a GPU if there is one.
+    model with one fidelity predicts at that one. Reference energies are taken out of
+    the model and added in float64, so that all-electron energies lose no digits.
+    The model is left as it was.
+
+    Args:
+        device: 'cpu', 'cuda', or 'auto' for a GPU if there is one.
+
+    Raises:
+        UserError: The model does not know a fidelity or an element, or the device
+            does not exist.
     """
     assert model.type_map is not None
     own = fidelities_of(model)
@@ -88,10 +93,16 @@ def match_fidelities(
     predict_as: str | None = None,
     model: str = 'the model',
 ) -> tuple[str, ...]:
-    """Return for each of `names`, of data, the one of a model that predicts it.
+    """Return, for each fidelity of the data, the model's that predicts it.
 
-    known: the model's fidelities; a single one predicts all data. model: what to
-    call it in the UserError for a name that it does not have.
+    Args:
+        known: the model's fidelities; a single one predicts all data.
+        names: the fidelities of the data.
+        predict_as: the model's fidelity for all data.
+        model: what errors call the model.
+
+    Raises:
+        UserError: The model does not have a fidelity.
     """
     if predict_as is not None and predict_as not in known:
         raise unknown('the fidelity to predict as', predict_as, known)
@@ -100,7 +111,7 @@ def match_fidelities(
     for name in names:
         if name not in known:
             raise UserError(
-                f'{model} has no fidelity {name!r}, which the data is of; it has '
+                f'{model} has no fidelity {name!r}, which the data have; it has '
                 f'{list(known)}.{nearest(name, known)} Correct the name, or choose '
                 'the fidelity to predict as (--predict_as).'
             )

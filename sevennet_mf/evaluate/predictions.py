@@ -1,4 +1,4 @@
-"""Predictions beside labels, and the pairs of numbers that are compared."""
+"""Predictions with their labels, and the pairs of numbers that are compared."""
 
 from __future__ import annotations
 
@@ -58,13 +58,13 @@ class Predictions:
         return len(self.sources)
 
     def rows(self, fidelity: str) -> Ints:
-        """Return the structures whose labels are of a fidelity."""
+        """Return the indices of structures whose labels have a fidelity."""
         if fidelity not in self.fidelities:
             return np.zeros(0, dtype=np.int64)
         return np.flatnonzero(self.fidelity == self.fidelities.index(fidelity))
 
     def labelled(self, rows: Ints) -> dict[str, Bools]:
-        """Return by quantity which of some structures have the label."""
+        """Return, by quantity, which structures of `rows` have the label."""
         return {
             'energy': np.isfinite(self.label_energy[rows]),
             'force': np.array(
@@ -76,8 +76,10 @@ class Predictions:
     def compared(self, quantity: str, rows: Ints) -> tuple[Floats, Floats]:
         """Return (label, prediction) of every number that has a label, flat.
 
-        quantity: 'energy' in eV/atom, both less the reference part; 'force' in eV/Å
-        and 'stress' in kbar, by component.
+        Args:
+            quantity: 'energy' in eV/atom, both minus the reference part; 'force' in
+                eV/Å and 'stress' in kbar, by component.
+            rows: indices of the structures.
         """
         if quantity == 'energy':
             pair = [

@@ -42,7 +42,10 @@ def errors(
 ) -> list[FidelityErrors]:
     """Return the errors of each of `fidelities` that has structures, in this order.
 
-    Default: all there are. Missing labels are left out.
+    Missing labels are left out.
+
+    Args:
+        fidelities: default: all there are.
     """
     found = []
     for name in predictions.fidelities if fidelities is None else fidelities:
@@ -69,7 +72,7 @@ def errors(
 
 
 def mae_rmse(difference: np.ndarray, factor: float = 1.0) -> tuple[float, float]:
-    """Return (MAE, RMSE) times `factor`; NaN for nothing."""
+    """Return (MAE, RMSE) times `factor`; NaN if there are no numbers."""
     if difference.size == 0:
         return float('nan'), float('nan')
     mae = float(np.abs(difference).mean()) * factor
@@ -77,7 +80,7 @@ def mae_rmse(difference: np.ndarray, factor: float = 1.0) -> tuple[float, float]
 
 
 def render(rows: Sequence[FidelityErrors]) -> Table:
-    """Return the errors as a table for the terminal; no column without labels."""
+    """Return the errors as a table for the terminal, without empty columns."""
     shown = [q for q in QUANTITIES if any(row.labelled[q[0]] for row in rows)]
     table = Table(title='Errors (MAE / RMSE)')
     table.add_column('fidelity')
@@ -117,7 +120,7 @@ def error_table(rows: Sequence[FidelityErrors]) -> list[list[Any]]:
 
 
 def structure_table(predictions: Predictions) -> list[list[Any]]:
-    """Return the lines of per_structure.csv; empty where there is no label."""
+    """Return the lines of per_structure.csv; cells without a label are empty."""
     p = predictions
     axes = ('xx', 'yy', 'zz', 'xy', 'yz', 'zx')
     head = ['source', 'fidelity', 'predicted_as', 'n_atoms', 'energy_label (eV)']

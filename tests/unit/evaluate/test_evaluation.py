@@ -82,7 +82,7 @@ def test_errors_are_the_calculators(checkpoint: str, tmp_path: Path) -> None:
 def test_unknown_fidelity(checkpoint: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="'r2scna'.*Did you mean 'r2scan'"):
         evaluate(checkpoint, [entry('r2scna')], str(tmp_path))
-    with pytest.raises(UserError, match='its fidelity is not named'):
+    with pytest.raises(UserError, match='its fidelity is not given'):
         evaluate(checkpoint, [{'file': str(INGAN / VALID['pbe'])}], str(tmp_path))
 
 
@@ -154,7 +154,7 @@ def test_yaml(checkpoint: str, tmp_path: Path) -> None:
 
 def test_yaml_without_a_validation_set(tmp_path: Path) -> None:
     path = written_yaml(tmp_path / 'input.yaml')
-    with pytest.raises(UserError, match="no data but the training set.*'trainset'"):
+    with pytest.raises(UserError, match="no data other than the .*'trainset'"):
         entries_of_yaml(path)
     entries, key, order = entries_of_yaml(path, ['trainset'])
     assert [e['fidelity'] for e in entries] == ['pbe', 'r2scan']
@@ -229,9 +229,9 @@ def test_command_line(
     assert (row['energy_labelled'], row['force_labelled']) == ('13', '0')
     path = written_yaml(tmp_path / 'i.yaml', load_validset_path=[entry('pbe')])
     assert run(arguments(checkpoint, path, set='validset')).row_count == 1
-    with pytest.raises(UserError, match=r"give it alone, without \['fidelity'\]"):
+    with pytest.raises(UserError, match=r"give it without \['fidelity'\]"):
         run(arguments(checkpoint, path, fidelity='pbe'))
-    with pytest.raises(UserError, match='alone, without other files'):
+    with pytest.raises(UserError, match='give it without other files'):
         run(arguments(checkpoint, path, file))
-    with pytest.raises(UserError, match='--set validset chooses a set of a YAML'):
+    with pytest.raises(UserError, match='--set validset selects a set of a YAML'):
         run(arguments(checkpoint, file, set='validset'))
