@@ -1,4 +1,4 @@
-"""What must agree between a YAML and the checkpoint that it continues from."""
+"""What must agree between a YAML and the checkpoint from which it continues."""
 
 from __future__ import annotations
 
@@ -17,69 +17,69 @@ Config = dict[str, Any]
 WHERE: Final = 'train.continue.checkpoint'
 KNOWN_AS: Final = 'train.fidelity.known_as'
 START_FROM: Final = 'train.fidelity.start_from'
-# what means something only beside a checkpoint
+# keys that need a checkpoint
 NEEDS_CHECKPOINT: Final = ('known_as', 'start_from', 'update', 'replay', 'max_drift')
 
 
 def check_needed(train: TrainFidelity) -> None:
-    """UserError for keys that mean something only beside a checkpoint."""
+    """Raise UserError for keys that need a checkpoint, in a YAML without one."""
     for key in _given(train):
         raise UserError(
             f'train.fidelity.{key} needs a checkpoint to start from. Name one '
-            f'in {WHERE}, or take the key out.'
+            f'in {WHERE}, or remove the key.'
         )
 
 
 def check_frozen(section: Config, train: TrainFidelity) -> None:
-    """UserError for what the `model` section trains beside `fidelity_only`."""
+    """Raise UserError for keys of `model` that `fidelity_only` leaves untrained."""
     for key in (KEY.TRAIN_SHIFT_SCALE, KEY.TRAIN_DENOMINTAOR):
         if section.get(key) and train.update == 'fidelity_only':
             raise UserError(
                 f'model.{key}: {section[key]!r} has no effect with '
                 'train.fidelity.update: fidelity_only, which trains weights at '
-                'model.fidelity.sites only. Take one of the two out.'
+                'model.fidelity.sites only. Remove one of the two.'
             )
 
 
 def check_transfer(train: TrainFidelity) -> None:
-    """UserError for what says something of fidelities that are not kept."""
+    """Raise UserError for keys about old fidelities, of which none is kept."""
     for key in _given(train):
         raise UserError(
-            f'train.fidelity.{key} is about a fidelity of the checkpoint, and with '
+            f'train.fidelity.{key} refers to a fidelity of the checkpoint, but with '
             'train.continue.use_statistic_values_of_checkpoint: false none is kept. '
-            'Take one of the two out.'
+            'Remove one of the two.'
         )
 
 
 def check_further(
     found: Origin, train: TrainFidelity, data: DataFidelity, wanted: list[str]
 ) -> None:
-    """UserError for what has no meaning where fidelities are trained further."""
+    """Raise UserError for keys about added fidelities, where none is added."""
     if train.known_as is not None:
         raise UserError(
-            f': {train.known_as!r} exists already: the data names it too, and '
-            'nothing is added. Give the new level of theory another name, or take '
-            'known_as out to go on with one.',
+            f': {train.known_as!r} is also a fidelity of the data, so nothing '
+            'would be added. Give the new level of theory another name, or '
+            'remove known_as to continue with one fidelity.',
             KNOWN_AS,
         )
     if train.start_from is not None:
         raise UserError(
-            f': {train.start_from!r} is what an added fidelity begins as, and '
-            f'nothing is added: {found.name} has {list(found.names)}. Take it out, '
-            'or give the data another name.',
+            f': {train.start_from!r} is where an added fidelity starts from, but '
+            f'none is added: {found.name} has {list(found.names)}. Remove it, or '
+            'give the data another name.',
             START_FROM,
         )
     asked = of_old(train)
     if len(found.names) == 1 and asked:
         raise UserError(
-            f'train.fidelity.{asked[0]} is about fidelities beside the one that '
-            f'trains, and {found.name} has {found.names[0]!r} only. Take it out, or '
-            'give the data another name to add a fidelity.'
+            f'train.fidelity.{asked[0]} refers to fidelities other than the one '
+            f'that is trained, and {found.name} has only {found.names[0]!r}. Remove '
+            'it, or give the data another name to add a fidelity.'
         )
     if data.order is None and len(wanted) < len(found.names):
         raise UserError(
             f'data.fidelity.order is missing: {found.name} has {list(found.names)}, '
-            f'and the data names {wanted} only. List all of them from low to high.'
+            f'but the data have only {wanted}. List all of them from low to high.'
         )
 
 
@@ -89,14 +89,14 @@ def _given(train: TrainFidelity) -> list[str]:
 
 
 def of_old(train: TrainFidelity) -> list[str]:
-    """Of these the ones that say something of an old fidelity beside another."""
+    """Return the given keys that refer to an old fidelity beside a trained one."""
     return [key for key in _given(train) if key != 'known_as']
 
 
 def check(inputs: RunInputs) -> None:
-    """UserError unless the model that the YAML describes can start from its origin.
+    """Raise UserError unless the YAML's model can start from its checkpoint.
 
-    What an extended model cannot hold, model/extend.py says.
+    model/extend.py checks what an extended model cannot hold.
     """
     found = inputs.origin
     if found is None:
@@ -119,22 +119,22 @@ def _check_names(found: Origin, inputs: RunInputs) -> None:
     keeps = inputs.host[KEY.CONTINUE][KEY.USE_STATISTIC_VALUES_OF_CHECKPOINT]
     if not keeps and (several or len(ours) > 1):
         raise UserError(
-            'train.continue.use_statistic_values_of_checkpoint: false means to '
-            'train a model of one fidelity on labels of another level of '
+            'train.continue.use_statistic_values_of_checkpoint: false is for '
+            'training a model with one fidelity on labels of another level of '
             f'theory; {found.path} has the fidelities '
-            f'{sorted(theirs) or "none"}, the YAML names {sorted(ours)}. Leave '
-            'it out to continue.'
+            f'{sorted(theirs) or "none"}, the YAML has {sorted(ours)}. Remove '
+            'the key to continue with these.'
         )
     if not inputs.added and ours != theirs and (several or len(ours) > 1):
         raise UserError(
-            f'train.continue: {found.path} knows the fidelities '
-            f'{sorted(theirs) or "none"}, the YAML names {sorted(ours)}. They '
+            f'train.continue: {found.path} has the fidelities '
+            f'{sorted(theirs) or "none"}, but the YAML has {sorted(ours)}. They '
             'must be the same to continue.'
         )
 
 
 def _check_layers(found: Origin, inputs: RunInputs) -> None:
-    """UserError unless the fidelity-owned weights are of the same form."""
+    """Raise UserError unless the weights of each fidelity have the same form."""
     ours, theirs = inputs.model, found.fidelity
     names = ['encoding', 'rank'] if ours.encoding == 'lora' else ['encoding']
     for name in names:
@@ -142,7 +142,7 @@ def _check_layers(found: Origin, inputs: RunInputs) -> None:
         if own != theirs.get(name):
             raise UserError(
                 f'train.continue: {found.path} has the {name} '
-                f'{theirs.get(name)!r}, model.fidelity.{name} is '
+                f'{theirs.get(name)!r}, but model.fidelity.{name} is '
                 f'{own!r}. Make them equal.'
             )
     sites = [
@@ -152,34 +152,34 @@ def _check_layers(found: Origin, inputs: RunInputs) -> None:
     if sites[0] != sites[1]:
         raise UserError(
             f'train.continue: {found.path} was trained with the sites '
-            f'{sites[0]}, model.fidelity.sites has {sites[1]}. Make them equal.'
+            f'{sites[0]}, but model.fidelity.sites is {sites[1]}. Make them equal.'
         )
 
 
 def _check_references(found: Origin, inputs: RunInputs) -> None:
-    """UserError for reference energies that are not the YAML's to give."""
+    """Raise UserError for reference energies that the YAML cannot set."""
     given = inputs.data.reference_energies
     if not inputs.added:
         names = ['']  # of whatever fidelity
     elif given == 'independent':
         raise UserError(
-            "data.fidelity.reference_energies: 'independent' cannot stand "
-            'beside a checkpoint that fidelities are added to: they are '
-            'fitted to what labels differ by from its predictions. Take it '
-            'out.'
+            "data.fidelity.reference_energies: 'independent' cannot be combined "
+            'with a checkpoint to which fidelities are added: theirs are fitted '
+            'to the difference between labels and its predictions. Remove the '
+            'key.'
         )
     else:
         names = [f'.{name}' for name in given if name in inputs.old]
     if isinstance(given, dict) and names:
         raise UserError(
             f'data.fidelity.reference_energies{names[0]} comes from {found.path}'
-            f'{"" if inputs.added else " when training continues from it"}. Take it '
-            'out of the YAML.'
+            f'{"" if inputs.added else " when training continues from it"}. Remove '
+            'it from the YAML.'
         )
 
 
 def _refuse_ignored(found: Origin, inputs: RunInputs) -> None:
-    """UserError for what the checkpoint brings along and the YAML gives too."""
+    """Raise UserError for keys whose values come from the checkpoint."""
     host = inputs.host
     known = ('auto', found.config[KEY.TYPE_MAP])
     given = {
@@ -191,5 +191,5 @@ def _refuse_ignored(found: Origin, inputs: RunInputs) -> None:
         if is_given:
             raise UserError(
                 f'{name} comes from {found.path} when training continues from '
-                'it. Take it out of the YAML.'
+                'it. Remove it from the YAML.'
             )

@@ -1,4 +1,4 @@
-"""What the `fidelity` blocks leave out: order, base, target, what a replay is."""
+"""What the `fidelity` blocks leave out: order, base, target and the replay."""
 
 from __future__ import annotations
 
@@ -30,8 +30,12 @@ class Blocks:
     def complete(self, entries: Sets, old: Collection[str]) -> None:
         """Fill in what is left out, and check every fidelity that is named.
 
-        entries: of each `load_*_path`; old: the fidelities of a checkpoint. Raises
-        UserError for names that are missing, or that `order` lacks.
+        Args:
+            entries: of each `load_*_path`.
+            old: the fidelities of a checkpoint.
+
+        Raises:
+            UserError: A name is missing, or `order` lacks it.
         """
         self._complete_names(entries)
         self._complete_replay(old)
@@ -69,7 +73,7 @@ class Blocks:
         if train.loss_weight == 'balanced' and train.sampling != 'proportional':
             raise UserError(
                 "train.fidelity.loss_weight: 'balanced' and a sampling other than "
-                "'proportional' would count twice. Keep one of the two."
+                "'proportional' would balance twice. Keep one of the two."
             )
 
     def _check_names(self, named: list[tuple[str, Any]]) -> None:
@@ -98,7 +102,7 @@ class Blocks:
                 )
 
     def _complete_replay(self, old: Collection[str]) -> None:
-        """Files of a replay, whose they are, how often they are drawn."""
+        """The files of a replay, their fidelity, and how often they are drawn."""
         train, replay = self.train, self.train.replay
         if replay is None:
             return
@@ -136,7 +140,7 @@ class Blocks:
 
 
 def lacking_shares(names: list[str]) -> str:
-    """Return what to say of fidelities with data and without a share."""
+    """Return the message about fidelities with data and without a share."""
     return (
         f'train.fidelity.sampling has no share for {names}; give each fidelity one.'
     )

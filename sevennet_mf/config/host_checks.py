@@ -1,7 +1,7 @@
 """Checks of the host's keys in a multi-fidelity YAML, stricter than the host's.
 
-The host only warns of a key it does not know, casts `is_parity: 'no'` to True and
-`weight_nn_hidden_neurons: 64` to a traceback; here all are a UserError.
+The host only warns of a key it does not know, turns `is_parity: 'no'` into True and
+`weight_nn_hidden_neurons: 64` into a traceback; here each is a UserError.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ POSITIVE = (
     KEY.BATCH_SIZE,
 )
 NOT_NEGATIVE = (KEY.FORCE_WEIGHT, KEY.STRESS_WEIGHT, KEY.LMAX, KEY.NUM_WORKERS)
-TYPE_NAMES = {dict: 'a block of keys', list: 'a list', str: 'a text'}
+TYPE_NAMES = {dict: 'a block of keys', list: 'a list', str: 'text'}
 # the parameters of these are keys of the block that names them
 NAMED_LAYERS = {
     KEY.RADIAL_BASIS: {'bessel': BesselBasis},
@@ -54,9 +54,16 @@ NAMED_LAYERS = {
 
 
 def section(where: str, given: Config, known: Config, conditions: Config) -> None:
-    """Refuse unknown keys, and values that the host would bend or trip over.
+    """Refuse unknown keys, and values that the host would change or fail on.
 
-    where: name of the section; known, conditions: the host's defaults and types.
+    Args:
+        where: the name of the section.
+        given: the section.
+        known: the host's defaults.
+        conditions: the host's types.
+
+    Raises:
+        UserError: A key is unknown, or a value is not valid.
     """
     for name, value in given.items():
         key = f'{where}.{name}'
@@ -84,7 +91,7 @@ def section(where: str, given: Config, known: Config, conditions: Config) -> Non
 
 
 def _parameters(key: str, block: Config, name: str) -> None:
-    """UserError for what the class that a block is for does not take."""
+    """Raise UserError for keys that are no parameters of the block's class."""
     word = CHOICES[PARAMETERS[key.split('.')[-1]]][name.lower()]
     taken = list(inspect.signature(word).parameters)
     known = [k for k in taken if k not in FILLED_IN]
@@ -97,10 +104,16 @@ def _parameters(key: str, block: Config, name: str) -> None:
 
 
 def complete(train: Any) -> None:
-    """UserError for what an optimiser, schedule or loss needs and nobody gives.
+    """Refuse an optimiser, schedule or loss that lacks a required parameter.
 
-    train: the section of a YAML for SevenNet alone, which would stop after all data
-    are read, in the words of a class. A checkpoint to continue from may have it.
+    SevenNet alone would stop with an error of Python after reading all data. A
+    checkpoint to continue from may have the parameter.
+
+    Args:
+        train: the section of a YAML for SevenNet alone.
+
+    Raises:
+        UserError: A parameter is missing.
     """
     if not isinstance(train, dict):
         return
@@ -122,7 +135,7 @@ def complete(train: Any) -> None:
 
 
 def _needed(kind: Any) -> list[str]:
-    """The parameters without a default, but for those the host fills in."""
+    """The parameters without a default, except those that the host fills in."""
     named = inspect.signature(kind).parameters
     filled = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     return [
@@ -183,7 +196,7 @@ def _nested(key: str, block: Config, defaults: Config, conditions: Config) -> No
 
 
 def continue_from(block: Config) -> None:
-    """Refuse a `continue` that names no checkpoint; inherit.py reads it."""
+    """Refuse a `continue` without a checkpoint; inherit.py reads it."""
     checkpoint = block.get(KEY.CHECKPOINT)
     if not isinstance(checkpoint, str):
         raise UserError(
@@ -193,7 +206,7 @@ def continue_from(block: Config) -> None:
 
 
 def species(given: Any) -> None:
-    """Refuse a symbol that is no element; `auto` and `univ` are the host's words."""
+    """Refuse a symbol that is not an element; `auto` and `univ` are the host's."""
     if isinstance(given, str):
         if given.lower() == 'auto' or 'univ' in given.lower():
             return
@@ -204,8 +217,8 @@ def species(given: Any) -> None:
             f'got {given!r}.'
         )
     for symbol in given:
-        if symbol not in chemical_symbols[1:]:  # [0] is no element
+        if symbol not in chemical_symbols[1:]:  # [0] is not an element
             raise UserError(
-                f'model.chemical_species: {symbol!r} is no element.'
+                f'model.chemical_species: {symbol!r} is not an element.'
                 f'{nearest(symbol, chemical_symbols[1:])}'
             )

@@ -1,6 +1,6 @@
 """The host's part of a multi-fidelity YAML, from the host's own section readers.
 
-host_checks.py goes first, and the nested defaults of the host are copied, never
+host_checks.py runs first, and the nested defaults of the host are copied, never
 shared.
 """
 
@@ -32,7 +32,7 @@ READOUT_DEFAULTS = {
 }
 SHIFT_REMEDY = 'data.fidelity.reference_energies sets the shift of each fidelity.'
 SCALES = ('force_rms', 'per_atom_energy_std')
-# on disk or in other formats: what our reader replaces
+# data on disk or in other formats, which our reader replaces
 UNUSED_DATA_KEYS = (
     KEY.DATA_FORMAT,
     KEY.DATA_FORMAT_ARGS,
@@ -54,7 +54,7 @@ HOST_TROUBLE = (
 
 
 def model(section: Config, fidelity: ModelFidelity, order: list[str]) -> Config:
-    """The host's model configuration with the sites switched on."""
+    """Return the host's model configuration with the sites switched on."""
     defaults = {
         **READOUT_DEFAULTS,
         **const.DEFAULT_E3_EQUIVARIANT_MODEL_CONFIG,
@@ -70,8 +70,8 @@ def model(section: Config, fidelity: ModelFidelity, order: list[str]) -> Config:
         if 'output' in fidelity.sites and len(order) > 1:
             raise UserError(
                 "model.fidelity.sites: 'output' needs the linear readout, which "
-                'model.readout_as_fcn: true replaces. Remove one of them; of a '
-                "checkpoint's readout, leave 'output' out of the sites."
+                'model.readout_as_fcn: true replaces. Remove one of them; if the '
+                "readout is a checkpoint's, remove 'output' from the sites."
             )
     config = _init(parse_input.init_model_config, section, 'model')
     config.pop(keys.FIDELITY_MODEL, None)
@@ -89,9 +89,12 @@ def model(section: Config, fidelity: ModelFidelity, order: list[str]) -> Config:
 def train(
     section: Config, order: list[str], start: StartingPoint | None = None
 ) -> Config:
-    """The host's training configuration, what is left out by the recipe.
+    """Return the host's training configuration, completed by the recipe.
 
-    start: what the run starts from. keys.DEFAULTS has what was left out.
+    What the recipe filled in is under keys.DEFAULTS.
+
+    Args:
+        start: what the run starts from.
     """
     defaults = {**const.DEFAULT_TRAINING_CONFIG, KEY.DEVICE: 'auto'}
     host_checks.section('train', section, defaults, const.TRAINING_CONFIG_CONDITION)
@@ -117,18 +120,18 @@ def data(
     order: list[str],
     entries: dict[str, list[Config]],
 ) -> Config:
-    """The host's data configuration; `entries` replace its `load_*_path`."""
+    """Return the host's data configuration; `entries` replace its `load_*_path`."""
     defaults = {**const.DEFAULT_DATA_CONFIG, **entries}
     host_checks.section('data', section, defaults, const.DATA_CONFIG_CONDITION)
     if KEY.SHIFT in section:
         raise UserError(
-            f'data.shift: {section[KEY.SHIFT]!r} cannot stand beside a `fidelity` '
-            f'block. Remove it: {SHIFT_REMEDY}'
+            f'data.shift: {section[KEY.SHIFT]!r} cannot be combined with a '
+            f'`fidelity` block. Remove it: {SHIFT_REMEDY}'
         )
     for name in UNUSED_DATA_KEYS:
         if section.get(name):
             raise UserError(
-                f'data.{name} has no meaning beside a `fidelity` block. Remove it; '
+                f'data.{name} has no effect with a `fidelity` block. Remove it; '
                 'an entry of load_trainset_path takes `index` and `format`.'
             )
     ratio = section.get(KEY.RATIO, 0.0)
@@ -153,7 +156,7 @@ def data(
 
 
 def _as_float(section: Config, name: str) -> Config:
-    """`section` with `scale: 1` as 1.0: the host takes a float only."""
+    """`section` with `scale: 1` as 1.0: the host accepts only a float."""
     value = section.get(name)
     is_whole = isinstance(value, int) and not isinstance(value, bool)
     return {**section, name: float(section[name])} if is_whole else section
@@ -172,7 +175,7 @@ def _init(initialise: Any, section: Config, where: str) -> Config:
 
 
 def _culprit(initialise: Any, section: Config) -> str | None:
-    """The key without which the host reads a section, if it is one."""
+    """The key without which the host reads a section, if there is one."""
     for name in section:
         rest = {k: v for k, v in section.items() if k != name}
         with suppress(*HOST_TROUBLE), warnings.catch_warnings():

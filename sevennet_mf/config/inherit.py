@@ -1,8 +1,8 @@
-"""What a YAML takes over from the checkpoint that training continues from.
+"""What a YAML takes over from the checkpoint from which training continues.
 
-Architecture and fidelities come from there: keys that are left out are filled in,
-those that say something else are errors. Fidelities of the YAML that the checkpoint
-lacks are added to it.
+Architecture and fidelities come from there: missing keys are filled in, and keys
+with another value are errors. Fidelities of the YAML that the checkpoint lacks are
+added to it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from sevennet_mf.config.recipe import Recipe, StartingPoint
 from sevennet_mf.errors import UserError, unknown
 
 Config = dict[str, Any]
-# of the host's model keys those that are no architecture: what the data set, how it
+# the host's model keys that are not architecture: what the data set, how the model
 # is trained, and what computes it
 NOT_INHERITED: Final = (
     KEY.CONV_DENOMINATOR,
@@ -48,8 +48,11 @@ def read(
 ) -> Origin | None:
     """Return the checkpoint of a YAML's `train` section; None if it has none.
 
-    opened: one that has been opened already, which it may be. Raises UserError for a
-    file that cannot be used, and for keys that need one.
+    Args:
+        opened: a checkpoint that is open already; used if it is the one.
+
+    Raises:
+        UserError: The file cannot be used, or is missing and a key needs it.
     """
     block = section.get(KEY.CONTINUE)
     name = block.get(KEY.CHECKPOINT) if isinstance(block, dict) else None
@@ -76,14 +79,15 @@ def as_called(
 ) -> Origin:
     """Return a checkpoint with its fidelities as the YAML calls them.
 
-    keeps_name: whether the fidelity of a plain model is what the file calls it.
+    Args:
+        keeps_name: whether the fidelity of a plain model keeps its name in the file.
     """
     names = names_in(origin.config)
     if not origin.is_plain:
         if train.known_as is not None:
             raise UserError(
-                f': {train.known_as!r} is for a checkpoint of one fidelity; '
-                f'{origin.name} has {list(names)}. Take it out.',
+                f': {train.known_as!r} is for a checkpoint with one fidelity; '
+                f'{origin.name} has {list(names)}. Remove it.',
                 KNOWN_AS,
             )
     elif train.known_as is not None:
@@ -94,12 +98,17 @@ def as_called(
 
 
 def is_transfer(options: Config) -> bool:
-    """Whether `continue` keeps no fidelity: labels are of another level."""
+    """Whether `continue` keeps no fidelity, as labels are of another level."""
     return options.get(KEY.USE_STATISTIC_VALUES_OF_CHECKPOINT) is False
 
 
 def starting_point(found: Origin, options: Config, of: Recipe) -> StartingPoint:
-    """What a checkpoint is to the recipe of a run; options: the block `continue`."""
+    """Return what a run starts from, as the recipe needs it.
+
+    Args:
+        options: the block `continue`.
+        of: the recipe of the run.
+    """
 
     def going_on(reset: str) -> Config | None:
         is_used = found.content.get(STATES[reset]) and not options.get(reset)
@@ -116,10 +125,11 @@ def starting_point(found: Origin, options: Config, of: Recipe) -> StartingPoint:
 def fill_model(section: Config, found: Origin) -> Config:
     """Return the YAML's `model` section with the checkpoint's architecture.
 
-    Raises UserError for a key that contradicts it.
+    Raises:
+        UserError: A key contradicts it.
     """
     filled = dict(section)
-    # of the elements compatible.py knows more
+    # compatible.py checks the elements
     for key in const.DEFAULT_E3_EQUIVARIANT_MODEL_CONFIG:
         theirs = found.config.get(key)
         if key in NOT_INHERITED or theirs is None:
@@ -127,10 +137,10 @@ def fill_model(section: Config, found: Origin) -> Config:
         ours = section.get(key)
         if ours is not None and not _agrees(ours, theirs):
             raise UserError(
-                f'model.{key} is {ours!r}, but {found.name} has {theirs!r}. Take it '
-                'out of the YAML: the architecture comes from the checkpoint.'
+                f'model.{key} is {ours!r}, but {found.name} has {theirs!r}. Remove '
+                'it from the YAML: the architecture comes from the checkpoint.'
             )
-        filled[key] = theirs  # of a block the YAML may have a part
+        filled[key] = theirs  # the YAML may have only a part of a block
     return filled
 
 
@@ -143,7 +153,7 @@ def _agrees(ours: Any, theirs: Any) -> bool:
 
 
 def fill_fidelity(block: ModelFidelity, found: Origin) -> ModelFidelity:
-    """Return `model.fidelity` with what the checkpoint's fidelities have."""
+    """Return `model.fidelity`, completed from the checkpoint's fidelities."""
     if found.is_plain:
         return block
     given = block.model_fields_set
@@ -157,19 +167,22 @@ def order_of(
     data: DataFidelity,
     named: Sequence[str],
 ) -> list[str] | None:
-    """Return all fidelities from low to high, or None if the YAML's are as they are.
+    """Return all fidelities from low to high, or None if none is added.
 
-    named: those of the training files. The checkpoint's come first, unless
-    data.fidelity.order says otherwise. Raises UserError for names that cannot be
-    meant.
+    The checkpoint's come first, unless data.fidelity.order says otherwise.
+
+    Args:
+        named: those of the training files.
+
+    Raises:
+        UserError: The names do not fit the checkpoint.
     """
     wanted = list(dict.fromkeys([*(data.order or ()), *named]))
     if not found.names:
         if len(wanted) > 1 or compatible.of_old(train):
             raise UserError(
-                f'is missing: {found.name} has one fidelity, without a name. Say '
-                f'which of {wanted} it is, or give another name if it is none of '
-                'them.',
+                f'is missing: {found.name} has one fidelity, without a name. Set it '
+                f'to one of {wanted}, or to another name if none of them fits.',
                 KNOWN_AS,
             )
         return None
@@ -178,7 +191,7 @@ def order_of(
         same = [old for old in found.names if old.lower() == name.lower()]
         if same:
             raise UserError(
-                f'{name!r} differs from {same[0]!r} of {found.name} in case only. '
+                f'{name!r} differs from {same[0]!r} of {found.name} only in case. '
                 f'Write {same[0]!r} to train that one, or choose another name.'
             )
     if not added:

@@ -1,4 +1,4 @@
-"""The files that names and patterns of a YAML mean."""
+"""The files that match the names and patterns of a YAML."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ from sevennet_mf.errors import UserError, nearest_file
 
 
 def existing(given: str | list[str], where: str) -> list[str]:
-    """The files that names and patterns mean; `where` names the key in errors."""
+    """Return the files that match names and patterns.
+
+    Args:
+        where: what errors call the key.
+
+    Raises:
+        UserError: A pattern is not valid, or matches no file.
+    """
     patterns = given if isinstance(given, list) else [given]
     return [path for pattern in patterns for path in _expand(pattern, where)]
 
@@ -18,7 +25,7 @@ def _expand(pattern: str, where: str) -> list[str]:
     from braceexpand import braceexpand
 
     found: list[str] = []
-    if os.path.isfile(pattern):  # whatever signs are in its name
+    if os.path.isfile(pattern):  # whatever characters are in its name
         return [pattern]
     try:
         parts = list(braceexpand(pattern))

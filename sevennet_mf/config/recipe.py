@@ -1,8 +1,8 @@
-"""The recipe: what training keys are where a multi-fidelity YAML leaves them out.
+"""The recipe: defaults of the training keys that a multi-fidelity YAML leaves out.
 
 docs/recipe.md and docs/pretrained.md say what was measured to choose the numbers.
-What a YAML says always wins, and what belongs to it goes with it: a loss, an
-optimiser or a schedule of the user's own gets what fits that one.
+What a YAML says always wins, and its defaults follow: a loss, an optimiser or a
+schedule of the user's own gets the parameters that suit it.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from sevenn.train.optim import optim_dict
 from sevennet_mf import keys
 
 Config = dict[str, Any]
-# who a default is by
+# where a default comes from
 RECIPE, SEVENNET, CHECKPOINT = 'recipe', 'SevenNet', 'checkpoint'
 COARSE: Final[int] = 10  # epochs: in fewer, the rate falls in large steps
 STEP: Final[float] = 0.1  # what a schedule in steps multiplies the rate by
 
 WEIGHTS: Final = (KEY.FORCE_WEIGHT, KEY.STRESS_WEIGHT)
-# What is chosen by name, its parameters, and what else means something beside it
+# What is chosen by name, its parameters, and other keys that depend on it
 LOSS: Final = (KEY.LOSS, KEY.LOSS_PARAM, *WEIGHTS)
 OPTIMIZER: Final = (KEY.OPTIMIZER, KEY.OPTIM_PARAM)
 SCHEDULER: Final = (KEY.SCHEDULER, KEY.SCHEDULER_PARAM)
@@ -37,11 +37,15 @@ SCHEDULER: Final = (KEY.SCHEDULER, KEY.SCHEDULER_PARAM)
 class Recipe:
     """How to train.
 
-    rate: learning rate at the start, of Adam and its kin; falls_to: the share of it
-    that is left at the end; epochs, least_steps: without an `epoch` in the YAML so
-    many epochs, each a pass over the data but of at least so many steps; delta: of
-    the Huber loss, in eV/atom, eV/Å and kbar; force_weight, stress_weight: beside 1
-    for energies, for that loss.
+    Attributes:
+        rate: initial learning rate of Adam and its variants.
+        falls_to: the fraction of it that is left at the end.
+        epochs: their number without an `epoch` in the YAML; each is a pass over the
+            data.
+        least_steps: the least steps of such an epoch.
+        delta: of the Huber loss, in eV/atom, eV/Å and kbar.
+        force_weight: for that loss, relative to 1 for energies.
+        stress_weight: for that loss, relative to 1 for energies.
     """
 
     rate: float
@@ -60,19 +64,22 @@ FROM_SCRATCH: Final = Recipe(
     rate=0.01, falls_to=0.001, epochs=30, least_steps=100
 )
 CONTINUED: Final = Recipe(rate=0.001, falls_to=0.01, epochs=10, least_steps=20)
-# weights that are few and begin at nothing
+# weights that are few and start from zero
 OWN_WEIGHTS: Final = replace(CONTINUED, rate=0.01)
-# optimisers that the rate is good for
+# optimisers that the rate suits
 ADAMS: Final = ('adam', 'adamw', 'radam')
 
 
 @dataclass(frozen=True)
 class StartingPoint:
-    """What training starts from, as far as the recipe asks.
+    """What training starts from, as far as the recipe needs it.
 
-    recipe: the one for it; reached: epochs done before, that are counted on;
-    optimizer, schedule: the configuration of the checkpoint whose optimiser, or
-    schedule, goes on; began: the one that a resumed run began with.
+    Attributes:
+        recipe: the one for this start.
+        reached: epochs done before, from which counting continues.
+        optimizer: the configuration of the checkpoint whose optimiser continues.
+        schedule: the configuration of the checkpoint whose schedule continues.
+        began: the configuration that a resumed run began with.
     """
 
     recipe: Recipe = FROM_SCRATCH
@@ -83,7 +90,12 @@ class StartingPoint:
 
 
 def recipe_for(is_continued: bool, update: str, encoding: str) -> Recipe:
-    """The recipe of a run; update and encoding: as in the `fidelity` blocks."""
+    """Return the recipe of a run.
+
+    Args:
+        update: as train.fidelity.update.
+        encoding: as model.fidelity.encoding.
+    """
     if not is_continued:
         return FROM_SCRATCH
     # measured: a bias by itself does not profit from a larger rate
@@ -92,16 +104,22 @@ def recipe_for(is_continued: bool, update: str, encoding: str) -> Recipe:
 
 
 def completed(section: Config, start: StartingPoint) -> tuple[Config, Config]:
-    """Return a section `train` with what it leaves out, and that by who it is by.
+    """Return a `train` section with its missing keys, and these by their origin.
 
-    section: checked by host_checks. The second: {who: {key: value}}; a key of a
-    block has a dot in it. A resumed run gets what it began with.
+    A resumed run gets what it began with.
+
+    Args:
+        section: checked by host_checks.
+
+    Returns:
+        The section, and {origin: {key: value}} of what was filled in; a key of a
+        block has a dot in it.
     """
     filling = _Filling(section)
     if start.began is not None:
         filling.as_it_began(start.began)
         return filling.section, filling.by
-    # the moments of an optimiser are those of a loss: both go on, or neither
+    # the moments of an optimiser belong to a loss: both continue, or neither
     done = [
         *filling.gone_on(start.optimizer, LOSS, OPTIMIZER),
         *filling.gone_on(start.schedule, SCHEDULER),
@@ -119,7 +137,7 @@ def completed(section: Config, start: StartingPoint) -> tuple[Config, Config]:
 
 
 def written(section: Config, left_out: Mapping[str, Mapping[str, Any]]) -> Config:
-    """Return a section with what `completed` found it to leave out written down."""
+    """Return a section with the keys that `completed` filled in."""
     filling = _Filling(section)
     filling.put_named(left_out)
     return filling.section
@@ -128,9 +146,11 @@ def written(section: Config, left_out: Mapping[str, Mapping[str, Any]]) -> Confi
 def least_steps(
     section: Config, asked: int | None, start: StartingPoint
 ) -> int | None:
-    """The least steps of an epoch; None where the YAML says how long the run is.
+    """Return the least steps of an epoch; None if the YAML sets the run's length.
 
-    section: as it is written; asked: train.fidelity.steps_per_epoch.
+    Args:
+        section: `train`, as it is written.
+        asked: train.fidelity.steps_per_epoch.
     """
     if start.began is not None:
         before = start.began.get(keys.FIDELITY_TRAIN) or {}
@@ -142,11 +162,11 @@ def least_steps(
 
 
 def lines(by: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """What `completed` filled in, for the log: a line for each it is by."""
+    """Return what `completed` filled in, for the log: a line for each origin."""
     said = {
         RECIPE: 'the recipe',
-        SEVENNET: "SevenNet's or torch's own, which fit the YAML's",
-        CHECKPOINT: 'of the checkpoint, as it goes on',
+        SEVENNET: "SevenNet's or torch's, to go with the values in the YAML",
+        CHECKPOINT: 'from the checkpoint that is continued',
     }
     found = [
         f'Defaults ({said[who]}): {as_text(values)}' for who, values in by.items()
@@ -156,27 +176,27 @@ def lines(by: Mapping[str, Mapping[str, Any]]) -> list[str]:
     if falls is not None and falls < COARSE:
         share = 1 - (1 - block['end_factor']) * (falls - 1) / falls
         found.append(
-            f'The learning rate falls after each epoch, and is {share:.0%} of the '
-            'first in the last one. More epochs, with a smaller '
-            'train.fidelity.steps_per_epoch, bring it lower.'
+            f'The learning rate decreases after each epoch, to {share:.0%} of its '
+            'initial value in the last one. More epochs, with a smaller '
+            'train.fidelity.steps_per_epoch, lower it further.'
         )
     return found
 
 
 def as_text(values: Mapping[str, Any]) -> str:
-    """`loss: huber, loss_param: {delta: 0.01}`."""
+    """Return keys as text: `loss: huber, loss_param: {delta: 0.01}`."""
     return ', '.join(f'{name}: {flow(value)}' for name, value in values.items())
 
 
 def flow(value: Any) -> str:
-    """`{delta: 0.01}`: a value in one line, as in a YAML."""
+    """Return a value on one line, as in a YAML: `{delta: 0.01}`."""
     if isinstance(value, Mapping):
         return f'{{{as_text(value)}}}'
     return f'{value:g}' if isinstance(value, float) else str(value)
 
 
 class _Filling:
-    """A section, and what was put into it where it had nothing, by who it is by."""
+    """A section, and what was filled in where it had nothing, by its origin."""
 
     def __init__(self, section: Config) -> None:
         self.section = copy.deepcopy(section)
@@ -191,7 +211,7 @@ class _Filling:
             self.by.setdefault(who, {})[name] = copy.deepcopy(value)
 
     def put_all(self, who: str, block: str, values: Mapping[str, Any]) -> None:
-        """Fill in what a block lacks; as a whole where there is none."""
+        """Fill in what a block lacks, or the whole block if it is missing."""
         if block not in self.section:
             self.put(who, block, values)
             return
@@ -204,9 +224,10 @@ class _Filling:
     def gone_on(
         self, before: Mapping[str, Any] | None, *groups: tuple[str, ...]
     ) -> Iterator[tuple[str, ...]]:
-        """Fill in groups of keys from a checkpoint, but beside another choice.
+        """Fill in groups of keys from a checkpoint, unless the YAML chooses others.
 
-        Yields those that were filled in, and need nothing more.
+        Yields:
+            The groups that were filled in, and need nothing more.
         """
         if before is None:
             return
@@ -220,7 +241,7 @@ class _Filling:
             yield name, block, *more
 
     def as_it_began(self, began: Mapping[str, Any]) -> None:
-        """Fill in what was filled in then, and all else that is not said any more.
+        """Fill in what was filled in then, and all that the YAML no longer says.
 
         The latter is everything in a run that began before there was a recipe.
         """
@@ -230,7 +251,7 @@ class _Filling:
         self.put_named({CHECKPOINT: rest})
 
     def put_named(self, left_out: Mapping[str, Mapping[str, Any]]) -> None:
-        """Fill in what is missing of keys by who they are by."""
+        """Fill in missing keys; left_out: by their origin, as `by`."""
         for who, values in left_out.items():
             for name, value in values.items():
                 self.put(who, name, value)
@@ -241,7 +262,7 @@ def _loss(filling: _Filling, recipe: Recipe) -> None:
     who, weights = RECIPE, (recipe.force_weight, recipe.stress_weight)
     if filling.word(KEY.LOSS) == recipe.loss:
         filling.put_all(RECIPE, KEY.LOSS_PARAM, {'delta': recipe.delta})
-    else:  # squares of stress in kbar would outweigh all else with Huber's weights
+    else:  # with Huber's weights, squares of stress in kbar would outweigh all else
         known = const.DEFAULT_TRAINING_CONFIG
         who, weights = SEVENNET, tuple(known[name] for name in WEIGHTS)
     force, stress = WEIGHTS
@@ -265,7 +286,7 @@ def _schedule(filling: _Filling, recipe: Recipe, epochs: int) -> None:
     given = filling.section.get(KEY.SCHEDULER_PARAM) or {}
     ours = _parameters(recipe.scheduler, recipe, epochs, 1.0)
     if KEY.SCHEDULER not in filling.section and not set(given) <= {*ours}:
-        # they are of SevenNet's default scheduler, which could do without its name
+        # they belong to SevenNet's default scheduler, which needs no name
         known = const.DEFAULT_TRAINING_CONFIG[KEY.SCHEDULER]
         filling.put(SEVENNET, KEY.SCHEDULER, known)
     filling.put(RECIPE, KEY.SCHEDULER, recipe.scheduler)
@@ -296,7 +317,7 @@ def _parameters(name: str, recipe: Recipe, epochs: int, rate: float) -> Config:
             'gamma': STEP,
         },
     }
-    return found.get(name, {})  # the last one looks at the metric
+    return found.get(name, {})  # the last one depends on the metric
 
 
 def _number(value: Any, otherwise: float) -> float:

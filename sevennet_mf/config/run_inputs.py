@@ -19,19 +19,25 @@ from sevennet_mf.config.blocks import (
 
 Config = dict[str, Any]
 Entries = list[Config]  # of a `load_*_path`, as data.read.read_entry takes them
-# of train.fidelity: may be names of a checkpoint, which our rules do not hold for
+# of train.fidelity: may be names of a checkpoint, which need not obey our rules
 NAMES: Final = ('target', 'known_as', 'start_from')
 
 
 @dataclass(frozen=True)
 class RunInputs:
-    """What a run is asked for.
+    """What the YAML of a run asks for.
 
-    model, train, data: the `fidelity` blocks; sections: the rest of the YAML as
-    SevenNet's own readers return it, (model, train, data); origin: the checkpoint
-    that `continue` names, opened, its fidelities as the run calls them;
-    is_default_order: neither data.fidelity.order nor its base was written;
-    least_steps: of an epoch; None where the YAML says how long the run is.
+    Attributes:
+        model: the block model.fidelity.
+        train: the block train.fidelity.
+        data: the block data.fidelity.
+        sections: the rest of the YAML as SevenNet's own readers return it, (model,
+            train, data).
+        origin: the checkpoint that `continue` names, opened, with its fidelities as
+            the run calls them.
+        is_default_order: whether the YAML has neither data.fidelity.order nor base.
+        least_steps: the least steps of an epoch; None if the YAML sets the run's
+            length.
     """
 
     model: ModelFidelity
@@ -82,12 +88,12 @@ class RunInputs:
 
     @property
     def cutoff(self) -> float:
-        """Å."""
+        """In Å."""
         return float(self.host['cutoff'])
 
     @property
     def batch_size(self) -> int:
-        """Structures of a step of one process."""
+        """Structures per step of one process."""
         return int(self.host['batch_size'])
 
     @property
@@ -101,18 +107,18 @@ class RunInputs:
 
     @property
     def entries(self) -> dict[str, Entries]:
-        """Every `load_*_path` that is given."""
+        """The entries of every `load_*_path` that is given."""
         return {k: v for k, v in self.host.items() if keys.is_load_path(k) and v}
 
     @property
     def defaults(self) -> Config:
-        """Training keys that were left out, by whose default they got: recipe.py."""
+        """Training keys that were left out, by the origin of their default."""
         return dict(self.host.get(keys.DEFAULTS) or {})
 
     # ---- the border to SevenNet: dictionaries of plain builtins
 
     def dumped(self) -> tuple[Config, Config, Config]:
-        """The host's (model, train, data); blocks are flat keys: see keys.py."""
+        """Return the host's (model, train, data), with blocks as keys of keys.py."""
         model, train, data = (dict(section) for section in self.sections)
         model[keys.FIDELITY_MODEL] = self.model.model_dump()
         train[keys.FIDELITY_TRAIN] = self._train_dumped()
@@ -122,7 +128,7 @@ class RunInputs:
         return model, train, data
 
     def merged(self) -> Config:
-        """As `dumped`, in one dictionary, as checkpoints hold it."""
+        """Return `dumped` in one dictionary, as in checkpoints."""
         return {key: v for section in self.dumped() for key, v in section.items()}
 
     def _train_dumped(self) -> Config:
@@ -134,14 +140,14 @@ class RunInputs:
         return dump
 
     def with_model(self, section: Config) -> RunInputs:
-        """The same run with another section `model` of the host."""
+        """Return the same run with another section `model` of the host."""
         return replace(self, sections=(section, *self.sections[1:]))
 
 
 def from_merged(config: Mapping[str, Any]) -> RunInputs:
-    """Return what `RunInputs.merged` made a dictionary of, which the host handed on.
+    """Return the inputs of which `RunInputs.merged` made a dictionary.
 
-    The checkpoint of `continue` is opened, since SevenNet hands on its path.
+    The checkpoint of `continue` is opened, since SevenNet passes on only its path.
     """
     host = dict(config)
     old = tuple(host.pop(keys.OLD_FIDELITIES) or ())

@@ -1,4 +1,4 @@
-"""What may stand in a block of the YAML, and the one line on what may not."""
+"""What a block of the YAML may contain, and one-line errors for what it may not."""
 
 from __future__ import annotations
 
@@ -60,13 +60,13 @@ class Block(BaseModel):
 
 AnyBlock = TypeVar('AnyBlock', bound=Block)
 
-# keys of earlier versions: (block, key) -> why there is none any more
+# keys of earlier versions: (block, key) -> why it was removed
 REMOVED: Final[dict[tuple[str, str], str]] = {
     ('train.fidelity', 'paired_weight'): 'a term of the loss on paired differences '
     'never gave smaller errors than inferred labels, and larger ones for molecules',
 }
 
-# pydantic's words, and those of somebody who writes YAML
+# pydantic's words, and those of YAML users
 PLAIN_WORDS = {
     'Input should be': 'must be',
     ', unable to parse string as a number': '',
@@ -77,14 +77,18 @@ PLAIN_WORDS = {
     'a valid integer': 'a whole number',
     'a valid list': 'a list',
     'a valid number': 'a number',
-    'a valid string': 'a text',
+    'a valid string': 'text',
 }
 
 
 def validate(block: type[AnyBlock], values: Any, where: str) -> AnyBlock:
-    """Return `values` as a `block`; `where` is its path in the YAML, for errors.
+    """Return `values` as a `block`.
 
-    Raises UserError: one line that names the key, the value and the nearest key.
+    Args:
+        where: its path in the YAML, for errors.
+
+    Raises:
+        UserError: One line that names the key, the value and the nearest key.
     """
     if values is None:
         values = {}
@@ -100,8 +104,8 @@ def validate(block: type[AnyBlock], values: Any, where: str) -> AnyBlock:
 def _without_removed(values: dict[str, Any], where: str) -> dict[str, Any]:
     """The keys of a block that still exist.
 
-    UserError for one that does not and would change the training; a warning where
-    it was off.
+    Raises UserError for a removed key that would change the training, and warns of
+    one that is off.
     """
     gone = {name: why for (at, name), why in REMOVED.items() if at == where}
     for name in values.keys() & gone.keys():
@@ -113,7 +117,7 @@ def _without_removed(values: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 def _plain(error: ValidationError, block: type[Block], where: str) -> UserError:
-    """The error in the words of somebody who writes YAML."""
+    """The error in the words of YAML users."""
     first = _most_telling(error)
     # tags such as 'dict[...]' or 'constrained-str' are pydantic's, not the user's
     path = [str(p) for p in first['loc'] if isinstance(p, int) or _is_typed(p)]
@@ -147,14 +151,14 @@ def _block_at(block: type[Block], path: tuple[int | str, ...]) -> type[Block]:
 
 
 def blocks_in(kind: Any) -> list[type[Block]]:
-    """Return the blocks that a type is made of: those of `dict[str, A] | B`."""
+    """Return the blocks in a type: A and B of `dict[str, A] | B`."""
     if isinstance(kind, type) and issubclass(kind, Block):
         return [kind]
     return [block for part in get_args(kind) for block in blocks_in(part)]
 
 
 def _most_telling(error: ValidationError) -> ErrorDetails:
-    """Of a union's errors the one about what the user meant to write."""
+    """The one of a union's errors that is about what the user meant to write."""
     errors = error.errors(include_url=False)
     misspelt = [e for e in errors if e['type'] == 'extra_forbidden']
     words = [

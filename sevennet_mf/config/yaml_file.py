@@ -1,4 +1,4 @@
-"""YAML as people mean it: numbers are numbers, and every key stands once."""
+"""YAML as people mean it: numbers are numbers, and no key is given twice."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from sevennet_mf.errors import UserError, nearest_file
 
 
 class RepeatedKey(UserError):
-    """A key stands twice in a block, of which YAML keeps the last without a word."""
+    """A key is given twice in a block; YAML would silently keep the last."""
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads `lr: 1e-4` as a number, as YAML 1.2 has it; PyYAML makes it a text."""
+    """Reads `lr: 1e-4` as a number, as in YAML 1.2; PyYAML makes it text."""
 
 
 _Loader.add_implicit_resolver(
@@ -29,8 +29,9 @@ _Loader.add_implicit_resolver(
 def load(filename: str) -> Any:
     """Return the content of a YAML file.
 
-    Raises UserError, one line, for a file that is not there or no YAML, and
-    RepeatedKey, with both lines, for a key that stands twice in a block.
+    Raises:
+        UserError: The file does not exist, or is not valid YAML.
+        RepeatedKey: A key is given twice in a block; the message has both lines.
     """
     try:
         with open(filename, encoding='utf-8') as stream:
@@ -63,8 +64,8 @@ def _content(loader: _Loader, filename: str) -> Any:
 def _blocks(
     node: yaml.Node, path: str, seen: set[int]
 ) -> Iterator[tuple[str, yaml.MappingNode]]:
-    """Every block in a node and where it stands; one that is referred to, once."""
-    if id(node) in seen:  # an anchor may even stand within itself
+    """Every block in a node and its path; one with references to it, once."""
+    if id(node) in seen:  # an anchor may even be within itself
         return
     seen.add(id(node))
     inner: list[tuple[str, yaml.Node]] = []
@@ -78,11 +79,11 @@ def _blocks(
 
 
 def _refuse_repeated(node: yaml.Node, loader: _Loader, filename: str) -> None:
-    """Raise RepeatedKey for a key that stands twice in a block."""
+    """Raise RepeatedKey for a key that is given twice in a block."""
     for path, block in _blocks(node, '', set()):
         lines: dict[Any, int] = {}
         for key, _ in block.value:
-            # of anything else the loader says that it is no key
+            # the loader refuses any other key
             if not isinstance(key, yaml.ScalarNode):
                 continue
             merges = key.tag == 'tag:yaml.org,2002:merge'  # `<<` of another block
@@ -98,7 +99,7 @@ def _told(filename: str, key: str, first: int, second: int) -> str:
     what = '' if '.' in key else 'the section '
     places = f'in line {first} and in line {second}'
     return (
-        f'{filename}: {what}{key} stands twice, '
-        f'{places if first != second else f"both times in line {first}"}: only the '
-        'second would count. Merge the two into one.'
+        f'{filename}: {what}{key} is given twice, '
+        f'{places if first != second else f"both times in line {first}"}; only the '
+        'second would be used. Merge the two into one.'
     )

@@ -240,9 +240,9 @@ def test_train_values(values: Any, wanted: str) -> None:
          "reference_energies.pbe.In: must be a number, got 'x'."),
         ({'reference_energies': {'pbe': {'In': True}}}, 'a number, got True.'),
         ({'reference_energies': {'a b': {'In': 1}}}, WORD),
-        ({'key': 5}, 'key: must be a text, got 5.'),
+        ({'key': 5}, 'key: must be text, got 5.'),
         ({'about': {'pbe': 'x'}}, "about.pbe: must be a block of keys, got 'x'."),
-        ({'about': {'pbe': {'a': [1]}}}, 'about.pbe.a: must be a text, got [1].'),
+        ({'about': {'pbe': {'a': [1]}}}, 'about.pbe.a: must be text, got [1].'),
     ],
 )  # fmt: skip
 def test_data_values(values: Any, wanted: str) -> None:
@@ -253,14 +253,14 @@ def test_data_values(values: Any, wanted: str) -> None:
     ('values', 'wanted'),
     [
         ({}, 'here.file is missing.'),
-        ({'file': 5}, 'here.file: must be a text, got 5.'),
-        ({'file': []}, 'here.file: must be a text, got [].'),
-        ({'file': ['a', 1]}, 'here.file.1: must be a text, got 1.'),
+        ({'file': 5}, 'here.file: must be text, got 5.'),
+        ({'file': []}, 'here.file: must be text, got [].'),
+        ({'file': ['a', 1]}, 'here.file.1: must be text, got 1.'),
         ({'file': 'x', 'fidelity': 3}, f'here.fidelity: {WORD}, got 3.'),
-        ({'file': 'x', 'energy_key': 3}, 'here.energy_key: must be a text, got 3.'),
-        ({'file': 'x', 'force_key': False}, 'force_key: must be a text, got False.'),
-        ({'file': 'x', 'index': 1.5}, 'index: must be a text, got 1.5.'),
-        ({'file': 'x', 'index': True}, 'index: must be a text, got True.'),
+        ({'file': 'x', 'energy_key': 3}, 'here.energy_key: must be text, got 3.'),
+        ({'file': 'x', 'force_key': False}, 'force_key: must be text, got False.'),
+        ({'file': 'x', 'index': 1.5}, 'index: must be text, got 1.5.'),
+        ({'file': 'x', 'index': True}, 'index: must be text, got True.'),
     ],
 )
 def test_entries(values: Any, wanted: str) -> None:

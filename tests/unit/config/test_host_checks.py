@@ -81,7 +81,7 @@ def test_true_or_false(value: Any) -> None:
         ('train', {'optimizer': ['adam']}, 'train.optimizer must be one of'),
         ('train', {'scheduler': 'linear'}, "Did you mean 'linearlr'?"),
         ('train', {'loss': 'hubber'}, "Did you mean 'huber'?"),
-        ('train', {'csv_log': None}, 'csv_log must be a text, got None.'),
+        ('train', {'csv_log': None}, 'csv_log must be text, got None.'),
         ('data', {'batch_size': 0}, 'batch_size must be greater than 0, got 0.'),
         ('data', {'batch_size': 2.5}, 'batch_size must be a whole number, got 2.5.'),
     ],
@@ -161,10 +161,10 @@ def test_continue_from_a_pretrained_model() -> None:
 @pytest.mark.parametrize(
     ('species', 'wanted'),
     [
-        (['In', 'Xx'], "model.chemical_species: 'Xx' is no element."),
-        ('In, Gaa', "'Gaa' is no element. Did you mean 'Ga'?"),
-        (['X'], "'X' is no element."),
-        ([49], '49 is no element.'),
+        (['In', 'Xx'], "model.chemical_species: 'Xx' is not an element."),
+        ('In, Gaa', "'Gaa' is not an element. Did you mean 'Ga'?"),
+        (['X'], "'X' is not an element."),
+        ([49], '49 is not an element.'),
         (5, 'must be `auto`, `univ` or a list of elements, got 5.'),
         ([], 'must be `auto`, `univ` or a list of elements, got [].'),
     ],

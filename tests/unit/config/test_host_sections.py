@@ -177,7 +177,7 @@ def test_readout_as_fcn_after_the_host_lost_its_defaults(
 
 @pytest.mark.parametrize('shift', [0.0, 'per_atom_energy_mean', [1.0, 2.0]])
 def test_shift_is_for_the_references(shift: Any) -> None:
-    with pytest.raises(UserError, match=r'data\.shift: .* cannot stand beside') as e:
+    with pytest.raises(UserError, match=r'data\.shift: .* cannot be combined') as e:
         data(shift=shift)
     assert 'data.fidelity.reference_energies sets the shift' in str(e.value)
 
@@ -195,7 +195,7 @@ def test_shift_is_for_the_references(shift: Any) -> None:
     ],
 )
 def test_what_our_reader_replaces(key: str, value: Any) -> None:
-    with pytest.raises(UserError, match=f'data.{key} has no meaning') as caught:
+    with pytest.raises(UserError, match=f'data.{key} has no effect') as caught:
         data(**{key: value})
     assert 'Remove it' in str(caught.value)
 

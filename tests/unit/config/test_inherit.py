@@ -98,7 +98,7 @@ def test_another_architecture(
     pth: dict[str, str], model: dict[str, Any], words: str
 ) -> None:
     sections = extending(pth['plain'], DATA, model=model, known_as='pbe')
-    refused(sections, f'{words}.*Take it out of the YAML: the architecture comes')
+    refused(sections, f'{words}.*Remove it from the YAML: the architecture comes')
 
 
 def test_fidelity_owned_weights_are_those_it_has(pth: dict[str, str]) -> None:
@@ -172,22 +172,22 @@ WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
     'no name': (
         'plain',
         order('pbe', 'r2scan'),
-        r"^train.fidelity.known_as is missing: .*Say which of \['pbe', 'r2scan'\]",
+        r"^train.fidelity.known_as is missing: .* one of \['pbe', 'r2scan'\]",
     ),
     'a name for several': (
         'ours',
         {'fidelity': 'hse', 'known_as': 'pbe'},
-        r"known_as: 'pbe' is for .* one fidelity; .* has \['pbe', 'r2scan'\]. Take",
+        r"known_as: 'pbe' is for .* one fidelity; .* \['pbe', 'r2scan'\]. Remove",
     ),
     'a name that the data has': (
         'plain',
         {'known_as': 'r2scan'},
-        "known_as: 'r2scan' exists already: .*another name, or take known_as out",
+        "known_as: 'r2scan' is also a fidelity of the data, .*or remove known_as",
     ),
     'other case': (
         'ours',
         {'fidelity': 'PBE'},
-        "^'PBE' differs from 'pbe' of .* in case only. Write 'pbe'",
+        "^'PBE' differs from 'pbe' of .* only in case. Write 'pbe'",
     ),
     'order without old names': (
         'ours',
@@ -207,7 +207,7 @@ WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
     'start_from without anything new': (
         'ours',
         {'fidelity': 'r2scan', 'start_from': 'pbe', **order('pbe', 'r2scan')},
-        "^train.fidelity.start_from: 'pbe' is what an added fidelity .*nothing is",
+        "^train.fidelity.start_from: 'pbe' is where an added fidelity .*none is",
     ),
     'replay of what is new': (
         'ours',
@@ -226,18 +226,18 @@ WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
     'one of two': (
         'ours',
         {'fidelity': 'r2scan'},
-        r"^data.fidelity.order is missing: .* has \['pbe', 'r2scan'\], and the data "
-        r"names \['r2scan'\] only. List all of them",
+        r"^data.fidelity.order is missing: .* has \['pbe', 'r2scan'\], but the data "
+        r"have only \['r2scan'\]. List all of them",
     ),
     'replay of the only one': (
         'named',
         {'fidelity': 'pbe', 'replay': REPLAY},
-        "^train.fidelity.replay is about fidelities beside .* has 'pbe' only. Take",
+        "^train.fidelity.replay refers to fidelities .* has only 'pbe'. Remove",
     ),
     'a limit for the only one': (
         'named',
         {'fidelity': 'pbe', 'max_drift': {'energy': 1.0}},
-        '^train.fidelity.max_drift is about fidelities beside',
+        '^train.fidelity.max_drift refers to fidelities other',
     ),
     'frozen shift': (
         'plain',
@@ -246,7 +246,7 @@ WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
             'update': 'fidelity_only',
             'model': {'train_shift_scale': True},
         },
-        '^model.train_shift_scale: True has no effect with .*fidelity_only.*Take',
+        '^model.train_shift_scale: True has no effect with .*fidelity_only.*Remove',
     ),
     'a set of that name': (
         'plain',
@@ -310,7 +310,7 @@ def test_what_needs_a_checkpoint(key: str, value: Any) -> None:
     refused(
         sections,
         rf'^train.fidelity.{key} needs a checkpoint to start from. Name one in '
-        'train.continue.checkpoint, or take the key out',
+        'train.continue.checkpoint, or remove the key',
     )
     sections['train']['fidelity'] = {'update': 'all'}  # the default
     assert read(sections)[keys.OLD_FIDELITIES] == []
@@ -325,7 +325,7 @@ def test_transfer_learning_keeps_no_old_fidelity(
     sections['train']['continue'].update(statistics)
     refused(
         sections,
-        rf'^train.fidelity.{key} is about a fidelity of the checkpoint, and with '
+        rf'^train.fidelity.{key} refers to a fidelity of the checkpoint, but with '
         'train.continue.use_statistic_values_of_checkpoint: false none is kept. ',
     )
 

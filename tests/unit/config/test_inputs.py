@@ -471,6 +471,6 @@ def test_sampling_needs_every_share() -> None:
 @pytest.mark.parametrize('sampling', ['balanced', {'pbe': 1, 'r2scan': 1}])
 def test_balancing_twice(sampling: Any) -> None:
     text = message(with_fidelity('train', sampling=sampling, loss_weight='balanced'))
-    assert 'would count twice. Keep one of the two.' in text
+    assert 'would balance twice. Keep one of the two.' in text
     once = with_fidelity('train', sampling=sampling, loss_weight={'pbe': 2.0})
     assert inputs.from_sections(once)[1][keys.FIDELITY_TRAIN]['sampling'] == sampling

@@ -249,7 +249,7 @@ def test_a_key_that_is_not_said_any_more_is_as_the_run_began() -> None:
 def test_the_lines_of_the_log() -> None:
     _, by = completed(loss='mse', epoch=3)
     said = recipe.lines(by)
-    assert said[0].startswith("Defaults (SevenNet's or torch's own, which fit the")
+    assert said[0].startswith("Defaults (SevenNet's or torch's, to go with the")
     assert 'force_loss_weight: 0.1, stress_loss_weight: 1e-06' in said[0]
     assert said[1].startswith('Defaults (the recipe): optimizer: adam, ')
     assert 'scheduler_param: {start_factor: 1, end_factor: 0.001, ' in said[1]

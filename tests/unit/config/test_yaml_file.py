@@ -22,12 +22,12 @@ def load(path: Path, text: str) -> object:
     ('text', 'told'),
     [
         ('train: {}\nmodel: {}\ntrain: {}\n', 'the section train .*line 1 .*line 3'),
-        ('a:\n  b: 1\n\n  b: 1\n', r'a\.b stands twice, in line 2 and in line 4: '),
+        ('a:\n  b: 1\n\n  b: 1\n', r'a\.b is given twice, in line 2 and in line 4;'),
         ('a: [{b: 1}, {c: 1, b: 2, c: 3}]', r'a\[1\]\.c .*both times in line 1'),
         ('a:\n  b: {c: {d: 1,\n    d: 2}}', r'a\.b\.c\.d .*in line 2 and in line 3'),
         ('a: 1\n"a": 2\n', 'the section a .*line 1 .*line 2'),
-        ('x: {1: a, 1.0: b}', r'x\.1\.0 stands twice'),
-        ('b: &b {c: 1}\nd: {<<: *b, <<: *b}', 'd.<< stands twice'),
+        ('x: {1: a, 1.0: b}', r'x\.1\.0 is given twice'),
+        ('b: &b {c: 1}\nd: {<<: *b, <<: *b}', 'd.<< is given twice'),
     ],
 )
 def test_a_key_that_stands_twice(text: str, told: str, tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_every_command_says_so(
     output = ['-o', str(tmp_path / 'o')] if name in ('study', 'evaluate') else []
     assert main([name, *more, str(path), *output]) == 2
     said = capsys.readouterr().err
-    assert 'the section train stands twice, in line 2 and in line 3' in said
+    assert 'the section train is given twice, in line 2 and in line 3' in said
 
 
 def test_the_yaml_that_a_study_names(
@@ -92,7 +92,7 @@ def test_the_yaml_that_a_study_names(
     output = str(tmp_path / 'o')
     assert main(['study', str(study), '-o', output, '--dry_run']) == 2
     said = capsys.readouterr().err
-    assert 'input.yaml: the section train stands twice' in said
+    assert 'input.yaml: the section train is given twice' in said
 
 
 def test_the_hosts_program_with_a_fidelity(tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_the_hosts_program_with_a_fidelity(tmp_path: Path) -> None:
     twice = 'model: {}\n' + yaml.safe_dump(sections())
     path = tmp_path / 'input.yaml'
     path.write_text(twice)
-    with registered(), pytest.raises(UserError, match='section model stands twice'):
+    with registered(), pytest.raises(UserError, match='model is given twice'):
         sevenn.parse_input.read_config_yaml(str(path))
     path.write_text('train: {epoch: 1}\ntrain: {epoch: 2}\n')
     read = _read_config_yaml(lambda filename, separately: yaml.safe_load(

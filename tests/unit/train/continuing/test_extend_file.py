@@ -110,7 +110,7 @@ def test_errors(tmp_path: Path) -> None:
     output = tmp_path / 'x.pth'
     cases = [
         (two, {'added': 'pbe'}, r"'pbe' exists already in .*\['pbe', 'scan'\]"),
-        (two, {'added': 'PBE'}, r"'PBE' differs from 'pbe' of .* in case only"),
+        (two, {'added': 'PBE'}, r"'PBE' differs from 'pbe' of .* only in case"),
         (plain, {'added': 'hse'}, r'--known_as is missing: .* has one fidelity'),
         (two, {'added': 'hse', 'known_as': 'x'}, r"^--known_as: 'x' is for a ch"),
         (two, {'added': 'hse', 'start_from': 'x'}, r'^--start_from must be one o'),

@@ -241,8 +241,8 @@ def test_an_element_the_checkpoint_lacks(plain: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ('given', 'words'),
     [
-        ('independent', "'independent' cannot stand beside .*Take it out"),
-        ({'pbe': {'In': -2.0}}, r'reference_energies.pbe comes from .*Take it out'),
+        ('independent', "'independent' cannot be combined .*Remove the"),
+        ({'pbe': {'In': -2.0}}, r'reference_energies.pbe comes from .*Remove it'),
     ],
 )
 def test_references_that_cannot_be(

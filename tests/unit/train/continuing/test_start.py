@@ -267,7 +267,7 @@ def test_going_on_with_an_accelerator(
     [
         (
             {'train': [R2SCAN], 'fidelity': {'data': {'order': ['r2scan']}}},
-            r"knows the fidelities \['pbe', 'r2scan'\], the YAML names "
+            r"has the fidelities \['pbe', 'r2scan'\], but the YAML has "
             r"\['r2scan'\]",
         ),
         (
@@ -336,7 +336,7 @@ def test_files_that_cannot_be_continued(tmp_path: Path, ours: Path) -> None:
 def test_what_the_checkpoint_brings_is_not_ignored_in_the_yaml(
     ours: Path, tmp_path: Path, kwargs: dict[str, Any], name: str
 ) -> None:
-    with pytest.raises(UserError, match=f'{name} comes from .*Take it out'):
+    with pytest.raises(UserError, match=f'{name} comes from .*Remove it'):
         going_on(ours, tmp_path, **kwargs)
 
 
