@@ -1,4 +1,4 @@
-"""Kept for scripts of before: see `sevennet_mf.evaluate.evaluation`."""
+"""Kept for older scripts: see `sevennet_mf.evaluate.evaluation`."""
 
 from sevennet_mf.evaluate.evaluation import evaluate
 

@@ -1,4 +1,4 @@
-"""The end of a run: learning curves, parity of the best model, what came out."""
+"""The end of a run: learning curves, parity of the best model, and results."""
 
 from __future__ import annotations
 
@@ -30,16 +30,18 @@ if TYPE_CHECKING:
 
 
 def draw(fit: Fit, start: Start | None = None) -> list[FidelityErrors]:
-    """Write learning_curves.png and parity_<fidelity>.png; return what parity shows.
+    """Write learning_curves.png and parity_<fidelity>.png.
 
-    A run that watches old fidelities of the checkpoint it starts from has
-    drift.csv and drift.png as well, of the best checkpoint or, without
-    one, the last.
+    A run that monitors old fidelities of the checkpoint it starts from also gets
+    drift.csv and drift.png, for the best checkpoint or, without one, the last.
 
     Parity is that of the best checkpoint on the validation sets; a fidelity that
-    no validation set holds is shown on what it was trained on. The model that was
-    trained takes the weights of the file meanwhile: to build another would take
-    longer than to draw.
+    is in no validation set is shown on its training data. The trained model takes
+    the weights of the file meanwhile: building another would take longer than
+    drawing.
+
+    Returns:
+        The errors that the parity plots show.
     """
     log = Logger()
     picture = fit.path('learning_curves.png')
@@ -58,13 +60,17 @@ def draw(fit: Fit, start: Start | None = None) -> list[FidelityErrors]:
 
 
 def closing(fit: Fit, rows: Sequence[FidelityErrors]) -> str:
-    """What came out of a run, and what to do with it; rows: what `draw` returns."""
+    """Return the results of a run in words, and what to do next.
+
+    Args:
+        rows: what `draw` returned.
+    """
     best, state = os.path.relpath(fit.path(run_folder.BEST_FILE)), fit.state
     whole = f'{fit.best_metric} of {fit.target} in {fit.validation}'
     if not rows:
         return (
-            f'No checkpoint is the best: {whole} was never a number that could be. '
-            f'{os.path.relpath(fit.path(run_folder.RESUME_FILE))} is the last.'
+            f'There is no best checkpoint: no epoch qualified by {whole}. '
+            f'{os.path.relpath(fit.path(run_folder.RESUME_FILE))} is the last one.'
         )
     lines = [f'{best}: epoch {state.best_epoch} of {state.epoch - 1}, by {whole}']
     lines += [f'{row.fidelity}: {_in_words(row)}' for row in rows]
@@ -88,7 +94,7 @@ def _digits(value: float) -> str:
 def _holding(
     model: torch.nn.Module, weights: dict[str, torch.Tensor]
 ) -> Iterator[None]:
-    """Within, a model has other weights."""
+    """Give a model other weights within the context."""
     own = {name: value.clone() for name, value in model.state_dict().items()}
     model.load_state_dict(weights)
     try:
@@ -98,7 +104,7 @@ def _holding(
 
 
 def _draw_parity(fit: Fit, paths: list[str]) -> list[FidelityErrors]:
-    """Draw parity of the trained model as it is now; `paths` gets the pictures.
+    """Draw parity of the trained model as it is now; append pictures to `paths`.
 
     Returns the errors that they show, the target's first.
     """
@@ -117,7 +123,7 @@ def _predict(fit: Fit, dataset: FidelityDataset) -> Predictions:
 
 
 def _report_drift(fit: Fit, start: Start, config: dict[str, Any]) -> list[str]:
-    """Print, write and draw how far the old fidelities went; return pictures.
+    """Print, write and draw the drift of the old fidelities; return pictures.
 
     config: of the checkpoint whose weights the model has.
     """
@@ -141,7 +147,7 @@ def _report_drift(fit: Fit, start: Start, config: dict[str, Any]) -> list[str]:
 
 
 def _shown(fit: Fit) -> dict[str, tuple[str, FidelityDataset]]:
-    """For each fidelity the set its parity plot shows, and the structures."""
+    """For each fidelity, the set that its parity plot shows, and the structures."""
     chosen: dict[str, tuple[str, FidelityDataset]] = {}
     for name in sorted(fit.sets, key=is_validation, reverse=True):
         data = fit.sets[name]

@@ -1,4 +1,4 @@
-"""`sevennet-mf train`: from its arguments to a run of ours, or of the host's."""
+"""`sevennet-mf train`: from its arguments to our own run, or the host's."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def run(args: argparse.Namespace) -> str | None:
-    """Train: by the host's own code, or by ours for a YAML with fidelities.
+    """Train: with the host's own code, or with ours for a YAML with fidelities.
 
-    Returns what to say at the end.
+    Returns:
+        What to say at the end.
     """
     sections = inputs.load_yaml(args.input_yaml)
     with importing():
@@ -58,11 +59,11 @@ def _train_as_host(args: argparse.Namespace, sections: Sections) -> str | None:
     if args.distributed and args.distributed_backend == 'gloo':
         raise UserError(
             "without a `fidelity` block this is SevenNet's own training, which "
-            'knows the backends nccl and mpi.'
+            'supports only the backends nccl and mpi.'
         )
     _check_accelerators(args, {})
     if args.distributed:
-        from_environment(args.distributed_backend)  # the host ends with a KeyError
+        from_environment(args.distributed_backend)  # the host: a KeyError
     folder = args.working_dir or '.'
     if not unpickle.is_trusting():
         for path in host_traps.pickled_files(sections, folder):
@@ -74,7 +75,7 @@ def _train_as_host(args: argparse.Namespace, sections: Sections) -> str | None:
             sevenn.run(args)
     except SystemExit as stop:  # the host has written the reason to its log only
         if stop.code:
-            reason = ' '.join(str(stop.__context__ or 'its log says why').split())
+            reason = ' '.join(str(stop.__context__ or 'see its log').split())
             raise UserError(
                 f'SevenNet could not read {args.input_yaml}: {reason}'
             ) from None
@@ -85,11 +86,11 @@ def _closing_of_host(folder: str) -> str:
     best = os.path.join(folder, 'checkpoint_best.pth')
     if not os.path.isfile(best):
         return (
-            f"{folder}: what SevenNet's own training wrote. Without a "
+            f"{folder}: output of SevenNet's own training. Without a "
             'load_validset_path there is no checkpoint_best.pth.'
         )
     return (
-        f"{best}: SevenNet's own training, whose errors are in lc.csv\n"
+        f"{best}: from SevenNet's own training; its errors are in lc.csv\n"
         f'sevennet-mf info {shlex.quote(best)}'
     )
 
@@ -110,8 +111,8 @@ def _train_here(args: argparse.Namespace, sections: Sections) -> str | None:
         from sevennet_mf.train.loop import run_folder
 
     if args.mode != 'train_v2':
-        raise UserError('-m train_v1 does not know fidelities; leave it out.')
-    # first of all: who fails after it does not leave the others waiting
+        raise UserError('-m train_v1 does not support fidelities; remove it.')
+    # first of all: a process that fails later does not leave the others waiting
     with process_group(args.distributed, args.distributed_backend) as process:
         working_dir = os.path.abspath(args.working_dir or '.')
         began = None
@@ -133,7 +134,7 @@ def _train_here(args: argparse.Namespace, sections: Sections) -> str | None:
 
 @contextlib.contextmanager
 def _log(args: argparse.Namespace, working_dir: str, rank: int) -> Iterator[Any]:
-    """The host's log, in a file of its own, with what ended the run in it."""
+    """The host's log, in a file of its own, with the error that ended the run."""
     from sevenn.logger import Logger
     from sevenn.util import unique_filepath
 
@@ -153,7 +154,7 @@ def _check_accelerators(args: argparse.Namespace, model: dict[str, Any]) -> None
 def _accelerated(
     section: dict[str, Any], args: argparse.Namespace
 ) -> dict[str, Any]:
-    """The host's section `model` with the accelerator that the command asks for."""
+    """The host's section `model` with the accelerator of the command line."""
     from sevennet_mf.model import accelerators
 
     own = accelerators.asked(section)
@@ -165,7 +166,7 @@ def _accelerated(
 
 @contextlib.contextmanager
 def _errors_in_log(log: Any, working_dir: str) -> Iterator[None]:
-    """Write what ends a run into its log as well."""
+    """Write an error that ends a run into its log as well."""
     try:
         yield
     except (UserError, TrainingStopped) as error:
@@ -173,7 +174,7 @@ def _errors_in_log(log: Any, working_dir: str) -> Iterator[None]:
             log.writeline(f'\n{error}')
         raise
     except OSError as error:
-        if error.errno in FULL:  # of the log, say, that any line is written to
+        if error.errno in FULL:  # such as the log's own, at any line
             raise UserError(
                 f'{working_dir} cannot be written: {error.strerror}. Free space or '
                 'choose another folder with -w.'

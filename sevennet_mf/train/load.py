@@ -1,4 +1,4 @@
-"""Kept for scripts that were written for it: see `sevennet_mf.model.load`."""
+"""Kept for older scripts: see `sevennet_mf.model.load`."""
 
 from sevennet_mf.model.load import UNNAMED, LoadedModel, load_model
 

@@ -38,10 +38,13 @@ Sets = dict[str, FidelityDataset]
 def prepare_data(
     inputs: RunInputs, working_dir: str, process: Process, start: Start | None
 ) -> Settled:
-    """Read or load every data set, subtract references, settle what the model is.
+    """Read or load every data set, subtract references, settle the model.
 
-    start: the checkpoint that `continue` names. Raises UserError for data that
-    cannot be used.
+    Args:
+        start: the checkpoint that `continue` names.
+
+    Raises:
+        UserError: Data cannot be used.
     """
     names = tuple(inputs.order)
     config = {**header(process), **inputs.merged()}
@@ -74,7 +77,7 @@ def prepare_data(
 
 
 def header(process: Process) -> Config:
-    """What SevenNet's own program writes at the head of a configuration."""
+    """Return what SevenNet's own program puts first in a configuration."""
     return {
         'version': sevenn.__version__,
         'when': time.ctime(),
@@ -197,7 +200,7 @@ def _steps_per_epoch(
     trained: Sequence[str],
     process: Process,
 ) -> int | None:
-    """As asked for; else inferred labels do not make an epoch any longer.
+    """As asked for; otherwise inferred labels do not make an epoch longer.
 
     Where the YAML does not say how long the run is, the least steps of the recipe,
     or a pass over the structures of `trained`, the fidelities that it is for.
@@ -214,7 +217,7 @@ def _steps_per_epoch(
 
 
 def fidelities_of(dataset: FidelityDataset, names: Sequence[str]) -> list[str]:
-    """Names of the fidelities that a set has structures of."""
+    """Return the names of the fidelities in a set."""
     return [names[i] for i in np.unique(dataset.fidelity_index)]
 
 
@@ -225,7 +228,7 @@ def _a_few(dataset: FidelityDataset, n: int = 32) -> FidelityDataset:
 
 
 def _labelled(train_set: FidelityDataset, n: int) -> dict[str, np.ndarray]:
-    """rho_fk: the share of each fidelity's structures that carry each label."""
+    """rho_fk: the share of each fidelity's structures that have each label."""
     index = train_set.fidelity_index
     count = np.maximum(np.bincount(index, minlength=n), 1)
     return {
@@ -235,7 +238,7 @@ def _labelled(train_set: FidelityDataset, n: int) -> dict[str, np.ndarray]:
 
 
 def _validation_set(target: str, sets: dict[str, DataSet]) -> str:
-    """The set whose target metric picks the best checkpoint."""
+    """The set whose target metric selects the best checkpoint."""
     held = {name: data.fidelities for name, data in sets.items()}
     candidates = checks.choosing(target, held)
     if not candidates:

@@ -47,9 +47,12 @@ def train(
 ) -> str:
     """Train as a YAML says.
 
-    Returns what to tell the user at the end, on the first process; '' on others.
-    Raises UserError before anything is written for input that cannot work, and
-    TrainingStopped, with a resumable checkpoint on disk, for a run cut short.
+    Returns:
+        What to tell the user at the end, on the first process; '' on others.
+
+    Raises:
+        UserError: The input cannot work; nothing has been written.
+        TrainingStopped: The run was cut short; a resumable checkpoint is on disk.
     """
     sevennet_mf.register()
     process = process or Process()
@@ -90,7 +93,7 @@ def _fit(
     process: Process,
     start: Start | None,
 ) -> Fit:
-    """The model, and all that trains it."""
+    """The model, and everything that trains it."""
     log, config = Logger(), settled.config
     drift = None
     if start is not None and DRIFT in settled.sets:
@@ -121,21 +124,21 @@ def _set_aside(fit: Fit) -> None:
 
 
 def _tell_default_model(log: Logger, model: Any, config: Config) -> None:
-    """Say how large the model is where the YAML does not."""
+    """Say how large the model is if the YAML does not."""
     if any(config[key] != DEFAULTS[key] for key in SIZE):
         return
     weights = sum(p.numel() for p in model.parameters() if p.requires_grad)
     sizes = ', '.join(f'{key} {config[key]}' for key in SIZE)
     message = (
-        f"the model is of SevenNet's default size: {weights} weights ({sizes}). "
-        'These keys under `model` set another one.'
+        f"the model has SevenNet's default size: {weights} weights ({sizes}). "
+        'Set it with these keys under `model`.'
     )
     log.writeline(message)
     warnings.warn(message, UserWarning, stacklevel=2)
 
 
 def check_folder(working_dir: str) -> None:
-    """Make the output folder; UserError if nothing can be written there."""
+    """Make the output folder; raise UserError if it is not writable."""
     files.make_folder(
         working_dir, 'Choose another folder with -w.', to_write=True
     )

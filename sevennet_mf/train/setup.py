@@ -40,7 +40,7 @@ __all__ = ['DRIFT', 'TRAIN', 'is_validation']
 
 Config = dict[str, Any]
 Sets = dict[str, FidelityDataset]
-# the host's keys that say of which elements a model is
+# the host's keys for the elements of a model
 CHEMISTRY: Final = (
     KEY.TYPE_MAP,
     KEY.NUM_SPECIES,
@@ -50,7 +50,11 @@ CHEMISTRY: Final = (
 
 
 def heed(findings: Iterable[Finding]) -> None:
-    """Raise the first problem as UserError, and warn of notes before it."""
+    """Warn of notes, and stop at the first problem.
+
+    Raises:
+        UserError: There is a problem.
+    """
     for finding in findings:
         if finding.is_problem:
             raise UserError(finding.message)
@@ -99,8 +103,10 @@ def infer(
 ) -> tuple[Sets, list[Report]]:
     """Add inferred labels of the target to the training set, if asked for.
 
-    Reports are none if it was not. The first process infers them for all: others
-    might round differently.
+    The first process infers them for all: others might round differently.
+
+    Returns:
+        The sets, and reports, which are empty if it was not asked for.
     """
     base, target, train = inputs.base, inputs.target, sets[TRAIN]
     asked = inputs.data.inferred_labels
@@ -124,7 +130,7 @@ def present_elements(sets: Sets) -> np.ndarray:
 
 
 def species(config: Config, sets: Sets) -> Config:
-    """The host's keys for the elements of the model: those given, or the data's."""
+    """Return the host's keys for the elements: those given, or the data's."""
     if config[KEY.CHEMICAL_SPECIES] != 'auto':
         return {key: config[key] for key in CHEMISTRY if key in config}
     symbols = sorted(chemical_symbols[z] for z in present_elements(sets))
@@ -135,14 +141,14 @@ def species(config: Config, sets: Sets) -> Config:
 def known_elements(
     inputs: RunInputs, type_map: Mapping[int, int], sets: Sets
 ) -> list[str]:
-    """Symbols of the elements the references are needed for, the model's too."""
+    """Return the elements that need references, including the model's."""
     return named_elements(inputs, sets, type_map)
 
 
 def named_elements(
     inputs: RunInputs, sets: Sets, species: Collection[int] | None = None
 ) -> list[str]:
-    """As reference_elements, of the sets and the numbers of the YAML."""
+    """Return reference_elements of the sets and of the numbers in the YAML."""
     given = inputs.data.reference_energies
     numbers = given if isinstance(given, dict) else {}
     return reference_elements(present_elements(sets), numbers, species)
@@ -153,7 +159,8 @@ def fit(
 ) -> References:
     """Fit the reference energies of every fidelity on the training set.
 
-    type_map: of the model, by atomic number.
+    Args:
+        type_map: the model's, by atomic number.
     """
     train, base = sets[TRAIN], inputs.base
     composition = train.composition
@@ -168,25 +175,32 @@ def fit(
 
 
 def check_determined(target: str, sets: Sets, references: References) -> None:
-    """Warn of what no label determines; UserError if the target needs it."""
+    """Log the reference energies, and warn of what no label determines.
+
+    Raises:
+        UserError: The target needs it.
+    """
     for line in report(references):
         Logger().writeline(line)
     heed(undetermined(references, target, sets))
 
 
 def warn_of_zeros(names: Sequence[str], sets: Sets, shift: np.ndarray) -> None:
-    """Warn of elements of the data that a checkpoint has no energy for.
+    """Warn of elements in the data for which a checkpoint has no energy.
 
-    names: fidelities by their index; shift: (n_fidelities, 119) eV. SevenNet writes
-    0 for an element that one modality's data lacked, as for Yb at r2SCAN in
-    7net-MF-0.
+    SevenNet writes 0 for an element that one modality's data lacked, as for Yb at
+    r2SCAN in 7net-MF-0.
+
+    Args:
+        names: fidelities by their index.
+        shift: (n_fidelities, 119) eV.
     """
     known = (shift != 0).any(axis=0)
     for z in present_elements(sets):
         for name in (n for n, row in zip(names, shift, strict=True) if not row[z]):
             if known[z]:
                 message = (
-                    f'train.continue: the checkpoint has no reference energy of '
+                    f'train.continue: the checkpoint has no reference energy for '
                     f'{chemical_symbols[z]} at {name!r}: not determined.'
                 )
                 Logger().writeline(f'WARNING: {message}')
@@ -196,10 +210,13 @@ def warn_of_zeros(names: Sequence[str], sets: Sets, shift: np.ndarray) -> None:
 def statistics_of(
     inputs: RunInputs, train: FidelityDataset, shift: np.ndarray
 ) -> Config:
-    """Shift, scale and convolution denominator of the model, by the host's keys.
+    """Return shift, scale and convolution denominator, by the host's keys.
 
-    shift: (n_fidelities, 119) eV. Scale and denominator follow the YAML:
-    a number, or the name of a statistic of the training set.
+    Scale and denominator follow the YAML: a number, or the name of a statistic of
+    the training set.
+
+    Args:
+        shift: (n_fidelities, 119) eV.
     """
     host, names = inputs.host, inputs.order
     found = {key: host[key] for key in (KEY.SCALE, KEY.CONV_DENOMINATOR)}
@@ -220,7 +237,7 @@ def statistics_of(
 
 
 def shift_by_name(names: Sequence[str], shift: np.ndarray) -> Any:
-    """Reference energies of the model, (n, 119) eV, as the host has them."""
+    """Return reference energies, (n_fidelities, 119) eV, in the host's form."""
     rows = {name: shift[i].tolist() for i, name in enumerate(names)}
     return rows if len(names) > 1 else rows[names[0]]
 

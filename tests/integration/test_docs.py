@@ -35,7 +35,7 @@ pytestmark = [
     # pages train in the same folder one after another
     pytest.mark.filterwarnings('ignore:checkpoints of an earlier run'),
     # the PBE labels are of another code than a pretrained model's, or at random
-    pytest.mark.filterwarnings('ignore:.* labels of .* are off from'),
+    pytest.mark.filterwarnings('ignore:.* labels of .* differ from'),
 ]
 
 ROOT = Path(__file__).parents[2]

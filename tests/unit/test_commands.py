@@ -223,7 +223,7 @@ def without_accelerators(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ('options', 'words'),
     [
-        (['-m', 'train_v1'], '-m train_v1 does not know fidelities'),
+        (['-m', 'train_v1'], '-m train_v1 does not support fidelities'),
         (['-cueq'], 'cuEquivariance is asked for, but it or its GPU is missing'),
         (['-flashTP'], 'FlashTP is asked for, but it or its GPU is missing'),
         (['-oeq'], 'OpenEquivariance is asked for, but it or its GPU is missing'),

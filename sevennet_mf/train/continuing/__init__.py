@@ -1,1 +1,1 @@
-"""Training that continues from a model: new fidelities, and old ones kept."""
+"""Training that continues from a model: new fidelities, and old ones retained."""

@@ -1,4 +1,4 @@
-"""How far old fidelities went, at the end of a run: a table and a picture."""
+"""The drift of old fidelities at the end of a run: a table and a picture."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HEAD: Final = (
 
 
 def moved(before: Predictions, after: Predictions) -> dict[str, float]:
-    """Mean absolute change of predictions by quantity, meV/atom and meV/Å."""
+    """Return mean absolute changes of predictions, in meV/atom and meV/Å."""
     energy = (after.energy - before.energy) / before.n_atoms
     force = [
         (b - a).reshape(-1) for a, b in zip(before.forces, after.forces, strict=True)
@@ -38,9 +38,13 @@ def moved(before: Predictions, after: Predictions) -> dict[str, float]:
 
 
 def rows(report: dict[str, Any], moved: Values) -> list[list[Any]]:
-    """The lines of drift.csv: mean absolute errors, and how predictions moved.
+    """Return the lines of drift.csv: mean absolute errors, and prediction changes.
 
-    report: as Drift.as_dict(); quantities without labels are left out.
+    Quantities without labels are left out.
+
+    Args:
+        report: as Drift.as_dict().
+        moved: {fidelity: what `moved` returns}.
     """
     lines: list[list[Any]] = [list(HEAD)]
     for name, by_quantity in report.items():
@@ -54,7 +58,7 @@ def rows(report: dict[str, Any], moved: Values) -> list[list[Any]]:
 
 
 def lines(table: list[list[Any]]) -> list[str]:
-    """What the log says of the lines of drift.csv."""
+    """Return the lines of drift.csv as lines for the log."""
     said = ['Drift of old fidelities on held-out structures (MAE)']
     for name, quantity, unit, *numbers, count in table[1:]:
         before, after, drift, moved = (f'{number:.2f}' for number in numbers)
@@ -67,7 +71,7 @@ def lines(table: list[list[Any]]) -> list[str]:
 
 
 def render(table: list[list[Any]]) -> Table:
-    """The lines of drift.csv as a table for the terminal."""
+    """Return the lines of drift.csv as a table for the terminal."""
     shown = Table(title='Old fidelities on held-out structures (MAE)')
     for number, column in enumerate(table[0]):
         shown.add_column(column, justify='right' if number > 2 else 'left')
@@ -78,9 +82,10 @@ def render(table: list[list[Any]]) -> Table:
 
 
 def draw(report: dict[str, Any], path: str) -> bool:
-    """Draw what Drift.as_dict() returns; return whether there is anything to see.
+    """Draw what Drift.as_dict() returns; return whether there is anything to draw.
 
-    A panel for each quantity with bars before and after; a line where the limit is.
+    There is a panel for each quantity, with bars before and after, and a line at
+    the limit.
     """
     quantities = [
         quantity
@@ -96,7 +101,7 @@ def draw(report: dict[str, Any], path: str) -> bool:
         for ax, quantity in zip(axes, quantities, strict=True):
             rows = {name: by[quantity] for name, by in report.items()}
             _panel(ax, quantity, {k: v for k, v in rows.items() if _is_known(v)})
-        # a limit may stand in one panel alone
+        # a limit may be in only one panel
         handles: dict[str, Any] = {}
         for ax in axes:
             shown, labels = ax.get_legend_handles_labels()

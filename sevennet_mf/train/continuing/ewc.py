@@ -1,4 +1,4 @@
-"""Elastic weight consolidation: weights that old fidelities depend on stay near."""
+"""Elastic weight consolidation: keep weights that old fidelities depend on."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ WHERE: Final = 'train.continue.fisher_information'  # KEY.FISHER, readable
 
 
 class Consolidation(EWCLoss):
-    """The host's sum of F (w - w*)^2, as a number: it gives a tensor (1,).
+    """The host's sum of F (w - w*)^2, as a scalar: the host's has shape (1,).
 
-    It needs the weights only, so on every process it is the same, and the mean of
-    their gradients is that of one process.
+    It needs only the weights, so it is the same on every process, and the mean of
+    the gradients is that of one process.
     """
 
     def get_loss(
         self, batch_data: dict[str, Any], model: Callable | None = None
     ) -> torch.Tensor:
         with warnings.catch_warnings():
-            # of weights that are free: those of trained fidelities are
+            # weights of trained fidelities are free
             warnings.filterwarnings('ignore', 'EWC has no Fisher information')
             return super().get_loss(batch_data, model).squeeze(0)
 
@@ -50,8 +50,10 @@ def term(
 
     The Fisher information is that of the checkpoint's own weights, by its names;
     here it becomes that of the run's weights, which an extension has scaled. Weights
-    that the trained fidelities own are free. Raises UserError for files that cannot
-    be used or are of another model.
+    that the trained fidelities own are free.
+
+    Raises:
+        UserError: A file cannot be used or belongs to another model.
     """
     block = start.options
     factor = _factor(block)
@@ -76,9 +78,9 @@ def term(
     }
     if not importance:
         raise UserError(
-            f'{WHERE}: EWC holds weights that old fidelities share, and with '
-            'train.fidelity.update: fidelity_only none of them is trained. Take one '
-            'of the two out.'
+            f'{WHERE}: EWC protects shared weights, but with '
+            'train.fidelity.update: fidelity_only none of them is trained. Remove '
+            'one of the two.'
         )
     there = _as_trained(
         {n: p.detach() for n, p in own.items()} | (optimum or {}), start, trainer
@@ -88,10 +90,10 @@ def term(
 
 
 def _factor(block: dict[str, Any]) -> float:
-    """`ewc_lambda`; UserError for what is missing of EWC, or cannot be."""
+    """`ewc_lambda`; UserError if a key of EWC is missing or not valid."""
     if not block.get(KEY.FISHER):
         raise UserError(
-            f'{WHERE} is missing, which EWC needs; `sevennet-mf fisher` writes '
+            f'{WHERE} is missing, but EWC needs it; `sevennet-mf fisher` writes '
             'it.'
         )
     factor: Any = block.get(KEY.EWC_LAMBDA)
@@ -110,20 +112,20 @@ def _read(path: str, where: str, start: Start) -> Weights:
         found = torch.load(path, map_location='cpu', weights_only=True)
     except FileNotFoundError:
         raise UserError(f'{where}: no such file: {path}.') from None
-    except Exception:  # random bytes may set off anything in a pickle
+    except Exception:  # random bytes may raise anything in a pickle
         raise UserError(
             f'{where}: {path} is not a file of tensors, or it is truncated. Write '
             'it with `sevennet-mf fisher`.'
         ) from None
     own = dict(start.loaded.model.named_parameters())
     if not isinstance(found, dict) or not found:
-        raise UserError(f'{where}: {path} holds no tensors by name.')
+        raise UserError(f'{where}: {path} contains no named tensors.')
     for name, value in found.items():
         if name not in own or own[name].shape != value.shape:
             raise UserError(
-                f'{where}: {path} is of another model than {start.path}: it has '
-                f'{name} {tuple(value.shape)}. Write it for this checkpoint with '
-                '`sevennet-mf fisher`.'
+                f'{where}: {path} belongs to another model than {start.path}: it '
+                f'has {name} {tuple(value.shape)}. Write it for this checkpoint '
+                'with `sevennet-mf fisher`.'
             )
     return found
 
@@ -148,9 +150,9 @@ def _minus(a: Weights, b: Weights) -> Weights:
 
 
 def _as_trained(values: Weights, start: Start, trainer: FidelityTrainer) -> Weights:
-    """Numbers in the place of the checkpoint's weights, as the run's weights.
+    """Numbers in place of the checkpoint's weights, as the run's weights.
 
-    What an extension draws at random does not depend on them: it is the same at
+    What an extension draws at random does not depend on them: it is the same in
     every call, and left as it is for the run.
     """
     with _holding(start.loaded.model, values), torch.random.fork_rng(devices=[]):
@@ -166,7 +168,7 @@ def _as_trained(values: Weights, start: Start, trainer: FidelityTrainer) -> Weig
 
 @contextmanager
 def _holding(model: torch.nn.Module, values: Weights) -> Iterator[None]:
-    """Within, parameters of `model` are `values`."""
+    """Set parameters of `model` to `values` within the context."""
     own = dict(model.named_parameters())
     kept = {name: p.detach().clone() for name, p in own.items()}
     try:

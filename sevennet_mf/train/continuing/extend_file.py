@@ -1,4 +1,4 @@
-"""`sevennet-mf extend`: a checkpoint with one fidelity more, without training."""
+"""`sevennet-mf extend`: a checkpoint with an added fidelity, without training."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from sevennet_mf.model.plain_config import builtin, statistics
 from sevennet_mf.train.continuing.residual import fit_residual
 from sevennet_mf.train.loop.provenance import versions
 
-# keys of the YAML that the same errors name there
+# options for the YAML keys that errors name
 OPTIONS = {
     compatible.KNOWN_AS: '--known_as',
     compatible.START_FROM: '--start_from',
@@ -70,11 +70,22 @@ def extend_file(
 ) -> References | None:
     """Write a checkpoint that has the fidelity `added` as well.
 
-    name: path or pretrained name; files: labels of `added`, which its reference
-    energies are fitted to less the checkpoint's own prediction; without any they are
-    those of start_from; model: keys of `model.fidelity`; labels: energy_key. Old
-    fidelities predict what they did, the new one what start_from does. Raises
-    UserError, and writes nothing, for whatever cannot be used.
+    Old fidelities predict what they did, the new one what start_from does, apart
+    from its reference energies.
+
+    Args:
+        name: of the checkpoint: a path or a pretrained name.
+        files: labels of `added`; its reference energies are fitted to them minus the
+            checkpoint's own predictions. Without files they are those of start_from.
+        known_as: what to call the only fidelity of the checkpoint.
+        model: keys of `model.fidelity`.
+        labels: energy_key of the files.
+
+    Returns:
+        The reference energies, if they were fitted.
+
+    Raises:
+        UserError: Something cannot be used; nothing was written.
     """
     with said_as(OPTIONS):
         plan, loaded = _planned(name, added, known_as, start_from, model or {})
@@ -84,7 +95,7 @@ def extend_file(
     references = None
     if files:
         found = existing(files, 'extend')
-        # energies alone are read
+        # only energies are read
         entry = {'file': found, 'fidelity': added, **NO_LABELS, **(labels or {})}
         references = _references(loaded, entry, plan, device)
         energies = references.energies[0]
@@ -119,11 +130,11 @@ def _planned(
     if not found.names:
         raise UserError(
             f'--known_as is missing: {name} has one fidelity, without a name. '
-            'Say which level of theory it is, for example --known_as pbe.'
+            'Name its level of theory, for example --known_as pbe.'
         )
     if added in found.names:
         raise UserError(
-            f'--fidelity: {added!r} exists already in {name}, which has '
+            f'--fidelity: {added!r} already exists in {name}, which has '
             f'{list(found.names)}. Choose another name.'
         )
     data = validate(DataFidelity, {}, 'extend')
@@ -163,7 +174,7 @@ def _references(
 def _provenance(
     loaded: LoadedModel, plan: ExtensionPlan, references: References | None
 ) -> dict[str, Any]:
-    # of a training, and this is none
+    # of a training, which this is not
     left_out = (keys.FOLDED, 'best', 'drift')
     known = {k: v for k, v in loaded.provenance.items() if k not in left_out}
     names = dict(zip(loaded.fidelities, plan.old, strict=True))
@@ -191,7 +202,7 @@ def _provenance(
 
 
 def run(args: Namespace) -> str:
-    """`sevennet-mf extend`: returns what to tell the user."""
+    """Run `sevennet-mf extend`; return what to tell the user."""
     stem = os.path.splitext(os.path.basename(args.checkpoint))[0]
     output = args.output or f'{stem}_{args.fidelity}.pth'
     given = {'encoding': args.encoding, 'rank': args.rank, 'sites': args.sites}
@@ -211,7 +222,7 @@ def run(args: Namespace) -> str:
     if references is None:
         warnings.warn(
             f'{args.fidelity!r} has the reference energies of the fidelity it '
-            'starts from: without labels no others are known.',
+            'starts from, because there are no labels to fit others.',
             UserWarning,
             stacklevel=2,
         )

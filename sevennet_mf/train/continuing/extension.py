@@ -28,10 +28,10 @@ from sevennet_mf.train.continuing.start import Start
 from sevennet_mf.train.setup import TRAIN, check_determined, named_elements
 
 Sets = dict[str, FidelityDataset]
-# eV/atom: labels of the same level of theory and code are nearer to a universal
-# model's predictions, those of another code are off by more
+# eV/atom: labels of the same level of theory and code are closer to a universal
+# model's predictions, those of another code differ by more
 ALIGNED_WITHIN: Final[float] = 0.05
-# what says of a model that it has several fidelities
+# keys that say that a model has several fidelities
 OF_SEVERAL: Final = (
     KEY.MODAL_MAP,
     KEY.NUM_MODALITIES,
@@ -41,10 +41,13 @@ OF_SEVERAL: Final = (
 
 
 class Extension(Start):
-    """As Start, for a YAML that names fidelities which the checkpoint lacks.
+    """As Start, for a YAML with fidelities that the checkpoint lacks.
 
-    `weights` are the checkpoint's until `settle` has found the reference energies
-    of the added fidelities. Raises UserError for a model that cannot be extended so.
+    `weights` have the checkpoint's reference energies until `settle` has found those
+    of the added fidelities.
+
+    Raises:
+        UserError: The model cannot be extended in this way.
     """
 
     adds_fidelities = True
@@ -72,11 +75,11 @@ class Extension(Start):
         return extend(self.loaded.model, self.plan)
 
     def old_name(self, name: str) -> str:
-        """What the checkpoint itself calls one of `old`."""
+        """Return the name in the checkpoint of one of `old`."""
         return str(self.loaded.fidelities[self.old.index(name)])
 
     def references(self) -> np.ndarray:
-        """Those of the checkpoint, (n_old, 119) eV; 0 for unknown elements."""
+        """Return the checkpoint's, (n_old, 119) eV; 0 for unknown elements."""
         return np.nan_to_num(reference_energies(self.loaded.model))
 
     # ---- labels of old fidelities
@@ -87,17 +90,17 @@ class Extension(Start):
         process: Process,
         self_labelled: Mapping[str, np.ndarray],
     ) -> None:
-        """Move labels of old fidelities to the checkpoint's energies per element.
+        """Shift labels of old fidelities to the checkpoint's energies per element.
 
         Another code or other pseudopotentials have other reference energies. The
-        checkpoint's stay as they are, so the labels are moved, where they are off.
+        checkpoint's stay as they are, so labels that differ are shifted.
         """
         for name in self.old:
             rows = {set_name: data.rows_of(name) for set_name, data in sets.items()}
             for set_name, made in self_labelled.items():
                 mine = rows[set_name]
                 rows[set_name] = mine[~made[mine]]
-            # the training set tells best, if it holds any
+            # the training set is best, if it has any
             holds = [s for s in (TRAIN, *sets) if len(rows[s])]
             if not holds:
                 continue
@@ -112,7 +115,7 @@ class Extension(Start):
     def _offsets(
         self, sets: Sets, labelled: FidelityDataset, name: str
     ) -> np.ndarray | None:
-        """How far labels are off by element, (119,) eV; None if they fit."""
+        """How much labels differ by element, (119,) eV; None if they fit."""
         own = self.references()[self.old.index(name)]
         elements = named_elements(self.inputs, sets)
         references = self.fit(labelled, name, elements, self.old_name(name))
@@ -122,9 +125,9 @@ class Extension(Start):
         if off <= ALIGNED_WITHIN:
             return None
         message = (
-            f'{len(labelled)} labels of {name!r} are off from '
+            f'{len(labelled)} labels of {name!r} differ from '
             f'{self.path} by {off:.2f} eV/atom: another code, or other '
-            'pseudopotentials. The difference by element is taken off them; '
+            'pseudopotentials. The difference by element is subtracted from them; '
             f'energies of {name!r} stay on the scale of the checkpoint.'
         )
         Logger().writeline(f'WARNING: {message}')
@@ -138,8 +141,11 @@ class Extension(Start):
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """As Start's: the old ones stay, those of added fidelities are fitted.
 
-        To what their labels differ by from the checkpoint's own prediction at
-        `start_from`. Raises UserError for a fidelity without labels or numbers.
+        The fit is to the difference between their labels and the checkpoint's own
+        predictions at `start_from`.
+
+        Raises:
+            UserError: A fidelity has neither labels nor numbers.
         """
         source = self.plan.source
         old = self.references()
@@ -171,14 +177,14 @@ class Extension(Start):
         )
 
     def _known(self, key: str) -> dict[str, Any]:
-        """What the checkpoint's provenance says, by the names of this run."""
+        """A part of the checkpoint's provenance, by the names of this run."""
         known = self.origin.provenance.get(key) or {}
         names = {self.old_name(name): name for name in self.old}
         return {names.get(name, name): value for name, value in known.items()}
 
 
 def make_start(inputs: RunInputs) -> Start | None:
-    """The checkpoint that a run starts from, or None."""
+    """Return the checkpoint that a run starts from, or None."""
     if inputs.origin is None:
         return None
     return Extension(inputs) if inputs.added else Start(inputs)

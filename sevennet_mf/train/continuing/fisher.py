@@ -6,8 +6,8 @@ diagonal of the Fisher information of weight w is, over the structures,
     F_w = < (d(E/N)/dw)^2 + lambda_F / (3 N) sum_k (dF_k/dw)^2 >
 
 with E/N in eV/atom and F_k in eV/Å: half of F_w dw^2 is what moving w by dw adds to
-half the squared errors. No label is needed. The sum over the 3 N force components is
-estimated by random signs xi: the square of d(sum_k xi_k F_k)/dw has it as its mean
+half the squared errors. No labels are needed. The sum over the 3 N force components
+is estimated by random signs xi: it is the mean of the square of d(sum_k xi_k F_k)/dw
 (Hutchinson, Commun. Stat. Simul. Comput. 18, 1059 (1989)).
 """
 
@@ -46,10 +46,16 @@ def fisher_information(
 ) -> Weights:
     """Return F of every weight by the name of its Parameter, on the CPU.
 
-    fidelity: at which of the model's, None if it has one only; structures: labelled
-    or not; force_weight: lambda_F; samples: random signs drawn for each structure.
-    The model is left as it was. Raises UserError for elements and for a fidelity
-    that it does not know.
+    The model is left as it was.
+
+    Args:
+        structures: labelled or not.
+        fidelity: the model's; None if it has only one.
+        force_weight: lambda_F.
+        samples: sets of random signs drawn for each structure.
+
+    Raises:
+        UserError: The model does not know an element or the fidelity.
     """
     check_elements(structures, loaded)
     row = chosen(loaded.fidelities, fidelity).references_index
@@ -74,21 +80,21 @@ def fisher_information(
 def _parts(
     output: Any, n: int, force_weight: float, random: torch.Generator
 ) -> list[torch.Tensor]:
-    """What is differentiated: energy per atom, and a random sum of forces.
+    """The quantities to differentiate: energy per atom, and a random sum of forces.
 
     output: of a structure of n atoms.
     """
     forces = output[KEY.PRED_FORCE]
     signs = torch.randint(0, 2, forces.shape, generator=random) * 2.0 - 1.0
     parts = [output[KEY.PRED_TOTAL_ENERGY].sum() / n]
-    if force_weight > 0 and forces.requires_grad:  # there are atoms within reach
+    if force_weight > 0 and forces.requires_grad:  # atoms are within the cutoff
         scale = (force_weight / (3 * n)) ** 0.5
         parts.append(scale * (signs.to(forces) * forces).sum())
     return parts
 
 
 def _add(parts: list[torch.Tensor], weights: Weights, total: Weights) -> None:
-    """Add the squares of the slopes of each part by each weight."""
+    """Add the squared derivatives of each part with respect to each weight."""
     for number, part in enumerate(parts):
         slopes = torch.autograd.grad(
             part,
@@ -102,11 +108,13 @@ def _add(parts: list[torch.Tensor], weights: Weights, total: Weights) -> None:
 
 
 def run(args: Namespace) -> str:
-    """`sevennet-mf fisher`: writes two files, returns what to tell the user."""
+    """Run `sevennet-mf fisher`: write two files, return what to tell the user."""
     if args.samples < 1:
         raise UserError(f'--samples must be 1 or more, got {args.samples}.')
     if args.force_weight < 0:
-        raise UserError(f'--force_weight must not be negative: {args.force_weight}.')
+        raise UserError(
+            f'--force_weight must not be negative, got {args.force_weight}.'
+        )
     loaded = load_model(args.checkpoint)
     fidelity = chosen(loaded.fidelities, args.fidelity).name
     files = existing(args.files, 'fisher')
@@ -129,7 +137,7 @@ def run(args: Namespace) -> str:
     return (
         f'{path}: Fisher information of {len(found)} parameters from '
         f'{len(structures)} structures\n'
-        f'{beside}: the weights it was had at, for SevenNet itself\n'
+        f'{beside}: the weights at which it was computed, for SevenNet itself\n'
         'In the YAML, under train.continue: '
         f'{{checkpoint: {args.checkpoint}, fisher_information: {path}, '
         'ewc_lambda: 1.0}'

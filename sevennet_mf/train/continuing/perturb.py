@@ -1,4 +1,4 @@
-"""Changed copies of structures: strained cells and rattled atoms."""
+"""Perturbed copies of structures: strained cells and rattled atoms."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from ase.neighborlist import neighbor_list
 from sevennet_mf.arrays import Floats
 from sevennet_mf.errors import UserError
 
-# of the shortest distance in the original: closer atoms are no structure of the
-# user's domain, and no potential is made for them
+# of the shortest distance in the original: structures with closer atoms are outside
+# the user's domain, and no potential is made for them
 CLOSEST: Final[float] = 0.75
 TRIES: Final[int] = 100
 
@@ -21,11 +21,15 @@ TRIES: Final[int] = 100
 def copies(
     atoms: Atoms, n: int, rattle: float, strain: float, rng: np.random.Generator
 ) -> Iterator[Atoms]:
-    """Yield n changed copies of a structure, without labels.
+    """Yield n perturbed copies of a structure, without labels.
 
-    rattle: standard deviation of the displacement of each coordinate, Å; strain:
-    the largest component of the symmetric strain, none in directions that are not
-    periodic. Raises UserError if no copy keeps its atoms apart.
+    Args:
+        rattle: standard deviation of the displacement of each coordinate, Å.
+        strain: the largest component of the symmetric strain; directions that are
+            not periodic are not strained.
+
+    Raises:
+        UserError: The atoms of no copy are far enough apart.
     """
     allowed = CLOSEST * shortest_distance(atoms)
     for _ in range(n):
@@ -57,7 +61,7 @@ def changed(
 
 
 def in_periodic_space(tensor: Floats, atoms: Atoms) -> Floats:
-    """The part of a strain that acts along the periodic vectors of a cell."""
+    """Return the part of a strain, (3, 3), along the periodic vectors of a cell."""
     vectors = np.asarray(atoms.cell)[np.asarray(atoms.pbc)]
     if len(vectors) == 0:
         return np.zeros((3, 3))
@@ -77,7 +81,7 @@ def bare(atoms: Atoms) -> Atoms:
 def shortest_distance(atoms: Atoms) -> float:
     """Return the shortest distance between two atoms or their images, Å.
 
-    Beyond 4 Å it counts as 4 Å.
+    Distances beyond 4 Å are returned as 4 Å.
     """
     found = neighbor_list('d', atoms, 4.0)
     return float(found.min()) if len(found) else 4.0

@@ -1,4 +1,4 @@
-"""Data of the fidelities that a checkpoint has, to train on or to watch them by."""
+"""Data of a checkpoint's fidelities, for training or to monitor their drift."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ AS_THEY_ARE: Final = {'per_structure': 0, 'rattle': 0.0, 'strain': 0.0, 'md': No
 
 
 def is_wanted(start: Start) -> bool:
-    """Whether a run has old fidelities to replay or to watch.
+    """Whether a run has old fidelities to replay or to monitor.
 
-    A run that adds fidelities has; one that merely goes on, if the YAML asks.
+    A run that adds fidelities has; one that merely continues, if the YAML asks.
     """
     train = start.inputs.train
     asked = train.replay is not None or train.max_drift is not None
@@ -49,12 +49,18 @@ def is_wanted(start: Start) -> bool:
 
 
 class ReplayData:
-    """The replay of a run, and structures to watch the drift of the rest by.
+    """The replay of a run, and structures to monitor the drift of the rest.
 
-    Self labels are written on the way, by the first process. `entries` are the
-    run's, with those of the replay after the user's own, and the set `drift` of what
-    old fidelities without a replay are watched on. Raises UserError for files and
-    structures that cannot be used.
+    Self labels are written on the way, by the first process.
+
+    Attributes:
+        watched: the old fidelities that are monitored.
+        n_own: the number of the user's own entries for training.
+        entries: the run's, with those of the replay after the user's own, and the
+            set `drift`, on which old fidelities without a replay are monitored.
+
+    Raises:
+        UserError: Files or structures cannot be used.
     """
 
     def __init__(self, start: Start, working_dir: str, process: Process) -> None:
@@ -75,7 +81,7 @@ class ReplayData:
         self.entries = {**own, LOAD_TRAIN: load, **watched}
 
     def _receive(self, process: Process, entries: list[Config]) -> None:
-        """Have the self labels in this process's folder, which `entries` name then.
+        """Copy the self labels to this process's folder, and update `entries`.
 
         The folder of the first process may be on another machine.
         """
@@ -90,7 +96,7 @@ class ReplayData:
             entry['file'] = [str(here)]
 
     def _labels(self) -> bool:
-        """Whether the replay is of self labels."""
+        """Whether the replay consists of self labels."""
         return self.block is not None and self.block.self_label is not None
 
     def _found(self) -> tuple[list[Config], list[Config]]:
@@ -100,14 +106,14 @@ class ReplayData:
         return entries, self._shown(rest) if rest else []
 
     def _shown(self, names: list[str]) -> list[Config]:
-        """What old fidelities without a replay are watched on."""
+        """The data on which old fidelities without a replay are monitored."""
         try:
             structures = self._of_trained(LOAD_VALID) or self._trained_on()
         except UserError as error:
             if self.inputs.train.max_drift is not None:
                 raise
-            # nobody asked for it: a graph file, say, is no reason not to train
-            message = f'the drift of {names} is not watched. {error}'
+            # nobody asked for it: a graph file, for example, does not stop training
+            message = f'the drift of {names} is not monitored. {error}'
             Logger().writeline(f'WARNING: {message}')
             warnings.warn(message, UserWarning, stacklevel=2)
             return []
@@ -117,9 +123,9 @@ class ReplayData:
         name = block.fidelity
         if name is not None and name not in self.watched:
             raise UserError(
-                f'train.fidelity.replay.fidelity: {name!r} is what trains, so it is '
-                f'no replay. Write one of {self.watched}, or put its data into '
-                'data.load_trainset_path.'
+                f'train.fidelity.replay.fidelity: {name!r} is the fidelity being '
+                f'trained, so it cannot be replayed. Write one of {self.watched}, '
+                'or put its data into data.load_trainset_path.'
             )
         options = block.self_label
         if options is None:
@@ -182,7 +188,7 @@ class ReplayData:
     # ---- the sets
 
     def self_labelled(self, sets: Sets) -> dict[str, Bools]:
-        """Return, of sets that hold any, which structures have self labels."""
+        """Return, for sets with self labels, which structures have them, (n,)."""
         found = {}
         if self._labels():
             found[TRAIN] = sets[TRAIN].of_entries(self.n_own)
@@ -193,7 +199,9 @@ class ReplayData:
     def divide(self, sets: Sets) -> Sets:
         """Return the sets with a part of the replay held out, as the set `drift`.
 
-        Raises UserError for a replay that has no element of the trained fidelities.
+        Raises:
+            UserError: The replay has no element of the trained fidelities, or too
+                few structures.
         """
         if self.block is None:
             return sets
@@ -209,10 +217,11 @@ class ReplayData:
             ]
             raise UserError(
                 'train.fidelity.replay has no element of '
-                f'{list(self.start.trained)}: it holds {names[0]}, the labels hold '
-                f'{names[1]}. Replay structures like those that you have labels of.'
+                f'{list(self.start.trained)}: it contains {names[0]}, the labels '
+                f'contain {names[1]}. Replay structures similar to those you have '
+                'labels for.'
             )
-        # those that carry the user's labels too are held out last: labels are
+        # those that also have the user's labels are held out last: labels are
         # inferred from them
         kept, held_out = random_split(
             replay, self.block.held_out, self.seed, train.fingerprint[~is_replay]
@@ -220,8 +229,8 @@ class ReplayData:
         if not len(held_out):
             raise UserError(
                 f'train.fidelity.replay: {self.block.held_out} of {len(replay)} '
-                'structures is none to watch the drift by. Raise held_out, or give '
-                'more structures.'
+                'structures leaves none to measure the drift on. Raise held_out, or '
+                'give more structures.'
             )
         Logger().writeline(
             f'Replay: {len(kept)} structures to train on, {len(held_out)} held out'
@@ -234,16 +243,17 @@ class ReplayData:
 
 
 def only_trained(sets: Sets, start: Start) -> Sets:
-    """Return the sets without training labels that could not train anything."""
+    """Return the sets without training labels that cannot train any weight."""
     train = sets[TRAIN]
     rows = [train.rows_of(name) for name in start.trained]
     return {**sets, TRAIN: train.subset(np.sort(np.concatenate(rows)))}
 
 
 def drift_of(start: Start, dataset: FidelityDataset) -> Drift:
-    """Measure a checkpoint as it was on the set `drift`; limits are the YAML's.
+    """Measure the original checkpoint on the set `drift`; limits are the YAML's.
 
-    Raises UserError for a limit of what the set has no labels of.
+    Raises:
+        UserError: There is a limit for labels that the set does not have.
     """
     before: Values = {}
     structures = {}
@@ -260,8 +270,8 @@ def drift_of(start: Start, dataset: FidelityDataset) -> Drift:
         if all(math.isnan(values[quantity]) for values in before.values()):
             raise UserError(
                 f'train.fidelity.max_drift.{quantity}: {limits[quantity]:g} cannot '
-                f'be held: no structure of {list(before)} that is held out has '
-                f'{quantity} labels. Take it out, or replay structures that have '
+                f'be checked: no held-out structure of {list(before)} has '
+                f'{quantity} labels. Remove it, or replay structures that have '
                 'them.'
             )
     return Drift(before, limits, structures)

@@ -1,4 +1,4 @@
-"""What labels differ by from a checkpoint's predictions, and references of that."""
+"""Labels minus a checkpoint's predictions, and reference energies fitted to them."""
 
 from __future__ import annotations
 
@@ -23,9 +23,13 @@ def predict_own(
     device: str | torch.device = 'cpu',
     progress: bool = False,
 ) -> Predictions:
-    """Return what a checkpoint predicts, at one of its fidelities if it has several.
+    """Return a checkpoint's predictions, at one of its fidelities.
 
-    fidelity: as the checkpoint calls it. Raises UserError for elements it lacks.
+    Args:
+        fidelity: as the checkpoint calls it; not needed if it has only one.
+
+    Raises:
+        UserError: The checkpoint lacks an element.
     """
     several = len(loaded.fidelities) > 1
     return predict(
@@ -49,12 +53,19 @@ def fit_residual(
     device: str | torch.device = 'cpu',
     progress: bool = False,
 ) -> References:
-    """Fit reference energies to labels less what a checkpoint predicts of them.
+    """Fit reference energies to labels minus a checkpoint's predictions.
 
     The network's part stays what it was, so the first step starts from the
-    checkpoint's own forces. labelled: structures of the fidelity `name`; fidelity:
-    the checkpoint's, that predicts them; elements: those the model must know;
-    numbers: explicit energies, eV. Raises UserError for elements it lacks.
+    checkpoint's own forces.
+
+    Args:
+        labelled: structures of the fidelity `name`.
+        fidelity: the checkpoint's, which predicts them.
+        elements: those that the model must know.
+        numbers: explicit energies by element, eV.
+
+    Raises:
+        UserError: The checkpoint lacks an element.
     """
     found = predict_own(loaded, labelled, fidelity, batch_size, device, progress)
     row = loaded.fidelities.index(fidelity) if len(loaded.fidelities) > 1 else 0

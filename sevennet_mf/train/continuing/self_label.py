@@ -1,4 +1,4 @@
-"""Labels that a pretrained model gives itself, for structures and copies of them."""
+"""A pretrained model's own labels, for structures and copies of them."""
 
 from __future__ import annotations
 
@@ -42,15 +42,23 @@ def write_labelled(
     seed: int,
     device: str | torch.device = 'cpu',
 ) -> dict[str, str]:
-    """Write structures and copies with the model's own labels; {fidelity: path}.
+    """Write structures and copies with the model's own labels.
 
-    structures: whatever labels they have are not used; fidelities: of the model,
-    which label the same structures. A file is named by what it was made of, and one
-    that is there already is used again. Raises UserError for elements that the
-    model lacks, and for copies that fall apart.
+    The name of a file is a digest of its input; an existing one is used again.
+
+    Args:
+        structures: their own labels are not used.
+        fidelities: the model's, which label the same structures.
+        options: train.fidelity.replay.self_label as a dictionary.
+
+    Returns:
+        {fidelity: path}.
+
+    Raises:
+        UserError: The model lacks an element, or a copy falls apart.
     """
     check_elements(structures, loaded)
-    # dynamics are those of one fidelity, and draw other copies at another
+    # molecular dynamics runs at one fidelity, and another gives other copies
     kept = {k: v for k, v in options.items() if k != 'structures'}
     how = [kept, seed, fidelities[0] if options['md'] else None]
     recipe = _digest(loaded, structures, how)
@@ -67,7 +75,8 @@ def write_labelled(
 def structures_in(files: Iterable[str]) -> list[Atoms]:
     """Return the structures of files that ASE reads, labelled or not.
 
-    Raises UserError for a SevenNet graph file, which does not keep the cell.
+    Raises:
+        UserError: A file is a SevenNet graph file, which does not keep the cell.
     """
     return [atoms for path in files for _, atoms in atoms_of(path)]
 
@@ -81,7 +90,7 @@ def check_elements(structures: Sequence[Atoms], loaded: LoadedModel) -> None:
         lambda i: structures[i].get_chemical_formula(),
         list(loaded.type_map),
         str(loaded.path),
-        'Take them out.',
+        'Remove them.',
     )
     refuse(next(found, None))
 
@@ -108,7 +117,7 @@ def _drawn(
     seed: int,
     device: str | torch.device,
 ) -> Iterator[Atoms]:
-    """Each structure, and after it its copies."""
+    """Each structure, followed by its copies."""
     n, md = options['per_structure'], options['md']
     evaluator = Evaluator(loaded, device)
     with evaluator.runner:
@@ -130,7 +139,7 @@ def _drawn(
 
 
 class _Potential(Calculator):
-    """One fidelity of a model for a dynamics."""
+    """One fidelity of a model, for molecular dynamics."""
 
     implemented_properties = ['energy', 'forces']
 
@@ -164,7 +173,7 @@ def _dynamics(
         try:
             run.run(md['steps'])
             largest = np.abs(atoms.get_forces()).max()
-        except UserError:  # it has no energy any more
+        except UserError:  # it no longer has an energy
             largest = np.inf
         if largest >= LARGEST:
             raise UserError(

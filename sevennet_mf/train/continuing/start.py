@@ -1,8 +1,8 @@
 """Starting from another checkpoint's weights: `continue` in the YAML.
 
 With `use_statistic_values_of_checkpoint: false` the labels are of another level of
-theory than the checkpoint's (transfer learning): its reference energies do not fit
-them, and are fitted anew to what the labels differ by from its predictions.
+theory than the checkpoint's (transfer learning): its reference energies do not suit
+them, and are fitted again, to the difference between the labels and its predictions.
 """
 
 from __future__ import annotations
@@ -47,13 +47,19 @@ TAKEN_OVER = (
 
 
 class Start:
-    """The checkpoint that `train.continue` names; its fidelities must be ours.
+    """The checkpoint that `train.continue` names; its fidelities must be the run's.
 
-    inputs: the run's; loaded: its model, as it was; weights: what training starts
-    from; old: its fidelities by their index, as this run calls them; names: those
-    of the model that is trained; trained: those that this run is for, whose weights
-    alone train with `update: fidelity_only`. Raises UserError for a model that
-    cannot be built.
+    Attributes:
+        inputs: the run's.
+        loaded: the checkpoint's model, as it was.
+        weights: the weights that training starts from.
+        old: the checkpoint's fidelities by their index, as this run calls them.
+        names: the fidelities of the model that is trained.
+        trained: the fidelities that this run is for; with `update: fidelity_only`
+            only their weights are trained.
+
+    Raises:
+        UserError: The model cannot be built.
     """
 
     adds_fidelities = False  # extension.py does
@@ -79,15 +85,17 @@ class Start:
         self.trained: tuple[str, ...] = (inputs.target,)
 
     def taken_over(self) -> dict[str, Any]:
-        """What the configuration of the trained model has of the checkpoint's."""
+        """Return what the trained model's configuration has of the checkpoint's."""
         found = {name: self.config.get(name) for name in TAKEN_OVER}
         return {name: value for name, value in found.items() if value is not None}
 
     def statistics(self, shift: np.ndarray) -> dict[str, Any]:
-        """Shift, scale and denominators of the trained model, for its configuration.
+        """Return shift, scale and denominators for the configuration of this run.
 
-        shift: (n_fidelities, 119) eV, as `settle` gives it. They are those of the
-        weights, as they were trained, where they were; as the host does it.
+        Those that were trained are taken from the weights, as the host does it.
+
+        Args:
+            shift: (n_fidelities, 119) eV, as `settle` returns it.
         """
         found = statistics(self.config, self.weights)
         if self.fits_references:
@@ -95,7 +103,7 @@ class Start:
         return found
 
     def references(self) -> np.ndarray:
-        """Reference energies by fidelity and element, (n_fidelities, 119) eV."""
+        """Return the checkpoint's reference energies, (n_fidelities, 119) eV."""
         n = len(self.config.get(KEY.MODAL_MAP) or [0])
         shift, type_map = self.weights[SHIFT], self.config[KEY.TYPE_MAP]
         return np.nan_to_num(by_atomic_number(shift, type_map, n))
@@ -106,7 +114,10 @@ class Start:
         """Return the run's reference energies, (n_fidelities, 119) eV, and a report.
 
         They are the checkpoint's, or, if the labels are of another level of theory,
-        fitted anew. Raises UserError if the target is not determined.
+        fitted again.
+
+        Raises:
+            UserError: Those of the target are not determined.
         """
         if not self.fits_references:
             shift = self.references()
@@ -119,15 +130,15 @@ class Start:
         return references.energies, references.as_dict()
 
     def state(self) -> dict[str, torch.Tensor]:
-        """The weights of `loaded` as a state dict of the model that is trained.
+        """Return the weights of `loaded` as a state dict of the trained model.
 
-        A copy: it stays as it is when `loaded` is given other weights.
+        It is a copy, and stays as it is when `loaded` gets other weights.
         """
         own = self.loaded.model.state_dict()
         return {name: value.clone() for name, value in own.items()}
 
     def old_name(self, name: str) -> str:
-        """What the checkpoint itself calls one of `old`."""
+        """Return the name in the checkpoint of one of `old`."""
         return name
 
     def align(
@@ -138,8 +149,9 @@ class Start:
     ) -> None:
         """Make labels of old fidelities fit the checkpoint: here they do.
 
-        self_labelled: of some sets, (n,) bool, which structures have the labels
-        that the checkpoint gave them.
+        Args:
+            self_labelled: for some sets, (n,) bool, which structures have the
+                checkpoint's own labels.
         """
 
     def fit(
@@ -150,7 +162,7 @@ class Start:
         predict_as: str | None = None,
         numbers: dict[str, float] | None = None,
     ) -> References:
-        """Fit reference energies to what labels differ by: residual.fit_residual."""
+        """Fit reference energies as residual.fit_residual does."""
         return fit_residual(
             self.loaded,
             labelled,
@@ -165,7 +177,7 @@ class Start:
     def predict(
         self, dataset: FidelityDataset, predict_as: str | None = None
     ) -> Predictions:
-        """Return what the checkpoint's own model predicts, as it was."""
+        """Return the predictions of the checkpoint's own model, as it was."""
         return predict_own(
             self.loaded,
             dataset,
@@ -175,14 +187,18 @@ class Start:
         )
 
     def reference_report(self) -> dict[str, Any]:
-        """What the checkpoint's provenance says of its reference energies."""
+        """Return the checkpoint's provenance of its reference energies."""
         return dict(self.origin.provenance.get('reference_energies') or {})
 
     def load_into(self, trainer: FidelityTrainer, last_epoch: int) -> int:
         """Load weights and, as the YAML says, the rest; return the epoch reached.
 
-        last_epoch: the one to train to. UserError if that is reached already, or
-        the optimiser or scheduler is another.
+        Args:
+            last_epoch: the last one to train.
+
+        Raises:
+            UserError: It has been reached already, or the optimiser or scheduler
+                is a different one.
         """
         trainer.load_weights(self.weights)
         options = self.options

@@ -14,7 +14,7 @@ Values = dict[str, dict[str, dict[str, float]]]  # set, fidelity, metric
 
 
 class LearningCurve:
-    """The CSV file that grows by a line per epoch; silent where `active` is not."""
+    """The CSV file that gets a line per epoch; only if `active`."""
 
     def __init__(
         self,
@@ -34,7 +34,7 @@ class LearningCurve:
         ]
 
     def create(self) -> str:
-        """Start a new file, beside older ones; returns its name."""
+        """Start a new file, next to older ones; return its name."""
         self.path = unique_filepath(os.path.join(self.folder, 'lc.csv'))
         if self.active:
             head = ['epoch', 'lr', *('_'.join(column) for column in self.columns)]
@@ -42,13 +42,13 @@ class LearningCurve:
         return os.path.basename(self.path)
 
     def reopen(self, name: str, before_epoch: int) -> None:
-        """Go on with a file; lines of epochs that will be done again are dropped."""
+        """Continue a file; lines of epochs that will be done again are removed."""
         self.path = os.path.join(self.folder, name)
         if not self.active:
             return
         if not os.path.isfile(self.path) or not os.path.getsize(self.path):
             raise UserError(
-                f'--resume: {self.path} is gone; it holds earlier epochs.'
+                f'--resume: {self.path} is missing; it contains the earlier epochs.'
             )
         with open(self.path, encoding='utf-8') as stream:
             head, *lines = stream.read().splitlines()
@@ -58,7 +58,7 @@ class LearningCurve:
 
     def _is_before(self, line: str, epoch: int) -> bool:
         cells = line.split(',')
-        if len(cells) != len(self.columns) + 2:  # cut short by what ended the run
+        if len(cells) != len(self.columns) + 2:  # cut short when the run ended
             return False
         return int(cells[0]) < epoch
 

@@ -1,4 +1,4 @@
-"""How far training takes old fidelities of a checkpoint, and how far it may."""
+"""How far training moves old fidelities of a checkpoint, and how far it may."""
 
 from __future__ import annotations
 
@@ -19,10 +19,14 @@ Values = dict[str, dict[str, float]]  # {fidelity: {quantity: milli}}
 class Drift:
     """Errors of old fidelities on structures that are not trained on.
 
-    before: mean absolute errors of the checkpoint, by fidelity and quantity, in
-    meV/atom and meV/Å; NaN without such labels. limits: by quantity, the growth
-    that the best checkpoint may have; structures: labelled ones, by fidelity and
-    quantity; now: the errors of the last epoch.
+    Attributes:
+        before: mean absolute errors of the checkpoint, by fidelity and quantity, in
+            meV/atom and meV/Å; NaN without such labels.
+        limits: by quantity, the growth that the best checkpoint may have, in the
+            same units.
+        structures: number of labelled ones, by fidelity and quantity.
+        smallest: the smallest growth so far, in units of its limit, and its epoch.
+        now: the errors of the last epoch, as `before`.
     """
 
     before: Values
@@ -63,7 +67,7 @@ class Drift:
         return max(parts, default=0.0)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain builtins for the provenance of a checkpoint."""
+        """Return plain builtins for the provenance of a checkpoint."""
         return {
             name: {
                 quantity: {
@@ -79,16 +83,16 @@ class Drift:
         }
 
     def advice(self) -> str:
-        """What to say if no checkpoint held the limits."""
+        """Return what to say if no checkpoint stayed within the limits."""
         limits = ', '.join(
             f'{q} {limit:g} {MEASURED[q][1]}' for q, limit in self.limits.items()
         )
         worst, epoch = self.smallest
         return (
-            f'no epoch held train.fidelity.max_drift ({limits}), so there is no '
-            f'best checkpoint; epoch {epoch} came closest, {worst:.3g} times the '
-            'limit. Replay more structures, lower the learning rate, raise '
-            'max_drift, or take update: fidelity_only, which does not drift at all.'
+            f'no epoch stayed within train.fidelity.max_drift ({limits}), so there '
+            f'is no best checkpoint; epoch {epoch} came closest, with {worst:.3g} '
+            'times the limit. Replay more structures, lower the learning rate, '
+            'raise max_drift, or use update: fidelity_only, which causes no drift.'
         )
 
 
@@ -97,6 +101,6 @@ def _known(value: float) -> float | None:
 
 
 def with_metrics(record: list[list[str]]) -> list[list[str]]:
-    """Return `train.error_record` with the metrics that drift is measured by."""
+    """Return `train.error_record` with the metrics that measure drift."""
     wanted = [['Energy', 'MAE'], ['Force', 'MAE']]
     return [*record, *(m for m in wanted if m not in record)]

@@ -43,22 +43,24 @@ from sevennet_mf.train.loop.trainer import BadLoss, FidelityTrainer
 
 @dataclass
 class DataSet:
-    """One named data set of a run: its batches and who is in it."""
+    """One named data set of a run: its batches and fidelities."""
 
     dataset: FidelityDataset
     loader: Any
     fidelities: list[str]
-    probe: Any = None  # batches of a few structures of a set that is trained on
+    probe: Any = None  # batches of a few structures of a training set
     recorder: SetRecorder | None = None
 
 
 class Fit:
     """A run of training, from its first or any later step to its last epoch.
 
-    settled: what stays as it is; sets: by name, 'trainset' among them; validation:
-    the name of the set that picks the best checkpoint; drift: of the old fidelities
-    of a checkpoint that the run starts from, on the set `drift`; config: the host's
-    of the checkpoints that are written, which tells what training found as well.
+    Attributes:
+        settled: what stays the same during the run.
+        config: the host's, for checkpoints; it contains the provenance as well.
+        sets: by name; 'trainset' is one of them.
+        validation: the name of the set that selects the best checkpoint.
+        drift: of old fidelities of the initial checkpoint, on the set `drift`.
     """
 
     def __init__(
@@ -94,14 +96,14 @@ class Fit:
         self.drift = drift
 
     def _check_labels(self) -> None:
-        """UserError if the validation set lacks what the best metric measures."""
+        """Raise UserError if the validation set lacks labels for the best metric."""
         label = self.best_metric.split('_')[0].lower()
         dataset = self.sets[self.validation].dataset
         rows = dataset.rows_of(self.target)
         if label in dataset.has and not dataset.has[label][rows].any():
             raise UserError(
                 f'train.best_metric: {self.best_metric!r} needs {label} labels, and '
-                f'{self.validation} has none of the target {self.target!r}. Take '
+                f'{self.validation} has none of the target {self.target!r}. Use '
                 "'TotalLoss', or add such labels."
             )
 
@@ -111,7 +113,7 @@ class Fit:
         return os.path.join(self.working_dir, name)
 
     def write(self, name: str, epoch: int, resumable: bool = False) -> None:
-        """Write a checkpoint on the one process that writes; whole or not at all."""
+        """Write a checkpoint, in the first process only; whole or not at all."""
         if not self.trainer.weights_are_finite():  # the same on every process
             raise TrainingStopped(
                 f'weights became NaN or infinite in epoch {self.state.epoch}; '
@@ -141,9 +143,10 @@ class Fit:
         self.state.recorder = []
 
     def follow(self, moved: str) -> None:
-        """Note where the checkpoint is that the run began from, for its resumption.
+        """Record where the run's initial checkpoint is now, for its resumption.
 
-        moved: the folder that the checkpoints of the output folder are in now.
+        Args:
+            moved: the folder to which the output folder's checkpoints were moved.
         """
         block = self.config[KEY.CONTINUE]
         path = block[KEY.CHECKPOINT]
@@ -152,7 +155,11 @@ class Fit:
             self.config[KEY.CONTINUE] = {**block, KEY.CHECKPOINT: now}
 
     def resume(self, content: dict[str, Any]) -> None:
-        """Take up where a checkpoint left off. UserError if the input changed."""
+        """Continue where a checkpoint left off.
+
+        Raises:
+            UserError: The input has changed.
+        """
         saved = content[keys.TRAINING_STATE]
         refuse_changes(saved['must_stay'], must_stay(self.config, self.process))
         trainer = self.trainer
@@ -175,9 +182,9 @@ class Fit:
         set_random_state(saved['random'])
 
     def _take_references(self, saved: torch.Tensor, config: dict[str, Any]) -> None:
-        """Go on with the reference energies of the run so far, in the data as well.
+        """Keep the reference energies of the run so far, in the data as well.
 
-        UserError if those that were found now are others.
+        Raises UserError if those found now differ.
         """
         now = self.trainer.references
         if torch.equal(saved, now):
@@ -195,15 +202,16 @@ class Fit:
     def run(self) -> None:
         """Train to the last epoch.
 
-        Raises TrainingStopped after a signal or a loss that is not finite, with
-        a resumable checkpoint on disk.
+        Raises:
+            TrainingStopped: After a signal, or a loss that is not finite; a
+                resumable checkpoint is on disk.
         """
         last = self.config[KEY.EPOCH]
         is_new = not self.state.curve
         curve = self._open_curve()
         if is_new and self.state.epoch == 1:
             self.write('checkpoint_0.pth', 0)
-        if is_new:  # what stops the first epoch finds a checkpoint to name
+        if is_new:  # so that a stop in the first epoch has a checkpoint to name
             self.write_resumable(in_epoch=False)
         n_steps = len(self.sets['trainset'].loader)
         bar = tqdm(
@@ -273,7 +281,7 @@ class Fit:
         raise TrainingStopped(
             f'stopped by {stop.name or "another process"} after step '
             f'{self.state.step} of epoch {self.state.epoch}; '
-            f'{self.path(run_folder.RESUME_FILE)} is whole. Go on with the same '
+            f'{self.path(run_folder.RESUME_FILE)} is complete. Resume with the same '
             'command and --resume.'
         )
 

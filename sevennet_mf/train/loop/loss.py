@@ -3,12 +3,12 @@
     L = sum_k lambda_k sum_i w_fk m_ik l_ik / (|B| sum_f p_f w_fk rho_fk)
 
 k: energy, force, stress; i: structures of the batch B; f: the fidelity of i;
-m_ik: whether i carries label k; l_ik: the criterion, averaged over the
+m_ik: whether i has label k; l_ik: the criterion, averaged over the
 components of i; w_fk: the user's weights; p_f: the probability that a drawn
-structure has fidelity f; rho_fk: the share of f's structures that carry k.
+structure has fidelity f; rho_fk: the share of f's structures that have k.
 
 The denominator is a constant of the run: gradients averaged over processes equal
-those of one joint batch, and a batch of one fidelity keeps its weight.
+those of one joint batch, and a batch with a single fidelity keeps its weight.
 """
 
 from __future__ import annotations
@@ -43,11 +43,14 @@ LABELS = (
 def per_structure(
     label: str, batch: Any, criterion: Criterion
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The criterion of each structure and whether it carries the label.
+    """Return the criterion of each structure, and whether it has the label.
 
-    Two (n_graphs,) tensors: the mean over its components, zero where there is
-    no label, and a boolean. Energies count per atom (eV/atom), forces in eV/Å,
-    stress in kbar. A missing label is NaN in the batch.
+    A missing label is NaN in the batch.
+
+    Returns:
+        Two (n_graphs,) tensors: the mean over the structure's components, zero
+        without a label, of energies in eV/atom, forces in eV/Å and stress in kbar;
+        and a boolean.
     """
     n_atoms = batch[KEY.NUM_ATOMS]
     if label == 'energy':
@@ -76,8 +79,10 @@ def per_structure(
 class FidelityLoss(LossDefinition):
     """One label's term of the loss, without its lambda.
 
-    weights: (n_fidelities,) w_fk; constant: sum_f p_f w_fk rho_fk;
-    batch_size: |B|, the structures of a full batch of one process.
+    Args:
+        weights: (n_fidelities,) w_fk.
+        constant: sum_f p_f w_fk rho_fk.
+        batch_size: |B|, the structures of a full batch of one process.
     """
 
     def __init__(
@@ -102,7 +107,7 @@ class FidelityLoss(LossDefinition):
         assert self.criterion is not None
         values, known = per_structure(self.label, batch_data, self.criterion)
         fidelity = batch_data[keys.FIDELITY_INDEX]
-        self.weights = self.weights.to(values.device)  # there once and for all
+        self.weights = self.weights.to(values.device)  # only once
         weights = self.weights[fidelity] * batch_data[keys.SAMPLE_WEIGHT] * known
         return (weights * values).sum() / self.divisor
 
@@ -110,8 +115,8 @@ class FidelityLoss(LossDefinition):
 class ThetaPenalty(LossDefinition):
     """|theta_T|^2 of the fidelities in the batch, on effective weights.
 
-    Acts on b_f, g_f and A_f B_f as features see them; weights that all
-    fidelities share are free of it (arXiv 2510.11241). The batch is that of all
+    It acts on b_f, g_f and A_f B_f as features see them; weights that all
+    fidelities share are not penalised (arXiv 2510.11241). The batch is that of all
     processes, so that the mean of their gradients is that of one process.
     """
 
@@ -136,14 +141,14 @@ class ThetaPenalty(LossDefinition):
 
 
 def criterion_from(config: dict[str, Any]) -> Criterion:
-    """The host's loss function of `train.loss`, one value per component."""
+    """Return the host's loss function `train.loss`, with a value per component."""
     name = str(config[KEY.LOSS]).lower()
     if name not in loss_dict:
         raise unknown('train.loss', str(config[KEY.LOSS]), loss_dict)
     arguments = {**(config.get(KEY.LOSS_PARAM) or {}), 'reduction': 'none'}
     try:
         criterion: Criterion = loss_dict[name](**arguments)
-        criterion(torch.zeros(1), torch.zeros(1))  # torch looks at numbers here
+        criterion(torch.zeros(1), torch.zeros(1))  # torch checks numbers here
     except (RuntimeError, TypeError, ValueError) as error:
         raise UserError(f'train.loss_param: {error}') from None
     return criterion
@@ -154,10 +159,12 @@ def fidelity_weights(
     order: Sequence[str],
     probability: np.ndarray,
 ) -> dict[str, np.ndarray]:
-    """w_fk by label, each (n_fidelities,), in the order of `order`.
+    """Return w_fk by label, each (n_fidelities,), in the order of `order`.
 
-    given: `train.fidelity.loss_weight`; 'balanced' gives each fidelity the same
-    share of the loss, however often it is drawn.
+    Args:
+        given: train.fidelity.loss_weight; 'balanced' gives each fidelity the same
+            share of the loss, however often it is drawn.
+        probability: (n_fidelities,) p_f.
     """
     if isinstance(given, str):
         drawn = probability > 0  # a fidelity of a continued model may have no data
@@ -179,11 +186,14 @@ def losses_from(
     probability: np.ndarray,
     labelled: dict[str, np.ndarray],
 ) -> list[tuple[LossDefinition, float]]:
-    """The (loss, lambda) pairs of a run.
+    """Return the (loss, lambda) pairs of a run.
 
-    order: fidelities by index; probability: p_f (n_fidelities,); labelled:
-    rho_fk by label, each (n_fidelities,). A label that nothing carries has no
-    term.
+    A label that no structure has gets no term.
+
+    Args:
+        order: fidelities by index.
+        probability: (n_fidelities,) p_f.
+        labelled: rho_fk by label, each (n_fidelities,).
     """
     host, train = inputs.host, inputs.train
     weights = fidelity_weights(train.loss_weight, order, probability)

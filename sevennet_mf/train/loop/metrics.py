@@ -30,7 +30,7 @@ TOTAL_LOSS = 'TotalLoss'
 
 
 class StructureLoss(ErrorMetric):
-    """Mean over labelled structures of one label's criterion, unweighted."""
+    """The unweighted mean of one label's criterion over labelled structures."""
 
     def __init__(self, label: str, name: str, criterion: Criterion) -> None:
         super().__init__(name=name, ref_key='', pred_key='')
@@ -45,7 +45,7 @@ class StructureLoss(ErrorMetric):
 class TotalLoss(ErrorMetric):
     """Sum of the labels' losses times their lambdas.
 
-    Labels that no structure carries are left out, so that energy-only data has
+    Labels that no structure has are left out, so that data with energies only have
     a total; the host's would be NaN.
     """
 
@@ -71,7 +71,7 @@ class TotalLoss(ErrorMetric):
 
 
 class ThetaEnergy(ErrorMetric):
-    """Mean of |E_f - E_common| / n_atoms: how much theta_T does, in eV/atom."""
+    """Mean of |E_f - E_common| / n_atoms, the effect of theta_T, in eV/atom."""
 
     def __init__(self) -> None:
         super().__init__(name=THETA_ENERGY, ref_key='', pred_key='', unit='eV/atom')
@@ -85,9 +85,11 @@ def make_metrics(
     losses: Sequence[tuple[LossDefinition, float]],
     n_fidelities: int,
 ) -> list[ErrorMetric]:
-    """The metrics of `train.error_record`, and the size of theta_T's part.
+    """Return the metrics of `train.error_record`, and the size of theta_T's part.
 
-    config: the host's.
+    Args:
+        config: the host's.
+        losses: of the run, with their factors.
     """
     terms = [(term, w) for term, w in losses if isinstance(term, FidelityLoss)]
     metrics: list[ErrorMetric] = []
@@ -119,7 +121,7 @@ def _structure_loss(term: FidelityLoss, name: str) -> StructureLoss:
 
 
 def view(output: Any, fidelity: int) -> dict[str, torch.Tensor] | None:
-    """The part of a batch that has one fidelity, or None if there is none.
+    """Return the part of a batch that has one fidelity, or None if it is empty.
 
     Structures that only fill up the batch are left out.
     """
@@ -145,7 +147,7 @@ def view(output: Any, fidelity: int) -> dict[str, torch.Tensor] | None:
 class SetRecorder:
     """The errors of one data set, by fidelity.
 
-    update() takes what the model returns for a batch; values() gives
+    update() takes what the model returns for a batch; values() returns
     {fidelity: {metric: value}} in the host's units.
     """
 
@@ -164,7 +166,11 @@ class SetRecorder:
                     metric.update(part)
 
     def update_theta(self, batch: Any, energy: torch.Tensor) -> None:
-        """Record theta_T's part of the energy, (n_graphs,) eV/atom."""
+        """Record theta_T's part of the energy.
+
+        Args:
+            energy: (n_graphs,) eV/atom.
+        """
         real = batch[keys.SAMPLE_WEIGHT] > 0
         for fidelity, metrics in self.metrics.items():
             own = real & (batch[keys.FIDELITY_INDEX] == self.indices[fidelity])
@@ -200,10 +206,11 @@ class SetRecorder:
         return [part.value for part in parts]
 
     def state(self, joint: torch.device | None = None) -> list[tuple[float, int]]:
-        """Sums and counts so far; for a checkpoint in the middle of an epoch.
+        """Return sums and counts so far, for a checkpoint within an epoch.
 
-        joint: the device to sum them on, over all processes, for the file that one
-        of them writes.
+        Args:
+            joint: the device on which to sum them over all processes, for the file
+                that one of them writes; None: those of this process.
         """
         own = [(n._sum, n._count) for n in self._numbers()]
         if joint is None:
@@ -218,17 +225,21 @@ class SetRecorder:
 
 
 def check_best_metric(config: dict[str, Any], metrics: list[ErrorMetric]) -> str:
-    """The metric that picks the best checkpoint; UserError if it is not kept."""
+    """Return the metric that selects the best checkpoint.
+
+    Raises:
+        UserError: It is not recorded.
+    """
     name = config[KEY.BEST_METRIC]
     known = [metric.name for metric in metrics if metric.name != THETA_ENERGY]
     if name not in known:
-        remedy = 'train.error_record lists what is kept.'
+        remedy = 'train.error_record lists the metrics that are recorded.'
         raise unknown('train.best_metric', name, known, remedy)
     return name
 
 
 def sum_over_processes(values: torch.Tensor) -> torch.Tensor:
-    """Sum a small tensor over all processes; itself where there is one."""
+    """Return the sum of a small tensor over all processes."""
     if dist.is_available() and dist.is_initialized():
         dist.all_reduce(values)
     return values

@@ -1,4 +1,4 @@
-"""What a checkpoint says of itself: fidelities, references, data, versions."""
+"""What a checkpoint says about itself: fidelities, references, data, versions."""
 
 from __future__ import annotations
 
@@ -18,10 +18,13 @@ def describe(
     sets: dict[str, FidelityDataset],
     references: dict[str, Any],
 ) -> dict[str, Any]:
-    """The provenance of a run, of plain builtins.
+    """Return the provenance of a run, in plain builtins.
 
-    names: the fidelities by their index in the model; references: per fidelity and
-    element the energy in eV, as References.as_dict() gives them.
+    Args:
+        names: the fidelities by their index in the model.
+        sets: by name.
+        references: by fidelity and element, energies in eV, as returned by
+            References.as_dict().
     """
     return {
         'fidelities': list(names),
@@ -61,14 +64,14 @@ def _counts(dataset: FidelityDataset, index: int) -> dict[str, int]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what made the file."""
+    """Return the versions of the packages that a run uses."""
     packages = ('sevenn', 'torch', 'e3nn', 'ase', 'numpy')
     found = {name: importlib.metadata.version(name) for name in packages}
     return {'sevennet_mf': sevennet_mf.__version__, **found}
 
 
 def report(references: References) -> list[str]:
-    """Lines for the log: what each element costs at each fidelity."""
+    """Return lines for the log: the energy of each element at each fidelity."""
     lines = ['Reference energies (eV)']
     for fidelity, elements in references.as_dict().items():
         cells = [

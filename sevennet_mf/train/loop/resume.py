@@ -1,4 +1,4 @@
-"""What a run needs to go on where it stopped, and what must not change."""
+"""What a run needs to continue where it stopped, and what must not change."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MAY_CHANGE = (
     KEY.NUM_WORKERS,
     KEY.PREPROCESS_NUM_CORES,
     keys.OLD_FIDELITIES,  # follows from `continue`
-    keys.DEFAULT_ORDER,  # the order itself must stay
+    keys.DEFAULT_ORDER,  # the order itself may not
     keys.DEFAULTS,  # the keys themselves may not
     KEY.RANK,
     KEY.LOCAL_RANK,
@@ -50,14 +50,14 @@ BLOCKS = {
 # notes, and how often to write: without effect on the numbers
 FREE = ('data.fidelity.about', 'train.fidelity.checkpoint_every')
 READABLE = 60  # characters of a value worth showing in a message
-# eV/atom: reference energies that are fitted to what a checkpoint predicts differ by
-# less from device to device, on the structures they were fitted to
+# eV/atom: reference energies that are fitted to a checkpoint's predictions differ by
+# less between devices, on the structures they were fitted to
 SAME: Final[float] = 1e-3
 
 
 @dataclass
 class State:
-    """Where a run stands: everything but weights, optimiser and scheduler."""
+    """The state of a run, except weights, optimiser and scheduler."""
 
     epoch: int = 1  # the one to do next, or that is under way
     step: int = 0  # optimiser steps done in it
@@ -71,10 +71,10 @@ class State:
 
 
 def must_stay(config: dict[str, Any], process: Process) -> dict[str, Any]:
-    """The part of a configuration on which a resumed run depends.
+    """Return the part of a configuration on which a resumed run depends.
 
-    By the names a user knows. Of data it is the content that counts, in its
-    order, not where the files lie.
+    Its keys are names that a user knows. What matters about data is their content,
+    in its order, not where the files are.
     """
     kept: dict[str, Any] = {KEY.WORLD_SIZE: process.world_size}
     for name, value in config.items():
@@ -114,9 +114,16 @@ def _without_paths(block: dict[str, Any]) -> dict[str, Any]:
 
 
 def refuse_changes(before: dict[str, Any], now: dict[str, Any]) -> None:
-    """UserError, naming the first difference, if the input is not what it was.
+    """Refuse to resume a run if its input has changed.
 
-    A key that exists no longer is no change; a warning says so if it was on.
+    A key that no longer exists is not a change; a warning says so if it was on.
+
+    Args:
+        before: what `must_stay` returned for the run.
+        now: what it returns for the resumed run.
+
+    Raises:
+        UserError: The input has changed; the message names the first difference.
     """
     before = _without_removed(before)
     changed = [k for k in {**before, **now} if before.get(k) != now.get(k)]
@@ -126,7 +133,7 @@ def refuse_changes(before: dict[str, Any], now: dict[str, Any]) -> None:
     values = [repr(some.get(name)) for some in (before, now)]
     what = f'was {values[0]} and is now {values[1]}'
     if max(map(len, values)) > READABLE:
-        what = 'is not what it was'
+        what = 'has changed'
     raise UserError(
         f'--resume: {name} {what}. Undo the change, or start anew without '
         '--resume (`continue: checkpoint:` keeps the weights).'
@@ -134,13 +141,13 @@ def refuse_changes(before: dict[str, Any], now: dict[str, Any]) -> None:
 
 
 def _without_removed(before: dict[str, Any]) -> dict[str, Any]:
-    """What a run depended on, less keys that an earlier version had."""
+    """What a run depended on, without keys of earlier versions."""
     gone = {f'{block}.{key}': why for (block, key), why in REMOVED.items()}
     for name in before.keys() & gone.keys():
         if before[name]:
             warnings.warn(
-                f'--resume: {name} was {before[name]!r} in this run and was '
-                f'removed: {gone[name]}. The run goes on without it.',
+                f'--resume: {name} was {before[name]!r} in this run, but the key '
+                f'was removed: {gone[name]}. The run continues without it.',
                 UserWarning,
                 stacklevel=2,
             )
@@ -153,10 +160,19 @@ def moved_references(
     type_map: Mapping[int, int],
     datasets: Sequence[FidelityDataset],
 ) -> Floats:
-    """Reference energies of a run so far, (n_fidelities, 119) eV, for its data.
+    """Return the reference energies of a run so far, for its data.
 
-    saved, now: as the model holds them, then and as they were found again; type_map:
-    of the model. Raises UserError if they are not the same but for rounding.
+    Args:
+        saved: those of the run, as in the model, eV.
+        now: those found again, as in the model, eV.
+        type_map: the model's.
+        datasets: the run's.
+
+    Returns:
+        (n_fidelities, 119) eV.
+
+    Raises:
+        UserError: They differ by more than rounding.
     """
     off = math.inf
     if saved.shape == now.shape:
@@ -166,15 +182,15 @@ def moved_references(
         off = max(float(values.max()) for values in per_atom)
     if off > SAME:
         raise UserError(
-            '--resume: the reference energies are not what they were, because '
-            '`continue` or the fit changed. Undo the change, or start anew '
-            'without --resume.'
+            '--resume: the reference energies have changed, because `continue` or '
+            'the fit is different. Undo the change, or start anew without '
+            '--resume.'
         )
     return np.nan_to_num(by_atomic_number(saved, type_map, n))
 
 
 def random_state() -> dict[str, Any]:
-    """The state of every random number generator."""
+    """Return the state of every random number generator."""
     return {
         'python': random.getstate(),
         'numpy': np.random.get_state(),
@@ -184,7 +200,7 @@ def random_state() -> dict[str, Any]:
 
 
 def set_random_state(state: dict[str, Any]) -> None:
-    """Put back what `random_state` returned."""
+    """Restore what `random_state` returned."""
     random.setstate(state['python'])
     np.random.set_state(state['numpy'])
     torch.set_rng_state(state['torch'])

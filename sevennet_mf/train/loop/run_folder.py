@@ -1,4 +1,4 @@
-"""The folder that a training writes to: its checkpoints, and what to resume from."""
+"""The output folder of a training: its checkpoints, and how to resume from them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def set_aside(folder: str) -> str:
 
 
 def is_set_aside(path: str, folder: str) -> bool:
-    """Whether `set_aside` moves what lies at a path."""
+    """Whether `set_aside` moves the file at a path."""
     place, name = os.path.split(os.path.abspath(path))
     here = os.path.realpath(place) == os.path.realpath(folder)
     return here and CHECKPOINT_NAME.fullmatch(name) is not None
@@ -33,7 +33,8 @@ def is_set_aside(path: str, folder: str) -> bool:
 def began_with(folder: str) -> dict[str, Any]:
     """Return the configuration of the run in a folder that is to be resumed.
 
-    Raises UserError if there is none.
+    Raises:
+        UserError: There is none.
     """
     saved = load_training_state(os.path.join(folder, RESUME_FILE))
     return dict(saved['config'])
@@ -42,10 +43,15 @@ def began_with(folder: str) -> dict[str, Any]:
 def follow(
     sections: dict[str, Any], began: dict[str, Any], folder: str
 ) -> dict[str, Any]:
-    """Return a YAML that names the checkpoint its run began from where it now lies.
+    """Return a YAML with the present path of the checkpoint its run began from.
 
     A run that continues from a checkpoint of its own output folder has set it aside,
-    and its configuration, `began`, says where.
+    and its configuration says where.
+
+    Args:
+        sections: the YAML.
+        began: the configuration of the run.
+        folder: the output folder.
     """
     train: Any = sections.get('train')
     block: Any = train.get(KEY.CONTINUE) if isinstance(train, dict) else None
@@ -53,7 +59,7 @@ def follow(
     if not isinstance(path, str) or not is_set_aside(path, folder):
         return sections
     began_from = began[KEY.CONTINUE][KEY.CHECKPOINT] or ''
-    # by their names: the whole folder may have been moved since
+    # by name: the whole folder may have been moved since
     place, name = os.path.split(began_from)
     place = os.path.basename(place)
     now = os.path.join(folder, place, name)
@@ -64,11 +70,15 @@ def follow(
 
 
 def load_training_state(path: str) -> dict[str, Any]:
-    """As `load`, for a file that `--resume` can go on from."""
+    """Return the content of a checkpoint from which `--resume` can continue.
+
+    Raises:
+        UserError: The file cannot be used, or contains only weights.
+    """
     content = load(path)
     if keys.TRAINING_STATE not in content:
         raise UserError(
-            f'{path} holds weights only; --resume needs a {RESUME_FILE} that '
-            'training wrote.'
+            f'{path} contains only weights; --resume needs a {RESUME_FILE} '
+            'written by training.'
         )
     return content

@@ -12,12 +12,14 @@ from sevennet_mf.data.dataset import FidelityDataset
 
 @dataclass(frozen=True, eq=False)
 class Settled:
-    """The data of a run, and the model that they and the YAML ask for.
+    """The data of a run, and the model that they and the YAML imply.
 
-    inputs: the YAML's; names: the fidelities by their index in the model; sets: by
-    name, their energies less the reference energies; config: the host's, from which
-    the model is built and which checkpoints hold: elements, shift, scale and
-    provenance are in it.
+    Attributes:
+        inputs: the YAML's.
+        names: the fidelities by their index in the model.
+        sets: by name, with the reference energies subtracted.
+        config: the host's, from which the model is built and which checkpoints
+            contain: elements, shift, scale and provenance are in it.
     """
 
     inputs: RunInputs
@@ -27,5 +29,5 @@ class Settled:
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """What a checkpoint says of itself: see provenance.describe."""
+        """What a checkpoint says about itself: see provenance.describe."""
         return dict(self.config[keys.PROVENANCE])

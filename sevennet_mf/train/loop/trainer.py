@@ -23,7 +23,7 @@ from sevennet_mf.train.loop.loss import LABELS, PRESENT
 from sevennet_mf.train.loop.metrics import SetRecorder, sum_over_processes
 
 SHIFT = 'rescale_atomic_energy.shift'
-# what errors are measured by, beside the predictions
+# what errors are computed from, besides the predictions
 KEPT: Final[tuple[str, ...]] = (
     keys.FIDELITY_INDEX,
     keys.STRUCTURE_INDEX,
@@ -36,7 +36,11 @@ Seen = dict[str, torch.Tensor]
 
 
 class BadLoss(TrainingStopped):
-    """A batch whose loss is NaN or infinite; `structures` are their indices."""
+    """A batch whose loss is NaN or infinite.
+
+    Attributes:
+        structures: indices of the batch's structures.
+    """
 
     def __init__(self, structures: list[int]) -> None:
         super().__init__('the loss is not finite')
@@ -48,9 +52,10 @@ class FidelityTrainer(Trainer):
 
     While it trains, the model's reference energies are taken out (the labels
     come without them, subtracted in float64), so that total energies of
-    -6000 eV lose nothing to float32. Checkpoints hold them again.
+    -6000 eV lose no digits in float32. Checkpoints contain them again.
 
-    config: the host's.
+    Args:
+        config: the host's.
     """
 
     model: Any  # the module, or DDP around it
@@ -99,13 +104,20 @@ class FidelityTrainer(Trainer):
     def step(
         self, batch: Any, stop: bool = False, present: torch.Tensor | None = None
     ) -> tuple[Seen, bool]:
-        """One optimiser step; returns labels and predictions, and whether to stop.
+        """Take one optimiser step.
 
-        stop: this process was asked to stop; the answer is the same on all.
-        present: (n_fidelities,) bool, which fidelities the processes' joint batch
-        has; None: those of this batch, which is all there is in one process.
-        Raises BadLoss before anything is changed if the loss, or its gradient, is
-        not finite. Waits for the device once, when all but Adam is done there.
+        Waits for the device once, when everything but Adam is done there.
+
+        Args:
+            stop: whether this process was asked to stop.
+            present: (n_fidelities,) bool, which fidelities the processes' joint
+                batch has; None: those of this batch, if there is one process.
+
+        Returns:
+            Labels and predictions, and whether to stop, the same on all processes.
+
+        Raises:
+            BadLoss: The loss, or its gradient, is not finite; nothing was changed.
         """
         assert present is not None or not self.distributed
         self.optimizer.zero_grad()
@@ -152,8 +164,8 @@ class FidelityTrainer(Trainer):
         return torch.bincount(real, minlength=self.n_fidelities) > 0
 
     def _flags(self, loss: torch.Tensor, stop: bool) -> torch.Tensor:
-        """(4,) on the device, not zero where it is so: the loss of this process
-        is bad, that of any is, the joint gradient is, any was asked to stop."""
+        """(4,) on the device, nonzero where true: the loss of this process is bad,
+        that of any is, the joint gradient is, any process was asked to stop."""
         gradients = [p.grad for p in self.module.parameters() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients).to(loss)
         bad = ~torch.isfinite(torch.stack([loss.detach(), norm]))
@@ -178,7 +190,7 @@ class FidelityTrainer(Trainer):
         self.module.train()
 
     def probe_theta(self, loader: Iterable, recorder: SetRecorder) -> None:
-        """Record theta_T's part of the energies alone, without forces."""
+        """Record only theta_T's part of the energies, without forces."""
         if self.n_fidelities < 2:
             return
         self.module.eval()
@@ -201,7 +213,7 @@ class FidelityTrainer(Trainer):
             return total_energy(self.module, batch.clone())
 
     def scheduler_step(self, metric: float | None = None) -> None:
-        """As the host's; `metric` is what ReduceLROnPlateau looks at."""
+        """As the host's; `metric` is the one that ReduceLROnPlateau uses."""
         with warnings.catch_warnings():
             # a run that is resumed at the end of an epoch comes here first
             warnings.filterwarnings('ignore', 'Detected call of `lr_scheduler.step')
@@ -221,10 +233,10 @@ class FidelityTrainer(Trainer):
         return content
 
     def load_weights(self, state: dict[str, torch.Tensor]) -> None:
-        """Load a checkpoint's weights, all but its reference energies.
+        """Load a checkpoint's weights, except its reference energies.
 
-        Those stay what they were when the model was built, and so does what
-        training has added to them.
+        Those stay as they were when the model was built, and so does what training
+        has added to them.
         """
         learnt = self.shift.detach().clone()
         self.module.load_state_dict(state)
@@ -257,23 +269,28 @@ def _classes(config: dict[str, Any]) -> tuple[Any, Any]:
 def _scheduler_arguments(config: dict[str, Any]) -> dict[str, Any]:
     given = dict(config.get(KEY.SCHEDULER_PARAM) or {})
     if str(config[KEY.SCHEDULER]).lower() == 'exponentiallr':
-        # a checkpoint may bring the host's default, and that cannot do without
+        # a checkpoint may bring the host's default scheduler, which needs a gamma
         given.setdefault('gamma', 1.0)
     return given
 
 
 def labels_of(batch: Any) -> Seen:
-    """The labels of a batch, which is to be asked before it goes to a device."""
+    """Return the labels of a batch; call it before the batch goes to a device."""
     return {name: batch[name].cpu() for name in KEPT}
 
 
 def fetch(labels: Seen, output: Any, numbers: torch.Tensor) -> tuple[Seen, list]:
-    """Bring predictions and some numbers to the processor, in one transfer.
+    """Bring predictions and some numbers to the CPU, in one transfer.
 
-    labels: as labels_of() gave them; output: what the model made of the batch;
-    numbers: (n,), on the model's device. Returns the labels with the predictions
-    beside them, without gradients, and the numbers. This is the one time that a
-    step waits for the device.
+    This is the only time that a step waits for the device.
+
+    Args:
+        labels: as labels_of() returned them.
+        output: what the model returned for the batch.
+        numbers: (n,), on the model's device.
+
+    Returns:
+        Labels and predictions, without gradients, and the numbers.
     """
     predicted = {key: output[key].detach() for *_, key in LABELS}
     parts = [numbers, *predicted.values()]

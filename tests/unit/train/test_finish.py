@@ -63,4 +63,4 @@ def test_the_trained_model_takes_the_weights_of_the_best(
     assert said[2].startswith('pbe: energy ')
     assert said[3:] == [f'sevennet-mf deploy {path} -f r2scan']
     said = finish.closing(fit, []).splitlines()
-    assert 'No checkpoint is the best' in said[0]
+    assert 'There is no best checkpoint' in said[0]

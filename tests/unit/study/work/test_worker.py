@@ -319,7 +319,7 @@ def test_a_signal_reaches_the_training_which_goes_on_later(tmp_path: Path) -> No
     process.send_signal(signal.SIGTERM)
     ended = finish(process)
     assert ended.returncode == 128 + signal.SIGTERM
-    assert 'Go on with the same command' in ended.stderr
+    assert 'Resume with the same command' in ended.stderr
     assert not (run.folder / 'failed.json').exists()
     command: list[str] = []
 

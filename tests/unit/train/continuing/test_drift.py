@@ -28,7 +28,7 @@ from sevennet_mf.train.loop.drift import Drift
 from sevennet_mf.train.loop.trainer import FidelityTrainer
 
 EPOCHS = 3
-WORDS = r'no epoch held .*max_drift \(energy 1e-06 meV/atom\).*Replay more'
+WORDS = r'no epoch stayed within .*max_drift \(energy 1e-06 meV/atom\).*Replay more'
 
 
 @pytest.fixture(scope='module')
@@ -159,7 +159,7 @@ def test_no_checkpoint_holds_a_tiny_limit(
     with pytest.raises(TrainingStopped, match=f'epoch {EPOCHS}'):
         trained_in(tmp_path / 'parts', sections)
     for _ in range(2):  # the second time nothing is left to do
-        with pytest.warns(UserWarning, match='no epoch held') as caught:
+        with pytest.warns(UserWarning, match='no epoch stayed within') as caught:
             trained_in(tmp_path / 'parts', sections, resume=True)
         said.append([str(w.message) for w in caught if 'held' in str(w.message)])
     assert said[0] == said[1] == said[2]
@@ -194,8 +194,8 @@ def test_a_quantity_without_labels() -> None:
 def test_a_limit_of_what_no_label_tells(plain: Path, tmp_path: Path) -> None:
     replay = {'file': VALID['file'], 'force_key': None, 'held_out': 0.5}
     sections = options(plain, max_drift={'force': 1.0}, replay=replay)
-    words = r"max_drift.force: 1 cannot be held: .*\['pbe'\].*force labels. Take it"
-    aligned = pytest.warns(UserWarning, match='are off from')
+    words = r"max_drift.force: 1 cannot be checked: .*\['pbe'\].*labels. Remove"
+    aligned = pytest.warns(UserWarning, match='differ from')
     with aligned, pytest.raises(UserError, match=words):
         trained_in(tmp_path, sections)
 

@@ -109,7 +109,7 @@ def test_errors(tmp_path: Path) -> None:
     lora = pretrained(_folder(tmp_path / 'lora'), ('pbe', 'scan'), 'lora')
     output = tmp_path / 'x.pth'
     cases = [
-        (two, {'added': 'pbe'}, r"'pbe' exists already in .*\['pbe', 'scan'\]"),
+        (two, {'added': 'pbe'}, r"'pbe' already exists in .*\['pbe', 'scan'\]"),
         (two, {'added': 'PBE'}, r"'PBE' differs from 'pbe' of .* only in case"),
         (plain, {'added': 'hse'}, r'--known_as is missing: .* has one fidelity'),
         (two, {'added': 'hse', 'known_as': 'x'}, r"^--known_as: 'x' is for a ch"),

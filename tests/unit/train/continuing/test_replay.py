@@ -351,7 +351,7 @@ def test_labels_of_another_code_are_aligned(
     plain: Path, files: dict[str, str], tmp_path: Path
 ) -> None:
     replay = {'file': files['other'], 'held_out': 0.25}
-    words = r"12 labels of 'pbe' are off from .* by \d\.\d\d eV/atom"
+    words = r"12 labels of 'pbe' differ from .* by \d\.\d\d eV/atom"
     with pytest.warns(UserWarning, match=words):
         _, start, sets = replayed(tmp_path, plain, files, replay)
     for name in ('trainset', 'drift'):
@@ -367,7 +367,7 @@ def test_old_labels_for_validation_alone_are_aligned(
     sections = extending(plain, files['train'], known_as='pbe')
     own = {'file': files['other'], 'fidelity': 'pbe'}
     sections['data']['load_validset_path'] = [own]
-    with pytest.warns(UserWarning, match=r"12 labels of 'pbe' are off from"):
+    with pytest.warns(UserWarning, match=r"12 labels of 'pbe' differ from"):
         _, start, sets = prepared(tmp_path, sections)
     assert np.abs(residuals(start, sets['validset'])).max() < 2e-3
     # these are the checkpoint's own
@@ -383,13 +383,13 @@ def test_labels_of_another_code_are_aligned_beside_self_labels(
     )
     own = {'file': files['other'], 'fidelity': 'pbe'}
     sections['data']['load_validset_path'].append({**own, 'index': ':4'})
-    with pytest.warns(UserWarning, match=r"4 labels of 'pbe' are off from"):
+    with pytest.warns(UserWarning, match=r"4 labels of 'pbe' differ from"):
         _, start, sets = prepared(tmp_path, sections)
     assert np.abs(residuals(start, sets['validset'])).max() < 2e-3
     for name in ('trainset', 'drift'):
         assert np.abs(residuals(start, sets[name])).max() < 1e-6
     sections['data']['load_trainset_path'].append({**own, 'index': '4:'})
-    with pytest.warns(UserWarning, match=r"8 labels of 'pbe' are off from"):
+    with pytest.warns(UserWarning, match=r"8 labels of 'pbe' differ from"):
         _, start, sets = prepared(tmp_path, sections)
     for name in ('trainset', 'validset'):
         assert np.abs(residuals(start, sets[name])).max() < 2e-3
@@ -405,7 +405,7 @@ def test_labels_are_aligned_before_some_are_for_validation(
     )
     own = {'file': files['other'], 'fidelity': 'pbe'}
     sections['data']['load_trainset_path'].append(own)
-    with pytest.warns(UserWarning, match=r"12 labels of 'pbe' are off from"):
+    with pytest.warns(UserWarning, match=r"12 labels of 'pbe' differ from"):
         _, start, sets = prepared(tmp_path, sections)
     for name in ('trainset', 'validset'):
         assert len(sets[name].rows_of('pbe'))
@@ -426,7 +426,7 @@ def test_what_cannot_be_watched_does_not_stop_a_run(
     )
     made = str(tmp_path / 'sevenn_data' / 'graphs.pt')
     sections = extending(plain, made, known_as='pbe')
-    words = r"drift of \['pbe'\] is not watched. .* no cell"
+    words = r"drift of \['pbe'\] is not monitored. .* no cell"
     with pytest.warns(UserWarning, match=words):
         _, _, sets = prepared(tmp_path, sections)
     assert 'drift' not in sets
@@ -474,8 +474,8 @@ def test_a_replay_without_a_common_element(plain: Path, tmp_path: Path) -> None:
         made.append(labelled(tmp_path / f'{name}.xyz', atoms, plain))
     replay = {'file': made[1], 'held_out': 0.25}
     words = (
-        r"replay has no element of \['r2scan'\]: it holds N, the labels hold In. "
-        'Replay structures like those'
+        r"replay has no element of \['r2scan'\]: it contains N, the labels contain "
+        'In. Replay structures similar to those'
     )
     sections = extending(plain, made[0], known_as='pbe', replay=replay)
     with pytest.raises(UserError, match=words):
@@ -486,6 +486,6 @@ def test_nothing_to_watch_by(
     plain: Path, files: dict[str, str], tmp_path: Path
 ) -> None:
     replay = {'file': files['pbe'], 'held_out': 0.01}
-    words = 'replay: 0.01 of 12 structures is none to watch .*Raise held_out'
+    words = 'replay: 0.01 of 12 structures leaves none to measure .*Raise held_out'
     with pytest.raises(UserError, match=words):
         replayed(tmp_path, plain, files, replay)

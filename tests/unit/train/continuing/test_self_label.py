@@ -177,7 +177,7 @@ def test_a_dynamics_that_falls_apart(
 
 
 def test_elements_that_the_model_lacks(two: LoadedModel, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match='CH4O: .* know H, C, O, in 1 .*Take them'):
+    with pytest.raises(UserError, match='CH4O: .* know H, C, O, in 1 .*Remove them'):
         write(tmp_path, two, [*structures(1), molecule('CH3OH')])
 
 

@@ -205,7 +205,7 @@ def test_a_continued_run_can_be_interrupted(tmp_path: Path, ours: Path) -> None:
     again.run()
     assert same(weights(again), weights(fits[0]))
     np.testing.assert_equal(lines(again), lines(fits[0]))
-    with pytest.raises(UserError, match='--resume: .* not what'):
+    with pytest.raises(UserError, match='--resume: .* have changed'):
         fit_of(yaml_of(), parts).resume(saved)  # `continue` was taken out
 
 

@@ -83,7 +83,7 @@ def test_a_line_cut_short_goes(tmp_path: Path, tail: str) -> None:
 def test_a_curve_that_is_gone(tmp_path: Path, content: str | None) -> None:
     if content is not None:
         (tmp_path / 'lc.csv').write_text(content)
-    with pytest.raises(UserError, match=r'--resume: .*lc\.csv is gone'):
+    with pytest.raises(UserError, match=r'--resume: .*lc\.csv is missing'):
         curve_in(tmp_path).reopen('lc.csv', 2)
 
 

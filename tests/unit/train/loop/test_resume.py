@@ -223,7 +223,7 @@ def test_a_run_with_a_removed_key_goes_on(
     said = [line for line in (str(w.message) for w in recwarn) if key in line]
     if weight:
         (line,) = said
-        assert line.startswith(f'--resume: {key} was 1.0 in this run and was rem')
+        assert line.startswith(f'--resume: {key} was 1.0 in this run, but ')
     else:
         assert not said
 
@@ -255,7 +255,7 @@ def test_resume_needs_a_curve(stopped: Path, tmp_path: Path) -> None:
     content = run_folder.load_training_state(str(stopped / RESUME))
     fit = fit_of(RUNS['proportional'], tmp_path)
     fit.resume(content)
-    with pytest.raises(UserError, match=r'lc\.csv is gone'):
+    with pytest.raises(UserError, match=r'lc\.csv is missing'):
         fit.run()
 
 
