@@ -24,16 +24,16 @@ from sevennet_mf.evaluate.entries import (
     names_in,
     with_fidelity,
 )
-from sevennet_mf.evaluate.parity import parity
-from sevennet_mf.evaluate.predict import match_fidelities, predict
-from sevennet_mf.evaluate.predictions import Predictions
-from sevennet_mf.evaluate.tables import (
+from sevennet_mf.evaluate.metrics import (
     FidelityErrors,
     error_table,
     errors,
     render,
     structure_table,
 )
+from sevennet_mf.evaluate.parity import parity
+from sevennet_mf.evaluate.predict import match_fidelities, predict
+from sevennet_mf.evaluate.predictions import Predictions
 from sevennet_mf.files import make_folder, write_csv
 from sevennet_mf.model.load import LoadedModel, load_model
 

@@ -15,10 +15,10 @@ from sevennet_mf import keys
 from sevennet_mf.checkpoint.file import load
 from sevennet_mf.data.dataset import DRIFT, is_validation
 from sevennet_mf.evaluate.learning_curves import learning_curves
+from sevennet_mf.evaluate.metrics import FidelityErrors, errors
 from sevennet_mf.evaluate.parity import parity
 from sevennet_mf.evaluate.predict import predict
 from sevennet_mf.evaluate.predictions import QUANTITIES, Predictions
-from sevennet_mf.evaluate.tables import FidelityErrors, errors
 from sevennet_mf.files import write_csv
 from sevennet_mf.train.continuing import drift_report
 from sevennet_mf.train.loop import run_folder

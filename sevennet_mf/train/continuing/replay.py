@@ -22,7 +22,7 @@ from sevennet_mf.data.identity import Reader
 from sevennet_mf.data.read import read_entry
 from sevennet_mf.distributed import Process
 from sevennet_mf.errors import UserError
-from sevennet_mf.evaluate.tables import errors
+from sevennet_mf.evaluate.metrics import errors
 from sevennet_mf.files import make_folder, write_whole
 from sevennet_mf.train.continuing import self_label
 from sevennet_mf.train.continuing.start import Start

@@ -10,17 +10,17 @@ from typing import Any, Final
 import sevenn._keys as KEY
 import torch
 from sevenn.train.loss import LossDefinition
-from sevenn.train.optim import optim_dict, scheduler_dict
 from sevenn.train.trainer import Trainer
 from torch.nn.parallel import DistributedDataParallel as DDP
 
 from sevennet_mf import keys
 from sevennet_mf.distributed import Process
-from sevennet_mf.errors import TrainingStopped, UserError, unknown
+from sevennet_mf.errors import TrainingStopped, UserError
 from sevennet_mf.model.build import common_potential, drop_absent_gradients
 from sevennet_mf.model.runner import total_energy
 from sevennet_mf.train.loop.loss import LABELS, PRESENT
 from sevennet_mf.train.loop.metrics import SetRecorder, sum_over_processes
+from sevennet_mf.train.loop.optimizer import classes_of, scheduler_arguments
 
 SHIFT = 'rescale_atomic_energy.shift'
 # what errors are computed from, besides the predictions
@@ -68,7 +68,7 @@ class FidelityTrainer(Trainer):
         process: Process,
         n_fidelities: int,
     ) -> None:
-        optimizer, scheduler = _classes(config)
+        optimizer, scheduler = classes_of(config)
         device = process.device(config[KEY.DEVICE])
         try:
             super().__init__(
@@ -77,7 +77,7 @@ class FidelityTrainer(Trainer):
                 optimizer,
                 config.get(KEY.OPTIM_PARAM) or {},
                 scheduler,
-                _scheduler_arguments(config),
+                scheduler_arguments(config),
                 device=device,
             )
         except (TypeError, ValueError) as error:
@@ -254,24 +254,6 @@ def _theta(
 ) -> torch.Tensor:
     """theta_T's part of energies, (n_graphs,) eV/atom; (0,) without it."""
     return own[:0] if common is None else (own - common) / n_atoms
-
-
-def _classes(config: dict[str, Any]) -> tuple[Any, Any]:
-    chosen = []
-    for key, known in ((KEY.OPTIMIZER, optim_dict), (KEY.SCHEDULER, scheduler_dict)):
-        name = str(config[key]).lower()
-        if name not in known:
-            raise unknown(f'train.{key}', str(config[key]), known)
-        chosen.append(known[name])
-    return chosen[0], chosen[1]
-
-
-def _scheduler_arguments(config: dict[str, Any]) -> dict[str, Any]:
-    given = dict(config.get(KEY.SCHEDULER_PARAM) or {})
-    if str(config[KEY.SCHEDULER]).lower() == 'exponentiallr':
-        # a checkpoint may bring the host's default scheduler, which needs a gamma
-        given.setdefault('gamma', 1.0)
-    return given
 
 
 def labels_of(batch: Any) -> Seen:

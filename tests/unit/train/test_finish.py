@@ -9,9 +9,9 @@ import pytest
 import sevenn.checkpoint
 from train_helpers import fit_of, lines, same, weights, yaml_of
 
+from sevennet_mf.evaluate.metrics import errors
 from sevennet_mf.evaluate.predict import predict
 from sevennet_mf.evaluate.predictions import Predictions
-from sevennet_mf.evaluate.tables import errors
 from sevennet_mf.model.load import load_model
 from sevennet_mf.train import finish
 from sevennet_mf.train.loop import run_folder

@@ -10,13 +10,8 @@ import pytest
 from rich.console import Console
 
 from sevennet_mf.errors import UserError
+from sevennet_mf.evaluate.metrics import error_table, errors, render, structure_table
 from sevennet_mf.evaluate.predictions import Predictions
-from sevennet_mf.evaluate.tables import (
-    error_table,
-    errors,
-    render,
-    structure_table,
-)
 from sevennet_mf.files import write_csv
 from sevennet_mf.keys import KBAR
 
