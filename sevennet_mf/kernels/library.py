@@ -1,4 +1,4 @@
-"""The compiled kernel: found, checked, or absent for a reason that can be told."""
+"""The compiled kernel: found and checked, or absent for a stated reason."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SWITCH: Final = 'SEVENNET_MF_FUSED'
 # plain, avx2 or avx512 instead of the best that the processor has
 INSTRUCTION_SET: Final = 'SEVENNET_MF_INSTRUCTION_SET'
 VERSION: Final = 1
-REBUILD: Final = 'Install sevennet_mf again, with a C++ compiler at hand.'
+REBUILD: Final = 'Install sevennet_mf again, with a C++ compiler available.'
 _OFF: Final = ('0', 'off', 'false', 'no')
 _ON: Final = ('', '1', 'on', 'true', 'yes')
 ALWAYS: Final = 'always'
@@ -40,11 +40,11 @@ class Graph(ctypes.Structure):
 
 
 def why_not() -> str | None:
-    """Why the fused convolution is not used here, or None where it is.
+    """Return why the fused convolution is not used here, or None where it is.
 
-    Raises UserError for a library that cannot be loaded or is of another version,
-    for an instruction set that the processor lacks, and for a value of the switch
-    that has no meaning.
+    Raises:
+        UserError: The library cannot be loaded or has another version, the processor
+            lacks the instruction set, or the value of the switch is unknown.
     """
     if _switch() in _OFF:
         return f'it is turned off (--e3nn or {SWITCH})'
@@ -60,9 +60,10 @@ def is_asked_for() -> bool:
 
 
 def check_environment(is_used: bool) -> None:
-    """Raise UserError, as `why_not`, for what would fail only later.
+    """Raise the errors of `why_not` now rather than later.
 
-    is_used: whether the kernel is wanted, also where nobody asks for it.
+    Args:
+        is_used: Whether the kernel is wanted even if nobody asks for it.
     """
     if is_asked_for() or is_used:
         why_not()
@@ -76,22 +77,22 @@ def _switch() -> str:
 
 
 def path() -> Path | None:
-    """The compiled library, or None where the package was installed without it."""
+    """Return the compiled library, or None if it was not compiled."""
     found = sorted(Path(__file__).parent.glob('_convolution*.so'))
     return found[0] if found else None
 
 
 def instruction_set() -> str:
-    """'avx512', 'avx2' or 'plain': what the kernel computes with here."""
+    """Return the instruction set in use: 'avx512', 'avx2' or 'plain'."""
     return str(library().sevennet_mf_instruction_set().decode())
 
 
 @functools.cache
 def library() -> Any:
-    """The functions of library.cpp, loaded once."""
+    """Return the functions of library.cpp; the library is loaded once."""
     file = path()
     if file is None:
-        raise UserError(f'the fused convolution is not there. {REBUILD}')
+        raise UserError(f'the fused convolution is not available. {REBUILD}')
     try:
         loaded = ctypes.CDLL(str(file))
         version = loaded.sevennet_mf_version()
@@ -100,7 +101,7 @@ def library() -> Any:
         raise UserError(f'{file} cannot be used: {reason}. {REBUILD}') from error
     if version != VERSION:
         raise UserError(
-            f'{file} is of version {version}, and this sevennet_mf needs {VERSION}. '
+            f'{file} has version {version}, but this sevennet_mf needs {VERSION}. '
             f'{REBUILD}'
         )
     for name in ('forward', 'backward', 'double_backward'):
@@ -115,8 +116,8 @@ def _choose(loaded: Any) -> None:
     asked = os.environ.get(INSTRUCTION_SET, '').strip().lower()
     if asked and not loaded.sevennet_mf_choose(asked.encode()):
         raise UserError(
-            f'{INSTRUCTION_SET} must be plain, avx2 or avx512, and one that this '
-            f'processor has, got {asked!r}.'
+            f'{INSTRUCTION_SET} must be plain, avx2 or avx512, and supported by '
+            f'this processor, got {asked!r}.'
         )
 
 
@@ -128,9 +129,16 @@ def graph(
     row: torch.Tensor | None = None,
     n_rows: int = 0,
 ) -> Graph:
-    """What all arrays of a call have in common.
+    """Return what all arrays of a call have in common.
 
-    source, target, row: (n_edges,) int32.
+    Args:
+        source: (n_edges,) int32.
+        target: (n_edges,) int32.
+        n_sources: Number of atoms that messages come from.
+        n_targets: Number of atoms that messages go to.
+        row: (n_edges,) int32, the row of weights of each edge; None: each has its
+            own.
+        n_rows: Number of rows of weights.
     """
     source, target = source.contiguous(), target.contiguous()
     row = None if row is None else row.contiguous()
@@ -144,7 +152,7 @@ def graph(
         n_rows,
         torch.get_num_threads(),
     )
-    found.alive = (source, target, row)  # as long as the pointers to them
+    found.alive = (source, target, row)  # as long as the pointers are used
     return found
 
 
@@ -154,9 +162,13 @@ def call(
     graph: Graph,
     *arguments: torch.Tensor | int | float | None,
 ) -> None:
-    """Call a function of the library with tensors in the place of pointers.
+    """Call a function of the library, with tensors passed as pointers.
 
-    plan: (n,) float64, see plan.py; tensors: contiguous, of one dtype.
+    Args:
+        name: Of the function, without its prefix.
+        plan: (n,) float64, see plan.py.
+        graph: Of the call.
+        arguments: Tensors, contiguous and of one dtype, and numbers.
     """
     tensors = [a for a in arguments if isinstance(a, torch.Tensor)]
     function = getattr(library(), f'sevennet_mf_{name}')
@@ -177,7 +189,13 @@ def _refuse(wrong: bytes | None) -> None:
 
 
 def find_partners(graph: Graph, vec: torch.Tensor, found: torch.Tensor) -> None:
-    """Fill `found` (n_edges,) int32 with the edges of the other direction."""
+    """Fill `found` with the edge in the other direction of each edge.
+
+    Args:
+        graph: Of the edges.
+        vec: (n_edges, 3) Å.
+        found: (n_edges,) int32, changed in place.
+    """
     wrong = library().sevennet_mf_partners(
         ctypes.c_int(8 * vec.element_size()),
         ctypes.byref(graph),

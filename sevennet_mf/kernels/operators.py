@@ -33,12 +33,24 @@ def convolution(
     n_targets: int,
     plan: Tensor,
 ) -> Tensor:
-    """Sum the messages of all edges: (n_targets, dim_out).
+    """Sum the messages of all edges. float32 or float64, on a CPU.
 
-    x: (n_sources, dim_x); y: (n_edges, dim_y); w: (n_rows, n_weights); row:
-    (n_edges,) int32, the row of w of each edge, each at most twice, or empty: its
-    own; source, target: (n_edges,) int32; plan: see plan.py. float32 or float64 on
-    a CPU. Raises RuntimeError for shapes and indices that do not fit.
+    Args:
+        x: (n_sources, dim_x).
+        y: (n_edges, dim_y).
+        w: (n_rows, n_weights).
+        row: (n_edges,) int32, the row of `w` of each edge, with each row used at
+            most twice; or empty: each edge has its own.
+        source: (n_edges,) int32.
+        target: (n_edges,) int32.
+        n_targets: Number of rows of the result.
+        plan: See plan.py.
+
+    Returns:
+        (n_targets, dim_out).
+
+    Raises:
+        RuntimeError: Shapes or indices do not match.
     """
     x, y, w = x.contiguous(), y.contiguous(), w.contiguous()
     graph = _graph(x, y, w, row, source, target, n_targets, plan)
@@ -58,7 +70,12 @@ def convolution_backward(
     target: Tensor,
     plan: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradients of x, y and w, from g (n_targets, dim_out) of the output."""
+    """Return the gradients of x, y and w.
+
+    Args:
+        g: (n_targets, dim_out), the gradient of the output.
+        x: As of `convolution`, like the others.
+    """
     g, x, y, w = g.contiguous(), x.contiguous(), y.contiguous(), w.contiguous()
     graph = _graph(x, y, w, row, source, target, g.shape[0], plan)
     gx, gy, gw = torch.empty_like(x), torch.empty_like(y), torch.empty_like(w)
@@ -82,7 +99,14 @@ def convolution_double_backward(
     target: Tensor,
     plan: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The gradients of g, x, y and w from those of `convolution_backward`."""
+    """Return the gradients of g, x, y and w.
+
+    Args:
+        ax: The gradient of the gradient of x that `convolution_backward` returns.
+        ay: Of that of y.
+        aw: Of that of w.
+        g: As of `convolution_backward`, like the others.
+    """
     ax, ay, aw = ax.contiguous(), ay.contiguous(), aw.contiguous()
     g, x, y, w = g.contiguous(), x.contiguous(), y.contiguous(), w.contiguous()
     graph = _graph(x, y, w, row, source, target, g.shape[0], plan)
@@ -105,11 +129,16 @@ def deployed_convolution(
     n_targets: int,
     plan: Tensor,
 ) -> Tensor:
-    """What the pair styles for LAMMPS bring along, for checks in Python.
+    """Do what the pair styles for LAMMPS do, for checks in Python.
 
-    As `convolution`, with indices of int64. Where `table` is not empty, w is
-    (n_edges,) lengths in Å, and the weights are polynomials of them, one for each
-    `step` Å (see convolution.h). Its gradient cannot be differentiated.
+    As `convolution`, with int64 indices. The gradient of a tabulated one cannot be
+    differentiated.
+
+    Args:
+        w: Where `table` is not empty, (n_edges,) lengths in Å.
+        table: Polynomials of the lengths that replace the weights (see
+            convolution.h); or empty.
+        step: Å of length for each polynomial.
     """
     source, target = source.to(torch.int32), target.to(torch.int32)
     if not table.numel():
@@ -162,7 +191,7 @@ class _Tabulated(torch.autograd.Function):
 def register_deployed() -> None:
     """Offer `deployed_convolution` to TorchScript, unless the plugin has done so.
 
-    LAMMPS may run in this process, and brings the operator of that name along.
+    LAMMPS may run in this process, and provides the operator of that name.
     """
     if hasattr(getattr(torch.ops, NAMESPACE), 'deployed_convolution'):
         return
@@ -178,9 +207,16 @@ def register_deployed() -> None:
 
 @torch.library.custom_op(f'{NAMESPACE}::partners', mutates_args=())
 def partners(source: Tensor, target: Tensor, vec: Tensor, n_atoms: int) -> Tensor:
-    """The edge of the other direction for each edge, or the edge itself.
+    """Return the edge in the other direction for each edge, or the edge itself.
 
-    source, target: (n_edges,) int32; vec: (n_edges, 3), Å. Returns (n_edges,) int64.
+    Args:
+        source: (n_edges,) int32.
+        target: (n_edges,) int32.
+        vec: (n_edges, 3) Å.
+        n_atoms: Number of atoms.
+
+    Returns:
+        (n_edges,) int64.
     """
     vec = vec.detach().contiguous()
     found = torch.empty_like(source)
@@ -206,7 +242,7 @@ def _graph(
     wanted = ((None, 1), (n_edges, 2), (None if shared else n_edges, 4))
     for array, (length, place) in zip((x, y, w), wanted, strict=True):
         if array.dtype != x.dtype or array.dtype not in DTYPES:
-            raise RuntimeError(f'the fused convolution does not take {array.dtype}')
+            raise RuntimeError(f'the fused kernel does not support {array.dtype}')
         if array.shape[-1] != int(plan[place]) or length not in (None, len(array)):
             raise RuntimeError(f'a {tuple(array.shape)} array does not fit the plan')
     for index in (source, target, row):

@@ -1,4 +1,4 @@
-"""A convolution as numbers: what the kernel needs to know of its irreps."""
+"""A convolution as numbers: what the kernel needs to know about its irreps."""
 
 from __future__ import annotations
 
@@ -14,12 +14,17 @@ LANES_BYTES: Final = 64  # channels are padded to this, see convolution.cpp
 
 
 def plan_of(product: E3nnTensorProduct) -> torch.Tensor:
-    """The plan of a tensor product of e3nn with a weight per edge, path and channel.
+    """Return the plan of a tensor product of e3nn.
 
-    Returns (n,) float64: number of paths, dimensions of x, y and the output, number
-    of weights; then for each path its channels, 2l+1 of x, y and output, their
-    offsets, and the Clebsch-Gordan coefficients times e3nn's path weight. Raises
-    ValueError with the reason where the kernel cannot do it.
+    It must have a weight per edge, path and channel.
+
+    Returns:
+        (n,) float64: number of paths, dimensions of x, y and the output, number of
+        weights; then for each path its channels, 2l+1 of x, y and output, their
+        offsets, and the Clebsch-Gordan coefficients times e3nn's path weight.
+
+    Raises:
+        ValueError: The kernel does not support it; the message is the reason.
     """
     paths = [_path(product, instruction) for instruction in product.instructions]
     head = [
@@ -34,7 +39,7 @@ def plan_of(product: E3nnTensorProduct) -> torch.Tensor:
 
 
 def padded_weights(plan: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Where each weight stands in a row of a table, and its width: int64."""
+    """Return the place of each weight in a row of a table, and the width: int64."""
     lanes = LANES_BYTES // torch.empty(0, dtype=dtype).element_size()
     places, start, at = [], 0, HEAD
     for _ in range(int(plan[0])):
@@ -61,9 +66,9 @@ def _path(product: E3nnTensorProduct, instruction: Any) -> torch.Tensor:
     if product.shared_weights:
         raise ValueError('its edges share their weights')
     if max(x.l, y.l, out.l) > MAX_L:
-        raise ValueError(f'its l is above {MAX_L}')
+        raise ValueError(f'its l is greater than {MAX_L}')
     if sum(other.i_out == k for other in product.instructions) > 1:
-        raise ValueError('two paths end in one output')
+        raise ValueError('two paths lead to the same output')
     c = wigner_3j(x.l, y.l, out.l, dtype=torch.float64) * instruction.path_weight
     numbers = [mul, x.dim, y.dim, out.dim]
     numbers += [_start(product.irreps_in1, i), _start(product.irreps_in2, j)]

@@ -1,7 +1,7 @@
-"""cuEquivariance, FlashTP and OpenEquivariance: all of a model, or a refusal.
+"""Accelerators (cuEquivariance, FlashTP, OpenEquivariance) that lose nothing.
 
-They replace the convolutions of a model. SevenNet 0.13 goes on without one that
-is missing, and drops the biases of linear layers, with at most a warning.
+They replace the convolutions of a model. SevenNet 0.13 continues without one that is
+missing, and drops the biases of linear layers, with at most a warning.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ import torch
 from sevennet_mf.errors import UserError
 
 NAMES: Final = ('cuEquivariance', 'FlashTP', 'OpenEquivariance')
-# What a state dict holds beside parameters: constants that differ by accelerator,
+# What a state dict holds besides parameters: constants that differ by accelerator,
 # and those that the parallel files copy for ghost atoms
 CONVOLUTION_CONSTANT: Final = re.compile(r'\d+_convolution\.convolution\.')
 CONSTANT: Final = re.compile(
     r'\d+_convolution\.convolution\.|.*\.output_mask$|.*\.f\.tp\.f_fx\.module\.c'
 )
 GHOST: Final = 'ghost_'
-SURVIVOR: Final = '`sevennet-mf export --accelerated` writes a file that survives.'
+SURVIVOR: Final = '`sevennet-mf export --accelerated` writes a file that avoids it.'
 
 
 def asked(config: Mapping[str, Any]) -> dict[str, bool]:
-    """What a configuration of the host asks for, as arguments of `check`."""
+    """Return what a host configuration asks for, as arguments of `check`."""
     block = config.get(KEY.CUEQUIVARIANCE_CONFIG) or {}
     return {
         'enable_cueq': bool(block.get('use')),
@@ -40,7 +40,7 @@ def asked(config: Mapping[str, Any]) -> dict[str, bool]:
 
 
 def name_of(config: Mapping[str, Any]) -> str | None:
-    """The accelerator that a configuration of the host has, or None."""
+    """Return the name of a host configuration's accelerator, or None."""
     for on, name in zip(asked(config).values(), NAMES, strict=True):
         if on:
             return name
@@ -53,12 +53,18 @@ def check(
     enable_oeq: bool = False,
     config: Mapping[str, Any] | None = None,
 ) -> None:
-    """Refuse an accelerator that would be left out silently, or ends in a traceback.
+    """Refuse an accelerator that would be ignored silently, or end in a traceback.
 
-    config: the host's model configuration, which may ask for one as well. Raises
-    UserError for more than one, for one that is not installed or lacks its GPU,
-    and for cuEquivariance with biases in linear layers, where SevenNet falls back
-    to e3nn.
+    Args:
+        enable_cueq: Whether cuEquivariance is wanted.
+        enable_flash: Whether FlashTP is wanted.
+        enable_oeq: Whether OpenEquivariance is wanted.
+        config: The host's model configuration, which may ask for one as well.
+
+    Raises:
+        UserError: There is more than one; it is not installed or lacks its GPU; or
+            it is cuEquivariance and the linear layers have biases, for which
+            SevenNet falls back to e3nn.
     """
     config = config or {}
     given = (enable_cueq, enable_flash, enable_oeq)
@@ -75,14 +81,14 @@ def check(
     )
     if not available[wanted.index(True)]():
         raise UserError(
-            f'{names[0]} is asked for, but it or its GPU is missing here. Install '
-            'it, or leave it out.'
+            f'{names[0]} was requested, but it is not installed here or has no GPU. '
+            'Install it, or do not request it.'
         )
     if wanted[0] and config.get(KEY.USE_BIAS_IN_LINEAR):
         raise UserError(
-            'cuEquivariance is asked for, but the linear layers have biases '
-            '(use_bias_in_linear: true), and SevenNet goes back to e3nn then. Use '
-            f'FlashTP or OpenEquivariance, or none; {SURVIVOR}'
+            'cuEquivariance was requested, but the linear layers have biases '
+            '(use_bias_in_linear: true), for which SevenNet falls back to e3nn. Use '
+            f'FlashTP, OpenEquivariance or no accelerator; {SURVIVOR}'
         )
 
 
@@ -92,7 +98,7 @@ def switch(
     enable_flash: bool = False,
     enable_oeq: bool = False,
 ) -> None:
-    """Write into a configuration of the host which accelerator its model has."""
+    """Set the accelerator of a model in its host configuration."""
     block = config.get(KEY.CUEQUIVARIANCE_CONFIG) or {}
     if enable_cueq or block.get('use'):
         config[KEY.CUEQUIVARIANCE_CONFIG] = {**block, 'use': enable_cueq}
@@ -105,12 +111,18 @@ def check_carried(
     models: torch.nn.Module | Iterable[torch.nn.Module],
     path: str,
 ) -> None:
-    """Refuse a model that lost a parameter, or has one that comes from nowhere.
+    """Refuse a model that lost a parameter, or has one from nowhere.
 
-    source: the state dict a model was made from; models: the model, or all segments
-    of a parallel one, which repeat some layers for ghost atoms; path: for the
-    message. Constants of the convolutions differ by accelerator and do not count.
-    Raises UserError that names the first parameter.
+    Constants of the convolutions differ by accelerator and do not count.
+
+    Args:
+        source: The state dict that a model was made from.
+        models: The model, or all segments of a parallel one, which repeat some
+            layers for ghost atoms.
+        path: The file, for the message.
+
+    Raises:
+        UserError: A parameter differs; the message names the first.
     """
     parts = [models] if isinstance(models, torch.nn.Module) else list(models)
     built = [item for part in parts for item in part.state_dict().items()]
@@ -120,8 +132,8 @@ def check_carried(
     lost = next((name for name, *pair in pairs if _differ(name, *pair)), None)
     if lost is not None:
         raise UserError(
-            f'{path}: {lost} is lost with this accelerator, and energies would be '
-            f'others. Do without it; {SURVIVOR}'
+            f'{path}: {lost} would be lost with this accelerator, and energies '
+            f'would change. Do not use it; {SURVIVOR}'
         )
 
 
@@ -130,7 +142,7 @@ def _differ(
 ) -> bool:
     """Whether two tensors of this name are not the same parameter.
 
-    The accelerators reshape some. An empty one is none; NaN is equal to NaN.
+    The accelerators reshape some. An empty one counts as absent; NaN equals NaN.
     """
     given = [v for v in (first, second) if v is not None and v.numel()]
     if not given or CONSTANT.match(name.removeprefix(GHOST)):

@@ -31,11 +31,17 @@ WHOLE_MODEL = ('onehot_idx_to_onehot', 'force_output')
 
 
 def patch_fidelity(layers: OrderedDict, config: dict[str, Any]) -> OrderedDict:
-    """Put a FidelityLinear in the place of each host layer at a chosen site.
+    """Replace each host layer at a selected site by a FidelityLinear.
 
-    layers: not yet instantiated, all or one segment of a parallel model.
-    Untouched where the configuration has no fidelity, or one only: one fidelity
-    is the plain host model. Raises HostError if a whole model lacks a site.
+    Nothing changes where the configuration has no fidelity, or a single one, which
+    is the plain host model.
+
+    Args:
+        layers: Not yet instantiated; all, or one segment of a parallel model.
+        config: The host's model configuration.
+
+    Raises:
+        HostError: A whole model lacks a site.
     """
     fidelity = config.get(keys.FIDELITY_MODEL)
     if not fidelity or not config.get('use_modality', False):
@@ -59,16 +65,21 @@ def patch_fidelity(layers: OrderedDict, config: dict[str, Any]) -> OrderedDict:
 
 
 def site_of(name: str) -> str | None:
-    """The site that the host's layer of that name is at, or None."""
+    """Return the site of the host layer with that name, or None."""
     found = [s for s, ending in SITE_LAYER.items() if name.endswith(ending)]
     return found[0] if found else None
 
 
 def check_kept(ours: Mapping[str, nn.Module], built: Mapping[str, Any]) -> None:
-    """Raise HostError if a FidelityLinear of `ours` is not in `built` as it was.
+    """Refuse an accelerator that replaced a FidelityLinear.
 
-    ours: layers as `patch_fidelity` returned them; built: what the host made of
-    them for an accelerator, which SevenNet 0.13 lets replace convolutions only.
+    Args:
+        ours: Layers as `patch_fidelity` returned them.
+        built: What the host made of them for an accelerator, which in SevenNet 0.13
+            replaces convolutions only.
+
+    Raises:
+        HostError: A FidelityLinear of `ours` is not in `built` as it was.
     """
     for name, layer in ours.items():
         if isinstance(layer, FidelityLinear) and (
@@ -76,14 +87,14 @@ def check_kept(ours: Mapping[str, nn.Module], built: Mapping[str, Any]) -> None:
         ):
             raise HostError(
                 f'the accelerator replaces {name}, whose weights per fidelity would '
-                'be lost. Do without it.'
+                'be lost. Do not use it.'
             )
 
 
 def at_site(
     layer: IrrepsLinear, n_fidelities: int, fidelity: dict[str, Any]
 ) -> FidelityLinear:
-    """A layer, not yet instantiated, of the shape of a plain one or of ours."""
+    """Return a layer, not yet instantiated, with the shape of a given one."""
     return fidelity_linear(
         fidelity['encoding'],
         fidelity['rank'],
@@ -98,17 +109,17 @@ def at_site(
 
 
 def fidelity_layers(model: nn.Module) -> list[FidelityLinear]:
-    """The layers of `model` that own weights per fidelity, in order."""
+    """Return the layers of `model` that own weights per fidelity, in order."""
     return [m for m in model.modules() if isinstance(m, FidelityLinear)]
 
 
 def theta_of(model: nn.Module, fidelity: int) -> list[nn.Parameter]:
-    """Every Parameter that a fidelity owns: its theta_T."""
+    """Return every Parameter that a fidelity owns: its theta_T."""
     return [p for layer in fidelity_layers(model) for p in layer.theta(fidelity)]
 
 
 def train_only(model: nn.Module, fidelities: Iterable[int]) -> None:
-    """Freeze every weight but those that these fidelities own."""
+    """Freeze every weight except those that these fidelities own."""
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     for fidelity in fidelities:
@@ -117,7 +128,7 @@ def train_only(model: nn.Module, fidelities: Iterable[int]) -> None:
 
 
 def drop_absent_gradients(model: nn.Module, present: list[bool]) -> None:
-    """Forget the gradients of fidelities that are not `present` in a batch.
+    """Remove the gradients of fidelities that are not `present` in a batch.
 
     They are zero, but Adam moves a weight whose gradient is zero and leaves one
     alone whose gradient is None.
@@ -147,11 +158,20 @@ def carry_theta(
 ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     """Split a state dict into what the host's backend conversion knows, and ours.
 
-    The host asserts on names it does not know and drops `linear.bias` without a
-    word; linear layers are the same in every backend, so both carry over as
-    they are. The constants of a convolution go nowhere: `target` has its own, and
-    the host knows the names of some versions only. Returns (what the host may see,
-    what to put into its result). Raises HostError if `target` has no place for one.
+    The host asserts that it knows each name, and silently drops `linear.bias`;
+    linear layers are the same in every backend, so both are carried over as they
+    are. The constants of a convolution are left out: `target` has its own, and the
+    host knows the names of some versions only.
+
+    Args:
+        source: The state dict to convert.
+        target: That of the new model.
+
+    Returns:
+        What the host may see, and what to put into its result.
+
+    Raises:
+        HostError: `target` lacks an entry of ours.
     """
     marks = ('.gain.', '.lora_a.', '.lora_b.', '.lora_down.', '.lora_up.')
     ours = {
@@ -171,5 +191,5 @@ def carry_theta(
 
 
 def is_bias(name: str, value: torch.Tensor) -> bool:
-    """Whether an entry of a state dict is what the host's conversion drops."""
+    """Whether an entry of a state dict is one that the host's conversion drops."""
     return name.endswith('.linear.bias') and value.numel() > 0

@@ -1,4 +1,4 @@
-"""The richer forms of FidelityLinear, `gain` and `lora`, and how one is chosen."""
+"""The richer forms of FidelityLinear, `gain` and `lora`, and how one is selected."""
 
 import math
 from typing import Any
@@ -12,17 +12,17 @@ from sevennet_mf.model.linear import FidelityLinear
 
 
 def copy_of_component(irreps: Irreps) -> torch.Tensor:
-    """The number of the irrep copy of each component, (irreps.dim,) int64."""
+    """Return the index of the irrep copy of each component, (irreps.dim,) int64."""
     dims = torch.tensor([ir.dim for mul, ir in irreps for _ in range(mul)])
     return torch.repeat_interleave(torch.arange(len(dims)), dims)
 
 
 @compile_mode('script')
 class GainLinear(FidelityLinear):
-    """y = (1 + g_f) * (W x) + b_f, one number of g_f per copy of each irrep.
+    """y = (1 + g_f) * (W x) + b_f, with one number of g_f per copy of each irrep.
 
-    Equivariant because g_f is constant over m. State dicts hold `gain.<i>`,
-    (irreps_out.num_irreps,), beside what FidelityLinear holds.
+    Equivariant because g_f is constant over m. State dicts contain `gain.<i>`,
+    (irreps_out.num_irreps,), in addition to those of FidelityLinear.
     """
 
     encoding = 'gain'
@@ -64,16 +64,16 @@ class GainLinear(FidelityLinear):
 
 
 def rank_irreps(irreps_in: Irreps, irreps_out: Irreps, rank: int) -> Irreps:
-    """`rank` copies of each irrep that both sides have, in sorted order."""
+    """Return `rank` copies of each irrep that both sides have, in sorted order."""
     shared = {ir for _, ir in irreps_in} & {ir for _, ir in irreps_out}
     return Irreps([(rank, ir) for ir in sorted(shared)])
 
 
 def _gather_order(shapes: list[tuple[int, ...]], n: int, axis: int) -> torch.Tensor:
-    """Where each weight of the joint layer stands in the fidelities' flat ones.
+    """Return where the fidelities' flat vectors have each weight of the joint layer.
 
-    The n fidelities' flat vectors, one after another, each hold matrices of
-    `shapes`; the joint layer holds the same matrices side by side along `axis`.
+    The n flat vectors, one after another, each contain matrices of `shapes`; the
+    joint layer has the same matrices side by side along `axis`.
     """
     size = sum(math.prod(shape) for shape in shapes)
     order = []
@@ -89,10 +89,10 @@ def _gather_order(shapes: list[tuple[int, ...]], n: int, axis: int) -> torch.Ten
 class LoraLinear(FidelityLinear):
     """y = (W + A_f B_f) x + b_f with A_f B_f of rank `rank` within each irrep.
 
-    A_f is random and B_f zero at the start. One pair of e3nn layers does the
-    low-rank part of all fidelities at once: each irrep between them holds the
-    `rank` copies of fidelity 0, 1, ..., and those of other fidelities than the
-    atom's own are set to zero. State dicts hold `lora_a.<i>` and `lora_b.<i>`.
+    A_f is random and B_f zero at the start. One pair of e3nn layers computes the
+    low-rank part of all fidelities at once: each irrep between them has the `rank`
+    copies of fidelity 0, 1, ..., and those of fidelities other than the atom's own
+    are set to zero. State dicts contain `lora_a.<i>` and `lora_b.<i>`.
     """
 
     encoding = 'lora'
@@ -143,9 +143,10 @@ class LoraLinear(FidelityLinear):
         return [*super().theta(fidelity), *own]
 
     def low_rank(self, fidelity: int) -> dict[tuple[int, int], torch.Tensor]:
-        """A_f B_f by (block of irreps_in, block of irreps_out).
+        """Return A_f B_f by (block of irreps_in, block of irreps_out).
 
-        Each (mul_in, mul_out), in the units of a plain e3nn layer's weights.
+        Returns:
+            Matrices (mul_in, mul_out), in the units of a plain e3nn layer's weights.
         """
         down = _matrices(self.lora_b[fidelity], self.down_shapes)
         up = _matrices(self.lora_a[fidelity], self.up_shapes)
@@ -191,7 +192,16 @@ ENCODINGS: dict[str, type[FidelityLinear]] = {
 
 
 def fidelity_linear(encoding: str, rank: int, **kwargs: Any) -> FidelityLinear:
-    """Make the layer of `encoding` (bias, gain or lora); KeyError for another."""
+    """Make the layer of an encoding.
+
+    Args:
+        encoding: `bias`, `gain` or `lora`.
+        rank: Of `lora`; the others ignore it.
+        kwargs: As of `FidelityLinear`.
+
+    Raises:
+        KeyError: There is no such encoding.
+    """
     if encoding == 'lora':
         kwargs['rank'] = rank
     return ENCODINGS[encoding](**kwargs)

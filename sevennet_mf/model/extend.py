@@ -1,7 +1,7 @@
-"""Add fidelities to any SevenNet model: those it has predict what they did.
+"""Add fidelities to any SevenNet model: existing ones predict what they did.
 
-A new fidelity starts as a copy of one that is there, weight by weight; for a model
-of one fidelity, as the model itself.
+A new fidelity starts as a copy of an existing one, weight by weight; in a model of
+one fidelity, as a copy of the model itself.
 """
 
 from __future__ import annotations
@@ -34,9 +34,12 @@ State = dict[str, torch.Tensor]
 class ExtensionPlan:
     """What a model becomes.
 
-    old: names of its fidelities, by their index in it; added: the new ones; source:
-    the old one that they start from; fidelity: as `model.fidelity` of the YAML,
-    with encoding, rank, sites and scale.
+    Attributes:
+        old: Names of its fidelities, by their index in it.
+        added: Names of the new ones.
+        source: The old fidelity that the new ones start from.
+        fidelity: As `model.fidelity` of the YAML, with encoding, rank, sites and
+            scale.
     """
 
     old: tuple[str, ...]
@@ -46,21 +49,28 @@ class ExtensionPlan:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All names by their index in the model that comes of it."""
+        """All names, by their index in the extended model."""
         return (*self.old, *self.added)
 
     @property
     def origin(self) -> list[int]:
-        """For each of `names` the index of the old fidelity it starts from."""
+        """For each of `names`, the index of the old fidelity it starts from."""
         start = self.old.index(self.source)
         return [*range(len(self.old)), *[start] * len(self.added)]
 
 
 def extended_config(config: dict[str, Any], plan: ExtensionPlan) -> dict[str, Any]:
-    """The host's configuration of the extended model, but for shift and scale.
+    """Return the host's configuration of the extended model.
 
-    config: of the model as the host's loader gives it, defaults filled in.
-    Raises UserError if the model cannot have what the plan says.
+    It lacks shift and scale.
+
+    Args:
+        config: Of the model, as the host's loader returns it, with defaults filled
+            in.
+        plan: What the model becomes.
+
+    Raises:
+        UserError: The model cannot be extended as planned.
     """
     check(config, plan)
     own_scale = plan.fidelity['scale'] == 'per_fidelity'
@@ -82,9 +92,15 @@ def extended_config(config: dict[str, Any], plan: ExtensionPlan) -> dict[str, An
 
 
 def check(config: dict[str, Any], plan: ExtensionPlan) -> None:
-    """Raise UserError for a plan that would lose weights the model has.
+    """Refuse a plan that would lose weights of the model.
 
-    config: the host's, of the model that is to be extended.
+    Args:
+        config: The host's, of the model that is to be extended.
+        plan: What the model becomes.
+
+    Raises:
+        UserError: Sites, encoding, rank or scale of the plan cannot hold what the
+            model has.
     """
     sites = plan.fidelity['sites']
     if config.get(KEY.READOUT_AS_FCN) and 'output' in sites:
@@ -99,8 +115,8 @@ def check(config: dict[str, Any], plan: ExtensionPlan) -> None:
     lost = [site for site in has if site not in sites]
     if lost:
         raise UserError(
-            f'lacks {lost}, where {list(plan.old)} have weights of their own. Add '
-            f'them, or leave sites out to have {has}.',
+            f'lacks {lost}, where {list(plan.old)} have their own weights. Add '
+            f'them, or leave sites out to get {has}.',
             SITES_KEY,
         )
     theirs = (config.get(keys.FIDELITY_MODEL) or {}).get('encoding', 'bias')
@@ -129,10 +145,13 @@ def check(config: dict[str, Any], plan: ExtensionPlan) -> None:
 def extend(model: AtomGraphSequential, plan: ExtensionPlan) -> State:
     """Return the state dict of the extended model; `model` stays as it was.
 
-    model: built by the host's loader, plain, multi-modal or ours, on the CPU, that
-    `check` allows. Old fidelities predict what they did but for rounding: products
-    are formed in float64 and rounded once. The new ones predict what their source
-    does, reference energies included.
+    Old fidelities predict what they did except for rounding: products are formed in
+    float64 and rounded once. The new ones predict what their source does, including
+    its reference energies.
+
+    Args:
+        model: Built by the host's loader: plain, multi-modal or ours, on the CPU.
+        plan: What it becomes; `check` must have accepted it.
     """
     state = {name: value.clone() for name, value in model.state_dict().items()}
     for name, layer in model.named_children():
@@ -158,8 +177,13 @@ def set_references(
 ) -> None:
     """Set the reference energies of one fidelity in an extended state dict.
 
-    type_map: atomic number -> index; index: of the fidelity; energies: (119,) eV by
-    atomic number. The other rows stay as they are to the last bit.
+    The other rows stay as they are to the last bit.
+
+    Args:
+        state: The state dict, changed in place.
+        type_map: Atomic number -> index of the element.
+        index: Of the fidelity.
+        energies: (119,) eV, by atomic number.
     """
     shift = state[f'{RESCALE}.shift']
     for z, column in type_map.items():
@@ -167,12 +191,12 @@ def set_references(
 
 
 def by_fidelity(values: torch.Tensor, n_species: int, n: int) -> torch.Tensor:
-    """Shift or scale, of whatever shape the host has it, as (n, n_species)."""
+    """Return shift or scale, in any shape the host gives it, as (n, n_species)."""
     return values.expand(n, n_species)
 
 
 def extended_layer(layer: IrrepsLinear, plan: ExtensionPlan) -> FidelityLinear:
-    """The layer of one site with weights for all fidelities of the plan."""
+    """Return the layer of one site with weights for all fidelities of a plan."""
     old = layer
     if not isinstance(layer, FidelityLinear) and layer.num_modalities > 1:
         old = with_fidelities(layer)
@@ -186,14 +210,14 @@ def extended_layer(layer: IrrepsLinear, plan: ExtensionPlan) -> FidelityLinear:
 
 
 def _set_shared(new: FidelityLinear, old: IrrepsLinear) -> None:
-    """W and a common bias. W stands beside a factor that knows the number of
-    fidelities, because the host's does (model/linear.py)."""
+    """Set W and the common bias. W is multiplied by a factor that depends on the
+    number of fidelities, as in the host (model/linear.py)."""
     if isinstance(old, FidelityLinear):
         weight, bias = old.folded_weight(None), old.common_bias
     else:
         assert old.linear is not None
         weight, bias = old.linear.weight.double(), old.linear.bias
-    # without a 0e input the factor is 0, and so is the weight's size there
+    # without a 0e input the factor is 0, and there are no such weights
     scale = new.weight_scale.double()
     new.weight.copy_(torch.where(scale > 0, weight / scale, weight))
     new.common_bias.copy_(bias)
@@ -202,7 +226,7 @@ def _set_shared(new: FidelityLinear, old: IrrepsLinear) -> None:
 def _set_theta(
     new: FidelityLinear, index: int, old: FidelityLinear, source: int
 ) -> None:
-    """theta_T of fidelity `index` becomes that of `source` in the old layer."""
+    """Set theta_T of fidelity `index` to that of `source` in the old layer."""
     bias = old.bias[source].double() * old.bias_scale
     new.bias[index].copy_(bias / new.bias_scale)
     if new.encoding == old.encoding:  # from `bias` the rest starts as it is: at zero

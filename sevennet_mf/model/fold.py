@@ -24,9 +24,12 @@ COMMON: Final[str] = 'common'  # the potential with theta_T = 0
 class FoldChoice:
     """One fidelity of a model, or its common potential.
 
-    name: of the fidelity, or 'common'; index: of the fidelity in the model, None
-    for the common potential; references, references_index: the fidelity whose
-    reference energies (and scale) are added, for a fidelity its own.
+    Attributes:
+        name: Of the fidelity, or `common`.
+        index: Of the fidelity in the model; None for the common potential.
+        references: The fidelity whose reference energies (and scale) are added; for
+            a fidelity, itself.
+        references_index: The index of that fidelity.
     """
 
     name: str
@@ -38,20 +41,24 @@ class FoldChoice:
 def chosen(
     fidelities: Sequence[str], name: str | None, references: str | None = None
 ) -> FoldChoice:
-    """Return what a user means by a fidelity's name.
+    """Return the fidelity, or common potential, that a user means by a name.
 
-    fidelities: names by their index in the model. name: one of them, 'common', or
-    None, which only a model of one fidelity allows. references: whose reference
-    energies the common potential gets, and only that: with it, 'common' is the
-    common potential even of a SevenNet file with a modality of that name, and
-    without it that modality. Raises UserError for anything else.
+    Args:
+        fidelities: Names by their index in the model.
+        name: One of them; `common`; or None, for a model of one fidelity only.
+        references: Whose reference energies the common potential gets. With it,
+            `common` is the common potential even in a SevenNet file with a modality
+            of that name; without it, that modality.
+
+    Raises:
+        UserError: There is no such fidelity, or the two names do not go together.
     """
     known = list(fidelities)
     several = len(known) > 1
     if name is None:
         if several:
             raise UserError(
-                f'fidelity is missing: the model has {known}. Name one '
+                f'fidelity is missing: the model has {known}. Select one '
                 f'(--fidelity), or {COMMON!r} with --references for what they share.'
             )
         name = known[0]
@@ -81,11 +88,16 @@ def fold(
 ) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     """Return (configuration, state dict) of the plain model for a choice.
 
-    model: built from `config` by the host's loader, so that weights of an old
-    file are in today's order; ours or SevenNet's own multi-modal one, or a plain
-    one, which folds to itself. It is left as it was. Every linear layer of the
-    result has biases, zero where unused. Exact but for rounding: docs/design.md,
-    "The layer". All in the result are builtins and tensors on the CPU.
+    Every linear layer of the result has biases, zero where unused. Exact except for
+    rounding: docs/design.md, "The layer". The result consists of builtins, and
+    tensors on the CPU.
+
+    Args:
+        model: Built from `config` by the host's loader, so that weights of an old
+            file are in today's order. It may be ours, SevenNet's own multi-modal
+            one, or a plain one, which folds to itself. It is left as it was.
+        config: The host's configuration.
+        choice: What to fold to.
     """
     state = {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}
     for name, layer in model.named_children():
@@ -103,9 +115,11 @@ def fold(
 
 
 def plain_linear(layer: IrrepsLinear, fidelity: int | None) -> IrrepsLinear:
-    """Return the plain layer with biases that any linear layer is for a fidelity.
+    """Return the plain layer, with biases, that is equal to a layer at one fidelity.
 
-    fidelity: its index, or None for the common potential.
+    Args:
+        layer: Any linear layer.
+        fidelity: Its index, or None for the common potential.
     """
     if isinstance(layer, FidelityLinear):
         return layer.fold(fidelity)
@@ -140,10 +154,10 @@ def with_fidelities(layer: IrrepsLinear) -> FidelityLinear:
 
 @contextmanager
 def without_theta(model: AtomGraphSequential) -> Iterator[None]:
-    """Within, `model` is the common potential; the host's own layers included.
+    """Within, `model` is the common potential, also in the host's own layers.
 
-    As `common_potential`, which knows this package's layers only. The reference
-    energies stay those of the fidelity a graph names.
+    `common_potential` handles this package's layers only. The reference energies
+    stay those of the fidelity that a graph names.
     """
     rows = [
         layer.linear.weight.detach()[-layer.num_modalities * n_scalar :]

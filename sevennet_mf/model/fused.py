@@ -31,11 +31,15 @@ PAIR_ROW: Final[str] = '_pair_row'
 
 @compile_mode('script')
 class FusedConvolution(IrrepsConvolution):
-    """`IrrepsConvolution` whose messages are summed as they are made.
+    """`IrrepsConvolution` that sums messages as they are made.
 
-    first: whether it finds the pairs of atoms for the layers after it; share_pairs:
-    whether both directions of a pair share their radial weights, whose gradient is
-    then halved between them. Anywhere but on a CPU it is the host's layer.
+    Anywhere but on a CPU it is the host's layer.
+
+    Args:
+        layer: The host's, whose parameters and buffers are shared.
+        first: Whether it finds the pairs of atoms for the layers after it.
+        share_pairs: Whether both directions of a pair share their radial weights,
+            whose gradient is then divided equally between them.
     """
 
     def __init__(
@@ -80,22 +84,28 @@ class FusedConvolution(IrrepsConvolution):
 
 
 def _can(x: torch.Tensor) -> bool:
-    """Whether the kernel computes with tensors like `x`; says so where it is odd."""
+    """Whether the kernel supports tensors like `x`; warns of an unusual dtype."""
     if x.device.type != 'cpu':
         return False
     if x.dtype in (torch.float32, torch.float64):
         return True
-    _say_left(f'a model of {x.dtype} runs with e3nn: the kernel lacks it.')
+    _say_left(f'a {x.dtype} model runs with e3nn: the kernel does not support it.')
     return False
 
 
 def find_pairs(
     data: AtomGraphDataType, source: torch.Tensor, target: torch.Tensor, key: str
 ) -> None:
-    """Put the radial basis of each pair of atoms into `data`, and each edge's row.
+    """Put the radial basis of each pair, and the row of each edge, into `data`.
 
-    source, target: (n_edges,) int32. The two directions of a pair have one length;
-    the mean of both keeps the gradient of each.
+    The two directions of a pair have one length; the mean of both keeps the gradient
+    of each.
+
+    Args:
+        data: The host's graph, changed in place.
+        source: (n_edges,) int32.
+        target: (n_edges,) int32.
+        key: Of the radial basis of all edges in `data`.
     """
     n_atoms = data[KEY.NODE_FEATURE].shape[0]
     partner = torch.ops.sevennet_mf.partners(
@@ -144,12 +154,12 @@ def fuse(model: AtomGraphSequential) -> AtomGraphSequential:
 
 
 def fused_layers(model: nn.Module) -> list[FusedConvolution]:
-    """The layers of `model` that the kernel carries."""
+    """Return the layers of `model` that the kernel computes."""
     return [m for m in model.modules() if isinstance(m, FusedConvolution)]
 
 
 def why_not() -> str | None:
-    """Why models here run with e3nn, or None where the kernel carries them."""
+    """Return why models run with e3nn here, or None where the kernel is used."""
     reason = library.why_not()
     if reason is None:
         from sevennet_mf.kernels import operators  # noqa: F401 registers them
@@ -157,16 +167,18 @@ def why_not() -> str | None:
 
 
 def describe(model: nn.Module) -> str:
-    """What carries the convolutions of `model` on a CPU, for logs and tables."""
+    """Return what computes the convolutions of `model` on a CPU, for logs."""
     if fused_layers(model):
         return f'fused kernel ({library.instruction_set()})'
-    return f'e3nn, since {why_not() or "the kernel cannot do this model"}'
+    return f'e3nn, because {why_not() or "the kernel cannot do this model"}'
 
 
 def carrier(config: Mapping[str, Any], model: nn.Module) -> str:
-    """What carries the convolutions of a model in training, for its log.
+    """Return what computes the convolutions of a model in training, for its log.
 
-    config: of the host, with the accelerator and the device.
+    Args:
+        config: The host's, with the accelerator and the device.
+        model: The model.
     """
     used = accelerators.name_of(config)
     if used is not None:
@@ -177,7 +189,7 @@ def carrier(config: Mapping[str, Any], model: nn.Module) -> str:
 
 
 def _may_share(model: AtomGraphSequential) -> bool:
-    """Not where virials of single atoms need the gradient of each direction."""
+    """False where virials of single atoms need the gradient of each direction."""
     output = model._modules.get('force_output')
     return not getattr(output, 'use_atomic_virial', False)
 

@@ -16,7 +16,7 @@ from e3nn.o3 import Irreps
 
 
 class FidelityOwned(Protocol):
-    """What is asked of a layer; FidelityLinear has it."""
+    """What these functions need of a layer; FidelityLinear has it."""
 
     irreps_out: Irreps
     num_modalities: int
@@ -33,13 +33,13 @@ def _scalar_blocks(layer: FidelityOwned) -> list[int]:
 
 
 def join(layer: FidelityOwned, rows: torch.Tensor) -> torch.Tensor:
-    """(n_fidelities, n_scalar) rows of b -> the host's flat order."""
+    """Return rows of b, (n_fidelities, n_scalar), in the host's flat order."""
     parts = torch.split(rows, _scalar_blocks(layer), dim=1)
     return torch.cat([part.reshape(-1) for part in parts])
 
 
 def split(layer: FidelityOwned, flat: torch.Tensor) -> torch.Tensor:
-    """The host's flat order -> (n_fidelities, n_scalar) rows of b."""
+    """Return the host's flat order as rows of b, (n_fidelities, n_scalar)."""
     n = layer.num_modalities
     parts = torch.split(flat, [n * mul for mul in _scalar_blocks(layer)])
     return torch.cat([part.reshape(n, -1) for part in parts], dim=1)
@@ -48,7 +48,7 @@ def split(layer: FidelityOwned, flat: torch.Tensor) -> torch.Tensor:
 def write(
     layer: FidelityOwned, state: dict[str, Any], prefix: str, _metadata: Any
 ) -> None:
-    """Post-hook of state_dict(): our Parameters become the host's two entries."""
+    """Turn our Parameters into the host's two entries; post-hook of state_dict()."""
     rows = [state.pop(f'{prefix}bias.{i}') for i in range(layer.num_modalities)]
     weight = state.pop(f'{prefix}weight')
     if rows[0].numel():
@@ -67,7 +67,7 @@ def read(
     _unexpected: list[str],
     errors: list[str],
 ) -> None:
-    """Pre-hook of load_state_dict(): the host's two entries become ours."""
+    """Turn the host's two entries into ours; pre-hook of load_state_dict()."""
     if prefix + WEIGHT not in state:
         return  # torch reports what is missing
     flat = state[prefix + WEIGHT]

@@ -15,9 +15,9 @@ from sevennet_mf.model import host_weight
 
 
 def scalar_of_component(irreps: Irreps) -> torch.Tensor:
-    """The number of the 0e copy each component is, (irreps.dim,) int64.
+    """Return the index of the 0e copy that each component is, (irreps.dim,) int64.
 
-    A component that is no 0e gets the count of 0e copies: one past the end.
+    A component that is not 0e gets the number of 0e copies: one past the end.
     """
     past_end = irreps.count('0e')
     numbers: list[int] = []
@@ -32,7 +32,7 @@ def scalar_of_component(irreps: Irreps) -> torch.Tensor:
 
 
 def with_biases(layer: IrrepsLinear) -> IrrepsLinear:
-    """A new plain layer of the same shape that has biases, all of them zero."""
+    """Return a new plain layer of the same shape with biases, all of them zero."""
     return IrrepsLinear(
         layer.irreps_in,
         layer.irreps_out,
@@ -47,15 +47,15 @@ def with_biases(layer: IrrepsLinear) -> IrrepsLinear:
 class FidelityLinear(IrrepsLinear):
     """y = W x + b_f: shared weights W, and a bias b_f that fidelity f owns.
 
-    Reads data[data_key_in] (n_atoms, irreps_in.dim) and data['modal_attr'],
-    the one-hot fidelity of each graph, (n_graphs, n_fidelities); writes
-    data[data_key_out] (n_atoms, irreps_out.dim). b_f acts on the 0e outputs: it
-    is what concatenating the one-hot fidelity to x amounts to, the "modified
-    linear" of arXiv 2409.07947. `GainLinear` and `LoraLinear` own more.
+    Reads data[data_key_in] (n_atoms, irreps_in.dim) and data['modal_attr'], the
+    one-hot fidelity of each graph, (n_graphs, n_fidelities); writes
+    data[data_key_out] (n_atoms, irreps_out.dim). b_f acts on the 0e outputs: this is
+    equivalent to concatenating the one-hot fidelity to x, the "modified linear" of
+    arXiv 2409.07947. `GainLinear` and `LoraLinear` own more.
 
-    W (`weight`) and each fidelity's own weights are Parameters of their own, so
-    that any fidelity can be frozen or left out of an optimiser. State dicts hold
-    the host's single flat `linear.weight` instead: see host_weight.py.
+    W (`weight`) and each fidelity's own weights are separate Parameters, so that any
+    fidelity can be frozen or left out of an optimiser. State dicts contain the
+    host's single flat `linear.weight` instead: see host_weight.py.
     """
 
     encoding = 'bias'
@@ -89,14 +89,14 @@ class FidelityLinear(IrrepsLinear):
     def set_num_modalities(self, num_modalities: int) -> None:
         """Set the number of fidelities; the host calls this while it builds."""
         if self.layer_instantiated:
-            raise ValueError('Layer already instantiated, can not change fidelities')
+            raise ValueError('a layer that is instantiated keeps its fidelities')
         if num_modalities < 2:
             raise ValueError('one fidelity needs the host layer, not FidelityLinear')
         self.num_modalities = num_modalities
 
     def instantiate(self) -> None:
         if self.layer_instantiated:
-            raise ValueError('Linear layer already exists')
+            raise ValueError('the linear layer exists already')
         kwargs = dict(self.linear_kwargs)
         has_bias = bool(kwargs.pop('biases', False))
         self.linear = Linear(
@@ -108,15 +108,15 @@ class FidelityLinear(IrrepsLinear):
         )
         n_scalar = self.irreps_out.count('0e')
         self.weight = nn.Parameter(torch.randn(self.linear.weight_numel))
-        # several processes wait for the gradient of every weight that wants one
+        # several processes wait for the gradient of every weight that requires one
         self.common_bias = nn.Parameter(
             torch.zeros(n_scalar if has_bias else 0), requires_grad=has_bias
         )
         # zero, so that a pretrained model is reproduced at step 0
         self.bias = self.per_fidelity(n_scalar)
         to_scalar = scalar_of_component(self.irreps_out)
-        # where each number of a (num_modalities, irreps_out.dim) table of biases
-        # stands in all biases one after another, with one zero at the end
+        # for each number of a (num_modalities, irreps_out.dim) table of biases, its
+        # place in all biases one after another, with one zero at the end
         rows = torch.arange(self.num_modalities).unsqueeze(1)
         to_table = torch.where(
             to_scalar < n_scalar,
@@ -136,10 +136,10 @@ class FidelityLinear(IrrepsLinear):
         self.layer_instantiated = True
 
     def instantiate_encoding(self) -> None:
-        """Make the weights beyond the bias; for sub-classes."""
+        """Make the weights beyond the bias; for subclasses."""
 
     def per_fidelity(self, size: int, random: bool = False) -> nn.ParameterList:
-        """One Parameter of `size` per fidelity: zeros, or normal deviates."""
+        """Return one Parameter of `size` per fidelity: zeros, or normal deviates."""
         make = torch.randn if random else torch.zeros
         return nn.ParameterList(
             nn.Parameter(make(size)) for _ in range(self.num_modalities)
@@ -148,7 +148,7 @@ class FidelityLinear(IrrepsLinear):
     def _keep_host_units(self) -> None:
         # The host appends the one-hot fidelity to the 0e inputs, and e3nn divides
         # a 0e output by sqrt(number of 0e inputs). W and b stay in the host's
-        # units, so that files agree to the last bit; the factors stand here.
+        # units, so that files agree to the last bit; the factors are kept here.
         n_in = self.irreps_in.count('0e')
         n_host = n_in + self.num_modalities
         self.bias_scale = 1.0 / math.sqrt(n_host)
@@ -160,7 +160,7 @@ class FidelityLinear(IrrepsLinear):
         self.register_buffer('weight_scale', torch.cat(parts), persistent=False)
 
     def fidelity_of_atoms(self, data: AtomGraphDataType) -> torch.Tensor:
-        """The one-hot fidelity of each atom, (n_atoms, n_fidelities)."""
+        """Return the one-hot fidelity of each atom, (n_atoms, n_fidelities)."""
         x = data[self.key_input]
         one_hot = data[self.key_modal_attr].reshape(-1, self.num_modalities)
         one_hot = one_hot.to(x.dtype)  # (n_graphs, n_fidelities)
@@ -169,19 +169,28 @@ class FidelityLinear(IrrepsLinear):
         return one_hot.expand(x.shape[0], -1)
 
     def bias_table(self) -> torch.Tensor:
-        """The b_f as stored, (n_fidelities, irreps_out.dim); zero beside 0e."""
-        # few operations on few numbers: in a small model each of them shows
+        """Return b_f as stored, (n_fidelities, irreps_out.dim); zero beside 0e."""
+        # few operations on few numbers: in a small model each one takes time
         flat = torch.cat([b for b in self.bias] + [self.zero])
         return flat.index_select(0, self.to_table).view(self.num_modalities, -1)
 
     def encode(
         self, x: torch.Tensor, y: torch.Tensor, one_hot: torch.Tensor
     ) -> torch.Tensor:
-        """What an encoding does to y = W x beyond the bias: nothing here."""
+        """Apply what an encoding adds to y = W x beyond the bias: nothing here.
+
+        Args:
+            x: (n_atoms, irreps_in.dim), the input.
+            y: (n_atoms, irreps_out.dim), W x.
+            one_hot: (n_atoms, n_fidelities), the fidelity of each atom.
+
+        Returns:
+            (n_atoms, irreps_out.dim).
+        """
         return y
 
     def forward(self, data: AtomGraphDataType) -> AtomGraphDataType:
-        assert self.linear is not None, 'Layer is not instantiated'
+        assert self.linear is not None, 'the layer is not instantiated'
         x = data[self.key_input]
         y = self.linear(x, self.weight * self.weight_scale)
         if self.use_theta:
@@ -197,11 +206,11 @@ class FidelityLinear(IrrepsLinear):
     # ---- what follows is for training and for files, not for TorchScript
 
     def theta(self, fidelity: int) -> list[nn.Parameter]:
-        """The Parameters that `fidelity` owns in this layer."""
+        """Return the Parameters that a fidelity owns in this layer."""
         return [self.bias[fidelity]]
 
     def effective_theta(self, fidelity: int) -> list[torch.Tensor]:
-        """What `fidelity` owns as it acts on features: flat, differentiable.
+        """Return what a fidelity owns as it acts on features: flat, differentiable.
 
         b_f here; g_f and A_f B_f in the richer encodings. In a checkpoint's raw
         numbers the same b_f would depend on the width of the layer.
@@ -209,16 +218,20 @@ class FidelityLinear(IrrepsLinear):
         return [self.bias[fidelity] * self.bias_scale]
 
     def folded_weight(self, fidelity: int | None) -> torch.Tensor:
-        """Flat weights of the plain layer for one fidelity, float64."""
+        """Return the flat weights of the plain layer for one fidelity, float64."""
         return self.weight.detach().double() * self.weight_scale.double()
 
     @torch.no_grad()
     def fold(self, fidelity: int | None) -> IrrepsLinear:
-        """Return the plain layer, with biases, that this one is for a fidelity.
+        """Return the plain layer, with biases, that this one is at a fidelity.
 
-        fidelity: its index, or None for the common potential (theta_T = 0).
-        Raises IndexError for an index out of range. Exact but for rounding:
-        products are formed in float64 and rounded once.
+        Exact except for rounding: products are formed in float64 and rounded once.
+
+        Args:
+            fidelity: Its index, or None for the common potential (theta_T = 0).
+
+        Raises:
+            IndexError: The index is out of range.
         """
         if fidelity is not None and not 0 <= fidelity < self.num_modalities:
             raise IndexError(f'fidelity {fidelity} of {self.num_modalities}')

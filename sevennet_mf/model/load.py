@@ -54,8 +54,8 @@ class LoadedModel:
         """A line of warning for each fidelity that is a difference of two."""
         about = self.provenance.get('about') or {}
         return {
-            name: f'{name} of {self.path} is a difference to {low}: by itself it is '
-            f'no potential. DeltaCalculator adds it to a model of {low}.'
+            name: f'{name} of {self.path} is a difference to {low}: it is not a '
+            f'potential on its own. DeltaCalculator adds it to a model of {low}.'
             for name, notes in about.items()
             if name in self.fidelities and (low := notes.get(keys.DIFFERENCE_TO))
         }
@@ -108,9 +108,14 @@ def model_of(
     flags: dict[str, bool] | None = None,
     fused: bool = True,
 ) -> LoadedModel:
-    """As `load_model`, of a file that has been read: read_checkpoint.
+    """Return the model of a file that has been read; otherwise as `load_model`.
 
-    flags: the accelerators, by the names they have in `load_model`; default: none.
+    Args:
+        path: The file.
+        content: What is in it, as from `read_checkpoint`.
+        flags: The accelerators, by the names they have in `load_model`; none by
+            default.
+        fused: As of `load_model`.
     """
     flags = flags or accelerators.asked({})
     biases = bool(content['config'].get(KEY.USE_BIAS_IN_LINEAR))
@@ -120,12 +125,12 @@ def model_of(
         config, model = _build(OpenedCheckpoint(path, content), flags)
     except (HostError, UserError):
         raise
-    except Exception as error:  # whatever a strange configuration sets off
+    except Exception as error:  # whatever a strange configuration raises
         reason = ' '.join(str(error).split()) or type(error).__name__
         raise UserError(
             f'{path}: its model cannot be built: {reason[:300].rstrip(".")}. It was '
-            f'written by sevenn {content["config"]["version"]}, and installed is '
-            f'{sevenn.__version__}.'
+            f'written by sevenn {content["config"]["version"]}; the installed '
+            f'version is {sevenn.__version__}.'
         ) from error
     model.eval()
     if fused:

@@ -43,9 +43,10 @@ _OFF: Final[tuple[str, ...]] = (
 def plain_config(
     config: dict[str, Any], state: dict[str, torch.Tensor]
 ) -> dict[str, Any]:
-    """The configuration of a plain model with the weights of `state`.
+    """Return the configuration of a plain model with the weights of `state`.
 
-    Everything is a plain builtin, so that `torch.load(weights_only=True)` reads it.
+    Everything in it is a plain builtin, so that `torch.load(weights_only=True)`
+    reads it.
     """
     plain = {
         key: builtin(value)
@@ -79,9 +80,11 @@ def plain_config(
 def rescale_numbers(
     state: dict[str, torch.Tensor], name: str
 ) -> float | list[float]:
-    """`shift` or `scale` of a state dict as the host's configuration has it (eV).
+    """Return `shift` or `scale` of a state dict as the host's configuration has it.
 
-    By type index, or one number for a model that has one for all elements.
+    Returns:
+        eV, by type index; or one number for a model with a single value for all
+        elements.
     """
     numbers = [float(x) for x in state[f'{RESCALE}.{name}'].tolist()]
     return numbers[0] if len(numbers) == 1 else numbers
@@ -90,8 +93,10 @@ def rescale_numbers(
 def statistics(
     config: dict[str, Any], state: dict[str, torch.Tensor]
 ) -> dict[str, Any]:
-    """Shift, scale (eV) and convolution denominators of a state dict, as the host's
-    configuration of a model that is built for it has them."""
+    """Return shift, scale (eV) and convolution denominators of a state dict.
+
+    They are in the form of the host's configuration of a model that is built for it.
+    """
     return {
         KEY.SHIFT: state[f'{RESCALE}.shift'].tolist(),
         KEY.SCALE: state[f'{RESCALE}.scale'].tolist(),
@@ -105,7 +110,7 @@ def statistics(
 def architecture(
     config: Mapping[str, Any], model: torch.nn.Module
 ) -> dict[str, Any]:
-    """Size and kind of a model, for those who look at its file; cutoff in Å."""
+    """Return the size and kind of a model, as `info` shows them; cutoff in Å."""
     return {
         'channel': config.get(KEY.NODE_FEATURE_MULTIPLICITY),
         'lmax': config.get(KEY.LMAX),
@@ -118,7 +123,7 @@ def architecture(
 
 
 def builtin(value: Any) -> Any:
-    """`value` with nothing but None, bool, int, float, str, list and dict in it."""
+    """Return `value` made of None, bool, int, float, str, list and dict only."""
     if isinstance(value, torch.Tensor | np.ndarray | np.generic):
         return builtin(value.tolist())
     if isinstance(value, dict):
@@ -132,7 +137,7 @@ def builtin(value: Any) -> Any:
 
 
 def json_ready(value: Any) -> Any:
-    """`builtin(value)` with text keys, and None for a number JSON does not have."""
+    """Return `builtin(value)` with text keys, and None for NaN and infinities."""
     value = builtin(value)
     if isinstance(value, dict):
         return {str(k): json_ready(v) for k, v in value.items()}

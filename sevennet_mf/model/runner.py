@@ -24,10 +24,10 @@ Values = NDArray[np.float32]
 
 
 class HostGraph(Protocol):
-    """A structure by the host's keys, whose values are arrays or tensors on a CPU.
+    """A structure by the host's keys, with arrays or tensors on the CPU as values.
 
-    atomic_numbers: (n_atoms,); edge_index: (2, n_edges); edge_vec: (n_edges, 3) Å;
-    cell_volume: () Å^3. What else there is, is not looked at.
+    Needed are `atomic_numbers` (n_atoms,), `edge_index` (2, n_edges), `edge_vec`
+    (n_edges, 3) in Å and `cell_volume` () in Å^3. Anything else is ignored.
     """
 
     def __getitem__(self, key: str, /) -> Any: ...
@@ -35,13 +35,19 @@ class HostGraph(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Evaluated:
-    """What a model says of n structures with N atoms together, in float64.
+    """What a model predicts for n structures with N atoms in total, in float64.
 
-    n_atoms: (n,) int64; residuals: (N,) eV, the energies of the atoms less the
-    model's reference energies; references: (N,) eV, those; forces: (N, 3) eV/Å;
-    stress: (n, 6) eV/Å^3 in the host's order and sign, NaN for a structure without a
-    volume. Forces and stress of a structure without neighbours are zero. features:
-    (N, width) float32, if they were asked for.
+    Forces and stress of a structure without neighbours are zero.
+
+    Attributes:
+        n_atoms: (n,) int64.
+        residuals: (N,) eV, the energies of the atoms minus the model's reference
+            energies.
+        references: (N,) eV, these reference energies.
+        forces: (N, 3) eV/Å.
+        stress: (n, 6) eV/Å^3 in the host's order and sign; NaN for a structure
+            without a volume.
+        features: (N, width) float32, if they were requested.
     """
 
     n_atoms: Ints
@@ -53,26 +59,26 @@ class Evaluated:
 
     @property
     def energies(self) -> Floats:
-        """(N,) eV, of the atoms."""
+        """Energies of the atoms, (N,) eV."""
         return self.residuals + self.references
 
     @property
     def energy(self) -> Floats:
-        """(n,) eV, total."""
+        """Total energies, (n,) eV."""
         return self._sums(self.residuals) + self.reference
 
     @property
     def reference(self) -> Floats:
-        """(n,) eV, the part of `energy` that is the model's reference energies."""
+        """The model's reference energies within `energy`, (n,) eV."""
         return self._sums(self.references)
 
     def by_structure(self, values: Floats) -> list[Floats]:
-        """Return n arrays (n_atoms, ...) of one over all atoms, (N, ...)."""
+        """Split an array over all atoms, (N, ...), into n arrays (n_atoms, ...)."""
         places = pairwise(accumulate(self.n_atoms.tolist(), initial=0))
         return [values[start:end] for start, end in places]
 
     def not_finite(self) -> int | None:
-        """The first structure whose energy, forces or features are no numbers."""
+        """Return the first structure with NaN or infinity among its results."""
         good = np.isfinite(self.residuals) & np.isfinite(self.references)
         good &= np.isfinite(self.forces).all(axis=1)
         if self.features is not None:
@@ -85,9 +91,11 @@ class Evaluated:
 
 
 def structure_of(n_atoms: Sequence[int] | Ints, marked: Any) -> int | None:
-    """Return the structure of the first atom that is marked, or None.
+    """Return the structure of the first marked atom, or None.
 
-    n_atoms: (n,); marked: (N,) bool.
+    Args:
+        n_atoms: (n,).
+        marked: (N,) bool.
     """
     if not marked.any():
         return None
@@ -96,16 +104,26 @@ def structure_of(n_atoms: Sequence[int] | Ints, marked: Any) -> int | None:
 
 
 class Runner:
-    """A model that is asked about batches of structures, each at a fidelity.
+    """A model that evaluates batches of structures, each at a fidelity.
 
-    It takes `model` for itself until `close`, or for as long as a `with` lasts: on
+    It takes over `model` until `close`, or for the duration of a `with` block: on
     `device`, in batch mode, and without its reference energies, which are added in
-    float64 so that all-electron energies lose nothing. Afterwards the model is as
-    it was. differentiable: whether `output` can be differentiated once more, by
-    weights. Raises UserError for a device that is not there.
+    float64 so that all-electron energies lose nothing. Afterwards the model is as it
+    was.
 
-    fidelities: names by index; references: (n_fidelities, 119) eV, NaN for an
-    element that the model does not know.
+    Args:
+        model: The model.
+        device: Where to run it.
+        differentiable: Whether `output` can be differentiated once more, with
+            respect to weights.
+
+    Attributes:
+        fidelities: Names by index.
+        references: (n_fidelities, 119) eV, NaN for an element that the model does
+            not know.
+
+    Raises:
+        UserError: The device is not available.
     """
 
     def __init__(
@@ -128,7 +146,7 @@ class Runner:
             self._shift.zero_()
 
     def close(self) -> None:
-        """Give the model back as it was."""
+        """Return the model to the state it was in."""
         training, is_batch_data = self._was
         self.model.to(self._before.device).train(training)
         self.model.set_is_batch_data(is_batch_data)
@@ -149,8 +167,11 @@ class Runner:
     ) -> Evaluated:
         """Return what the model predicts for structures, each at its fidelity.
 
-        graphs: one batch; rows: (n,) indices of fidelities; features_at: the name of
-        a layer whose node features, as it receives them, are returned too.
+        Args:
+            graphs: One batch.
+            rows: (n,) indices of fidelities.
+            features_at: Name of a layer; the node features that it receives are
+                returned too.
         """
         kept: list[torch.Tensor] = []
         if features_at is None:
@@ -183,24 +204,34 @@ class Runner:
     def features(
         self, graphs: Sequence[HostGraph], rows: Sequence[int] | Ints, at: str
     ) -> Values:
-        """Return (N, width) node features as the layer `at` receives them.
+        """Return the node features that a layer receives; later layers are not run.
 
-        graphs, rows: as of `evaluate`. What comes after is not run.
+        Args:
+            graphs: As of `evaluate`.
+            rows: As of `evaluate`.
+            at: Name of the layer.
+
+        Returns:
+            (N, width) float32.
         """
         with torch.no_grad():
             data = _until(self.model, self._batch(graphs, rows), at)
         return _single(data[KEY.NODE_FEATURE])
 
     def output(self, graphs: Sequence[HostGraph], rows: Sequence[int] | Ints) -> Any:
-        """Return what the host's layers make of a batch, by the host's keys.
+        """Return the output of the host's layers for a batch, by the host's keys.
 
-        graphs, rows: as of `evaluate`. Energies are without reference energies;
-        forces and stress are there in any case.
+        Energies are without reference energies; forces and stress are always
+        present.
+
+        Args:
+            graphs: As of `evaluate`.
+            rows: As of `evaluate`.
         """
         batch = self._batch(graphs, rows)
         with torch.enable_grad():  # the user may have turned it off
             output = self.model(batch)
-        if KEY.PRED_FORCE not in output:  # the host, if no edge leads to the energy
+        if KEY.PRED_FORCE not in output:  # the host, if no edge contributes
             atomic = output[KEY.ATOMIC_ENERGY]
             output[KEY.PRED_FORCE] = atomic.new_zeros(len(atomic), 3)
             output[KEY.PRED_STRESS] = atomic.new_zeros(len(graphs), 6)
@@ -246,16 +277,22 @@ class Runner:
 
 
 def total_energy(model: AtomGraphSequential, batch: Any) -> torch.Tensor:
-    """Return (n_graphs,) eV of a batch, all that the model does but derivatives.
+    """Return the energies of a batch; everything is computed except derivatives.
 
-    batch: the host's, on the model's device. In the mode the model is in, with the
-    reference energies it has.
+    The model stays in its mode, with the reference energies that it has.
+
+    Args:
+        model: The model.
+        batch: The host's, on the model's device.
+
+    Returns:
+        (n_graphs,) eV.
     """
     return _until(model, batch, 'force_output')[KEY.PRED_TOTAL_ENERGY]
 
 
 def _until(model: AtomGraphSequential, batch: Any, stop: str) -> Any:
-    """A batch as the layer `stop` receives it."""
+    """Return a batch as the layer `stop` receives it."""
     data = model._preprocess(batch)
     for name, layer in model.named_children():
         if name == stop:
@@ -281,9 +318,10 @@ def fidelities_of(model: AtomGraphSequential) -> tuple[str, ...]:
 
 
 def shift_of(model: AtomGraphSequential) -> torch.nn.Parameter:
-    """Return the atomic reference energies of a model in eV, as it holds them.
+    """Return the atomic reference energies of a model as it stores them.
 
-    (1,), (n_species,) or (n_fidelities, n_species).
+    Returns:
+        (1,), (n_species,) or (n_fidelities, n_species) eV.
     """
     kinds = (Rescale, SpeciesWiseRescale, ModalWiseRescale)
     found = [m for m in model.modules() if isinstance(m, kinds)]
@@ -294,10 +332,11 @@ def shift_of(model: AtomGraphSequential) -> torch.nn.Parameter:
 
 
 def reference_energies(model: AtomGraphSequential) -> Floats:
-    """Return (n_fidelities, 119) eV, the model's atomic shift by atomic number.
+    """Return the atomic shift of a model by atomic number.
 
-    float64 copies of the float32 numbers in the checkpoint; NaN for an element
-    that the model does not know.
+    Returns:
+        (n_fidelities, 119) eV: float64 copies of the float32 numbers in the
+        checkpoint; NaN for an element that the model does not know.
     """
     assert model.type_map is not None
     shift = shift_of(model).detach().cpu()
@@ -307,9 +346,16 @@ def reference_energies(model: AtomGraphSequential) -> Floats:
 def by_atomic_number(
     shift: torch.Tensor, type_map: Mapping[int, int], n: int
 ) -> Floats:
-    """Return an atomic shift of n fidelities as (n, 119) float64, NaN for the rest.
+    """Return an atomic shift by atomic number.
 
-    shift: one number; one for each element; or one for each fidelity and element.
+    Args:
+        shift: One number; one for each element; or one for each fidelity and
+            element.
+        type_map: Atomic number -> index of the element.
+        n: Number of fidelities.
+
+    Returns:
+        (n, 119) float64, in the unit of `shift`; NaN for elements without one.
     """
     by_type = np.broadcast_to(shift.double().numpy(), (n, len(type_map)))
     energies = np.full((n, N_SPECIES), np.nan)

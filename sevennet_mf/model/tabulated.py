@@ -1,7 +1,7 @@
-"""Convolutions for MD: radial weights from a table, and nothing but inference.
+"""Convolutions for MD: tabulated radial weights, and inference only.
 
 The weights of an edge are functions of its length alone. A table of polynomials
-takes the place of the radial network when a model is scripted for LAMMPS.
+replaces the radial network when a model is scripted for LAMMPS.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from sevennet_mf.kernels.plan import padded_weights, plan_of
 
 INTERVALS: Final = (100, 150, 200, 250, 300, 400, 500, 700, 1000, 1500)
 DEGREE: Final = 5  # of convolution.h
-# of the largest weight and slope at such a length or beyond: what float32 leaves of
-# a network's own output
+# relative to the largest weight and slope at a length or beyond it: the rounding of
+# the network's own output in float32
 TOLERANCE: Final = 3e-7
-SHORTEST: Final = 0.1  # of the cutoff: below it atoms are never seen
+SHORTEST: Final = 0.1  # of the cutoff: atoms never come closer
 LONG: Final = 0.5  # of the cutoff: beyond it weights go to zero
 
 class FormError(Exception):
-    """A model cannot be had in a form; another may do."""
+    """A model cannot be written in one form; another form may work."""
 
 
 Radial = Callable[[torch.Tensor], torch.Tensor]
@@ -43,8 +43,12 @@ Radial = Callable[[torch.Tensor], torch.Tensor]
 class ScriptableConvolution(IrrepsConvolution):
     """The host's layer, which is scripted as a `DeployedConvolution`.
 
-    It has the host's parameters and is trained and evaluated as the host's.
-    tabulate: whether a table replaces the radial network.
+    It has the host's parameters, and is trained and evaluated like the host's.
+
+    Args:
+        layer: The host's.
+        embedding: The edge embedding that computes the input of its radial network.
+        tabulate: Whether a table replaces the radial network.
     """
 
     def __init__(
@@ -65,9 +69,10 @@ class ScriptableConvolution(IrrepsConvolution):
 
 @compile_mode('script')
 class DeployedConvolution(nn.Module):
-    """Sums messages with the operator that the pair styles bring along.
+    """Sums messages with the operator that the pair styles provide; evaluation only.
 
-    layer: with the weights that it is deployed with; evaluation only.
+    Args:
+        layer: With the weights that it is deployed with.
     """
 
     def __init__(self, layer: ScriptableConvolution) -> None:
@@ -86,7 +91,7 @@ class DeployedConvolution(nn.Module):
         if layer.tabulate:
             table, self.step = table_of(layer)
         self.register_buffer('table', table)
-        # TorchScript wants the attribute in either case
+        # TorchScript needs the attribute in either case
         self.weight_nn = nn.Identity() if layer.tabulate else layer.weight_nn
 
     def forward(self, data: AtomGraphDataType) -> AtomGraphDataType:
@@ -116,9 +121,14 @@ class DeployedConvolution(nn.Module):
 
 
 def make_scriptable(layers: OrderedDict, tabulate: bool) -> OrderedDict:
-    """Layers of the host, not yet instantiated, that are scripted in the fast form.
+    """Replace the host's convolutions by ones with a fast scripted form.
 
-    Raises HostError if there is no edge embedding to make the tables with.
+    Args:
+        layers: The host's, not yet instantiated.
+        tabulate: Whether tables replace the radial networks.
+
+    Raises:
+        HostError: There is no edge embedding to compute the tables with.
     """
     from sevennet_mf.kernels.operators import register_deployed
 
@@ -139,11 +149,16 @@ def make_scriptable(layers: OrderedDict, tabulate: bool) -> OrderedDict:
 
 
 def table_of(layer: ScriptableConvolution) -> tuple[torch.Tensor, float]:
-    """Return polynomials of the radial weights, and how many Å each is for.
+    """Return polynomials of the radial weights, and the length of their intervals.
 
-    (intervals, DEGREE + 1, padded weights) float32, as convolution.h wants them. As
-    few as leave errors of weights and slopes within float32's rounding. Raises
-    FormError if the most of INTERVALS do not.
+    There are as few as leave errors of weights and slopes within float32's rounding.
+
+    Returns:
+        (intervals, DEGREE + 1, padded weights) float32, as convolution.h expects
+        them; and the length of an interval in Å.
+
+    Raises:
+        FormError: Even the largest number of INTERVALS is not accurate enough.
     """
     (embedding,) = layer.embedding
     cutoff = cutoff_of(embedding.cutoff_function)
@@ -155,8 +170,8 @@ def table_of(layer: ScriptableConvolution) -> tuple[torch.Tensor, float]:
             break
     else:
         raise FormError(
-            f'{INTERVALS[-1]} polynomials do not fit the radial weights to '
-            f'{TOLERANCE}'
+            f'{INTERVALS[-1]} polynomials do not reproduce the radial weights to '
+            f'within {TOLERANCE}'
         )
     place = padded_weights(layer.plan, torch.float32)
     table = torch.zeros(intervals, DEGREE + 1, int(place[-1]))
@@ -165,9 +180,9 @@ def table_of(layer: ScriptableConvolution) -> tuple[torch.Tensor, float]:
 
 
 def _pieces(radial: Radial, intervals: int, step: float) -> torch.Tensor:
-    """(intervals, DEGREE + 1, n_weights): coefficients of the lengths in steps.
+    """Coefficients of the lengths in steps: (intervals, DEGREE + 1, n_weights).
 
-    Each agrees with the network at its ends and at Chebyshev's points between.
+    Each agrees with the network at its ends and at the Chebyshev points between.
     """
     powers = torch.arange(DEGREE + 1, dtype=torch.float64)
     nodes = 0.5 - 0.5 * torch.cos(powers * (math.pi / DEGREE))
@@ -179,11 +194,11 @@ def _pieces(radial: Radial, intervals: int, step: float) -> torch.Tensor:
 
 
 def _error(radial: Radial, pieces: torch.Tensor, step: float) -> float:
-    """The largest error of weights and of slopes, in units of what they are there.
+    """The largest relative error of weights and slopes.
 
-    Between the points of each piece; slopes by differences of both. Weights grow
-    towards short lengths, so the unit is the largest at a length or beyond, and not
-    less than at LONG.
+    It is measured between the points of each piece; slopes are finite differences.
+    Weights grow towards short lengths, so errors are relative to the largest value
+    at a length or beyond it, and to no less than that at LONG.
     """
     starts = torch.arange(len(pieces), dtype=torch.float64)
     powers = torch.arange(DEGREE + 1, dtype=torch.float64)
@@ -204,14 +219,14 @@ def _error(radial: Radial, pieces: torch.Tensor, step: float) -> float:
 
 
 def cutoff_of(cutoff_function: nn.Module) -> float:
-    """Å; SevenNet's two cutoff functions call it by different names."""
+    """Return the cutoff in Å; SevenNet's cutoff functions name it differently."""
     if isinstance(cutoff_function, XPLORCutoff):
         return float(cutoff_function.r_cut)
     return float(cutoff_function.cutoff_length)  # type: ignore[arg-type]
 
 
 def aligned(cutoff_function: nn.Module, cutoff: float) -> list[int]:
-    """Numbers of intervals that have a knot where the cutoff function has a kink."""
+    """Return numbers of intervals with a knot at a kink of the cutoff function."""
     kink = Fraction(getattr(cutoff_function, 'r_on', 0.0) / cutoff)
     unit = kink.limit_denominator(100).denominator
     return [-(-n // unit) * unit for n in INTERVALS]
@@ -224,7 +239,7 @@ def _in_double(embedding: EdgeEmbedding, network: nn.Module) -> Radial:
         for module in (embedding.basis_function, embedding.cutoff_function, network)
     )
     if not isinstance(basis.coeffs, nn.Parameter):
-        basis.coeffs = basis.coeffs.double()  # neither is it a buffer
+        basis.coeffs = basis.coeffs.double()  # not a buffer either
 
     @torch.no_grad()
     def radial(r: torch.Tensor) -> torch.Tensor:

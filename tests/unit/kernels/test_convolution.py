@@ -298,7 +298,7 @@ def test_each_edge_finds_its_other_direction() -> None:
         ({'target': torch.zeros(39).int()}, 'indices must be int32'),
         ({'x': torch.zeros(6, 3).double()}, 'does not fit the plan'),
         ({'y': torch.zeros(39, 9).double()}, 'does not fit the plan'),
-        ({'y': torch.zeros(40, 9).float()}, 'does not take'),
+        ({'y': torch.zeros(40, 9).float()}, 'does not support'),
     ],
 )
 def test_what_does_not_fit_is_refused(change: dict, message: str) -> None:
@@ -336,7 +336,7 @@ def test_a_damaged_plan_is_refused(spoil, message: str) -> None:
         (('2x5e', '0e', '2x5e', [(0, 0, 0, 'uvu', True)]), 'above 4'),
         (
             ('2x0e+2x0e', '0e', '2x0e', [(i, 0, 0, 'uvu', True) for i in (0, 1)]),
-            'two paths end in one output',
+            'two paths lead to the same output',
         ),
     ],
 )

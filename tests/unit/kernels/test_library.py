@@ -69,7 +69,7 @@ def test_a_library_of_another_version_is_refused(at, tmp_path: Path) -> None:
     source.write_text('int sevennet_mf_version(void) { return 99; }\n')
     subprocess.run(['cc', '-shared', '-fPIC', source, '-o', file], check=True)
     at(file)
-    with pytest.raises(UserError, match='is of version 99, and this sevennet_mf'):
+    with pytest.raises(UserError, match='has version 99, but this sevennet_mf'):
         library.why_not()
 
 

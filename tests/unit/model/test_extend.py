@@ -213,8 +213,8 @@ WRONG = {
     'sites': (
         CONFIG,
         {'sites': ['self_interaction_1']},
-        r"sites lacks \['output'\], where \['pbe', 'r2scan'\] have weights of "
-        r"their own. .* leave sites out to have \['self_interaction_1', 'output'\]",
+        r"sites lacks \['output'\], where \['pbe', 'r2scan'\] have their "
+        r"own weights. .* leave sites out to get \['self_interaction_1', 'output'\]",
     ),
     'encoding of ours': (
         {**CONFIG, keys.FIDELITY_MODEL: {'encoding': 'gain'}},

@@ -150,7 +150,7 @@ def test_loaded_models_have_it_unless_it_is_off(
     monkeypatch.setenv(library.SWITCH, 'off')
     model = load_model(file).model
     assert not fused_layers(model)
-    assert describe(model).startswith('e3nn, since it is turned off (--e3nn or ')
+    assert describe(model).startswith('e3nn, because it is turned off (--e3nn or ')
 
 
 @pytest.mark.parametrize(('value', 'n'), [('', 0), ('on', 0), ('always', 2)])
@@ -170,7 +170,7 @@ def test_a_layer_that_it_cannot_do_stays_and_is_named(
     fused._say_left.cache_clear()
 
     def refuse(product: object) -> torch.Tensor:
-        raise ValueError('its l is above 4')
+        raise ValueError('its l is greater than 4')
 
     monkeypatch.setattr(fused, 'plan_of', refuse)
     with warnings.catch_warnings(record=True) as said:
@@ -178,7 +178,7 @@ def test_a_layer_that_it_cannot_do_stays_and_is_named(
         fuse(model)
         fuse(model)  # each is said once
     assert [str(one.message) for one in said] == [
-        f'{i}_convolution runs with e3nn: its l is above 4.' for i in (0, 1)
+        f'{i}_convolution runs with e3nn: its l is greater than 4.' for i in (0, 1)
     ]
     layers = [m for m in model.modules() if isinstance(m, IrrepsConvolution)]
     assert len(layers) == 2
@@ -189,7 +189,7 @@ def test_another_type_runs_with_e3nn() -> None:
     model, _ = trained()
     layer = fused_layers(fuse(model))[0]
     fused._say_left.cache_clear()
-    with pytest.warns(UserWarning, match=r'a model of torch\.bfloat16 runs with'):
+    with pytest.warns(UserWarning, match=r'a torch\.bfloat16 model runs with'):
         assert not fused._can(torch.zeros(1, dtype=torch.bfloat16))
     assert fused._can(torch.zeros(1))
     assert not fused._can(torch.zeros(1, device='meta'))

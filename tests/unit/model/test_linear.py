@@ -266,7 +266,7 @@ def test_one_fidelity_is_not_for_this_layer() -> None:
 
 def test_made_once() -> None:
     ours = layer()
-    with pytest.raises(ValueError, match='can not change fidelities'):
+    with pytest.raises(ValueError, match='keeps its fidelities'):
         ours.set_num_modalities(3)
-    with pytest.raises(ValueError, match='already exists'):
+    with pytest.raises(ValueError, match='exists already'):
         ours.instantiate()

@@ -125,7 +125,7 @@ def test_newer_versions_are_refused(content: dict[str, Any], tmp_path: Path) -> 
     path = saved(content, tmp_path / 'c.pth', **{keys.PROVENANCE: provenance})
     with pytest.raises(UserError, match=r'sevennet_mf 9\.0, newer'):
         load_model(path)
-    with pytest.raises(UserError, match='does not tell the version'):
+    with pytest.raises(UserError, match='does not contain the version'):
         load_model(saved(content, tmp_path / 'c.pth', version=None))
 
 
@@ -196,7 +196,8 @@ def test_an_accelerator_that_is_missing(
 ) -> None:
     pretend_absent(monkeypatch)
     path = saved(content, tmp_path / 'c.pth')
-    with pytest.raises(UserError, match='FlashTP is asked for, but it or its GPU'):
+    words = 'FlashTP was requested, but it is not installed here or has no GPU'
+    with pytest.raises(UserError, match=words):
         load_model(path, enable_flash=True)
     # what the file was trained with is not asked for
     load_model(saved(content, tmp_path / 'd.pth', **{KEY.USE_FLASH_TP: True}))
@@ -220,6 +221,6 @@ def test_an_accelerator_that_would_lose_a_parameter(
         return {**result, name: torch.zeros_like(result[name])}
 
     monkeypatch.setattr('sevenn.checkpoint._convert_e3nn_and_cueq', forget)
-    words = r'c\.pth: 0_self_interaction_1\.linear\.weight is lost'
+    words = r'c\.pth: 0_self_interaction_1\.linear\.weight would be lost'
     with pytest.raises(UserError, match=words):
         load_model(path, enable_flash=True)
