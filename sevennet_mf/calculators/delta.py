@@ -62,8 +62,8 @@ class DeltaCalculator(SumCalculator):
     ) -> None:
         if fidelity is not None and not isinstance(fidelity, str):
             raise UserError(
-                'fidelity of a DeltaCalculator must be one name, since a difference '
-                f'is to one fidelity, got {fidelity!r}.'
+                'fidelity of a DeltaCalculator must be a single name, because a '
+                f'difference belongs to one fidelity, got {fidelity!r}.'
             )
         with unpickle.trusting(trust):
             path, content = read_checkpoint(os.fspath(difference))
@@ -74,20 +74,20 @@ class DeltaCalculator(SumCalculator):
         if os.path.samefile(low_path, path):
             raise UserError(
                 f'low and difference are the same file, {path}. The difference is a '
-                'model of its own, trained on labels of high - low.'
+                'separate model, trained on labels of high - low.'
             )
         if self.low.differences:
             raise UserError(
-                f'low is {low_path}, a model of a difference. Give the model that '
-                f'it is a difference to; {path} comes second.'
+                f'low is {low_path}, which is a model of a difference. Give the '
+                f'model that {path} belongs to as low.'
             )
-        self.difference.differences.clear()  # as such it is used here
+        self.difference.differences.clear()  # it is used as one here
         _check_meant_for(path, content['config'], str(self.low.fidelity))
         self._paths = {'low': low_path, 'difference': path}
         if not self.elements:
             raise UserError(
-                f'{low_path} and {path} have no element in common, so that no '
-                'structure has an energy in both. The difference knows '
+                f'{low_path} and {path} have no element in common, so no structure '
+                'has an energy in both. The difference knows '
                 f'{", ".join(_symbols(self.difference))}.'
             )
         super().__init__([self.low, self.difference])
@@ -144,7 +144,7 @@ class DeltaCalculator(SumCalculator):
         return {name: self.results[name + end] for name in names}
 
     def todict(self) -> dict[str, Any]:
-        """What ASE writes into its databases: both files and the fidelity."""
+        """Return what ASE writes into its databases: both files and the fidelity."""
         return dict(self.parameters)
 
 
@@ -152,20 +152,20 @@ def _check_single(path: str, config: dict[str, Any]) -> None:
     names = config.get(KEY.MODAL_MAP) or {}
     if len(names) > 1:
         raise UserError(
-            f'{path} has the fidelities {keys.by_index(names)}, and a model of the '
-            'difference has one. Give it as low, or export one fidelity of it '
-            '(sevennet-mf export) if that was trained on differences.'
+            f'{path} has the fidelities {keys.by_index(names)}, but a model of the '
+            'difference must have one. Give it as low, or export one fidelity of '
+            'it (sevennet-mf export) if that was trained on differences.'
         )
 
 
 def _check_meant_for(path: str, config: dict[str, Any], fidelity: str) -> None:
-    """The difference is to `fidelity`, as far as both have names."""
+    """Refuse a difference to another fidelity, if both have names."""
     about = (config.get(keys.PROVENANCE) or {}).get('about') or {}
     for notes in about.values():
         told = str(notes.get(keys.DIFFERENCE_TO) or fidelity)
         if fidelity != UNNAMED and told.lower() != fidelity.lower():
             raise UserError(
-                f'{path} is a model of the difference to {told!r}, and it would be '
+                f'{path} is a model of the difference to {told!r}, but would be '
                 f'added to {fidelity!r}. Choose fidelity={told!r}, or the model of '
                 'that fidelity as low.'
             )

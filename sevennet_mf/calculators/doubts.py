@@ -1,4 +1,4 @@
-"""What a user should know of a fidelity's reference energies before he uses them."""
+"""What users should know about a fidelity's reference energies before using them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sevennet_mf.model.runner import reference_energies
 
 
 def doubtful(loaded: LoadedModel, fidelity: str) -> dict[str, str]:
-    """Return a line of warning by symbol for each element in doubt at a fidelity."""
+    """Return a line of warning by symbol for each doubtful element of a fidelity."""
     folded = (loaded.provenance.get(keys.FOLDED) or {}).get('doubtful') or {}
     open_ones = _undetermined(loaded, fidelity)
     return {
@@ -27,8 +27,8 @@ def reference_doubts(loaded: LoadedModel) -> dict[str, list[str]]:
     """Return lines of warning by fidelity; no entry for one without doubts.
 
     An energy of 0 at one fidelity only is what SevenNet writes for an element that
-    no label of that fidelity held, as Yb in 7net-mf-0; this package says itself
-    which elements are not determined, and which fidelity is a difference of two.
+    no label of that fidelity contained, such as Yb in 7net-mf-0; this package itself
+    records which elements are not determined, and which fidelity is a difference.
     """
     found: dict[str, list[str]] = {}
     for name in loaded.fidelities:
@@ -55,7 +55,8 @@ def _undetermined(loaded: LoadedModel, fidelity: str) -> list[str]:
 def _open_line(fidelity: str, symbols: Sequence[str]) -> str:
     return (
         f'{fidelity}: not determined for {", ".join(symbols)}; no label of this '
-        'fidelity holds them, and energies of such structures may be off by eV.'
+        'fidelity contains them, and energies of structures with them may be wrong '
+        'by several eV.'
     )
 
 
@@ -79,6 +80,6 @@ def _zero_here(z: int, row: int, energies: Floats, names: Sequence[str]) -> str:
     symbol = chemical_symbols[z]
     return (
         f'{symbol}: its reference energy is 0 at {names[row]} but {others}. No '
-        f'label of {names[row]} held {symbol}; energies of structures with it are '
-        'off by eV there.'
+        f'label of {names[row]} contained {symbol}; energies of structures with it '
+        'are wrong by several eV there.'
     )

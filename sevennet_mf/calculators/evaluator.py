@@ -26,10 +26,12 @@ BATCH_GPU: Final = 1e8
 
 
 class Evaluator:
-    """A model that is asked for several fidelities of one structure at once.
+    """A model that evaluates one structure at several fidelities at once.
 
-    It takes `loaded.model` for itself until `runner.close`. Raises UserError for a
-    device that is not there.
+    It takes over `loaded.model` until `runner.close`.
+
+    Raises:
+        UserError: The device is not available.
     """
 
     def __init__(self, loaded: LoadedModel, device: str | torch.device) -> None:
@@ -42,12 +44,19 @@ class Evaluator:
         self.edges_at_once = int(limit / width)
 
     def evaluate(self, atoms: Atoms, names: Sequence[str]) -> dict[str, Properties]:
-        """Return what the model predicts at each of `names`, of its fidelities.
+        """Return what the model predicts at some of its fidelities.
 
-        energy and free_energy, the same: eV; energies: (n_atoms,) eV; forces:
-        (n_atoms, 3) eV/Å; stress: (6,) eV/Å^3 in ASE's order and sign, left out for
-        a structure without a volume. All float64. Raises UserError for a structure
-        that has no energy in this model.
+        Args:
+            atoms: The structure.
+            names: Of the fidelities.
+
+        Returns:
+            By fidelity: energy and free_energy (the same), eV; energies, (n_atoms,)
+            eV; forces, (n_atoms, 3) eV/Å; stress, (6,) eV/Å^3 in ASE's order and
+            sign, absent for a structure without a volume. All float64.
+
+        Raises:
+            UserError: The structure has no energy in this model.
         """
         check_structure(atoms, self.runner.references[0])
         graph = host_graph(atoms, self.cutoff)
@@ -61,7 +70,7 @@ class Evaluator:
     def _evaluate(
         self, atoms: Atoms, graph: dict[str, Any], names: Sequence[str]
     ) -> dict[str, Properties]:
-        """One batch: `graph`, the host's of `atoms`, at each of `names`."""
+        """Evaluate one batch: `graph`, of `atoms`, at each of `names`."""
         rows = [self.fidelities.index(name) for name in names]
         found = self.runner.evaluate([graph] * len(rows), rows)
         if found.not_finite() is not None:

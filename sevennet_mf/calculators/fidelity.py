@@ -57,7 +57,7 @@ class FidelityCalculator(Calculator):
         'stress',
     ]
     results: Properties
-    # the model knows of neither
+    # the model depends on neither
     ignored_changes = {'initial_charges', 'initial_magmoms'}
 
     def __init__(
@@ -96,7 +96,7 @@ class FidelityCalculator(Calculator):
 
     @property
     def fidelity(self) -> str | dict[str, float]:
-        """The fidelity, or the weights of a mixture; may be set between steps."""
+        """The fidelity, or the weights of a mixture; can be set between steps."""
         if len(self._weights) == 1:
             return next(iter(self._weights))
         return dict(self._weights)
@@ -155,12 +155,12 @@ class FidelityCalculator(Calculator):
         self.results = mix(parts, self._weights)
         if 'stress' in properties and 'stress' not in self.results:
             raise PropertyNotImplementedError(
-                'the cell of the structure has no volume to refer a stress to. Give '
-                'it a cell, or do not ask for its stress.'
+                'the cell of the structure has no volume, so its stress is '
+                'undefined. Give it a cell, or do not ask for its stress.'
             )
 
     def _warn_of(self, atoms: Atoms) -> None:
-        """Tell, once, of differences, and of elements that nobody labelled."""
+        """Warn, once, of differences and of elements without labels."""
         for name, weight in self._weights.items():
             if weight and name in self.differences:
                 warnings.warn(self.differences.pop(name), stacklevel=4)
@@ -217,7 +217,7 @@ class FidelityCalculator(Calculator):
         """
         if len(self._weights) != 2:
             raise UserError(
-                f'dE/dlambda is of a mixture of two fidelities, and this is of '
+                f'dE/dlambda needs a mixture of two fidelities, and this one has '
                 f'{self.fidelity}. Set fidelity={{A: 1 - x, B: x}}; x may be 0.'
             )
         self.get_potential_energy(atoms)

@@ -15,11 +15,11 @@ TOLERANCE = 1e-6  # of the sum of the weights
 
 
 def refuse_others(others: Mapping[str, object]) -> None:
-    """Raise TypeError for keyword arguments a calculator does not have."""
+    """Raise TypeError for keyword arguments that a calculator does not have."""
     for name, value in others.items():
         hint = ''
         if name in ('modal', 'modality'):  # what SevenNet calls it
-            hint = f' Write fidelity={value!r}, as a modality is called here.'
+            hint = f' Use fidelity={value!r}: a modality is called a fidelity here.'
         raise TypeError(f'there is no argument {name!r}.{hint}')
 
 
@@ -28,8 +28,13 @@ def weights_of(
 ) -> dict[str, float]:
     """Return the weight of each fidelity that is named, in the order of naming.
 
-    fidelity: one name; weights by name, which sum to one; or None for the only one
-    there is. known: the fidelities of the model. Raises UserError for anything else.
+    Args:
+        fidelity: One name; weights by name, which sum to one; or None for the only
+            fidelity there is.
+        known: The fidelities of the model.
+
+    Raises:
+        UserError: It is something else, or names an unknown fidelity.
     """
     if fidelity is None:
         if len(known) > 1:
@@ -53,7 +58,7 @@ def weights_of(
     if abs(total - 1) > TOLERANCE:
         raise UserError(
             f'the weights of fidelity={dict(fidelity)} sum to {total:g}, not to 1: '
-            'their energy would mean nothing. Divide each by the sum.'
+            'the energy would be meaningless. Divide each by the sum.'
         )
     return weights
 
@@ -92,9 +97,14 @@ def _number(name: str, value: object) -> float:
 def mix(parts: Mapping[str, Properties], weights: Mapping[str, float]) -> Properties:
     """Return the properties of sum_f w_f E_f, and how the energy depends on w.
 
-    parts: properties by fidelity; weights: by the same names. Of several fidelities
-    the result answers to denergy_dweights, {name: dE/dw_f = E_f} in eV; of two also
-    to denergy_dlambda, E_second - E_first in eV, lambda being the second's weight.
+    Args:
+        parts: Properties by fidelity.
+        weights: By the same names.
+
+    Returns:
+        The properties. For several fidelities they also contain denergy_dweights,
+        {name: dE/dw_f = E_f} in eV; for two also denergy_dlambda, E_second - E_first
+        in eV, where lambda is the second's weight.
     """
     if len(weights) == 1:
         (name,) = weights

@@ -1,4 +1,4 @@
-"""What a calculator found: ASE's properties, and what else can be asked for."""
+"""Results of a calculator: ASE's properties, and what else can be asked for."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any
 
 
 class Results(dict[str, Any]):
-    """The properties that ASE knows by name; further results answer to theirs.
+    """The properties that ASE knows by name, and further results by theirs.
 
-    `SinglePointCalculator(atoms, **results)`, `Atoms.get_properties` and others of
-    ASE refuse names that are not its own, so the further ones are no entries: they
-    are not counted, listed or copied. They are in `further`, and
-    `results['denergy_dlambda']`, `results.get(...)` and `in` find them, as when they
-    stood among the others.
+    `SinglePointCalculator(atoms, **results)`, `Atoms.get_properties` and other parts
+    of ASE refuse names that are not its own. The further results are therefore not
+    entries: they are not counted, listed or copied. They are in `further`, and
+    `results['denergy_dlambda']`, `results.get(...)` and `in` find them as if they
+    were entries.
     """
 
     def __init__(

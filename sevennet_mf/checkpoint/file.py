@@ -1,4 +1,4 @@
-"""Checkpoint files: found, read and understood, or refused in one line."""
+"""Checkpoint files: found, read and understood, or refused with a one-line error."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ from sevennet_mf.files import write_whole
 def load(path: str) -> dict[str, Any]:
     """Return the dictionary of a SevenNet checkpoint file.
 
-    Raises UserError, one line, if there is no such file, or it is truncated or
-    something else, or would run code when it is read.
+    Raises:
+        UserError: There is no such file, it is truncated or something else, or
+            reading it would run code.
     """
     if not os.path.isfile(path):
         raise UserError(f'no such file: {path}')
@@ -32,7 +33,7 @@ def load(path: str) -> dict[str, Any]:
         content = unpickle.read(path)
     except UserError:
         raise
-    except Exception:  # random bytes may set off anything in a pickle
+    except Exception:  # random bytes may raise anything in a pickle
         raise UserError(
             f'{path} is not a SevenNet checkpoint, or it is truncated.'
         ) from None
@@ -51,8 +52,12 @@ def load(path: str) -> dict[str, Any]:
 def read_checkpoint(name: str) -> tuple[str, dict[str, Any]]:
     """Return (path, content of the file) of a checkpoint that can be used here.
 
-    name: a path, or the name of a pretrained model. Raises UserError for what is
-    no SevenNet checkpoint, truncated, written by a newer version, or would run code.
+    Args:
+        name: A path, or the name of a pretrained model.
+
+    Raises:
+        UserError: It is not a SevenNet checkpoint, truncated, from a newer version,
+            or reading it would run code.
     """
     path = find_checkpoint(name)
     if is_deployed(path):
@@ -68,8 +73,11 @@ def read_checkpoint(name: str) -> tuple[str, dict[str, Any]]:
 class OpenedCheckpoint(SevenNetCheckpoint):
     """SevenNet's own checkpoint, from the content of a file that has been read.
 
-    Its reader would run whatever code a file brings along. content: as `load`
-    returns it, which stays as it is.
+    Its own reader would run any code in the file.
+
+    Args:
+        path: The file.
+        content: As `load` returns it; it stays as it is.
     """
 
     def __init__(self, path: str, content: dict[str, Any]) -> None:
@@ -90,10 +98,14 @@ class OpenedCheckpoint(SevenNetCheckpoint):
 
 
 def check_version(path: str, config: Any) -> None:
-    """Raise UserError if a checkpoint's `config` is of a newer version, or none."""
+    """Refuse a checkpoint from a newer version.
+
+    Raises:
+        UserError: A version in `config` is newer than the installed one, or missing.
+    """
     if not isinstance(config, dict) or not isinstance(config.get('version'), str):
         raise UserError(
-            f'{path} is not a SevenNet checkpoint: its config does not tell the '
+            f'{path} is not a SevenNet checkpoint: its config does not contain the '
             'version that wrote it.'
         )
     written = {'sevenn': config['version']}
@@ -124,5 +136,5 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def save(path: str, content: dict[str, Any]) -> None:
-    """torch.save, whole or not at all; UserError as in `files.write_whole`."""
+    """Write a file with torch.save; UserError as in `files.write_whole`."""
     write_whole(path, lambda stream: torch.save(content, stream))

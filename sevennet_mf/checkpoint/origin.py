@@ -1,4 +1,4 @@
-"""The checkpoint that something starts from: opened once, and what it is."""
+"""The checkpoint that something starts from, opened once and described."""
 
 from __future__ import annotations
 
@@ -18,11 +18,15 @@ Config = dict[str, Any]
 
 @dataclass(frozen=True, eq=False)
 class Origin:
-    """A checkpoint that a model starts from, handed on to all who ask about it.
+    """A checkpoint that a model starts from, for all that need to know about it.
 
-    name: as the user wrote it; path, content: the file and what is in it; config:
-    the host's, defaults filled in; names: its fidelities by their index in the
-    model, as the run calls them; none for a model of one that nobody named.
+    Attributes:
+        name: As the user wrote it.
+        path: The file.
+        content: What is in the file.
+        config: The host's, with defaults filled in.
+        names: Its fidelities by their index in the model, as the run calls them;
+            empty for a model of one fidelity without a name.
     """
 
     name: str
@@ -38,7 +42,7 @@ class Origin:
 
     @property
     def epoch(self) -> int:
-        """The epoch it has reached."""
+        """The epoch that it has reached."""
         return int(self.content.get('epoch') or 0)
 
     @property
@@ -48,7 +52,7 @@ class Origin:
 
     @property
     def fidelity(self) -> Config:
-        """Of a model of several fidelities: what `model.fidelity` says of it."""
+        """Of a model of several fidelities: what `model.fidelity` would contain."""
         config = self.config
         own_scale = config.get(KEY.USE_MODAL_WISE_SCALE)
         return {
@@ -62,8 +66,9 @@ class Origin:
 def open_origin(name: str) -> Origin:
     """Return a checkpoint, by path or by pretrained name.
 
-    Raises UserError, one line, for what is no checkpoint, of a newer version, or
-    cannot be read.
+    Raises:
+        UserError: It is not a checkpoint, is from a newer version, or cannot be
+            read.
     """
     path, content = read_checkpoint(name)
     try:
@@ -78,9 +83,9 @@ def open_origin(name: str) -> Origin:
 
 
 def names_in(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """The fidelities that a checkpoint's configuration names, by their index.
+    """Return the fidelities in a checkpoint's configuration, by their index.
 
-    None for a plain model that nobody named.
+    Empty for a plain model without a name.
     """
     if config.get(KEY.USE_MODALITY):
         return tuple(keys.by_index(config[KEY.MODAL_MAP]))

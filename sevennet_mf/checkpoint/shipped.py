@@ -1,4 +1,4 @@
-"""Where a checkpoint lies: a path, or a pretrained model's name. No downloads."""
+"""Where a checkpoint is: a path, or a pretrained model's name. No downloads."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import sevenn._const as const
 
 from sevennet_mf.errors import UserError, nearest, nearest_file
 
-# The host's names and the constant that says where each file lies. Its own look-up
-# downloads what is not there.
+# The host's names and the constant with the path of each file. Its own look-up
+# downloads what is missing.
 PRETRAINED: Final[dict[str, str]] = {
     '7net-0': 'SEVENNET_0_11Jul2024',
     '7net-0_11jul2024': 'SEVENNET_0_11Jul2024',
@@ -30,7 +30,10 @@ CACHE: Final[str] = '~/.cache/sevennet'  # where the host puts what it downloads
 def find_checkpoint(name: str) -> str:
     """Return the path of a checkpoint: `name` itself, or a pretrained model's.
 
-    Raises UserError if there is neither. Nothing is downloaded.
+    Nothing is downloaded.
+
+    Raises:
+        UserError: There is neither.
     """
     if os.path.isfile(name):
         return name
@@ -54,5 +57,5 @@ def find_checkpoint(name: str) -> str:
     others = [n for n in PRETRAINED if n not in present]
     raise UserError(
         f'no such file: {name}.{hint} Give the path of a checkpoint, or one of '
-        f'{present}; {others} are downloads: `sevenn checkpoint <name>`.'
+        f'{present}; {others} must be downloaded: `sevenn checkpoint <name>`.'
     )

@@ -1,8 +1,8 @@
-"""Files that torch.save wrote: read without running code that they bring along.
+"""Files that torch.save wrote: read without running code that they contain.
 
 A pickle names functions, and reading it calls them. Here only those of `_allowed`
 are called, which build the plain data that SevenNet, torch_geometric and this
-package write. Whoever made a file himself may trust it.
+package write. Users may trust files that they made themselves.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ REFUSED: Final = re.compile(r"GLOBAL ([\w.]+)|<class '([\w.]+)'>")
 
 @contextmanager
 def trusting(trust: bool = True) -> Iterator[None]:
-    """Within, files are read whatever code they bring along, if `trust` says so.
+    """Within, files are read even if they contain code, if `trust` is true.
 
-    False leaves it at what it was outside.
+    False changes nothing.
     """
     token = _TRUSTING.set(trust or _TRUSTING.get())
     try:
@@ -54,7 +54,7 @@ def is_trusting() -> bool:
 
 @contextmanager
 def allowing() -> Iterator[None]:
-    """Within, other readers, too, take the data that SevenNet writes as safe."""
+    """Within, other readers also accept the data that SevenNet writes as safe."""
     with safe_globals([x for x in _allowed() if x not in get_safe_globals()]):
         yield
 
@@ -62,8 +62,10 @@ def allowing() -> Iterator[None]:
 def read(path: str) -> Any:
     """Return what torch.save wrote to a file, its tensors on the CPU.
 
-    Raises UserError for a file that asks for more than plain data, unless within
-    `trusting`. What is no such file, or is truncated, may raise anything.
+    A file that is something else, or truncated, may raise anything.
+
+    Raises:
+        UserError: The file contains more than plain data, unless within `trusting`.
     """
     if is_trusting():
         return torch.load(path, map_location='cpu', weights_only=False)
@@ -75,25 +77,27 @@ def read(path: str) -> Any:
             if not names:
                 raise
     raise UserError(
-        f'{path} asks for {", ".join(names)}: reading it would run code of whoever '
-        'wrote it, and data need none. If you made the file yourself, say so with '
-        '--trust (in Python trust=True).'
+        f'{path} contains {", ".join(names)}: reading it would run code of its '
+        'author, which plain data do not need. If you made the file yourself, say '
+        'so with --trust (in Python trust=True).'
     )
 
 
 def check(path: str) -> None:
-    """Raise UserError, as `read`, before another reader is given the file.
+    """Refuse a file that another reader should not be given.
 
-    Also for a file that cannot be read here: that reader may get further in it.
+    Raises:
+        UserError: As of `read`; also for a file that cannot be read here, because
+            that reader may get further.
     """
     try:
         read(path)
     except UserError:
         raise
-    except Exception as error:  # random bytes may set off anything in a pickle
+    except Exception as error:  # random bytes may raise anything in a pickle
         raise UserError(
-            f'{path} is no file that SevenNet wrote, or it is truncated. Take it '
-            'out of the YAML or the folder.'
+            f'{path} was not written by SevenNet, or it is truncated. Remove it '
+            'from the YAML or the folder.'
         ) from error
 
 
@@ -114,9 +118,9 @@ def _allowed() -> list[Callable | tuple[Callable, str]]:
 
 
 def _asked_for(path: str, message: str) -> list[str]:
-    """The names in a file that are not allowed; none if that is not its fault."""
+    """The names in a file that are not allowed; none if it failed otherwise."""
     try:
         found = get_unsafe_globals_in_checkpoint(path)
-    except Exception:  # not of today's form, or nothing that torch wrote
+    except Exception:  # not today's format, or not written by torch
         found = []
     return sorted(found) or [a or b for a, b in REFUSED.findall(message)][:1]

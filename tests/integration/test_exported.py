@@ -171,7 +171,7 @@ def test_accelerated_survives_the_hosts_conversion(
         assert torch.equal(original[name], state[name]), name
     for row in ('r2scan', 'same_as_r2scan'):
         assert_close(evaluate(carried, atoms, [row] * 2), wanted)
-    if flag != 'enable_cueq':  # where the host goes back to e3nn instead
+    if flag != 'enable_cueq':  # where the host falls back to e3nn instead
         apart = evaluate(lost, atoms, [None] * 2)['energy'] - wanted['energy']
         assert float(apart.abs().max()) > 0.01
 

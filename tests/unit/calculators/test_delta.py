@@ -158,9 +158,9 @@ def test_misuse(files: Mapping[str, Path], tmp_path: Path) -> None:
         delta(files, fidelity=None)
     with pytest.raises(UserError, match="got 'r2scna'. Did you mean 'r2scan'"):
         delta(files, fidelity='r2scna')
-    with pytest.raises(UserError, match='must be one name'):
+    with pytest.raises(UserError, match='must be a single name'):
         delta(files, fidelity={'pbe': 0.5, 'r2scan': 0.5})
-    with pytest.raises(UserError, match='a model of the difference has one'):
+    with pytest.raises(UserError, match='a model of the difference must have one'):
         delta(files, low=files['other'], difference=files['low'], fidelity=None)
     with pytest.raises(UserError, match='are the same file'):
         delta(files, low=files['other'], difference=files['other'], fidelity=None)
@@ -185,7 +185,7 @@ def test_the_difference_alone_is_no_potential(files: Mapping[str, Path]) -> None
         alone.get_potential_energy(cell())
     alone.get_potential_energy(structures(2)[1])  # said once
     (line,) = reference_doubts(load_model(str(files['difference'])))['gap']
-    assert 'by itself it is no potential' in line
+    assert 'it is not a potential on its own' in line
 
 
 def test_names_that_are_none_are_no_mismatch(files: Mapping[str, Path]) -> None:

@@ -14,7 +14,8 @@ def test_ytterbium_in_7net_mf_0() -> None:
     assert reference_doubts(load_model('7net-mf-0')) == {
         'R2SCAN': [
             'Yb: its reference energy is 0 at R2SCAN but -3.58 eV at PBE. No label '
-            'of R2SCAN held Yb; energies of structures with it are off by eV there.'
+            'of R2SCAN contained Yb; energies of structures with it '
+            'are wrong by several eV there.'
         ]
     }
 

@@ -571,7 +571,7 @@ def test_other_misuse(path: Path, tmp_path: Path) -> None:
 def test_an_accelerator_that_is_missing(path: Path, flag: str) -> None:
     if torch.cuda.is_available():
         pytest.skip('it may be there')
-    with pytest.raises(UserError, match='asked for, but it or its GPU is missing'):
+    with pytest.raises(UserError, match='requested, but it is not installed here'):
         FidelityCalculator(path, 'pbe', **{flag: True})
 
 

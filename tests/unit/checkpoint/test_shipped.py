@@ -37,7 +37,7 @@ def test_unknown_names(tmp_path: Path) -> None:
         find_checkpoint(str(tmp_path / 'checkpoint_bset.pth'))
     with pytest.raises(UserError, match="no such file.*'7net-mf-0'"):
         find_checkpoint('7net-mf')
-    with pytest.raises(UserError, match=r"'7net-omni'.* are downloads: .sevenn"):
+    with pytest.raises(UserError, match=r"'7net-omni'.* must be downloaded: .s"):
         find_checkpoint('7net-1')
     with pytest.raises(UserError, match='is a folder'):
         find_checkpoint(str(tmp_path))

@@ -159,7 +159,7 @@ def test_nothing_stays_allowed(checkpoint: Path) -> None:
 
 
 def test_a_foreign_object_is_refused_by_its_name(foreign: Path) -> None:
-    words = rf'foreign\.pth asks for {__name__}\.note: .*run code.*--trust'
+    words = rf'foreign\.pth contains {__name__}\.note: .*run code.*--trust'
     with pytest.raises(UserError, match=words) as caught:
         load_model(str(foreign))
     assert '\n' not in str(caught.value)
@@ -168,7 +168,7 @@ def test_a_foreign_object_is_refused_by_its_name(foreign: Path) -> None:
 
 def test_a_foreign_class_is_refused_by_its_name(tmp_path: Path) -> None:
     torch.save({'config': Harmless(), 'also': Foreign()}, tmp_path / 'a.pth')
-    words = rf'asks for {__name__}\.Harmless, {__name__}\.note: '
+    words = rf'contains {__name__}\.Harmless, {__name__}\.note: '
     with pytest.raises(UserError, match=words):
         load(str(tmp_path / 'a.pth'))
     assert RAN == []
@@ -206,9 +206,9 @@ def test_no_form_of_a_file_runs_code(
 ) -> None:
     path = tmp_path / 'checkpoint_best.pth'
     write(path)
-    with pytest.raises(UserError, match='asks for|is not a SevenNet checkpoint'):
+    with pytest.raises(UserError, match='contains|is not a SevenNet checkpoint'):
         load(str(path))
-    with pytest.raises(UserError, match='asks for|is no file that SevenNet wrote'):
+    with pytest.raises(UserError, match='contains|was not written by SevenNet'):
         unpickle.check(str(path))
     assert RAN == []
     assert list(tmp_path.iterdir()) == [path]
@@ -236,11 +236,11 @@ def test_who_made_the_file_trusts_it(
         lambda: DeltaCalculator('7net-0', name, device='cpu'),
         lambda: evaluate(name, [entry], str(tmp_path / 'f')),
     ):
-        with pytest.raises(UserError, match='asks for'):
+        with pytest.raises(UserError, match='contains'):
             refused()
     capsys.readouterr()
     assert main(['info', name]) == 2
-    assert f'asks for {__name__}.note' in capsys.readouterr().err
+    assert f'contains {__name__}.note' in capsys.readouterr().err
     assert RAN == []
 
 
@@ -248,7 +248,7 @@ def test_trust_ends_where_it_was_given(foreign: Path) -> None:
     with unpickle.trusting(), unpickle.trusting(False):
         assert unpickle.is_trusting()
     assert not unpickle.is_trusting()
-    with pytest.raises(UserError, match='asks for'):
+    with pytest.raises(UserError, match='contains'):
         load(str(foreign))
 
 
@@ -273,7 +273,7 @@ def test_graphs_with_code(graph_folder: Path, tmp_path: Path) -> None:
     packed, slices, kind = torch.load(folder / 'set.pt', weights_only=False)
     torch.save(({**packed, 'x': Foreign()}, slices, kind), folder / 'set.pt')
     RAN.clear()
-    with pytest.raises(UserError, match=rf'set\.pt asks for {__name__}\.note'):
+    with pytest.raises(UserError, match=rf'set\.pt contains {__name__}\.note'):
         _read(folder / 'set.pt')
     assert RAN == []
     with unpickle.trusting():
@@ -288,7 +288,7 @@ def test_graphs_of_the_old_form(tmp_path: Path) -> None:
     assert len(_read(path)) == 3
     graphs.meta['note'] = Foreign()
     torch.save(graphs, path)
-    words = rf'a\.sevenn_data asks for {__name__}\.note'
+    words = rf'a\.sevenn_data contains {__name__}\.note'
     with pytest.raises(UserError, match=words):
         _read(path)
     assert RAN == []
@@ -317,7 +317,7 @@ def test_files_that_sevennet_reads_itself(
             torch.save(Foreign(), path)
         yaml.write_text(f'{line}\n')
         assert main(['train', str(yaml)]) == 2
-        assert f'{path.name} asks for {__name__}.note' in capsys.readouterr().err
+        assert f'{path.name} contains {__name__}.note' in capsys.readouterr().err
         if path != foreign:
             path.unlink()
     assert RAN == []
