@@ -1,1 +1,1 @@
-"""From a checkpoint to files that plain SevenNet and LAMMPS run."""
+"""From a checkpoint to files that plain SevenNet and LAMMPS can run."""

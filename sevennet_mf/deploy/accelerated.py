@@ -1,9 +1,9 @@
 """A fidelity as a file whose biases SevenNet's accelerators do not lose.
 
 SevenNet drops `linear.bias` when it converts a model to cuEquivariance, FlashTP or
-OpenEquivariance, but it carries the rows of a modality, which are part of
-`linear.weight`. So the biases go there: a file of two modalities with equal rows,
-of which either gives the same energies.
+OpenEquivariance, but it keeps the rows of a modality, which are part of
+`linear.weight`. So the biases are stored there: in a file of two modalities with
+equal rows, either of which gives the same energies.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ BIAS, WEIGHT = '.linear.bias', '.linear.weight'
 
 
 def row_names(name: str) -> tuple[str, str]:
-    """Names of the two equal modalities of a file for the fidelity `name`."""
+    """Return names of the two equal modalities of a file for the fidelity `name`."""
     return name, f'same_as_{name}'
 
 
@@ -36,12 +36,19 @@ def two_rows(
     state: dict[str, torch.Tensor],
     name: str,
 ) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """Return (configuration, state dict) without a single `linear.bias`.
+    """Return (configuration, state dict) without any `linear.bias`.
 
-    plain: the folded model, built from `config` with the weights `state`. Sites
-    become modal where a bias is not zero; without any, the result is plain. The
-    bias of the readout goes into the reference energies. Raises UserError for a
-    bias at a layer that SevenNet has no modality for.
+    Sites become modal where a bias is not zero; if there is none, the result is
+    plain. The bias of the readout goes into the reference energies.
+
+    Args:
+        plain: The folded model, built from `config` with the weights `state`.
+        config: The host's configuration of it.
+        state: Its state dict.
+        name: Of the fidelity.
+
+    Raises:
+        UserError: A layer that SevenNet has no modality for has a bias.
     """
     config, state = dict(config), dict(state)
     _move_readout_bias(state)
@@ -60,7 +67,7 @@ def two_rows(
     if stray:
         raise UserError(
             f'{", ".join(stray)} has a bias, which SevenNet drops for accelerators '
-            'and which fits nowhere else. Export without --accelerated.'
+            'and which cannot be stored elsewhere. Export without --accelerated.'
         )
     for layer_name, layer in plain.named_children():
         if not isinstance(layer, IrrepsLinear):

@@ -1,4 +1,4 @@
-"""What a deployed model says of itself, read without running it."""
+"""What a deployed model contains about itself, read without running it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from sevennet_mf.errors import UserError
 
-# an entry of the archive beside the host's own; other readers do not ask for it
+# an entry of the archive besides the host's own; other readers ignore it
 PROVENANCE_FILE: Final[str] = 'sevennet_mf.json'
 SEGMENT_FILE: Final[str] = 'sevennet_mf_segment'  # hash of the model, number
 # a TorchScript archive: the same model with the fused convolution, for our pairs
@@ -19,34 +19,40 @@ SEGMENT: Final = re.compile(r'deployed_parallel_(\d+)\.pt')
 
 
 def segments_in(folder: str) -> list[str]:
-    """The files of a parallel model in order, what is missing left out."""
+    """Return the files of a parallel model in order, without missing ones."""
     numbers = [int(m[1]) for n in os.listdir(folder) if (m := SEGMENT.fullmatch(n))]
     return [segment_path(folder, i) for i in sorted(numbers)]
 
 
 def segment_path(folder: str, number: int) -> str:
-    """Where the host's parallel format has a segment."""
+    """Return the path of a segment in the host's parallel format."""
     return os.path.join(folder, f'deployed_parallel_{number}.pt')
 
 
 def read_deployed(path: str) -> dict[str, Any]:
     """Return the metadata of a deployed model, without running it.
 
-    path: a file, or the folder of a parallel model. Keys: 'kind' ('serial' or
-    'parallel'), 'segments' and 'segment' (None for a folder), 'elements' (symbols
-    by type index), 'cutoff' (Å), 'num_species', 'comm_size' (None for serial),
-    'model_type', 'version' (of sevenn), 'dtype', 'time', 'flashTP' and 'oeq'
-    (bool), 'hash' and 'provenance' (None and {} in the host's own files), 'fast'
-    ('table', 'network' or None: how the form for our pair styles has its radial
-    weights), 'architecture' (as `info` has it; {} in the host's files and older
-    ones). Raises UserError for anything else, and for a folder whose segments do not
-    belong together.
+    Args:
+        path: A file, or the folder of a parallel model.
+
+    Returns:
+        'kind' ('serial' or 'parallel'), 'segments' and 'segment' (None for a
+        folder), 'elements' (symbols by type index), 'cutoff' (Å), 'num_species',
+        'comm_size' (None for serial), 'model_type', 'version' (of sevenn), 'dtype',
+        'time', 'flashTP' and 'oeq' (bool), 'hash' and 'provenance' (None and {} in
+        the host's own files), 'fast' ('table', 'network' or None: where the form for
+        our pair styles has its radial weights from) and 'architecture' (as in
+        `info`; {} in the host's files and older ones).
+
+    Raises:
+        UserError: It is something else, or a folder whose segments do not belong
+            together.
     """
     if not os.path.isdir(path):
         return _read_file(path)
     names = segments_in(path)
     if not names:
-        raise UserError(f'{path} holds no deployed_parallel_0.pt.')
+        raise UserError(f'{path} contains no deployed_parallel_0.pt.')
     found = [_read_file(name) for name in names]
     first = found[0]
     whole = first['segments'] or len(found)  # the host's files do not say
@@ -61,7 +67,7 @@ def read_deployed(path: str) -> dict[str, Any]:
 
 
 def extra_files(archive: zipfile.ZipFile) -> dict[str, str]:
-    """The texts that a TorchScript archive carries beside the model, by name."""
+    """Return the texts that a TorchScript archive has besides the model, by name."""
     return {
         name.split('/extra/', 1)[1]: archive.read(name).decode()
         for name in archive.namelist()

@@ -17,12 +17,19 @@ def export(
 ) -> tuple[str, Folded]:
     """Write a plain single-fidelity SevenNet checkpoint; return its path and more.
 
-    checkpoint: path or pretrained name; output: path, by default
-    `<checkpoint>_<fidelity>.pth` here; fidelity, references: `fold.chosen`;
-    accelerated: with modality rows instead of biases, see accelerated.py. Before
-    anything is written the new model is compared with the old one on probe
-    structures. Raises UserError, and writes nothing, if they disagree, or for a
-    file or a name that cannot be used.
+    Before anything is written the new model is compared with the old one on probe
+    structures.
+
+    Args:
+        checkpoint: Path or pretrained name.
+        output: Path; by default `<checkpoint>_<fidelity>.pth` in the current folder.
+        fidelity: As of `fold.chosen`.
+        references: As of `fold.chosen`.
+        accelerated: Write modality rows instead of biases, see accelerated.py.
+
+    Raises:
+        UserError: The models disagree, or a file or a name cannot be used. Nothing
+            is written.
     """
     folded = prepare(checkpoint, fidelity, references, accelerated)
     path = output_path(folded, output, '.pth')
@@ -31,7 +38,7 @@ def export(
 
 
 def run(args: Namespace) -> str:
-    """`sevennet-mf export`: returns what to tell the user."""
+    """Run `sevennet-mf export`; return what to tell the user."""
     path, folded = export(
         args.checkpoint,
         args.output,
@@ -43,6 +50,6 @@ def run(args: Namespace) -> str:
     if folded.modalities:
         first, second = folded.modalities
         lines.append(
-            f'SevenNet asks for a modality: {first} and {second} are the same model'
+            f'SevenNet requires a modality: {first} and {second} are the same model'
         )
     return '\n'.join(lines)

@@ -1,4 +1,4 @@
-"""A fidelity as a plain SevenNet model, compared with where it came from."""
+"""A fidelity as a plain SevenNet model, compared with its original."""
 
 from __future__ import annotations
 
@@ -49,10 +49,16 @@ from sevennet_mf.train.loop.provenance import versions
 class Folded:
     """A fidelity as a plain SevenNet checkpoint, checked but not written.
 
-    source: path of the checkpoint it was made of; content: of the new file;
-    model: as SevenNet alone builds it; wanted: what the original says about the
-    probes; deviation: how far the new model is from that; modalities: the equal
-    rows of an accelerated file, empty for a plain one; warnings: lines.
+    Attributes:
+        source: Path of the checkpoint that it was made from.
+        choice: The fidelity.
+        content: Of the new file.
+        model: As SevenNet alone builds it.
+        elements: Symbols, in the order of atomic numbers.
+        wanted: What the original predicts for the probes.
+        deviation: How far the new model is from that.
+        modalities: The equal rows of an accelerated file; empty for a plain one.
+        warnings: Lines.
     """
 
     source: str
@@ -67,18 +73,18 @@ class Folded:
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """Of plain builtins; the same in every file made of this."""
+        """Provenance, of plain builtins; the same in every file made from this."""
         return dict(self.content['config'][keys.PROVENANCE])
 
     def summary(self) -> list[str]:
-        """Lines on what was folded and how well it agrees."""
+        """Return lines on what was folded and how well it agrees."""
         name = self.choice.name
         if name == COMMON:
             name = f'{name}, reference energies of {self.choice.references}'
         return [
             f'fidelity {name}, from {self.source}',
             f'checked on {len(self.wanted.energy)} structures of '
-            f'{len(self.elements)} elements: at most {self.deviation} apart',
+            f'{len(self.elements)} elements: differs by at most {self.deviation}',
             *(f'Warning: {line}' for line in self.warnings),
         ]
 
@@ -91,7 +97,8 @@ def prepare(
 ) -> Folded:
     """Fold a checkpoint and compare both models; nothing is written.
 
-    Raises UserError if they disagree, or for a file or a name that cannot be used.
+    Raises:
+        UserError: The models disagree, or a file or a name cannot be used.
     """
     path, original = read_checkpoint(checkpoint)
     with quiet():
@@ -140,23 +147,27 @@ def _original_answers(
 
 
 def refuse_deviation(apart: Deviation, what: str, n: int) -> None:
-    """Raise UserError unless a model agrees with its original on `n` probes."""
+    """Refuse a model that differs from its original.
+
+    Raises:
+        UserError: `apart`, found on `n` probes, exceeds the tolerance.
+    """
     if not apart.holds:
         raise UserError(
-            f'{what} does not agree with the original: {apart} apart on {n} '
-            f'structures, where {ENERGY_TOLERANCE:.0e} eV/atom and '
-            f'{FORCE_TOLERANCE:.0e} eV/Å are allowed. Nothing was written.'
+            f'{what} differs from the original by {apart} on {n} structures; '
+            f'{ENERGY_TOLERANCE:.0e} eV/atom and {FORCE_TOLERANCE:.0e} eV/Å are '
+            'allowed. Nothing was written.'
         )
 
 
 def build_alone(content: dict[str, Any]) -> AtomGraphSequential:
-    """The model that SevenNet itself builds from a file with `content`."""
+    """Return the model that SevenNet itself builds from a file with `content`."""
     return OpenedCheckpoint('folded.pth', content).build_model().eval()
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Within, what the host prints and warns of is not shown."""
+    """Within, what the host prints and its warnings are hidden."""
     with redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter('ignore')
         yield
@@ -182,7 +193,7 @@ def _content(
 def _provenance(
     loaded: LoadedModel, choice: FoldChoice, original: dict[str, Any]
 ) -> dict[str, Any]:
-    """What is known of the original, and that this was made of it."""
+    """What is known about the original, and that this was made from it."""
     with open(loaded.path, 'rb') as stream:
         digest = hashlib.file_digest(stream, 'sha256').hexdigest()
     known = loaded.provenance
@@ -205,7 +216,7 @@ def _provenance(
             'date': datetime.now().strftime('%Y-%m-%d'),
             'warnings': doubts,
             'doubtful': doubtful(loaded, choice.references),
-            # of a file that was folded before
+            # for a file that was folded before
             'earlier': earlier,
         },
         'versions': versions(),
@@ -219,10 +230,17 @@ def _provenance(
 def output_path(
     folded: Folded, output: str | None, ending: str, folder: bool = False
 ) -> str:
-    """Where to write: `output`, or a name made of the original's, in this folder.
+    """Return where to write, and make the folder around it.
 
-    The folder around it is made if it is not there. folder: whether a folder is to
-    be written. Raises UserError for the wrong kind, and for the original itself.
+    Args:
+        folded: What is written.
+        output: The user's choice; by default a name made from the original's, in the
+            current folder.
+        ending: Of the default name.
+        folder: Whether a folder is to be written.
+
+    Raises:
+        UserError: It is a folder instead of a file, or the original itself.
     """
     if output is None:
         stem = os.path.splitext(os.path.basename(folded.source))[0]
@@ -231,11 +249,11 @@ def output_path(
         output = f'{stem}_{"plain" if name == UNNAMED else safe}{ending}'
     if os.path.exists(output) and os.path.samefile(output, folded.source):
         raise UserError(
-            f'{output} is the checkpoint itself, which stays as it is. Give another '
-            'name with -o.'
+            f'{output} is the checkpoint itself, which is never overwritten. Give '
+            'another name with -o.'
         )
     if not folder and os.path.isdir(output):
         raise UserError(f'{output} is a folder; give the name of a file with -o.')
     parent = os.path.dirname(os.path.abspath(output))
-    make_folder(parent, 'Give another place with -o.')
+    make_folder(parent, 'Choose another folder with -o.')
     return output

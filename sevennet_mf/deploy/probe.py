@@ -1,4 +1,4 @@
-"""Structures on which an exported model must agree with the one it came from."""
+"""Structures on which an exported model must agree with its original."""
 
 from __future__ import annotations
 
@@ -27,10 +27,13 @@ _SITES: Final = np.indices((2, 2, 2)).reshape(3, -1).T
 def probes(elements: Sequence[int], cutoff: float) -> list[Atoms]:
     """Return small structures in which each element has neighbours.
 
-    elements: atomic numbers; cutoff: Å. Every element stands once among elements
-    of its own size and once among others, at distances that chemistry knows, in
-    rattled and sheared periodic cells; a free pair and a lone atom come last.
-    Always the same ones.
+    They are always the same. Every element occurs once among elements of its own
+    size and once among others, at chemically reasonable distances, in rattled and
+    sheared periodic cells; a free pair and a lone atom come last.
+
+    Args:
+        elements: Atomic numbers.
+        cutoff: Å.
     """
     by_size = sorted(elements, key=lambda z: (_radius(z), z))
     n_cells = math.ceil(len(by_size) / PER_CELL)
@@ -72,7 +75,13 @@ def _cell(
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """energy: (n_probes,) eV; forces: (n_atoms of all, 3) eV/Å; float64."""
+    """What a model predicts for the probes, in float64.
+
+    Attributes:
+        energy: (n_probes,) eV.
+        forces: (N, 3) eV/Å, of all atoms.
+        n_atoms: (n_probes,).
+    """
 
     energy: Floats
     forces: Floats
@@ -85,10 +94,16 @@ def ask(
     cutoff: float,
     fidelity: str | None,
 ) -> Answers:
-    """Return what a model says about structures; it is left as it was.
+    """Return what a model predicts for structures; it is left as it was.
 
-    cutoff: Å; fidelity: of the model's, None for a plain one. Reference energies are
-    added in float64, so that those of all-electron data hide nothing.
+    Reference energies are added in float64, so that those of all-electron data hide
+    nothing.
+
+    Args:
+        model: The model.
+        structures: The structures.
+        cutoff: Å.
+        fidelity: One of the model's; None for a plain one.
     """
     found: list[Evaluated] = []
     with Runner(model) as runner:
@@ -106,10 +121,13 @@ def ask(
 
 @dataclass(frozen=True)
 class Deviation:
-    """How far two models are apart on the probes.
+    """The differences between two models on the probes.
 
-    energy: largest difference in eV/atom; forces: largest in eV/Å; holds: whether
-    both are within the tolerance of docs/export.md. NaN holds nowhere.
+    Attributes:
+        energy: The largest, eV/atom.
+        forces: The largest, eV/Å.
+        holds: Whether both are within the tolerance of docs/export.md; false for
+            NaN.
     """
 
     energy: float
@@ -121,13 +139,13 @@ class Deviation:
 
 
 def energy_tolerance(per_atom: Floats) -> Floats:
-    """eV/atom: what float32 can hold of such energies, and at least 1e-5."""
+    """Return eV/atom: what float32 can resolve at such energies, at least 1e-5."""
     ulp = np.spacing(np.abs(per_atom).astype(np.float32)).astype(np.float64)
     return np.maximum(ENERGY_TOLERANCE, ULPS * ulp)
 
 
 def deviation(found: Answers, wanted: Answers) -> Deviation:
-    """Compare what two models say about the same structures."""
+    """Compare what two models predict for the same structures."""
     energy = np.abs(found.energy - wanted.energy) / wanted.n_atoms
     forces = np.abs(found.forces - wanted.forces)
     allowed = energy_tolerance(wanted.energy / wanted.n_atoms)
@@ -139,7 +157,7 @@ def deviation(found: Answers, wanted: Answers) -> Deviation:
 
 
 def worst(apart: Sequence[Deviation]) -> Deviation:
-    """The largest of several deviations; it holds where all of them do."""
+    """Return the largest of several deviations; it holds if all of them do."""
     return Deviation(
         energy=float(np.max([one.energy for one in apart])),  # NaN stays NaN
         forces=float(np.max([one.forces for one in apart])),

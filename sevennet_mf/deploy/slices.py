@@ -1,8 +1,8 @@
-"""Cheaper gradients of a deployed model: many slices of one tensor become one split.
+"""Cheaper gradients of a deployed model: many slices of a tensor become one split.
 
 e3nn reads the weights of each path, and the features of each irrep, as a slice of
 one long tensor. The gradient of a slice is a tensor as long as the whole, filled
-with zeros; that of a split is put together once. Values are the same.
+with zeros; that of a split is assembled once. Values are the same.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _WRITTEN_INTO: Final = ('aten::new_zeros', 'aten::zeros', 'aten::empty')
 
 @dataclass(frozen=True)
 class _Slice:
-    """`base[..., start:end, ...]` along `dim`, with numbers that are known."""
+    """`base[..., start:end, ...]` along `dim`, with known numbers."""
 
     node: Any
     base: Any
@@ -34,9 +34,11 @@ def split_slices(graph: Any) -> int:
     """Rewrite the graph of a frozen TorchScript module in place.
 
     Slices of a tensor along one dimension that do not overlap become the parts of
-    one split; slices that take all of a tensor go. Left alone is whatever is
-    written into, or sliced by numbers that the graph does not know. Returns the
-    number of slices that were replaced.
+    one split; slices that take all of a tensor are removed. Whatever is written
+    into, or sliced by numbers that the graph does not know, is left alone.
+
+    Returns:
+        The number of slices that were replaced.
     """
     replaced = 0
     for node in _slices_of_all(graph):
@@ -57,7 +59,7 @@ def split_slices(graph: Any) -> int:
 
 
 def _constant(value: Any) -> Any:
-    """The value that the graph knows, None among them; else `_UNKNOWN`."""
+    """The value that the graph knows, possibly None; else `_UNKNOWN`."""
     known = value.node().kind() == 'prim::Constant'
     return value.toIValue() if known else _UNKNOWN
 
@@ -109,7 +111,7 @@ def _is_safe(slices: list[_Slice], ranges: list[tuple[int, int]]) -> bool:
 def _split(
     graph: Any, slices: list[_Slice], ranges: list[tuple[int, int]]
 ) -> None:
-    """Put one split behind `base`; gaps and what follows are parts, too."""
+    """Put one split after `base`; gaps and the rest become parts, too."""
     sizes: list[int] = []
     part: dict[tuple[int, int], int] = {}
     reached = 0
@@ -141,7 +143,7 @@ def _split(
 
 
 class _Writer:
-    """Writes nodes into a graph, one behind the other."""
+    """Writes nodes into a graph, one after the other."""
 
     def __init__(self, graph: Any, behind: Any) -> None:
         self.graph, self.last = graph, behind

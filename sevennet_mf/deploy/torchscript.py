@@ -1,4 +1,4 @@
-"""One fidelity in SevenNet's formats for LAMMPS, TorchScript with metadata."""
+"""One fidelity in SevenNet's formats for LAMMPS: TorchScript with metadata."""
 
 from __future__ import annotations
 
@@ -58,14 +58,23 @@ def deploy(
 ) -> tuple[list[str], Folded]:
     """Write what the host's `e3gnn` reads; return the paths and what was folded.
 
-    checkpoint, fidelity, references: as `export`. output: a file, its name ending
-    in .pt, for `e3gnn`; with parallel a folder of deployed_parallel_<i>.pt for
-    `e3gnn/parallel`. By default `<checkpoint>_<fidelity>.pt` or
-    `<checkpoint>_<fidelity>_parallel` here. Written by the host's own code from the
-    folded model, then compared with the original. What stood there is replaced
-    whole or stays. The files also carry the model with the fused convolution, which
-    our pair styles run on a CPU; table: whether a table replaces its radial network.
-    Raises UserError as `export`.
+    The files are written by the host's own code from the folded model, then compared
+    with the original. Existing ones are replaced as a whole or not at all. They also
+    contain the model with the fused convolution, which our pair styles run on a CPU.
+
+    Args:
+        checkpoint: As of `export`.
+        output: A file, whose name ends in .pt, for `e3gnn`; with `parallel` a folder
+            of deployed_parallel_<i>.pt for `e3gnn/parallel`. By default
+            `<checkpoint>_<fidelity>.pt` or `<checkpoint>_<fidelity>_parallel` in the
+            current folder.
+        fidelity: As of `export`.
+        references: As of `export`.
+        parallel: Whether to write segments for `e3gnn/parallel`.
+        table: Whether a table replaces the radial network of the fused model.
+
+    Raises:
+        UserError: As of `export`.
     """
     if parallel and output is not None:
         _refuse_other_files(output)  # before the work is done
@@ -104,7 +113,7 @@ def deploy_folded(
 
 
 def run(args: Namespace) -> str:
-    """`sevennet-mf deploy`: returns what to tell the user."""
+    """Run `sevennet-mf deploy`; return what to tell the user."""
     paths, folded = deploy(
         args.checkpoint,
         args.output,
@@ -126,8 +135,8 @@ def run(args: Namespace) -> str:
 class _Part:
     """A model that the host has deployed, or a segment of one.
 
-    path: its file, which is written anew once; extra: by name, what the file carries
-    beside the model.
+    path: its file, which is rewritten once; extra: by name, what the file contains
+    besides the model.
     """
 
     path: str
@@ -164,9 +173,9 @@ def _parts(folded: Folded, folder: str, parallel: bool) -> list[_Part]:
 def _fast_forms(
     folded: Folded, folder: str, parallel: bool, table: bool
 ) -> list[tuple[str, bytes]] | None:
-    """Return the fast form of each segment and what it is, checked like the rest.
+    """Return the fast form of each segment and its name, checked like the rest.
 
-    None, with a warning of the model, where there cannot be one.
+    None, with a warning in `folded`, where there cannot be one.
     """
     reason = why_not()
     for form in ('table', 'network') if table else ('network',):
@@ -184,7 +193,7 @@ def _fast_forms(
         _check(parts, folded, f'the fast form ({form}) of the deployed model')
         return [(form, _archive(part)) for part in parts]
     folded.warnings.append(
-        f'LAMMPS will run this file with e3nn, slower: {reason}.'
+        f'LAMMPS will run this file with e3nn, which is slower: {reason}.'
     )
     return None
 
@@ -212,7 +221,7 @@ def _check(parts: Sequence[_Part], folded: Folded, what: str) -> None:
 def _about(
     folded: Folded, position: dict[str, int], fast: tuple[str, bytes] | None
 ) -> dict[str, str | bytes]:
-    """What a file says of where it comes from, and its fast form."""
+    """What a file contains about its origin, and its fast form."""
     found = json_ready(
         {
             'provenance': folded.provenance,
@@ -239,22 +248,22 @@ def _refuse_other_files(folder: str) -> None:
         os.path.exists(folder) and not os.path.isdir(folder)
     ):
         raise UserError(
-            f'{folder} is not a folder, which a parallel model is. Give another '
+            f'a parallel model is a folder, and {folder} is not one. Give another '
             'name with -o.'
         )
     inside = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
     others = [name for name in inside if not SEGMENT.fullmatch(name)]
     if others:
         raise UserError(
-            f'{folder} holds {others[0]!r}, and a parallel model replaces its '
-            'folder. Give another folder with -o.'
+            f'{folder} contains {others[0]!r}, which a parallel model would '
+            'replace. Give another folder with -o.'
         )
 
 
 def _replace_folder(target: str, made: Sequence[str]) -> None:
-    """Put a folder with `made` in the place of `target`, never a mix of two models.
+    """Replace `target` by a folder with `made`, never by a mix of two models.
 
-    A model mixed of old and new segments would give wrong energies in silence.
+    A model with old and new segments would silently give wrong energies.
     """
     target = os.path.abspath(target)
     parent, name = os.path.split(target)
@@ -275,7 +284,7 @@ def _replace_folder(target: str, made: Sequence[str]) -> None:
             raise
     except OSError as error:
         raise UserError(
-            f'{target} cannot be written: {error.strerror}. What was there is '
+            f'{target} cannot be written: {error.strerror}. Existing files are '
             'untouched; free space or give another folder with -o.'
         ) from None
     finally:
@@ -287,15 +296,15 @@ def _replace_folder(target: str, made: Sequence[str]) -> None:
 
 
 def _answers(models: Sequence[torch.nn.Module], folded: Folded) -> list[Answers]:
-    """What a deployed model says about the probes, evaluated as LAMMPS does it.
+    """What a deployed model predicts for the probes, evaluated as in LAMMPS.
 
-    models: its segments, one after the other. First with the total energy they give,
-    then with the sum of the atoms' own.
+    models: its segments, in order. First with the total energy that they give, then
+    with the sum of the atomic ones.
     """
     config = folded.content['config']
     cutoff = float(config[KEY.CUTOFF])
     structures = probes(list(config[KEY.TYPE_MAP]), cutoff)
-    # as the pair style has it; what is run once is not worth optimising
+    # as in the pair style; what is run once is not worth optimising
     with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
         each = [_one(models, a, config[KEY.TYPE_MAP], cutoff) for a in structures]
     rest = {
@@ -314,7 +323,7 @@ def _one(
 ) -> tuple[float, float, Floats]:
     """Energy, sum of the atomic ones (eV), forces (n_atoms, 3) in eV/Å.
 
-    models: the segments, one after the other.
+    models: the segments, in order.
     """
     graph = host_graph(atoms, cutoff)
     n = torch.tensor([len(atoms)])

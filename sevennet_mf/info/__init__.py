@@ -1,4 +1,4 @@
-"""What a model file is, of whatever kind, and what is wrong with it."""
+"""What a model file is, of any kind, and what is wrong with it."""
 
 from __future__ import annotations
 
@@ -18,14 +18,22 @@ __all__ = ['info', 'render', 'run']
 
 
 def info(path: str, trust: bool = False) -> dict[str, Any]:
-    """Return what a model file tells of itself, of plain builtins (JSON).
+    """Return what a model file contains, as plain builtins (JSON).
 
-    path: a checkpoint of this package or of SevenNet, a pretrained name, a file
-    deployed for LAMMPS, or the folder of a parallel one. 'kind' says which it is,
-    and the keys are the same for all. Energies in eV, lengths in Å. What the file
-    does not say is None or empty. 'warnings' lists what is wrong with it. Nothing
-    deployed is run, and code in a checkpoint only with `trust`. Raises UserError as
-    load_model.
+    Nothing deployed is run.
+
+    Args:
+        path: A checkpoint of this package or of SevenNet, a pretrained name, a file
+            deployed for LAMMPS, or the folder of a parallel one.
+        trust: Read a checkpoint even if it contains code.
+
+    Returns:
+        The same keys for all kinds of file; 'kind' says which it is. Energies in eV,
+        lengths in Å. What the file does not say is None or empty. 'warnings' lists
+        what is wrong with it.
+
+    Raises:
+        UserError: As of `load_model`.
     """
     if os.path.isdir(path) and segments_in(path):
         found = of_deployed.folder(path)
@@ -38,7 +46,7 @@ def info(path: str, trust: bool = False) -> dict[str, Any]:
 
 
 def run(args: argparse.Namespace) -> Any:
-    """`sevennet-mf info`: JSON, or what rich prints."""
+    """Run `sevennet-mf info`; return JSON, or what rich prints."""
     found = info(args.file)
     if args.json:
         return json.dumps(found, indent=2, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""What every kind of file is told of, and where its provenance says it."""
+"""What is reported for every kind of file, and where the provenance has it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sevennet_mf import keys
 
 
 def nothing_known(path: str, kind: str) -> dict[str, Any]:
-    """Every key of `info`, as of a file that says nothing."""
+    """Return every key of `info`, as of a file that contains nothing."""
     architecture = ('channel', 'lmax', 'layers', 'cutoff', 'parity', 'parameters')
     return {
         'path': path,
@@ -36,7 +36,7 @@ def nothing_known(path: str, kind: str) -> dict[str, Any]:
 
 
 def origins(provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """What a provenance says of where a model comes from, by key of `info`."""
+    """Return what a provenance says about the origin of a model."""
     return {
         **{name: provenance.get(name) for name in ('order', 'base', 'target')},
         **{
@@ -52,9 +52,10 @@ def origins(provenance: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def labels_of(name: str, provenance: Mapping[str, Any]) -> str:
-    """The fidelity whose labels and reference energies a model's `name` has.
+    """Return the fidelity whose labels and reference energies a model's `name` has.
 
-    Its own, but for the common potential and the equal rows of an accelerated file.
+    That is its own, except for the common potential and the equal rows of an
+    accelerated file.
     """
     folded = provenance.get(keys.FOLDED) or {}
     return str(folded.get('references') or name)
@@ -63,10 +64,10 @@ def labels_of(name: str, provenance: Mapping[str, Any]) -> str:
 def provenance_problems(
     fidelities: Sequence[str], provenance: Mapping[str, Any]
 ) -> Iterator[str]:
-    """What is wrong with a model by what is written about its origin."""
+    """Yield what is wrong with a model, according to its provenance."""
     yield from (provenance.get(keys.FOLDED) or {}).get('warnings') or ()
     names = list(dict.fromkeys(labels_of(name, provenance) for name in fidelities))
     trained = (provenance.get('data') or {}).get('trainset') or {}
     for name in names:
         if trained and name not in trained:
-            yield f'{name} had no training structure.'
+            yield f'{name} had no training structures.'

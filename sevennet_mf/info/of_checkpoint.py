@@ -102,7 +102,7 @@ def _references(loaded: LoadedModel) -> dict[str, dict[str, dict[str, Any]]]:
 def _best(
     content: Mapping[str, Any], config: Mapping[str, Any]
 ) -> dict[str, Any] | None:
-    """Metric that picked the best checkpoint, and its value where it is kept."""
+    """The metric that selected the best checkpoint, and its value if stored."""
     metric = config.get(KEY.BEST_METRIC)
     if not metric:
         return None
@@ -117,11 +117,11 @@ def _best(
 
 
 def _problems(loaded: LoadedModel) -> Iterator[str]:
-    """What a user should know before he trusts the model."""
+    """What users should know before they trust the model."""
     weights = loaded.model.named_parameters()
     bad = [name for name, p in weights if not torch.isfinite(p).all()]
     if bad:
-        yield f'weights are NaN or infinite, first {bad[0]}: the model is of no use.'
+        yield f'weights are NaN or infinite, first {bad[0]}: the model is unusable.'
     for lines in reference_doubts(loaded).values():
         yield from lines
 
@@ -129,8 +129,8 @@ def _problems(loaded: LoadedModel) -> Iterator[str]:
 def _biases(config: Mapping[str, Any]) -> Iterator[str]:
     if config.get(KEY.USE_BIAS_IN_LINEAR):
         yield (
-            'its linear layers have biases, which SevenNet alone drops without a '
-            'word when it converts to cuEquivariance, FlashTP or OpenEquivariance. '
-            'sevennet_mf carries them or refuses, and '
+            'its linear layers have biases, which SevenNet alone silently drops '
+            'when it converts to cuEquivariance, FlashTP or OpenEquivariance. '
+            'sevennet_mf keeps them or refuses, and '
             f'{accelerators.SURVIVOR}'
         )

@@ -1,4 +1,4 @@
-"""What a model deployed for LAMMPS says of itself; it is read, not run."""
+"""What a model deployed for LAMMPS contains about itself; it is read, not run."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def _found(path: str, kind: str, known: dict[str, Any]) -> dict[str, Any]:
 
 
 def _references(found: dict[str, Any], origin: dict[str, Any]) -> dict[str, Any]:
-    """As training found them: the file itself has none that could be read."""
+    """As training determined them; the file itself has none that can be read."""
     report = {}
     for name in found['fidelities']:
         own = (origin.get('reference_energies') or {}).get(labels_of(name, origin))
@@ -106,10 +106,10 @@ def _problems(found: dict[str, Any], origin: dict[str, Any]) -> Iterator[str]:
 def _folder_problems(
     path: str, names: Sequence[str], parts: Sequence[dict[str, Any]]
 ) -> Iterator[str]:
-    """Segments that are missing, too many, or of another model."""
+    """Segments that are missing, superfluous, or of another model."""
     others = sorted(set(os.listdir(path)) - {os.path.basename(n) for n in names})
     if others:
-        yield f'{others[0]} is no segment of a parallel model.'
+        yield f'{others[0]} is not a segment of a parallel model.'
     numbers = [names.index(n) for n in names if _gives_energy(n)]
     said = parts[0]['segments']
     # the last segment gives the energy; the host's files do not say how many
@@ -120,12 +120,12 @@ def _folder_problems(
         yield f'{missing[0]} is missing: LAMMPS cannot run the model.'
     extra = [os.path.basename(n) for n in names if n not in wanted]
     if extra:
-        yield f'{extra[0]} is one too many: the model has {whole} segments.'
+        yield f'{extra[0]} is superfluous: the model has {whole} segments.'
     for name, part in zip(names, parts, strict=True):
         apart = [key for key in SHARED if part[key] != parts[0][key]]
         if apart:
             yield (
-                f'{os.path.basename(name)} is of another model than '
+                f'{os.path.basename(name)} belongs to another model than '
                 f'{os.path.basename(names[0])}: its {apart[0]} is '
                 f'{part[apart[0]]}, not {parts[0][apart[0]]}. Deploy again.'
             )

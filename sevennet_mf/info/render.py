@@ -12,7 +12,7 @@ from rich.text import Text
 from sevennet_mf.config.recipe import as_text
 
 ROWS: Final[int] = 30  # elements in one column of the table of reference energies
-# how a deployed file has its radial weights, for our pair styles
+# where our pair styles get the radial weights of a deployed file from
 FAST_FORM: Final = {
     'table': 'fused in our pair styles, radial weights from a table',
     'network': 'fused in our pair styles',
@@ -22,7 +22,7 @@ SHOWN_HASH: Final[int] = 12  # digits of a hash in the table; info() has all
 
 
 def render(found: Mapping[str, Any]) -> RenderableType:
-    """Return what `info` found for the terminal: tables, and warnings at the end."""
+    """Return what `info` found as tables for the terminal, then the warnings."""
     parts: list[RenderableType] = [_summary(found)]
     if found['data']:
         parts.append(_data_table(found['data']))
@@ -125,9 +125,9 @@ def _inferred(said: Mapping[str, Any]) -> str | None:
     if not said.get('inferred'):
         return None
     energy = said['errors']['energy']
-    off = '' if energy is None else f', off by {1000 * energy:.1f} meV/atom'
+    off = '' if energy is None else f', error {1000 * energy:.1f} meV/atom'
     return (
-        f'{said["inferred"]} of {said["target"]}, from {said["base"]} by '
+        f'{said["inferred"]} of {said["target"]}, from {said["base"]} through '
         f'{said["paired"]} structures with both{off}'
     )
 

@@ -138,7 +138,7 @@ def test_inferred_labels_are_shown(tmp_path: Path, energy: float | None) -> None
     }
     text = shown(info(ours(tmp_path / 'c.pth', inferred_labels=said)))
     assert '140 of r2scan, from pbe by 24 structures with both' in text
-    assert ('off by 1.2 meV/atom' in text) == (energy is not None)
+    assert ('error 1.2 meV/atom' in text) == (energy is not None)
     nothing = shown(info(ours(tmp_path / 'd.pth', inferred_labels={'inferred': 0})))
     assert 'inferred labels' not in nothing
 
@@ -205,8 +205,8 @@ def test_untrained_fidelity_biases_and_nan(tmp_path: Path) -> None:
     found = info(str(path))
     nan, untrained, biases = found['warnings']
     assert nan.startswith('weights are NaN')
-    assert untrained == 'r2scan had no training structure.'
-    assert 'SevenNet alone drops' in biases
+    assert untrained == 'r2scan had no training structures.'
+    assert 'SevenNet alone silently drops' in biases
     assert 'export --accelerated' in biases
     json.dumps(found, allow_nan=False)
     assert found['architecture']['linear_bias'] is True
@@ -437,16 +437,16 @@ def warned_of(folder: Path, words: str) -> bool:
 def test_segments_that_are_too_many(parallel: Path) -> None:
     last = parallel / 'deployed_parallel_1.pt'
     shutil.copy(last, parallel / 'deployed_parallel_2.pt')
-    assert warned_of(parallel, '_2.pt is one too many: the model has 2 segments')
+    assert warned_of(parallel, '_2.pt is superfluous: the model has 2 segments')
     (parallel / 'deployed_parallel_2.pt').unlink()
     (parallel / 'notes.txt').write_text('')
-    assert warned_of(parallel, 'notes.txt is no segment')
+    assert warned_of(parallel, 'notes.txt is not a segment')
 
 
 def test_segments_of_several_models(parallel: Path) -> None:
     path = parallel / 'deployed_parallel_1.pt'
     changed(path, path, cutoff='4.5')
-    assert warned_of(parallel, '_1.pt is of another model than deployed_parallel_0')
+    assert warned_of(parallel, '_1.pt belongs to another model than deployed')
     assert warned_of(parallel, 'its cutoff is 4.5, not 4.0. Deploy again')
 
 

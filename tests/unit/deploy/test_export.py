@@ -161,7 +161,7 @@ def test_what_the_command_says(
     )
     said = export.run(args)
     assert 'checkpoint_best_r2scan.pth: a plain SevenNet checkpoint' in said
-    assert 'of 3 elements: at most ' in said
+    assert 'of 3 elements: differs by at most ' in said
     assert 'Warning: r2scan: not determined for In; no label' in said
     assert Path('checkpoint_best_r2scan.pth').is_file()
     args.fidelity = 'pbe'
@@ -223,7 +223,7 @@ def test_a_wrong_fold_is_refused(
     monkeypatch.setattr(folded, 'fold', wrong)
     old = tmp_path / 'old.pth'
     old.write_text('before')
-    with pytest.raises(UserError, match='does not agree with the original') as error:
+    with pytest.raises(UserError, match='differs from the original by') as error:
         export.export(checkpoint, str(old), 'pbe')
     said = {'shift': '5.0e-05 eV/atom', 'weight': ' eV/Å', 'nan': 'nan eV/atom'}
     assert said[part] in str(error.value)
