@@ -12,7 +12,7 @@ from ase.calculators.calculator import BaseCalculator
 
 from sevennet_mf.errors import UserError
 
-STABLE = 1e-8  # eV/atom above the hull that are rounding
+STABLE = 1e-8  # eV/atom above the hull; less is rounding
 
 
 @dataclass(frozen=True)
@@ -152,14 +152,14 @@ def _names(structures: Sequence[Atoms], names: Sequence[str] | None) -> list[str
         return [f'{_formula(atoms)} ({i})' for i, atoms in enumerate(structures)]
     if len(names) != len(structures) or len(set(names)) != len(names):
         raise UserError(
-            f'names must be {len(structures)} different ones, one for each '
+            f'names must be {len(structures)} different names, one for each '
             f'structure, got {list(names)}.'
         )
     return list(names)
 
 
 def _check_references(structures: Sequence[Atoms]) -> None:
-    """Every element has a structure of its own."""
+    """Refuse an element without a structure of its own."""
     elements = {symbol for atoms in structures for symbol in atoms.symbols}
     pure = {a.symbols[0] for a in structures if len(set(a.numbers)) == 1}
     missing = sorted(elements - pure)

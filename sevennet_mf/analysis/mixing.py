@@ -130,8 +130,9 @@ def _units(structures: Sequence[Atoms], ends: tuple[str, str]) -> Floats:
         fits = np.allclose(basis @ units, wanted, atol=1e-6)
         if not fits or units.min() < -1e-6 or set(own) - set(elements):
             raise UserError(
-                f'structure {i}, {atoms.get_chemical_formula()}, is no mixture of '
-                f'{ends[0]} and {ends[1]}. Leave it out, or name other end members.'
+                f'structure {i}, {atoms.get_chemical_formula()}, is not a mixture '
+                f'of {ends[0]} and {ends[1]}. Leave it out, or choose other end '
+                'members.'
             )
         found[i] = np.clip(units, 0, None)
     return found

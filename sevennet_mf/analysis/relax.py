@@ -52,7 +52,7 @@ def relax(
             warnings.warn(
                 f'{atoms.get_chemical_formula()} is not relaxed after {steps} '
                 f'steps: the largest force is {left:.3f} eV/Å, and {fmax:g} was '
-                'asked for. '
+                'requested. '
                 'Its energy is too high; allow more steps.',
                 stacklevel=2,
             )

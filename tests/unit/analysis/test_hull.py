@@ -95,7 +95,7 @@ def test_misuse() -> None:
         phases(Ti=0.0, TiO=float('nan'), O2=0.0)
     with pytest.raises(UserError, match='2 structures and 1 energies'):
         energies_above_hull([Atoms('Ti'), Atoms('O2')], [0.0])
-    with pytest.raises(UserError, match='names must be 2 different ones'):
+    with pytest.raises(UserError, match='names must be 2 different names'):
         energies_above_hull([Atoms('Ti'), Atoms('O2')], [0.0, 0.0], ['a', 'a'])
     with pytest.raises(UserError, match='none was given'):
         energies_above_hull([], [])

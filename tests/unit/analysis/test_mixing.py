@@ -53,7 +53,7 @@ def test_the_lowest_of_several_end_members_counts() -> None:
     ('structures', 'energies', 'ends', 'message'),
     [
         (['GaN'], [1.0], ENDS, 'none of the structures is InN'),
-        (['GaN', 'InN', 'AlN'], [1.0] * 3, ENDS, 'structure 2, AlN, is no mixture'),
+        (['GaN', 'InN', 'AlN'], [1.0] * 3, ENDS, '2, AlN, is not a mixture'),
         (['GaN', 'InN', 'Ga2N'], [1.0] * 3, ENDS, 'structure 2, Ga2N, is no mix'),
         (['GaN', 'InN'], [1.0], ENDS, '2 structures and energies of shape'),
         (['GaN', 'InN'], [1.0, float('inf')], ENDS, 'energy of structure 1 is inf'),
