@@ -1,7 +1,7 @@
 """Multi-fidelity training for SevenNet.
 
-Importing this package is light: neither torch nor sevenn is imported until
-`register()` or one of the sub-packages asks for them.
+Importing this package is quick: neither torch nor sevenn is imported until
+`register()` or one of the sub-packages needs them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Types of NumPy arrays, and how many elements their rows are for."""
+"""Types of NumPy arrays, and the number of elements in their rows."""
 
 from typing import Final
 

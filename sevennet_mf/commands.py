@@ -1,4 +1,4 @@
-"""Where each command of the command line is; cli.py parses, this calls."""
+"""Where the code of each command is; cli.py parses, this calls."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ COMMANDS: Final[dict[str, str]] = {
 
 
 def run(args: argparse.Namespace) -> int:
-    """Do `args.command`, print what it returns, and return the exit code."""
+    """Run `args.command`, print what it returns, and return the exit code."""
     module, function = COMMANDS[args.command].split(':')
     with importing():
         found = import_module(f'sevennet_mf.{module}')

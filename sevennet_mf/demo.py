@@ -1,7 +1,7 @@
-"""The main job on real data: does PBE data help where r2SCAN labels are lacking?
+"""The main use on real data: does PBE data help where r2SCAN labels are missing?
 
-One model learns PBE and r2SCAN labels together, another the same r2SCAN labels
-alone with the same number of optimiser steps. Both are then measured on
+One model is trained on PBE and r2SCAN labels together, another on the same r2SCAN
+labels alone with the same number of optimiser steps. Both are then evaluated on
 compositions that have no r2SCAN label in training.
 """
 
@@ -33,13 +33,13 @@ from sevennet_mf.train.loop import run_folder
 
 TARGET = 'r2scan'
 TEST_FILE = 'r2scan_mixed_test.extxyz'
-# in the folder of a training: why it failed, and all that it said
+# in the folder of a training: why it failed, and its messages
 FAILURE, MESSAGES = 'failed.json', 'messages.txt'
 
 
 @dataclass(frozen=True)
 class DemoJob:
-    """One of the two trainings: its YAML and what it is called."""
+    """One of the two trainings: its YAML, and its title."""
 
     name: str
     title: str
@@ -59,17 +59,22 @@ JOBS = (
 
 
 def run(args: argparse.Namespace) -> Table:
-    """`sevennet-mf demo` with the command line's arguments; returns the table."""
+    """Run `sevennet-mf demo` with the command line's arguments; return the table."""
     return demo(args.example, args.output, args.seeds)
 
 
 def demo(example: str, output: str, seeds: Seeds = ()) -> Table:
-    """Audit, train both models side by side, evaluate; return the table.
+    """Inspect the data, train both models side by side, evaluate; return the table.
 
-    example: folder of the data and YAMLs; output: folder for everything written;
-    seeds: of weights and batches, one after the other; default: that of the YAMLs.
-    Raises UserError if the example is not there, TrainingStopped if a training
-    fails.
+    Args:
+        example: Folder of the data and YAMLs.
+        output: Folder for everything that is written.
+        seeds: Of weights and batches, run one after the other; default: that of the
+            YAMLs.
+
+    Raises:
+        UserError: The example is not found.
+        TrainingStopped: A training failed.
     """
     folder, out = Path(example).absolute(), Path(output).absolute()
     if not (folder / TEST_FILE).is_file():
@@ -142,7 +147,7 @@ def _train(yamls: Mapping[DemoJob, Path], folder: Path, out: Path) -> None:
 
 
 def _start(file: Path, folder: Path, work: Path) -> subprocess.Popen[bytes]:
-    """Start a training; what it says stands in files of its folder."""
+    """Start a training, whose messages go to files in its folder."""
     make_folder(work)
     (work / FAILURE).unlink(missing_ok=True)
     command = [sys.executable, '-m', 'sevennet_mf.cli', 'train', str(file)]
@@ -154,13 +159,13 @@ def _start(file: Path, folder: Path, work: Path) -> subprocess.Popen[bytes]:
             [*command, '-w', str(work)],
             cwd=folder,
             env=_environment(),
-            stdout=subprocess.DEVNULL,  # the demo has words of its own
+            stdout=subprocess.DEVNULL,  # the demo has its own output
             stderr=messages,
         )
 
 
 def _watch(running: Running, yamls: Mapping[DemoJob, Path], out: Path) -> None:
-    """A bar with the time left, over the epochs of both trainings."""
+    """Show a bar with the time left, over the epochs of both trainings."""
     total = {
         job: int(inputs.load_yaml(str(yamls[job]))['train']['epoch'])
         for job in running
@@ -176,11 +181,11 @@ def _watch(running: Running, yamls: Mapping[DemoJob, Path], out: Path) -> None:
 
 def _raise_failures(running: Running, out: Path) -> None:
     for job, process in running.items():
-        if code := process.poll():  # neither running nor done well
+        if code := process.poll():  # neither running nor successful
             why = why_it_failed(code, out / job.name / FAILURE)
             raise TrainingStopped(
                 f'training {job.yaml} failed: {why} (if the example has changed, '
-                'delete the output folder to start anew)'
+                'delete the output folder to start again)'
             )
 
 
@@ -217,13 +222,13 @@ def _write_table(found: Found, seeds: Seeds, path: str) -> None:
 def _table(found: Found, minutes: float, output: str) -> Table:
     first, *more = next(iter(found.values()))
     structures = first.rows[0].structures
-    spread = f'Mean and deviation of {1 + len(more)} seeds. ' if more else (
-        'One seed: with others, and on other machines, the numbers vary '
+    spread = f'Mean ± standard deviation of {1 + len(more)} seeds. ' if more else (
+        'One seed: numbers vary with the seed and the machine '
         '(--seeds 1 2 3). '
     )
     table = Table(
-        title=f'r2SCAN of {structures} mixed In(x)Ga(1-x)N structures that no '
-        'r2SCAN label was given for (MAE / RMSE)',
+        title=f'r2SCAN of {structures} mixed In(x)Ga(1-x)N structures without an '
+        'r2SCAN label in training (MAE / RMSE)',
         caption=f'{spread}Both trained with the same number of steps, in '
         f'{minutes:.1f} min together. Pictures, tables and checkpoints: {output}/',
     )
@@ -245,7 +250,7 @@ def _table(found: Found, minutes: float, output: str) -> Table:
 
 
 def _spread(values: Sequence[float]) -> str:
-    """The value, or mean and deviation of several."""
+    """The value, or mean and standard deviation of several."""
     if len(values) == 1:
         return f'{values[0]:.1f}'
     return f'{mean(values):.1f} ± {stdev(values):.1f}'

@@ -1,8 +1,8 @@
 """Process groups: several processes on one or several nodes.
 
-The host knows nccl and mpi, calls cuda.set_device whatever the backend is, and
-takes the local rank for the global one. Here torchrun's variables are read as
-they are meant: the global rank writes files, the local one picks the device.
+The host supports nccl and mpi, calls cuda.set_device whatever the backend is, and
+takes the local rank for the global one. Here torchrun's variables are read as they
+are meant: the global rank writes files, the local one selects the device.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ import torch.distributed as dist
 
 from sevennet_mf.errors import TrainingStopped, UserError
 
-# until all processes are there, and for a step that they do together
+# until all processes have joined, and for a step that they do together
 JOIN = timedelta(minutes=30)
-# one process may look for the neighbours of millions of atoms while others wait
+# one process may search the neighbours of millions of atoms while others wait
 PATIENCE = timedelta(hours=24)
 T = TypeVar('T')
 BACKENDS = ('nccl', 'gloo', 'mpi')
-# what a backend says when the process at the other end is gone
+# what a backend reports when the process at the other end is gone
 GONE = ('Connection closed by peer', 'Connection reset by peer', 'Broken pipe')
 
 _waiting_room: Any = None  # the group whose barriers last for PATIENCE
@@ -45,7 +45,7 @@ class Process:
         return self.world_size > 1 or dist.is_initialized()
 
     def device(self, wanted: str) -> torch.device:
-        """The device to train on; `wanted` is `train.device` of the YAML."""
+        """Return the device to train on; `wanted` is `train.device` of the YAML."""
         if self.distributed and self.backend == 'nccl':
             return torch.device('cuda', self.local_rank)
         if self.distributed and self.backend == 'gloo':
@@ -58,7 +58,7 @@ class Process:
             dist.barrier(group=_waiting_room)
 
     def anywhere(self, here: bool) -> bool:
-        """Whether something is so on any of the processes."""
+        """Whether `here` is true on any of the processes."""
         if not self.distributed:
             return here
         said = [here] * dist.get_world_size()
@@ -85,7 +85,11 @@ class Process:
 
 
 def usable_device(name: str | torch.device) -> torch.device:
-    """The device of that name, or of 'auto'; UserError if there is none here."""
+    """Return the device of that name; for 'auto', a GPU if there is one.
+
+    Raises:
+        UserError: The device is not available here.
+    """
     if name == 'auto':
         name = 'cuda' if torch.cuda.is_available() else 'cpu'
     try:
@@ -103,8 +107,10 @@ def usable_device(name: str | torch.device) -> torch.device:
 def process_group(distributed: bool, backend: str = 'nccl') -> Iterator[Process]:
     """Join torchrun's processes for as long as the context lasts.
 
-    Raises UserError if torchrun did not start this process, or the backend
-    cannot work here, and TrainingStopped if another process ended before its time.
+    Raises:
+        UserError: torchrun did not start this process, or the backend cannot work
+            here.
+        TrainingStopped: Another process ended early.
     """
     global _waiting_room
     if not distributed:
@@ -143,8 +149,8 @@ def process_group(distributed: bool, backend: str = 'nccl') -> Iterator[Process]
     except RuntimeError as error:
         if any(words in str(error) for words in GONE):
             raise TrainingStopped(
-                f'process {process.rank} stops, because another one has ended; that '
-                'one has said why. Checkpoints on disk are whole.'
+                f'process {process.rank} stops because another one failed; see its '
+                'message. Checkpoints on disk are complete.'
             ) from error
         raise
     finally:
@@ -153,7 +159,11 @@ def process_group(distributed: bool, backend: str = 'nccl') -> Iterator[Process]
 
 
 def from_environment(backend: str) -> Process:
-    """This process as torchrun or mpirun has it; UserError if neither is there."""
+    """Return this process as torchrun or mpirun describes it.
+
+    Raises:
+        UserError: Neither of them started it.
+    """
     names: tuple[str, ...] = ('RANK', 'LOCAL_RANK', 'WORLD_SIZE')
     if backend == 'mpi':
         names = tuple(f'OMPI_COMM_WORLD_{n}' for n in ('RANK', 'LOCAL_RANK', 'SIZE'))
@@ -167,6 +177,6 @@ def from_environment(backend: str) -> Process:
         ) from None
     except ValueError as error:
         raise UserError(
-            f'{names} of the environment must be numbers: {error}.'
+            f'the environment variables {names} must be numbers: {error}.'
         ) from None
     return Process(rank, local_rank, world_size, backend)

@@ -15,8 +15,8 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from sevennet_mf.files import ELSEWHERE, write_whole
 
-# Okabe and Ito's palette, which colour-blind readers can tell apart; its yellow is
-# left out, too light for lines
+# Okabe and Ito's palette, which colour-blind readers can tell apart, without its
+# yellow, which is too light for lines
 BLUE: Final[str] = '#0072B2'
 ORANGE: Final[str] = '#D55E00'
 SKY: Final[str] = '#56B4E9'
@@ -30,9 +30,9 @@ COLOURS: Final[tuple[str, ...]] = (
     '#E69F00',
     BLACK,
 )
-# of what stands for no fidelity and no method: from lines to points
+# of what belongs to no fidelity and no method: from lines to points
 DARK, GREY, LIGHT = '#444444', '#888888', '#b8b8b8'
-# for everybody whom colours alone tell nothing
+# for readers who cannot rely on colours
 LINES: Final[tuple[Any, ...]] = ('-', '--', ':', '-.', (0, (5, 1, 1, 1, 1, 1)))
 DPI: Final[int] = 150
 STYLE: Final[Any] = {
@@ -50,7 +50,7 @@ MARGIN: Final[float] = 0.08  # inches around a panel: labels touch otherwise
 
 
 def styled() -> AbstractContextManager[None]:
-    """Return a context within which panels are made that look like all others."""
+    """Return a context in which panels get the style of all the others."""
     return rc_context(STYLE)
 
 
@@ -61,9 +61,10 @@ def sheet(width: float, height: float, margin: float = MARGIN) -> Figure:
 
 
 def save(figure: Figure, path: str, remedy: str = ELSEWHERE) -> None:
-    """Write a figure as SVG or PNG, by the end of `path`, whole or not at all.
+    """Write a figure as SVG or PNG, by the ending of `path`, whole or not at all.
 
-    Raises UserError, which ends with `remedy`, if it cannot be written.
+    Raises:
+        UserError: It cannot be written; the message ends with `remedy`.
     """
     drawn = io.BytesIO()
     if path.endswith('.svg'):
@@ -76,7 +77,7 @@ def save(figure: Figure, path: str, remedy: str = ELSEWHERE) -> None:
 
 
 def blank(axes: Axes, text: str) -> None:
-    """Say in a panel why nothing is drawn in it."""
+    """Write into a panel why nothing is drawn in it."""
     axes.text(0.5, 0.5, text, ha='center', va='center', transform=axes.transAxes)
     axes.set_xticks([])
     axes.set_yticks([])

@@ -1,4 +1,4 @@
-"""Errors that a user can act on, and the hint that helps him."""
+"""Errors that users can act on, and the hints that help them."""
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -29,7 +29,7 @@ class UserError(ValueError):
         return f'{self.where}: {said}' if self.where else said
 
     def within(self, where: str) -> 'UserError':
-        """Return the same error, which says where it is."""
+        """Return the same error with `where` in front of where it is."""
         outer = f'{where}: {self.where}' if self.where else where
         return type(self)(self.text, self.key, outer)
 
@@ -56,10 +56,10 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def nearest_file(path: str) -> str:
-    """Return the hint that names the file beside `path` which was meant, or ''."""
+    """Return the hint with the file beside `path` that was probably meant, or ''."""
     folder, name = os.path.split(path)
     here = sorted(os.listdir(folder or '.')) if os.path.isdir(folder or '.') else []
-    # all files of a kind end alike, which is no likeness
+    # all files of a kind have the same ending: it is not compared
     stems = {_stem(other): other for other in here if _stem(other)}
     return nearest(name, [n for n in here if n.lower() == name.lower()]) or _hint(
         _stem(name), stems
@@ -76,11 +76,11 @@ def _hint(name: str, known: Mapping[str, str]) -> str:
 
 
 def _is_like(one: str, other: str) -> bool:
-    """Whether two words that share many letters are like to somebody who reads."""
+    """Whether two words that share many letters look alike to a reader."""
     return (
         one in other
         or other in one
-        or sorted(one) == sorted(other)  # letters that changed places
+        or sorted(one) == sorted(other)  # swapped letters
         or len(os.path.commonprefix([one, other])) > 2
         or SequenceMatcher(None, one, other).ratio() >= 0.7
     )
@@ -93,7 +93,7 @@ def _stem(name: str) -> str:
 def unknown(
     key: str, name: str, known: Iterable[str], remedy: str = ''
 ) -> UserError:
-    """The error for a `name` under `key` that is none of `known`."""
+    """Return the error for a `name` under `key` that is not in `known`."""
     known = list(known)
     tail = f' {remedy}' if remedy else ''
     return UserError(
@@ -103,7 +103,7 @@ def unknown(
 
 @contextmanager
 def said_as(options: Mapping[str, str]) -> Iterator[None]:
-    """Within, errors about keys of a YAML are about options of the command line."""
+    """Within, errors about keys of a YAML name options of the command line."""
     try:
         yield
     except UserError as error:

@@ -1,4 +1,4 @@
-"""Folders, and files that are written whole or not at all."""
+"""Folders, and files that are written as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -28,11 +28,13 @@ ELSEWHERE: Final[str] = (
 def write_whole(
     path: Path, write: Callable[[IO[bytes]], object], remedy: str = ELSEWHERE
 ) -> None:
-    """Write a file so that at `path` stands the old one or the whole new one.
+    """Write a file so that `path` has either the old content or all of the new one.
 
-    A device or a pipe, such as /dev/stdout, is written as it is. Raises UserError,
-    which ends with `remedy`, if the folder cannot be written or the disk is full;
-    what was at `path` stays.
+    A device or a pipe, such as /dev/stdout, is written directly.
+
+    Raises:
+        UserError: The folder cannot be written or the disk is full; the message ends
+            with `remedy`. What was at `path` stays.
     """
     path = os.fspath(path)
     is_file = os.path.isfile(path) or os.path.isdir(path) or not os.path.exists(path)
@@ -75,12 +77,12 @@ def _umask() -> int:
 
 
 def _cause(error: BaseException) -> BaseException | None:
-    """What torch says of a full disk helps nobody; what it came from does."""
+    """torch's message for a full disk is of no help; its cause is."""
     return error if isinstance(error, OSError) else error.__context__
 
 
 def unwritable(path: Path, error: Exception, remedy: str = ELSEWHERE) -> UserError:
-    """Return the error for a path that cannot be written because of another one."""
+    """Return the error for a path that cannot be written because of `error`."""
     text = f'{os.fspath(path)} cannot be written: {reason(error)}. {remedy}'
     return UserError(text)
 
@@ -92,12 +94,12 @@ def reason(error: Exception) -> str:
 
 
 def write_text(path: Path, text: str, remedy: str = ELSEWHERE) -> None:
-    """As `write_whole`, of a text in UTF-8."""
+    """Write a text in UTF-8, as `write_whole`."""
     write_whole(path, lambda stream: stream.write(text.encode()), remedy)
 
 
 def write_csv(path: Path, table: Sequence[Sequence[Any]]) -> None:
-    """As `write_whole`, of lines of cells."""
+    """Write lines of cells, as `write_whole`."""
     text = io.StringIO()
     csv.writer(text, lineterminator='\n').writerows(table)
     write_text(path, text.getvalue())
@@ -109,8 +111,10 @@ def write_csv(path: Path, table: Sequence[Sequence[Any]]) -> None:
 def as_json(content: Any, finite: bool = False) -> str:
     """Return the text of a JSON file.
 
-    finite: raise ValueError for NaN and infinity, which other readers of JSON than
-    Python's refuse.
+    Args:
+        content: Plain builtins.
+        finite: Raise ValueError for NaN and infinity, which JSON readers other than
+            Python's refuse.
     """
     text = json.dumps(
         content, indent=2, ensure_ascii=False, allow_nan=not finite
@@ -121,12 +125,12 @@ def as_json(content: Any, finite: bool = False) -> str:
 def write_json(
     path: Path, content: Any, remedy: str = ELSEWHERE, finite: bool = False
 ) -> None:
-    """As `write_whole`, of what JSON can hold; see `as_json`."""
+    """Write plain builtins as JSON, as `write_whole`; see `as_json`."""
     write_text(path, as_json(content, finite), remedy)
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return the block that a JSON file holds; {} if there is none to read."""
+    """Return the dictionary in a JSON file; {} if it cannot be read."""
     try:
         with open(path, encoding='utf-8') as stream:
             content = json.load(stream)
@@ -141,10 +145,16 @@ def read_json(path: Path) -> dict[str, Any]:
 def make_folder(
     path: Path, remedy: str = 'Choose another folder.', to_write: bool = False
 ) -> None:
-    """Make a folder and those above it, as far as they are not there.
+    """Make a folder and its parents if they do not exist.
 
-    to_write: try whether a file can be written in it, too: before work whose result
-    is to go there. Raises UserError, which ends with `remedy`, if that cannot be.
+    Args:
+        path: The folder.
+        remedy: The end of the message.
+        to_write: Also try to write a file in it, before work whose result is to go
+            there.
+
+    Raises:
+        UserError: That is not possible.
     """
     try:
         os.makedirs(path, exist_ok=True)
@@ -160,9 +170,16 @@ def make_folder(
 def set_aside(folder: str, names: re.Pattern[str], option: str) -> str:
     """Move files of an earlier run into a folder of their own.
 
-    names: of the files; option: the one that names another folder. Returns the
-    new folder, or '' if there was no such file. Raises UserError if they cannot be
-    moved.
+    Args:
+        folder: Where they are.
+        names: What matches their names.
+        option: The one that selects another folder, for the message.
+
+    Returns:
+        The new folder, or '' if there was no such file.
+
+    Raises:
+        UserError: They cannot be moved.
     """
     try:
         found = [name for name in os.listdir(folder) if names.fullmatch(name)]

@@ -1,8 +1,8 @@
 """The only file that assigns into `sevenn`: one table of seams.
 
-`register()` wraps a handful of the host's functions; each wrapper hands over to
-the original unless a `fidelity` block is present. `unregister()` puts the very
-same objects back.
+`register()` wraps a handful of the host's functions; each wrapper passes on to the
+original unless a `fidelity` block is present. `unregister()` puts the very same
+objects back.
 """
 
 from __future__ import annotations
@@ -23,7 +23,14 @@ WORKS_WITH = 'sevenn 0.13.0'
 
 @dataclass(frozen=True)
 class Seam:
-    """A function of the host, the parameters it must have, and our wrapper."""
+    """A function of the host that is wrapped.
+
+    Attributes:
+        module: Of the host.
+        name: Of the function.
+        parameters: Those it must have.
+        wrap: Returns our wrapper of the function.
+    """
 
     module: str
     name: str
@@ -184,7 +191,8 @@ def is_registered() -> bool:
 def register() -> None:
     """Wrap every seam of the host; a second call changes nothing.
 
-    Raises HostError, and changes nothing, if the host lacks a seam.
+    Raises:
+        HostError: The host lacks a seam; nothing is changed.
     """
     if is_registered():
         return
@@ -200,7 +208,8 @@ def register() -> None:
 def unregister() -> None:
     """Put the host's own objects back.
 
-    Raises HostError if another package has wrapped a seam since.
+    Raises:
+        HostError: Another package has wrapped a seam since.
     """
     for seam, wrapper in _wrappers.items():
         if getattr(importlib.import_module(seam.module), seam.name) is not wrapper:

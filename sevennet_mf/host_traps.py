@@ -1,7 +1,7 @@
-"""What SevenNet's own multi-modal training would do without a word.
+"""What SevenNet's own multi-modal training would do silently.
 
 A YAML with the host's modality keys takes the host's path and gives the host's
-numbers; what is known to go wrong there is said, not mended.
+numbers; known problems there are reported, not fixed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ HINT = 'The `fidelity` blocks of sevennet_mf do not have this limit.'
 
 
 def warnings_for(sections: dict[str, Any], working_dir: str) -> list[str]:
-    """One line for each trap that a multi-modal YAML of the host steps into."""
+    """Return a line for each trap that affects a multi-modal YAML of the host."""
     train, data = sections.get('train'), sections.get('data')
     if not isinstance(train, dict) or not isinstance(data, dict):
         return []
@@ -35,7 +35,7 @@ def warnings_for(sections: dict[str, Any], working_dir: str) -> list[str]:
     if 'load_validset_path' not in loads:
         lines.append(
             'no set is named exactly load_validset_path: SevenNet writes no best '
-            'checkpoint and hands the scheduler inf.'
+            'checkpoint and passes inf to the scheduler.'
         )
     weighted = any('data_weight' in entry for entry in entries)
     if weighted and not train.get('use_weight'):
@@ -50,21 +50,21 @@ def warnings_for(sections: dict[str, Any], working_dir: str) -> list[str]:
     if cached:
         lines.append(
             f'{cached[0]} exists: SevenNet trains on it, whatever the input files '
-            'hold now.'
+            'contain now.'
         )
     if str(data.get('shift')) == 'elemwise_reference_energies':
         lines.append(
-            'elemwise_reference_energies gives an element that one modality lacks '
-            'the energy 0 there.'
+            'elemwise_reference_energies gives elements that are missing from a '
+            'modality the energy 0 there.'
         )
     names = {str(entry.get('data_modality')) for entry in entries}
     if len(names) == 1:
-        lines.append(f'SevenNet crashes on one modality ({names.pop()}).')
+        lines.append(f'SevenNet crashes with a single modality ({names.pop()}).')
     return [f'{line} {HINT}' for line in lines]
 
 
 def pickled_files(sections: dict[str, Any], working_dir: str) -> list[str]:
-    """Files of a YAML and its folder that SevenNet would run code of."""
+    """Return files of a YAML and its folder from which SevenNet would run code."""
     train = sections.get('train')
     block = train.get('continue') if isinstance(train, dict) else None
     checkpoint = block.get('checkpoint') if isinstance(block, dict) else None

@@ -1,4 +1,4 @@
-"""Signals that end a run after the step it is at."""
+"""Signals that end a run after its current step."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Lost:
 
 @contextmanager
 def remembered() -> Iterator[None]:
-    """Within, Ctrl-C interrupts as ever, and training will know that it came.
+    """Within, Ctrl-C interrupts as usual, and training will know that it came.
 
-    Libraries catch KeyboardInterrupt in places, as while they are imported.
+    Libraries catch KeyboardInterrupt in places, for example while they are imported.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -53,7 +53,7 @@ class StopRequest:
 
     @contextmanager
     def listening(self) -> Iterator[StopRequest]:
-        """Catch the signals; only the main thread of a program can."""
+        """Catch the signals, which only the main thread of a program can do."""
         if threading.current_thread() is not threading.main_thread():
             yield self
             return

@@ -13,19 +13,19 @@ FIDELITY_DATA: Final[str] = 'fidelity_data'
 OLD_FIDELITIES: Final[str] = 'fidelity_old'
 # bool | whether neither data.fidelity.order nor its base was written
 DEFAULT_ORDER: Final[str] = 'fidelity_default_order'
-# dict of dict | training keys that the YAML left out, by whose default they got: see
-# recipe.py
+# dict of dict | training keys that the YAML left out, by the origin of the default:
+# see recipe.py
 DEFAULTS: Final[str] = 'fidelity_defaults'
 # int | a key of FIDELITY_TRAIN: the least steps of an epoch, where the YAML does not
-# say how long the run is
+# set the length of the run
 LEAST_STEPS: Final[str] = 'least_steps'
 # dict | names, order, target, references, data hashes, versions: see provenance.py
 PROVENANCE: Final[str] = 'fidelity_provenance'
-# dict | a key of the provenance: what a file of one fidelity was made of
+# dict | a key of the provenance: what a file of one fidelity was made from
 FOLDED: Final[str] = 'folded'
-# what `about` of a model of a difference tells: the lower of the two fidelities
+# a key of `about` in a model of a difference: the lower of the two fidelities
 DIFFERENCE_TO: Final[str] = 'difference_to'
-# dict | what `--resume` needs beside the weights; a key of the checkpoint file
+# dict | what `--resume` needs besides the weights; a key of the checkpoint file
 TRAINING_STATE: Final[str] = 'fidelity_training_state'
 
 # ---- keys of a graph
@@ -46,7 +46,7 @@ SITE_SWITCH: Final[dict[str, str]] = {
 
 # eV/Å^3 -> kbar, the host's factor
 KBAR: Final[float] = 1602.1766208
-# Å^3 | below it the host takes a cell to have no volume
+# Å^3 | the host treats a smaller cell as having no volume
 FLAT: Final[float] = 1e-3
 
 # 'table' or 'network' | in the configuration of a model that is scripted for our
@@ -55,7 +55,7 @@ DEPLOYED_FORM: Final[str] = '_sevennet_mf_deployed_form'
 
 
 def by_index(modal_map: Mapping[str, int]) -> list[str]:
-    """Names of the fidelities in the order of their indices in the model."""
+    """Return names of the fidelities in the order of their indices in the model."""
     return sorted(modal_map, key=lambda name: int(modal_map[name]))
 
 

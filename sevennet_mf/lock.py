@@ -1,4 +1,4 @@
-"""Who works in a folder: a lock that the kernel lets go of when its holder dies."""
+"""Who works in a folder: a lock that the kernel releases when its holder dies."""
 
 from __future__ import annotations
 
@@ -14,19 +14,25 @@ from typing import IO
 from sevennet_mf.errors import UserError
 from sevennet_mf.files import unwritable
 
-PATIENCE = 1.0  # s; somebody may be looking whether the lock is free
+PATIENCE = 1.0  # s; another process may be checking whether the lock is free
 
 
 def take(
     path: Path, patience: float = PATIENCE, needed: bool = False
 ) -> IO[str] | None:
-    """Lock `path` for as long as the stream is open; None if another has it.
+    """Lock `path` for as long as the stream is open; None if another process has it.
 
     A process that inherits the stream's descriptor holds the lock too, until it
-    ends, however it ends: no lock is left behind by `kill -9` or a crash. patience:
-    seconds to wait for another. Where the file system has no locks everybody gets
-    one; if it is `needed`, OSError is raised instead. Raises UserError if the file
-    cannot be written.
+    ends, however it ends: no lock is left behind by `kill -9` or a crash. On a file
+    system without locks everybody gets one.
+
+    Args:
+        path: The file to lock; it is made if it does not exist.
+        patience: Seconds to wait for another process.
+        needed: Raise OSError on a file system without locks.
+
+    Raises:
+        UserError: The file cannot be written.
     """
     try:
         stream = path.open('a+', encoding='utf-8')
@@ -52,14 +58,14 @@ def take(
 
 def sign(stream: IO[str], pid: int) -> None:
     """Write into a locked file which process holds it, for messages."""
-    with suppress(OSError):  # a full disk: the lock counts, not what it says
+    with suppress(OSError):  # a full disk: the lock counts, not its content
         stream.truncate(0)
         stream.write(f'process {pid} on {socket.gethostname()}')
         stream.flush()
 
 
 def holder(path: Path) -> str:
-    """Return who has the lock, as 'process 12 on host'; '' if nobody has."""
+    """Return who has the lock, as 'process 12 on host'; '' if nobody has it."""
     try:
         with path.open(encoding='utf-8') as stream:
             try:
@@ -73,7 +79,7 @@ def holder(path: Path) -> str:
 
 @contextmanager
 def held(path: Path, told: str) -> Iterator[None]:
-    """Hold a lock; UserError if another has it, with `told` for what to do."""
+    """Hold a lock; UserError, which ends with `told`, if another process has it."""
     stream = take(path)
     if stream is None:
         raise UserError(f'{holder(path) or "another process"} {told}')

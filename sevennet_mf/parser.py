@@ -1,4 +1,4 @@
-"""A parser of a command line that knows what is meant."""
+"""A command-line parser that understands other spellings and gives hints."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sevennet_mf.errors import nearest
 
 
 class Parser(argparse.ArgumentParser):
-    """Takes `--no-table` for `--no_table`, and hints at what may be meant."""
+    """Takes `--no-table` for `--no_table`, and suggests what may be meant."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.options: list[str] = []

@@ -1,4 +1,4 @@
-"""The process of `sevennet-mf`: what it sets, prints, and says of its end."""
+"""The process of `sevennet-mf`: what it sets and prints, and how it ends."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sevennet_mf.files import read_json, write_json
 # mallopt's names for them, from malloc.h
 TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4
 NEVER, INT_MAX = -1, 2**31 - 1
-# by which a user tells glibc what to do: then that is done
+# by which users configure glibc: then nothing is changed
 CHOICES: Final[tuple[str, ...]] = (
     'MALLOC_TRIM_THRESHOLD_',
     'MALLOC_MMAP_THRESHOLD_',
@@ -56,7 +56,8 @@ def keep_freed_memory() -> bool:
 def quiet_bars() -> Iterator[None]:
     """Within, progress bars of others are not written into files and pipes.
 
-    Ours ask by themselves; SevenNet's do not. tqdm looks when it is imported.
+    Ours check for that themselves; SevenNet's do not. tqdm checks when it is
+    imported.
     """
     name = 'TQDM_DISABLE'
     if sys.stderr.isatty() or name in os.environ:
@@ -73,8 +74,8 @@ def quiet_bars() -> Iterator[None]:
 def importing() -> Iterator[None]:
     """Within, no garbage is collected: for imports, whose objects all stay.
 
-    To look through them again and again takes a fifth of their time. Afterwards they
-    are out of the collector's sight.
+    Searching them again and again takes a fifth of the time of imports. Afterwards
+    the collector ignores them.
     """
     was_on, before = gc.isenabled(), len(sys.modules)
     gc.disable()
@@ -88,7 +89,7 @@ def importing() -> Iterator[None]:
 
 
 def show(what: Any) -> None:
-    """Print a text or a table of rich."""
+    """Print a text or a rich table."""
     from rich.console import Console
 
     console = Console(soft_wrap=isinstance(what, str))
@@ -97,19 +98,21 @@ def show(what: Any) -> None:
     console.print(what, markup=False, highlight=False)
 
 
-# ---- of a process that another one started with --failure FILE
+# ---- for a process that another one started with --failure FILE
 
 
 def write_failure(path: str, error: Exception, message: str) -> None:
-    """Say in a JSON file what error a command ends with, for who started it."""
-    with suppress(UserError):  # it will be told how it ended, at least
+    """Write to a JSON file the error that a command ends with, for its parent."""
+    with suppress(UserError):  # the parent learns how it ended, at least
         write_json(path, {'kind': type(error).__name__, 'message': message})
 
 
 def why_it_failed(code: int, path: str | Path) -> str:
-    """Return the message of a command that ended, or else how it ended.
+    """Return the message of a command that failed, or else how it ended.
 
-    code: its exit code, as subprocess has it; path: what followed --failure.
+    Args:
+        code: Its exit code, as subprocess has it.
+        path: What followed --failure.
     """
     message = read_json(path).get('message')
     if message and code > 0:

@@ -13,15 +13,23 @@ from sevennet_mf import register, unregister
 
 
 def pytest_configure() -> None:
-    """Wrap the host; raises HostError if its version does not fit."""
+    """Wrap the host.
+
+    Raises:
+        HostError: Its version does not match.
+    """
     register()
 
 
 def pytest_report_header() -> str:
-    """Say in the output of the run what was tested."""
+    """Return a line on what was tested, for the output of the run."""
     return 'sevennet_mf: registered'
 
 
 def pytest_unconfigure() -> None:
-    """Put the host's own objects back; raises HostError if somebody wrapped ours."""
+    """Put the host's own objects back.
+
+    Raises:
+        HostError: Another package has wrapped ours.
+    """
     unregister()

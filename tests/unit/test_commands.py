@@ -93,9 +93,9 @@ def test_a_fidelity_yaml_does_not_go_to_the_host(
         (['--resume'], '--resume needs a `fidelity` block'),
         (['-d', '--distributed_backend', 'gloo'], 'the backends nccl and mpi'),
         (['-d'], 'RANK is not set. Start with: torchrun'),
-        (['-cueq'], 'cuEquivariance is asked for'),
-        (['-flashTP'], 'FlashTP is asked for'),
-        (['-oeq'], 'OpenEquivariance is asked for'),
+        (['-cueq'], 'cuEquivariance was requested'),
+        (['-flashTP'], 'FlashTP was requested'),
+        (['-oeq'], 'OpenEquivariance was requested'),
     ],
 )
 def test_options_the_host_cannot_take(
@@ -224,9 +224,9 @@ def without_accelerators(monkeypatch: pytest.MonkeyPatch) -> None:
     ('options', 'words'),
     [
         (['-m', 'train_v1'], '-m train_v1 does not support fidelities'),
-        (['-cueq'], 'cuEquivariance is asked for, but it or its GPU is missing'),
-        (['-flashTP'], 'FlashTP is asked for, but it or its GPU is missing'),
-        (['-oeq'], 'OpenEquivariance is asked for, but it or its GPU is missing'),
+        (['-cueq'], 'cuEquivariance was requested, but it is not installed'),
+        (['-flashTP'], 'FlashTP was requested, but it is not installed'),
+        (['-oeq'], 'OpenEquivariance was requested, but it is not installed'),
         (['-oeq', '-cueq'], 'only one accelerator at a time'),
     ],
 )
@@ -244,9 +244,9 @@ def test_options_that_cannot_be_had(
 @pytest.mark.parametrize(
     ('block', 'words'),
     [
-        ({'cuequivariance_config': {'use': True}}, 'cuEquivariance is asked for'),
-        ({'use_flash_tp': True}, 'FlashTP is asked for'),
-        ({'use_oeq': True}, 'OpenEquivariance is asked for'),
+        ({'cuequivariance_config': {'use': True}}, 'cuEquivariance was requested'),
+        ({'use_flash_tp': True}, 'FlashTP was requested'),
+        ({'use_oeq': True}, 'OpenEquivariance was requested'),
     ],
     ids=['cueq', 'flash', 'oeq'],
 )

@@ -71,8 +71,8 @@ def test_several_seeds_are_a_mean_and_their_deviation() -> None:
         return ' '.join(stream.getvalue().split())
 
     assert '15.0 ± 1.0 / 15.0 ± 1.0' in shown(14.0, 15.0, 16.0)
-    assert 'Mean and deviation of 3 seeds.' in shown(14.0, 15.0, 16.0)
-    assert 'the numbers vary' in shown(14.0)
+    assert 'Mean ± standard deviation of 3 seeds.' in shown(14.0, 15.0, 16.0)
+    assert 'numbers vary' in shown(14.0)
     assert '28.0 / 28.0' in shown(14.0)
 
 

@@ -66,8 +66,8 @@ def one_modality(yaml: dict[str, Any]) -> None:
         (weight_without_switch, 'data_weight is ignored without train.use_weight'),
         (weight_with_switch, None),
         (energy_key, 'where a file has labels that ASE reads'),
-        (reference_energies, 'an element that one modality lacks the energy 0'),
-        (one_modality, 'crashes on one modality (pbe)'),
+        (reference_energies, 'elements that are missing from a modality the en'),
+        (one_modality, 'crashes with a single modality (pbe)'),
     ],
 )
 def test_each_trap_has_its_line(
