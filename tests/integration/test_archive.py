@@ -93,7 +93,7 @@ def test_a_checkpoint_is_continued(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(INGAN, tmp_path / INGAN.name)
     for name in ('extended.yaml', 'plain.pth'):
         shutil.copyfile(folder / name, here / name)
-    with pytest.warns(UserWarning, match="labels of 'r2scan' are off from"):
+    with pytest.warns(UserWarning, match="labels of 'r2scan' differ from"):
         train_here('extended.yaml', '-w', 'out', cwd=here)
     with registered():
         made = load_model(str(here / 'out' / 'checkpoint_best.pth'))

@@ -230,7 +230,7 @@ def test_an_interrupted_run_is_resumed(
 
 def test_an_element_the_checkpoint_lacks(plain: Path, tmp_path: Path) -> None:
     file = str(MOLECULES / 'pbe_valid.extxyz')
-    with pytest.raises(UserError, match='does not know H, C, .*Take them'):
+    with pytest.raises(UserError, match='does not know H, C, .*Remove them'):
         prepared(tmp_path, extending(plain, file, known_as='pbe'))
     replay = {'file': str(INGAN / 'pbe_valid.extxyz')}
     sections = extending(plain, file, known_as='pbe', replay=replay)

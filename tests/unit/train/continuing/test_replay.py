@@ -232,7 +232,7 @@ def test_old_fidelities_without_a_replay_are_watched_beside_one(
         fidelity='hse',
         replay={'file': files['pbe'], 'fidelity': 'pbe', 'held_out': 0.25},
     )
-    with pytest.warns(UserWarning, match="12 labels of 'pbe' are off"):
+    with pytest.warns(UserWarning, match="12 labels of 'pbe' differ"):
         _, start, sets = prepared(tmp_path, sections)
     assert counts(sets, 'pbe') == {'trainset': 9, 'validset': 0, 'drift': 3}
     assert counts(sets, 'r2scan') == {'trainset': 0, 'validset': 0, 'drift': 3}
@@ -317,7 +317,7 @@ def test_a_file_is_of_what_is_not_trained(
     assert counts(sets, 'r2scan') == {'trainset': 9, 'drift': 3}
     assert counts(sets, 'pbe') == {'trainset': 6, 'drift': 0}
     sections['train']['fidelity']['replay']['fidelity'] = 'pbe'
-    words = r"'pbe' is what trains.*one of \['r2scan'\]"
+    words = r"'pbe' is the fidelity being trained.*one of \['r2scan'\]"
     with pytest.raises(UserError, match=words):
         prepared(tmp_path, sections)
 

@@ -272,12 +272,12 @@ def test_going_on_with_an_accelerator(
         ),
         (
             {'fidelity': {'model': {'encoding': 'lora'}}},
-            "encoding 'bias', model.fidelity.encoding is 'lora'",
+            "encoding 'bias', but model.fidelity.encoding is 'lora'",
         ),
         (
             {'fidelity': {'model': {'sites': ['output']}}},
-            r"sites \['self_interaction_1', 'self_interaction_2', 'output'\], "
-            r"model\.fidelity\.sites has \['output'\]",
+            r"sites \['self_interaction_1', 'self_interaction_2', 'output'\], but "
+            r"model\.fidelity\.sites is \['output'\]",
         ),
     ],
 )
@@ -303,7 +303,7 @@ def test_a_rank_that_differs(tmp_path: Path) -> None:
     fit.write('lora.pth', 1)
     path = tmp_path / 'lora.pth'
     other = {'encoding': 'lora', 'rank': 4}
-    with pytest.raises(UserError, match='has the rank 2, model.fidelity.rank is 4'):
+    with pytest.raises(UserError, match='rank 2, but model.fidelity.rank is 4'):
         going_on(path, tmp_path, fidelity={'model': other})
     again = going_on(path, tmp_path, fidelity={'model': lora})
     assert same(weights(again), weights(fit))
