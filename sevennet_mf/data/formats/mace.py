@@ -51,9 +51,9 @@ def weightless(
         what = f'{where} has {name} {_first(value)}'
         if not (value == 0.0).all():
             raise UserError(
-                f'{what} is the weight of a single structure: only 0 and 1 have a '
-                'meaning here. Take it out, or write `weight_key: null` to leave '
-                'all of them out; train.fidelity.loss_weight weighs a fidelity.'
+                f'{what}: weights of single structures other than 0 and 1 have no '
+                'meaning here. Remove it, or write `weight_key: null` to ignore all '
+                'of them; train.fidelity.loss_weight weighs a fidelity.'
             )
         if WEIGHTS[name] in ('', 'energy_key'):
             raise UserError(

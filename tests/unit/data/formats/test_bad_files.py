@@ -280,7 +280,7 @@ def test_a_general_json_asks_for_units(tmp_path: Path) -> None:
             read(file, **entry)
         entry |= more
     assert len(read(file, **entry, force_key='F')) == 4
-    message = 'in which unit and sign its stress is.*kbar.*compression'
+    message = 'the unit and sign of its stress.*kbar.*compression'
     with pytest.raises(UserError, match=message):
         read(file, **entry, stress_key='S')
 

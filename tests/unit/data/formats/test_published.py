@@ -366,7 +366,7 @@ def test_molecules_without_a_box(tmp_path: Path) -> None:
     check(read(folder), frames)
     (folder / 'nopbc').unlink()
     (folder / 'set.000/box.npy').unlink()
-    with pytest.raises(UserError, match='no `box.npy`, and no file `nopbc`'):
+    with pytest.raises(UserError, match='neither `box.npy` nor a file `nopbc`'):
         read(folder)
 
 
