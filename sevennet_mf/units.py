@@ -1,7 +1,7 @@
-"""Units by the names that people write, as factors to eV and Å.
+"""Units by their usual names, as factors to eV and Å.
 
-Of energies, lengths, forces and stresses in files of structures; see the `*_unit`
-keys of an entry.
+They are those of energies, lengths, forces and stresses in files of structures; see
+the `*_unit` keys of an entry.
 """
 
 from __future__ import annotations
@@ -58,9 +58,10 @@ CUBED: Final[re.Pattern[str]] = re.compile(r'(?:\^|\*\*)?3$|³$')
 
 
 def energy(name: str) -> float:
-    """Return what one of an energy unit is in eV; UserError for an unknown one.
+    """Return a unit of energy in eV; that of 'eV/atom' is 1 (see `is_per_atom`).
 
-    'eV/atom' is eV: `is_per_atom` tells.
+    Raises:
+        UserError: The unit is unknown.
     """
     found = _known(_plain(name).removesuffix(PER_ATOM), ENERGIES)
     if found is None:
@@ -69,12 +70,16 @@ def energy(name: str) -> float:
 
 
 def is_per_atom(name: str) -> bool:
-    """Whether a unit of energy is one per atom."""
+    """Whether a unit of energy is per atom."""
     return _plain(name).endswith(PER_ATOM)
 
 
 def length(name: str) -> float:
-    """Return what one of a unit of length is in Å; UserError for an unknown one."""
+    """Return a unit of length in Å.
+
+    Raises:
+        UserError: The unit is unknown.
+    """
     found = _known(_plain(name), LENGTHS)
     if found is None:
         raise _unknown('length', name, LENGTHS)
@@ -82,9 +87,13 @@ def length(name: str) -> float:
 
 
 def force(name: str) -> float:
-    """Return what one of a unit of force is in eV/Å; UserError for an unknown one.
+    """Return a unit of force in eV/Å.
 
-    It is an energy over a length, as in 'kcal/mol/Å'.
+    Args:
+        name: An energy per length, as in 'kcal/mol/Å'.
+
+    Raises:
+        UserError: The unit is unknown.
     """
     found = _ratio(_plain(name), 1)
     if found is None:
@@ -94,9 +103,13 @@ def force(name: str) -> float:
 
 
 def stress(name: str) -> float:
-    """Return what one of a unit of stress is in eV/Å^3; UserError for an unknown.
+    """Return a unit of stress in eV/Å^3.
 
-    It is a pressure, or an energy over a volume, as in 'eV/Å^3'.
+    Args:
+        name: A pressure, or an energy per volume, as in 'eV/Å^3'.
+
+    Raises:
+        UserError: The unit is unknown.
     """
     plain = _plain(name)
     found = _known(plain, PRESSURES)

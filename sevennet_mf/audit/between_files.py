@@ -1,8 +1,8 @@
-"""A file of a fidelity that is in another unit than the rest of it.
+"""A file of a fidelity whose units differ from those of its other files.
 
-Files of one fidelity agree on what an atom weighs. Bonded atoms are 0.85 to 1.2
-times the sum of their covalent radii apart, whatever they are; 1.9 times as much in
-Bohr, half as much where Å were converted again.
+Files of one fidelity have the same reference energies. Bonded atoms of any element
+are 0.85 to 1.2 times the sum of their covalent radii apart; 1.9 times as much in
+Bohr, half as much if Å were converted again.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ WITHIN: Final[float] = 0.25  # of the factor between Å and Bohr, in its logarit
 
 
 def energies(records: Records, fidelity: str) -> Iterator[Finding]:
-    """Compare each file's energies with what the largest one's atoms weigh."""
+    """Compare each file's energies with the reference energies of the largest."""
     rows = records.rows(fidelity)
     for main, other, mine, theirs in _files(records, rows):
         references = fit_references(
@@ -76,7 +76,7 @@ def _in_unit(
 
 
 def lengths(records: Records) -> Iterator[Finding]:
-    """Files whose closest atoms are too far apart or too near for Å."""
+    """Yield files whose closest atoms are too far apart or too close for Å."""
     groups = list(_groups(records))
     usual = [median for _, _, median in groups if SHORT < median < LONG]
     for fidelity, path, median in groups:

@@ -57,7 +57,12 @@ UNRELATED: Final[float] = 0.3  # of the work itself; exact labels leave 0.2 at m
 
 @dataclass(frozen=True)
 class Explanation:
-    """left: of the error without it, more where unlikely; message: what to say."""
+    """What may be wrong with labels.
+
+    Attributes:
+        left: Share of the error that remains with it, larger if it is unlikely.
+        message: What the finding says.
+    """
 
     left: float
     message: str

@@ -1,8 +1,8 @@
 """The pre-flight audit of a data set: what is in it, and what looks wrong.
 
-Everything is read once (scan.py), then checked, then told (report.py, picture.py).
-What training would stop at or warn of is asked by data/checks.py, as training asks
-it. Nothing is trained and nothing stops at the first bad structure.
+Everything is read once (scan.py), then checked, then reported (report.py,
+picture.py). data/checks.py finds what training would stop at or warn about, as it
+does in training. Nothing is trained, and a bad structure does not end the audit.
 """
 
 from __future__ import annotations
@@ -59,7 +59,11 @@ LISTED: Final[int] = 10  # problems of one kind that concern one structure each
 
 
 def write_picture(audit: Audit, path: str) -> None:
-    """Write the audit as one PNG; UserError if `path` cannot be written."""
+    """Write the audit as one PNG.
+
+    Raises:
+        UserError: `path` cannot be written.
+    """
     from sevennet_mf.audit import picture  # matplotlib takes its time
 
     picture.write(audit, path)
@@ -68,8 +72,13 @@ def write_picture(audit: Audit, path: str) -> None:
 def inspect(filename: str) -> Audit:
     """Audit the data that a YAML of multi-fidelity training names.
 
-    Reads every `load_*_path` once, streaming. What is wrong with the data is in the
-    audit's problems; raises UserError for what is wrong with the YAML.
+    Every `load_*_path` is read once, as a stream.
+
+    Returns:
+        The audit; its `problems` tell what is wrong with the data.
+
+    Raises:
+        UserError: Something is wrong with the YAML.
     """
     sections = inputs.load_yaml(filename)
     if not inputs.has_fidelity(sections):
@@ -82,7 +91,11 @@ def inspect(filename: str) -> Audit:
 
 
 def run(args: argparse.Namespace) -> tuple[Group, int]:
-    """`sevennet-mf inspect`: JSON, a picture; returns a table and the exit code."""
+    """Run `sevennet-mf inspect`: write the JSON and the picture.
+
+    Returns:
+        The table to print and the exit code.
+    """
     audit = inspect(args.input_yaml)
     write_json(audit, args.json)
     write_picture(audit, args.plot)
@@ -93,9 +106,11 @@ def run(args: argparse.Namespace) -> tuple[Group, int]:
 def audit_of(
     sections: dict[str, Any], name: str, origin: Origin | None = None
 ) -> Audit:
-    """As `inspect`, of the sections of a YAML that is called `name`.
+    """Audit the data of a YAML, as `inspect` does, given its sections.
 
-    origin: the checkpoint that it continues from, if somebody has opened it.
+    Args:
+        name: Name of the YAML, for the report.
+        origin: The checkpoint that the YAML continues from, if already opened.
     """
     asked = inputs.read(sections, opened=origin)
     options = asked.data

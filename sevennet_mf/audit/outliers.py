@@ -1,4 +1,4 @@
-"""Labels that stand alone among those of their fidelity."""
+"""Labels that are far from the others of their fidelity."""
 
 from __future__ import annotations
 
@@ -37,9 +37,16 @@ ISOLATED: Final[float] = 200.0  # Å^3 around one atom: no neighbour worth the n
 
 
 def residuals(records: Records, rows: Ints, energy: Floats) -> Floats:
-    """Return (k,) eV/atom: energies (k,) less reference energies fitted to them.
+    """Return energies minus reference energies fitted to them.
 
-    Structures far off are left out of the fit, not out of the result.
+    Outliers are left out of the fit, but not out of the result.
+
+    Args:
+        rows: (k,).
+        energy: (k,) in eV, total.
+
+    Returns:
+        (k,) in eV/atom.
     """
     n = records['n_atoms'][rows]
     keep: Bools = np.ones(len(rows), bool)
@@ -62,7 +69,15 @@ def residuals(records: Records, rows: Ints, energy: Floats) -> Floats:
 
 
 def far_off(values: Floats, floor: float) -> Floats:
-    """Return (k,) robust z-scores, 0 for what is not an outlier or not a number."""
+    """Return robust z-scores, 0 for values that are no outliers or NaN.
+
+    Args:
+        values: (k,), in the unit of `floor`.
+        floor: Smallest distance from the median that makes an outlier.
+
+    Returns:
+        (k,).
+    """
     known = values[~np.isnan(values)]
     if len(known) < 8:
         return np.zeros(len(values))
@@ -73,7 +88,7 @@ def far_off(values: Floats, floor: float) -> Floats:
 
 
 def of_fidelity(records: Records, fidelity: str) -> Iterator[Finding]:
-    """Energies, forces and stresses that stand alone at one fidelity."""
+    """Yield outliers among the energies, forces and stresses of one fidelity."""
     rows = records.rows(fidelity)
     if len(rows) == 0:
         return
@@ -92,16 +107,18 @@ def of_fidelity(records: Records, fidelity: str) -> Iterator[Finding]:
 def of_differences(
     records: Records, low: str, high: str, second: Ints, rest: Floats
 ) -> Iterator[Finding]:
-    """Differences that stand alone; rest: (k,) eV/atom, as residuals gives them.
+    """Yield outliers among the differences between two fidelities.
 
-    second: (k,) rows of `high`.
+    Args:
+        second: (k,) rows of `high`.
+        rest: (k,) in eV/atom, as `residuals` returns them.
     """
     name = f'{high} - {low}'
     yield from _far_off(records, second, rest, name, 'difference', 'eV/atom')
 
 
 def zeros(records: Records, fidelity: str) -> Iterator[Finding]:
-    """Forces and stresses of exactly zero: perhaps labels that there are not."""
+    """Yield forces and stresses of exactly zero, which may be missing labels."""
     rows = records.rows(fidelity)
     largest = {
         'forces': records['force_max'][rows],
@@ -119,7 +136,7 @@ def zeros(records: Records, fidelity: str) -> Iterator[Finding]:
 
 
 def constant(records: Records, fidelity: str) -> Iterator[Finding]:
-    """Energies that stand for none: zero, or one number for unlike structures."""
+    """Yield placeholders: the same energy, often zero, for different structures."""
     rows = records.rows(fidelity)
     for file in np.unique(records['file'][rows]):
         own = rows[records['file'][rows] == file]

@@ -27,7 +27,11 @@ TOO_MANY: Final[int] = 45  # elements beyond which their symbols turn
 
 
 def write(audit: Audit, path: str) -> None:
-    """Write four panels as PNG; UserError if `path` cannot be written."""
+    """Write the panels as one PNG.
+
+    Raises:
+        UserError: `path` cannot be written.
+    """
     with drawing.styled():
         figure = _drawn(audit)
         drawing.save(figure, path, 'Name another with --plot.')

@@ -1,4 +1,4 @@
-"""What an audit keeps of every structure, as columns, and parts of it."""
+"""What an audit keeps of every structure, as columns, and subsets of them."""
 
 from __future__ import annotations
 
@@ -21,22 +21,32 @@ FORCE_EDGES: Final[Floats] = np.logspace(-4, 4, 81)
 
 @dataclass(frozen=True, eq=False)
 class Records:
-    """Rows over the n structures of all sets, and what they refer to.
+    """Columns over the n structures of all sets, and what they refer to.
 
-    fidelity, set, file: (n,) int64, positions in `fidelities`, `sets` and `paths`;
-    frame, n_atoms, kind (row of `compositions`), fingerprint: (n,) int64;
-    energy: (n,) eV, total; force_max, force_square: (n,) eV/Å and (eV/Å)^2 summed
-    over components, NaN without forces; stress: (n, 6) eV/Å^3 as the host has it,
-    NaN without; volume: (n,) Å^3, NaN if not periodic in three directions;
-    nearest: (n,) smallest distance over the sum of the covalent radii, NaN where it
-    was not measured or is large.
-    compositions: (m, 119) int64; forces: (n_atoms, 3) float32 by row, of as many
-    structures as fit, atoms in one order for all labels of a structure; alike: per
-    fidelity groups of rows with the same atoms, as `whole` holds them; force_counts:
-    (F, bins) atoms in FORCE_EDGES; linked: the sets with any two atoms within the
-    cutoff; geometry_of: the atoms and the lattice of a row; said: what was left out
-    of files, or is not seen; isolated: {fidelity: {symbol: eV}}, energies of the
-    isolated atoms in the training data.
+    Attributes:
+        fidelities: Names; the column `fidelity` has positions in it.
+        sets: Names; the column `set` has positions in it.
+        paths: Files; the column `file` has positions in it.
+        columns: Arrays by name. `fidelity`, `set`, `file`, `frame`, `n_atoms`,
+            `kind` (row of `compositions`) and `fingerprint`: (n,) int64.
+            `energy`: (n,) in eV, total. `force_max`: (n,) in eV/Å.
+            `force_square`: (n,) in (eV/Å)^2, summed over components; both are NaN
+            without forces. `stress`: (n, 6) in eV/Å^3 as in SevenNet, NaN if
+            missing. `volume`: (n,) in Å^3, NaN unless periodic in three
+            directions. `nearest`: (n,) smallest distance over the sum of the
+            covalent radii, NaN if it was not measured or is large.
+        compositions: (m, 119) int64.
+        forces: (n_atoms, 3) float32 in eV/Å by row, for as many structures as fit
+            into memory; the order of atoms is the same for all labels of a
+            structure.
+        alike: Per fidelity, groups of rows with the same atoms.
+        whole: The structures of the rows in `alike`.
+        force_counts: (n_fidelities, bins) numbers of atoms by FORCE_EDGES.
+        linked: Sets in which any two atoms are within the cutoff.
+        geometry_of: Returns the atoms and the lattice of a row.
+        said: Lines on what was left out of files, or is not seen by the model.
+        isolated: {fidelity: {symbol: eV}}, energies of isolated atoms in the
+            training data.
     """
 
     fidelities: tuple[str, ...]
@@ -60,7 +70,7 @@ class Records:
         return self.columns[name]
 
     def rows(self, fidelity: str | None = None, set: str | None = None) -> Ints:
-        """Return the rows of a fidelity and a set; None: of all."""
+        """Return the rows of a fidelity and a set; None stands for all."""
         chosen: Bools = np.ones(len(self), bool)
         if fidelity is not None:
             chosen &= self['fidelity'] == self.fidelities.index(fidelity)
@@ -70,28 +80,35 @@ class Records:
         return np.flatnonzero(chosen)
 
     def part(self, set: str, fidelity: str | None = None) -> RecordedSet:
-        """Return a set, or one fidelity of it, as checks see them."""
+        """Return a set, or one fidelity of it, in the form that checks take."""
         return RecordedSet(self, self.rows(fidelity, set), set)
 
     def by_set(self) -> dict[str, RecordedSet]:
-        """Return every set as checks see it."""
+        """Return every set in the form that checks take."""
         return {name: self.part(name) for name in self.sets}
 
     @property
     def fingerprint(self) -> Ints:
-        """(n,) int64, equal for labels of one structure, of whatever set."""
+        """(n,) int64, equal for all labels of one structure, in any set."""
         return self['fingerprint']
 
     def partners(self, rows: Ints, wanted: Ints) -> Ints:
-        """Return for each of `wanted`, (k,), the place of the same in `rows`, or -1.
+        """Return where in `rows` the structure of each wanted row is.
 
-        Both are rows; of several the nearest, as training pairs them.
+        Of several the nearest is taken, as training pairs them.
+
+        Args:
+            rows: (m,) rows to search.
+            wanted: (k,) rows.
+
+        Returns:
+            (k,) positions in `rows`, -1 where the structure is missing.
         """
         marks = self.fingerprint
         return partners(marks[rows], rows, marks[wanted], wanted, self.geometry_of)
 
     def pairs(self, low: str, high: str) -> tuple[Ints, Ints]:
-        """Return the rows of `low` and `high` with one structure each, (k,) both."""
+        """Return the rows, (k,) each, of structures at both fidelities."""
         below, above = self.rows(low), self.rows(high)
         _, once = np.unique(self.fingerprint[above], return_index=True)
         above = above[np.sort(once)]
@@ -103,12 +120,20 @@ class Records:
         return f'{self.paths[self["file"][row]]}:{self["frame"][row]}'
 
     def numbers(self, rows: Ints) -> Ints:
-        """Return the atomic numbers that structures in `rows` hold, ascending."""
+        """Return the atomic numbers of the structures in `rows`, ascending."""
         held = self.compositions[np.unique(self['kind'][rows])].any(axis=0)
         return np.flatnonzero(held)
 
     def reference_part(self, rows: Ints, energies: Floats) -> Floats:
-        """Return (k,) eV/atom: composition times energies (119,), per atom."""
+        """Return the energy of the composition, per atom.
+
+        Args:
+            rows: (k,).
+            energies: (119,) in eV, by atomic number.
+
+        Returns:
+            (k,) in eV/atom.
+        """
         total = self.compositions @ energies
         part: Floats = total[self['kind'][rows]] / self['n_atoms'][rows]
         return part
@@ -116,7 +141,13 @@ class Records:
     def labels(
         self, rows: Ints, energy: Floats | None = None, pair: Ints | None = None
     ) -> Iterator[Labels]:
-        """Yield chunks for references.fit_references; energy: (k,) eV instead."""
+        """Yield chunks of labels for references.fit_references.
+
+        Args:
+            rows: (k,).
+            energy: (k,) in eV, total; used instead of the recorded energies.
+            pair: (k,) position of each row's partner at the base, or -1.
+        """
         energy = self['energy'][rows] if energy is None else energy
         for start in range(0, max(len(rows), 1), CHUNK):
             part = slice(start, start + CHUNK)
@@ -129,7 +160,12 @@ class Records:
 
 @dataclass(frozen=True, eq=False)
 class RecordedSet:
-    """Some rows of the records, as findings.LabelledSet has it; name: their set."""
+    """Some rows of the records, as a findings.LabelledSet.
+
+    Attributes:
+        own: (k,) rows.
+        name: The set to which they belong.
+    """
 
     records: Records
     own: Ints

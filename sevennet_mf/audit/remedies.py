@@ -1,4 +1,4 @@
-"""The lines of YAML that would mend a unit, a sign or an order, in words."""
+"""The lines of YAML that would correct a unit, a sign or an order, in words."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ def entry_of(fidelity: str) -> str:
 def line(key: str, value: str) -> str:
     """Return the line, or '' without a value.
 
-    value: as units.match returns it, the likeliest first.
+    Args:
+        value: As units.match returns it, the likeliest first.
     """
     return f'`{key}: {value.split(" or ")[0]}`' if value else ''
 
@@ -36,7 +37,8 @@ def write(*lines: str, where: str = 'its entry', word: str = 'and') -> str:
 def either(choices: Iterable[tuple[str, str]]) -> str:
     """Return ' Write <line> in <where>, or <line> in <where>.'; '' without any.
 
-    choices: lines and where each belongs; of empty lines nothing is said.
+    Args:
+        choices: Lines and where each belongs; empty lines are left out.
     """
     known = [f'{text} in {where}' for text, where in choices if text]
     return f' Write {", or ".join(known)}.' if known else ''

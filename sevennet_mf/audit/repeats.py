@@ -18,7 +18,7 @@ CONFLICT: Final[float] = 1e-3  # eV/atom that two labels of one structure differ
 
 
 def same_labels(records: Records, low: str, high: str) -> Iterator[Finding]:
-    """Identical labels filed under two fidelities."""
+    """Yield identical labels at two fidelities."""
     # every label of `high`, where Records.pairs takes one of each structure
     below, above = records.rows(low), records.rows(high)
     at = first_of(records['fingerprint'][below], records['fingerprint'][above])
@@ -36,7 +36,7 @@ def same_labels(records: Records, low: str, high: str) -> Iterator[Finding]:
 
 
 def repeats(records: Records, fidelity: str) -> Iterator[Finding]:
-    """One structure several times at one fidelity: in training, or in conflict."""
+    """Yield structures that repeat at one fidelity, in training or in conflict."""
     rows = records.rows(fidelity)
     at = first_of(records['fingerprint'][rows], records['fingerprint'][rows])
     first, again = rows[at], rows
@@ -64,7 +64,7 @@ def repeats(records: Records, fidelity: str) -> Iterator[Finding]:
 
 
 def leaks(records: Records, fidelity: str, target: str) -> Iterator[Finding]:
-    """Training structures in other sets; for the target, of any fidelity."""
+    """Yield training structures in other sets; for the target, of any fidelity."""
     for name in (held for held in records.sets if held != TRAIN):
         held = records.part(name, fidelity)
         found = leak(held, records.part(TRAIN, fidelity), f'{fidelity} in {name}')

@@ -26,13 +26,17 @@ MARK: Final[dict[str, tuple[str, str]]] = {
 
 
 def write_json(audit: Audit, path: str) -> None:
-    """Write the audit as JSON; UserError if `path` cannot be written."""
+    """Write the audit as JSON.
+
+    Raises:
+        UserError: `path` cannot be written.
+    """
     remedy = 'Name another with --json.'
     files.write_json(path, audit.as_dict(), remedy, finite=True)
 
 
 def table(audit: Audit) -> Group:
-    """Return what rich prints: the sets, their labels, pairs, and what was found."""
+    """Return the sets, their labels, pairs and findings, for rich to print."""
     parts: list[RenderableType] = []
     if audit.sets:
         parts += [_sets(audit), _labels(audit)]

@@ -38,10 +38,13 @@ def scan(
     cutoff: float,
     report: Report,
 ) -> Records:
-    """Read all sets; what cannot be used goes to `report` and is left out.
+    """Read all sets; structures that cannot be used are reported and left out.
 
-    entries: per set its entries, as read.read_entry takes them with the other
-    arguments. report: called with the kind of the trouble and a message.
+    Args:
+        entries: Entries of each set, as read.read_entry takes them together with
+            the other arguments.
+        cutoff: In Å.
+        report: Called with the kind of the problem and a message.
     """
     collector = _Collector(tuple(fidelities), tuple(entries), cutoff)
     listed = [(name, entry) for name, group in entries.items() for entry in group]
@@ -154,7 +157,7 @@ class _Collector:
         self._keep(structure, row)
 
     def heard(self, told: Told, entry: Entry, name: str) -> None:
-        """Keep what reading an entry of a set had to say."""
+        """Keep the messages from reading an entry of a set."""
         paths = dict(enumerate(files_of(entry)))
         self.said |= {line.said(paths): None for line in told.lines() if line.loud}
         if name == TRAIN:

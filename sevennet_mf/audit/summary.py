@@ -1,4 +1,4 @@
-"""What an audit tells of the data: counts, ranges, histograms and findings."""
+"""The results of an audit: counts, ranges, histograms and findings."""
 
 from __future__ import annotations
 
@@ -44,10 +44,14 @@ class Statistics:
 class SetAudit:
     """One fidelity in one set (`trainset`, `validset`, ...).
 
-    elements: per symbol {'atoms', 'structures'} that hold it; labels: structures
-    with 'energy', 'force', 'stress'; energy: eV/atom; force: {'max', 'rms'} of
-    atoms' forces and of their components, eV/Å; stress: {'min', 'max'} of
-    components in kbar, compression positive. None where there is no such label.
+    Attributes:
+        elements: Per symbol, the numbers of 'atoms' and of 'structures' with it.
+        labels: Numbers of structures with 'energy', 'force' and 'stress'.
+        energy: In eV/atom.
+        force: 'max' of the atoms' forces and 'rms' of their components, in eV/Å;
+            None without forces.
+        stress: 'min' and 'max' of the components, in kbar, compression positive;
+            None without stresses.
     """
 
     set: str
@@ -65,9 +69,13 @@ class SetAudit:
 class PairAudit:
     """Structures labelled at two fidelities, over all sets.
 
-    energy: high - low, eV/atom; scatter: its standard deviation in eV/atom once
-    reference energies are subtracted; force_rms: of the difference's components,
-    eV/Å, over `with_forces` of the structures; None if there are none.
+    Attributes:
+        energy: High minus low, in eV/atom.
+        scatter: Standard deviation of the difference after subtracting reference
+            energies, in eV/atom.
+        with_forces: Number of structures with forces at both fidelities.
+        force_rms: RMS of the components of their difference, in eV/Å; None
+            without such structures.
     """
 
     low: str
@@ -81,12 +89,14 @@ class PairAudit:
 
 @dataclass(frozen=True)
 class Audit:
-    """All that was found.
+    """All results of an audit.
 
-    references: {fidelity: {symbol: {energy, std, determined}}} in eV, fitted to the
-    training data as training does. histograms: 'energy' (eV/atom less references, by
-    fidelity), 'difference' (eV/atom less references, by pair), 'force' (eV/Å, by
-    fidelity): {'edges': [...], 'counts': {name: [...]}}.
+    Attributes:
+        references: {fidelity: {symbol: {energy, std, determined}}} in eV, fitted to
+            the training data as in training.
+        histograms: {'edges': [...], 'counts': {name: [...]}} of 'energy' (eV/atom
+            minus references, by fidelity), 'difference' (eV/atom minus references,
+            by pair) and 'force' (eV/Å, by fidelity).
     """
 
     file: str
@@ -168,7 +178,13 @@ def _one_set(records: Records, held: str, name: str, rows: Ints) -> SetAudit:
 def describe_pairs(
     records: Records, low: str, high: str, first: Ints, second: Ints, rest: Floats
 ) -> PairAudit:
-    """Describe pairs, rows (k,) of each; rest: (k,) eV/atom less references."""
+    """Describe the pairs of two fidelities.
+
+    Args:
+        first: (k,) rows of `low`.
+        second: (k,) rows of `high`.
+        rest: (k,) differences minus reference energies, in eV/atom.
+    """
     gap = records['energy'][second] - records['energy'][first]
     both, force_rms = _force_difference(records, first, second)
     return PairAudit(
@@ -198,7 +214,11 @@ def _force_difference(
 def histograms(
     records: Records, references: References | None, differences: dict[str, Floats]
 ) -> dict[str, dict[str, Any]]:
-    """Return Audit.histograms; differences: (k,) eV/atom by pair of names."""
+    """Return Audit.histograms.
+
+    Args:
+        differences: (k,) in eV/atom for each pair of fidelities, by its name.
+    """
     energy = {}
     for name in () if references is None else references.fidelities:
         rows = records.rows(name)

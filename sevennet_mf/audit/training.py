@@ -53,8 +53,12 @@ def inferred(
 ) -> tuple[Inferred, Finding | None]:
     """Return the labels of the target that training will infer.
 
-    options: `data.fidelity`. (k,) rows of lower fidelities and (k,) energies of the
-    target in eV, total.
+    Args:
+        options: The block `data.fidelity`.
+
+    Returns:
+        (k,) rows of lower fidelities with (k,) energies of the target in eV,
+        total; and a finding if they could not be inferred.
     """
     none = np.zeros(0, np.int64), np.zeros(0)
     base, target, asked = needs.base, needs.target, options.inferred_labels
@@ -123,9 +127,13 @@ def fit_training(
     method: str | Mapping[str, Mapping[str, float]],
     more: Inferred | None,
 ) -> tuple[References | None, Finding | None]:
-    """Fit reference energies as training does; None if that is not possible.
+    """Fit reference energies as training does.
 
-    more: what training infers of the target.
+    Args:
+        more: The labels of the target that training infers.
+
+    Returns:
+        The references, None if they cannot be fitted; and a finding that says why.
     """
     rows = {name: records.rows(name, TRAIN) for name in records.fidelities}
     names = [name for name in rows if len(rows[name]) or needs.given.get(name)]

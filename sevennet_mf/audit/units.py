@@ -1,8 +1,8 @@
 """Labels that look like another unit or sign, by what must agree with them.
 
-Energies of two fidelities for one composition rise and fall together, and labels
-of one structure are of about one size. Where that fails by the factor between two
-units, it is said. derivatives.py and between_files.py look at one fidelity alone.
+Energies of two fidelities for one composition vary together, and labels of one
+structure are of about the same size. A mismatch by the factor between two units is
+reported. derivatives.py and between_files.py look at one fidelity alone.
 """
 
 from __future__ import annotations
@@ -83,9 +83,14 @@ def weighted_median(values: Floats, weights: Floats) -> float:
 
 
 def slope(x: Floats, y: Floats) -> tuple[float, float]:
-    """Return s of y = s x, from the median, and how much of y is left over (0 to 1).
+    """Fit y = s x, from the median.
 
-    x, y: (n,), about zero.
+    Args:
+        x: (n,), centred at zero.
+        y: (n,), centred at zero.
+
+    Returns:
+        s, and the share of y that it does not explain (0 to 1).
     """
     use = np.abs(x) > SMALLEST
     if use.sum() < FEWEST:
@@ -105,7 +110,7 @@ def grouped(values: Ints) -> dict[int, Ints]:
 
 
 def centred(values: Floats, groups: Ints) -> Floats:
-    """Return values less the median of their group, NaN for groups of one."""
+    """Return values minus the median of their group, NaN for groups of one."""
     result = np.full(len(values), np.nan)
     for rows in grouped(groups).values():
         if len(rows) > 1:

@@ -25,7 +25,11 @@ FIRST_ORDER: Final[int] = 6
 
 
 def work_table(records: Records, fidelity: str) -> Floats:
-    """(k, columns): a row for each pair of like structures, the closest ones."""
+    """Return a table of pairs of similar structures, the closest ones.
+
+    Returns:
+        (k, columns): all but MOVED, a measure of the distance, are in eV.
+    """
     whole = records.whole
     pairs = itertools.chain.from_iterable(
         itertools.combinations(group, 2) for group in records.alike[fidelity]

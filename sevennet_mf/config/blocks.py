@@ -122,8 +122,7 @@ class MaxDrift(Block):
 
 
 class Replay(DataEntry):
-    """Data of the old fidelities; as an entry of `load_trainset_path`, or self
-    labels."""
+    """Data of the old fidelities: an entry of a training set, or self labels."""
 
     file: Files | None = Field(  # type: ignore[assignment]
         None,
@@ -151,7 +150,7 @@ class Replay(DataEntry):
 
     @property
     def entry(self) -> dict[str, Any]:
-        """What it says of files, as of an entry: the keys that were given."""
+        """The keys of an entry that were given."""
         own = set(DataEntry.model_fields)
         return self.model_dump(exclude_unset=True, include=own)
 

@@ -41,7 +41,11 @@ HOST_ENTRY_KEYS = ('data_modality', 'file_list', 'data_weight')
 
 
 def load_yaml(filename: str) -> Config:
-    """Return the sections of a YAML file; UserError if it is not such a file."""
+    """Return the sections of a YAML file.
+
+    Raises:
+        UserError: The file cannot be read, or has no sections.
+    """
     sections = yaml_file.load(filename)
     if not isinstance(sections, dict):
         what = 'is empty' if sections is None else 'has none'
@@ -69,7 +73,8 @@ def from_sections(
 ) -> tuple[Config, Config, Config]:
     """Return the host's (model, train, data) dictionaries of a multi-fidelity YAML.
 
-    What `read` returns; the `fidelity` blocks are the plain flat keys of keys.py.
+    They hold what `read` returns, with the `fidelity` blocks as the flat keys of
+    keys.py.
     """
     return read(sections, began).dumped()
 
@@ -80,9 +85,14 @@ def read(
     """Return the sections of a multi-fidelity YAML as typed and complete objects.
 
     The host's own modality keys are set to what the model needs. Training keys that
-    are left out are the recipe's, or those of `began`, the configuration of the run
-    that is resumed. opened: the checkpoint that `continue` names, if somebody has
-    opened it. Raises UserError for what is not understood: nothing is ignored.
+    are left out are taken from the recipe or from `began`.
+
+    Args:
+        began: The configuration of the run that is resumed.
+        opened: The checkpoint that `continue` names, if already opened.
+
+    Raises:
+        UserError: A key or value is not understood; nothing is ignored.
     """
     sections = _checked(sections)
     given = {name: sections[name].pop('fidelity', {}) for name in SECTIONS}
@@ -172,9 +182,12 @@ def _no_training(data: Config) -> UserError:
 
 
 def refuse_misspelt(sections: Config) -> None:
-    """UserError for `fidelty` where `fidelity` would have been a block, or a key.
+    """Refuse misspellings of `fidelity`, in a YAML that has none.
 
-    For a YAML that has no fidelity: SevenNet trains it, and warns of such a key.
+    SevenNet would train it, and only warn of the unknown key.
+
+    Raises:
+        UserError: A key looks like `fidelity`.
     """
     for where, block in sections.items():
         entries = _load_paths(block) if where == 'data' else {}
