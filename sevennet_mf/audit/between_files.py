@@ -47,10 +47,10 @@ def energies(records: Records, fidelity: str) -> Iterator[Finding]:
             yield _in_unit(fidelity, main, other, 1 / ratio, unit)
         elif abs(off) > FAR:
             yield problem('unit', (
-                f'{other}: its {fidelity} energies lie {off:+.3f} eV/atom from '
-                f'those of {main} for the same elements. They are of another level '
-                'of theory, other pseudopotentials or another unit: make them one, '
-                'or call them another fidelity.'
+                f'{other}: its {fidelity} energies differ by {off:+.3f} eV/atom '
+                f'from those of {main} for the same elements. They come from '
+                'another level of theory or other pseudopotentials, or are in '
+                'another unit: convert them, or give them a fidelity of their own.'
             ), fidelity, count=len(theirs))
 
 
@@ -69,8 +69,8 @@ def _in_unit(
     fidelity: str, wrong: str, right: str, ratio: float, unit: str
 ) -> Finding:
     return problem('unit', (
-        f'{wrong}: its {fidelity} energies are {ratio:.3g} times what those of '
-        f'{right} lead one to expect. They look like {unit}. {TOTAL}'
+        f'{wrong}: its {fidelity} energies are {ratio:.3g} times as large as those '
+        f'of {right} suggest. They look like {unit}. {TOTAL}'
         f'{write(line("energy_unit", unit), where="an entry of its own")}'
     ), fidelity)
 
@@ -89,7 +89,9 @@ def lengths(records: Records) -> Iterator[Finding]:
         if fits and factor > 1:
             guess = f' They look like Bohr.{write(line("length_unit", "bohr"))}'
         elif fits:
-            guess = ' They look like Å that were taken for Bohr and converted.'
+            guess = (
+                ' They look like values in Å that were converted as if in Bohr.'
+            )
         beside = f', and {expected:.2f} times in other files' if usual else ''
         yield Finding('unit', PROBLEM if usual and fits else NOTE, (
             f'{path}: the closest atoms in structures of {fidelity} are '

@@ -1,7 +1,7 @@
-"""Energies of like structures against forces and stress: units, signs and order.
+"""Energies of similar structures against forces and stress: units, signs, order.
 
-Between two structures a and b that are much alike, the energy changes by what
-forces and stress say on the way: E_b - E_a = W_F + W_S, the trapezoidal rule over
+Between two similar structures a and b, the energy changes by the work of forces and
+stress on the way: E_b - E_a = W_F + W_S, the trapezoidal rule over
 positions within the cell (W_F) and over the cell (W_S). What is left is of third
 order in the distance. If the rule fails, and holds far better with a factor before
 one of the terms, with another order of the stress, or with a virial in its place,
@@ -69,7 +69,7 @@ class Explanation:
 
 
 def against_energies(records: Records, fidelity: str) -> Iterator[Finding]:
-    """Compare energy differences of like structures with forces and stress."""
+    """Compare energy differences of similar structures with forces and stress."""
     table = work_table(records, fidelity)
     if len(table) < 2 * FEWEST:
         return
@@ -90,10 +90,10 @@ def against_energies(records: Records, fidelity: str) -> Iterator[Finding]:
     elif error > UNRELATED * float(np.median(table[:, SIZE])):
         share = error / max(float(np.median(np.abs(energy))), 1e-12)
         yield note('unit', (
-            f'the energies of {fidelity} do not follow from its forces between '
-            f'{len(table)} pairs of like structures ({min(share, 1.0):.0%} '
-            'unexplained). Check that both belong to the same calculation and order '
-            'of atoms.'
+            f'the energies and forces of {fidelity} are inconsistent in '
+            f'{len(table)} pairs of similar structures ({min(share, 1.0):.0%} of '
+            'the energy differences unexplained). Check that both come from the '
+            'same calculation and have the same order of atoms.'
         ), fidelity)
 
 
@@ -120,7 +120,8 @@ def _of_energy(
 ) -> Explanation | None:
     return _judged(factor, left, bool(guess), (
         f'energies of {fidelity} change {factor:.3g} times as much as its forces '
-        f'and stress say ({len(table)} pairs of like structures).{_looks(guess)} '
+        f'and stress imply ({len(table)} pairs of similar structures).'
+        f'{_looks(guess)} '
         'Energies must be in eV, forces in eV/Å.'
         f'{write(line("energy_unit", guess.removeprefix("energies in ")))}'
     ))
@@ -144,8 +145,8 @@ def _of_force(
         return None  # what is wrong may be the stress
     return _judged(factor, left, bool(guess) and _is_near(factor, guesses), (
         f'energies of {fidelity} change {factor:.3g} times as much as its forces '
-        f'say ({len(table)} pairs of like structures).{_looks(guess)} Energies must '
-        f'be in eV, forces in eV/Å.{_lines_of_force(size, factor, is_strained)}'
+        f'imply ({len(table)} pairs of similar structures).{_looks(guess)} Energies '
+        f'must be in eV, forces in eV/Å.{_lines_of_force(size, factor, is_strained)}'
     ))
 
 
@@ -166,7 +167,7 @@ def _of_stress(fidelity: str, factor: float, left: float) -> Explanation | None:
     unit = line('stress_unit', match(1 / size, STRESS_UNITS, 2 * NEAR))
     return _judged(factor, left, bool(guess) and _is_near(factor, guesses), (
         f'energies of {fidelity} change {factor:.3g} times as much with the cell as '
-        f'its stress says.{_looks(guess)} {STRESS_RULE}'
+        f'its stress implies.{_looks(guess)} {STRESS_RULE}'
         f'{write(unit, SIGN if factor < 0 else "")}'
     ))
 
@@ -184,17 +185,17 @@ def _stresses(fidelity: str, table: Floats, error: float) -> list[Explanation]:
     if left < VIRIALS and abs(np.log(max(abs(factor), 1e-12))) < near:
         # without a factor of its own it is the simpler explanation
         found.append(Explanation(SIMPLER * left, (
-            f'energies of {fidelity} change with the cell as if its stress were a '
-            f'virial{which}, -V times the stress in eV. Name it with virial_key, or '
-            f'divide it. {STRESS_RULE}'
+            f'the stress of {fidelity} looks like a virial{which} (-V times the '
+            'stress, in eV): with it, energies change with the cell as they should. '
+            f'Read it with `virial_key`, or convert it. {STRESS_RULE}'
         )))
     for column, (order, _) in enumerate(ORDERS.items(), FIRST_ORDER):
         left = float(np.median(np.abs(rest - table[:, column]))) / error
         if left < REORDERED:
             found.append(Explanation(left, (
                 f'energies of {fidelity} change with the cell as if the shear '
-                f'components of its stress stood in the order {order}. They must '
-                f"stand in ASE's order: yz, xz, xy.{write(line_of_order(order))}"
+                f'components of its stress were in the order {order}. They must '
+                f"be in ASE's order: yz, xz, xy.{write(line_of_order(order))}"
             )))
     return found
 

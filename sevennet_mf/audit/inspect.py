@@ -83,7 +83,7 @@ def inspect(filename: str) -> Audit:
     sections = inputs.load_yaml(filename)
     if not inputs.has_fidelity(sections):
         raise UserError(
-            f'{filename} names no fidelity, and `inspect` audits data by fidelity. '
+            f'{filename} names no fidelity, but `inspect` audits data by fidelity. '
             'Name one for each file under data.load_trainset_path, as in '
             '`- {file: pbe.extxyz, fidelity: pbe}`.'
         )

@@ -130,7 +130,7 @@ def zeros(records: Records, fidelity: str) -> Iterator[Finding]:
         if zero > max(MANY * known, 2):
             yield note('zeros', (
                 f'{zero} of {structures(known)} of {fidelity} with {name} have '
-                'nothing but zeros. If these stand for labels that were not '
+                'only zeros. If these are placeholders for labels that were not '
                 'computed, leave them out.'
             ), fidelity, count=zero)
 
@@ -148,9 +148,9 @@ def constant(records: Records, fidelity: str) -> Iterator[Finding]:
         what = 'zero' if values[most] == 0.0 else f'{values[most]:.6g} eV'
         yield problem('constant', (
             f'{records.paths[file]}: {len(same)} of {structures(len(own))} of '
-            f'{fidelity} have one and the same energy, {what}, though they differ '
-            f'(the first is {records.source(int(same[0]))}). It seems to stand for '
-            'none: name another key with energy_key, or take them out.'
+            f'{fidelity} have the same energy, {what}, although they are different '
+            f'(the first is {records.source(int(same[0]))}). It is probably a '
+            'placeholder: name another key with `energy_key`, or remove them.'
         ), fidelity, count=len(same))
 
 
@@ -174,10 +174,14 @@ def _far_off(
         f'z = {score[k]:+.0f})'
         for k in worst
     )
-    after = ' after reference energies' if what in ('energy', 'difference') else ''
+    after = (
+        ' after subtracting reference energies'
+        if what in ('energy', 'difference')
+        else ''
+    )
     # so many are another kind of structures rather than mistakes
     many = what == 'difference' and len(worst) > MANY * len(rows)
     yield Finding('outlier', NOTE if many else PROBLEM, (
-        f'{what} of {structures(len(worst))} of {name} far from the rest{after}: '
-        f'{named}. Look at them; correct or remove what is wrong.'
+        f'{what} of {structures(len(worst))} of {name} far from all others{after}: '
+        f'{named}. Check them; correct or remove wrong labels.'
     ), (name,), len(worst))

@@ -48,7 +48,7 @@ def _drawn(audit: Audit) -> Figure:
         figure.add_subplot(grid[0, 0]),
         audit.histograms['energy'],
         'Energies',
-        'energy less reference energies (eV/atom)',
+        'energy minus reference energies (eV/atom)',
         'no reference energies: no training data',
         {name: k for k, name in enumerate(audit.fidelities)},
     )
@@ -56,7 +56,7 @@ def _drawn(audit: Audit) -> Figure:
         figure.add_subplot(grid[0, 1]),
         _scaled(audit.histograms['difference'], 1000.0),
         'Differences between fidelities',
-        'paired difference less reference energies (meV/atom)',
+        'paired difference minus reference energies (meV/atom)',
         'no structure has labels at two fidelities',
         # pairs must not look like the fidelities, whose colours come first
         {name: k for k, name in enumerate(pairs, 2)},

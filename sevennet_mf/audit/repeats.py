@@ -29,9 +29,9 @@ def same_labels(records: Records, low: str, high: str) -> Iterator[Finding]:
         count = int(same.sum())
         named = equal(records, first[same], records, second[same])
         yield problem('same label', (
-            f'{structures(count)} of {high} with the energy that {low} has for '
-            f'the same atoms: {named}. One of the files is under the wrong '
-            'fidelity, or holds labels of the other.'
+            f'{structures(count)} of {high} with the same energy as at {low}: '
+            f'{named}. One of the files has the wrong fidelity, or contains '
+            'labels of the other.'
         ), low, high, count=count)
 
 
@@ -48,8 +48,8 @@ def repeats(records: Records, fidelity: str) -> Iterator[Finding]:
         largest = float((gap / records['n_atoms'][again]).max())
         named = equal(records, first[conflict], records, again[conflict])
         yield problem('conflict', (
-            f'{structures(count)} of {fidelity} with two energies, up to '
-            f'{largest:.3g} eV/atom apart: {named}. Keep one of each, or give them '
+            f'{structures(count)} of {fidelity} with two different energies, up to '
+            f'{largest:.3g} eV/atom apart: {named}. Keep one of each, or make them '
             'two fidelities.'
         ), fidelity, count=count)
     in_train = np.isin(np.arange(len(records)), records.rows(set=TRAIN))
@@ -59,7 +59,7 @@ def repeats(records: Records, fidelity: str) -> Iterator[Finding]:
         named = equal(records, first[twice], records, again[twice])
         yield note('repeat', (
             f'{structures(count)} of {fidelity} more than once in the training '
-            f'data: {named}. Each counts as often as it is there.'
+            f'data: {named}. Each copy counts.'
         ), fidelity, count=count)
 
 
@@ -80,6 +80,6 @@ def leaks(records: Records, fidelity: str, target: str) -> Iterator[Finding]:
                 yield note('seen', (
                     f'{len(rows)} of {structures(len(held))} of {fidelity} in '
                     f'{name} are in the training data of {other}: '
-                    f'{equal(known, at[rows], held, rows)}. Errors on them hold for '
-                    f'structures that have a label at {other}.'
+                    f'{equal(known, at[rows], held, rows)}. Errors on them apply '
+                    f'only to structures that also have a label at {other}.'
                 ), fidelity, other, count=len(rows))

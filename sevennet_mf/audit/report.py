@@ -61,7 +61,7 @@ def _table(title: str, caption: str | None = None) -> Table:
 
 
 def _sets(audit: Audit) -> Table:
-    result = _table('Structures', 'elements: structures that hold each')
+    result = _table('Structures', 'elements: structures containing each')
     for name in ('set', 'fidelity'):
         result.add_column(name, overflow='fold')
     labels = _labelled(audit)
@@ -130,8 +130,8 @@ def _labels(audit: Audit) -> Table:
 
 def _of_components(audit: Audit) -> str | None:
     words = {
-        'stress': 'stress: components, compression positive',
-        'force': 'force rms: of components',
+        'stress': 'stress: components, positive under compression',
+        'force': 'force RMS: over components',
     }
     labels = _labelled(audit)
     return '; '.join(text for k, text in words.items() if k in labels) or None
@@ -159,7 +159,7 @@ def _derived(part: SetAudit, labels: Container[str]) -> list[str]:
 def _pairs(audit: Audit) -> Table:
     result = _table(
         'Same structure at two fidelities',
-        'E: high - low; scatter: its standard deviation after reference energies',
+        'E: high - low; scatter: its std after subtracting reference energies',
     )
     result.add_column('low', overflow='fold')
     result.add_column('high', overflow='fold')

@@ -72,9 +72,8 @@ def inferred(
         return none, None
     if len(train) > MANY:
         return none, note('references', (
-            f'reference energies of {target} are those of its computed labels '
-            f'alone: which labels training infers is not tried for more than {MANY} '
-            'structures.'
+            f'the reference energies of {target} do not include inferred labels, '
+            f'because inference is not tried here for more than {MANY} structures.'
         ), target)
     with tempfile.TemporaryDirectory(
         prefix='graphs_', ignore_cleanup_errors=True
@@ -111,13 +110,13 @@ def _inferred(
 
 def _not_inferred(target: str, error: UserError) -> str:
     """Why reference energies are not those that training fits, and the remedy."""
-    remedy = 'Correct or remove what cannot be used'
+    remedy = 'Correct or remove the unusable structures'
     if isinstance(error, UnreadLabel):
-        remedy = 'Name the labels that nothing reads, or leave them out'
+        remedy = 'Name the labels that no key reads, or leave them out'
     return (
-        f'reference energies of {target} are those of its computed labels alone: '
-        'training may infer more, which cannot be tried as long as it stops at '
-        f'these data. {remedy}, and inspect again.'
+        f'the reference energies of {target} do not include inferred labels, '
+        'because inference cannot be tried on data at which training stops. '
+        f'{remedy}, and inspect again.'
     )
 
 

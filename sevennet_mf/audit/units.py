@@ -173,8 +173,8 @@ def _order(low: str, high: str, x: Floats, y: Floats) -> Iterator[Finding]:
                 yield problem('unit', (
                     f'shear components of the stress of {wrong} agree with those of '
                     f'{low if wrong == high else high} over {len(x)} structures if '
-                    f"they stand in the order {order}. They must stand in ASE's "
-                    f'order: yz, xz, xy.{mended}'
+                    f"they are in the order {order}. They must be in ASE's order: "
+                    f'yz, xz, xy.{mended}'
                 ), wrong, count=len(x))
                 return
 
@@ -256,7 +256,7 @@ def _components(
     if s == 0.0:
         yield problem('unit', (
             f'the {name} of {high} are zero where those of {low} for the same '
-            'structures are not. A label a structure does not have must be left out.'
+            'structures are not. Leave out labels that a structure does not have.'
         ), high)
         return
     if s > 0 and abs(np.log(s)) < ORDINARY:
@@ -308,8 +308,8 @@ def _same_compositions(
         unit = match(s, ENERGY_UNITS, 0.5) or match(1 / s, ENERGY_UNITS, 0.5)
         yield note('unit', (
             f'the energies of {high} vary {s:.2g} times as much as those of {low} '
-            'within one composition. Other structures may be why, or another unit'
-            f'{f" ({unit})" if unit else ""}: energies must be in eV.'
+            'within one composition. The reason may be different structures, or a '
+            f'wrong unit{f" ({unit})" if unit else ""}: energies must be in eV.'
         ), low, high)
 
 

@@ -133,8 +133,9 @@ def _sets(data: Config) -> dict[str, list[Config]]:
         raise _no_training(data)
     if 'load_drift_path' in entries:
         raise UserError(
-            'data.load_drift_path: the set `drift` is that of old fidelities, which '
-            'train.fidelity.replay gives. Call yours load_testset_path, for example.'
+            'data.load_drift_path: the set name `drift` is reserved for the old '
+            'fidelities of train.fidelity.replay. Rename it, for example to '
+            'load_testset_path.'
         )
     return entries
 
@@ -177,7 +178,7 @@ def _no_training(data: Config) -> UserError:
     for name in data:
         hint = nearest(name, [TRAINING])
         if hint and name not in SETS:
-            return UserError(f'data.{name} is no set to train on.{hint}')
+            return UserError(f'data.{name} is not a training set.{hint}')
     return UserError(f'data.{TRAINING} is missing: nothing to train on.')
 
 

@@ -584,7 +584,7 @@ def test_bad_structures_do_not_stop_the_audit(
     [
         (
             lambda a: a.set_array('REF_forces', a.get_forces() + 1.0),
-            'Name the labels that nothing reads, or leave them out, and',
+            'Name the labels that no key reads, or leave them out, and',
         ),
         (lambda a: setattr(a, 'calc', None), 'Correct or remove what cannot be'),
     ],
@@ -603,7 +603,7 @@ def test_references_without_inferred_labels_say_so(
     result = audit({'pbe': pbe, 'r2scan': spoilt})
     (note,) = [p for p in result.problems if p.kind == 'references']
     assert note.severity == 'note'
-    assert 'r2scan are those of its computed labels alone' in note.message
+    assert 'r2scan do not include inferred labels' in note.message
     assert remedy in note.message
 
 

@@ -257,7 +257,7 @@ def test_a_training_set_by_another_name(name: str) -> None:
     given = with_data(**{name: [entry('pbe')]})
     del given['data']['load_trainset_path']
     assert message(given) == (
-        f"data.{name} is no set to train on. Did you mean 'load_trainset_path'?"
+        f"data.{name} is not a training set. Did you mean 'load_trainset_path'?"
     )
 
 
