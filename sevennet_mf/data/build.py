@@ -1,4 +1,4 @@
-"""Writing a folder of processed graphs: whole or not at all. See cache.py."""
+"""Writing a folder of processed graphs, completely or not at all. See cache.py."""
 
 from __future__ import annotations
 
@@ -54,9 +54,13 @@ def load_or_build(
 ) -> Cached:
     """Return the processed structures of an entry, from disk if they are there.
 
-    Arguments as of read.read_entry; folder: where processed data live; cores:
-    processes that look for neighbours. Raises UserError for data that cannot be
-    used and for a folder that cannot be written.
+    Args:
+        entry, key, fidelities, cutoff: as for read.read_entry.
+        folder: where processed data are kept.
+        cores: number of processes that search for neighbours.
+
+    Raises:
+        UserError: The data cannot be used, or the folder cannot be written.
     """
     recipe = recipe_of(entry, key, cutoff)
     target = folder / recipe.folder_name
@@ -75,10 +79,16 @@ def build(
     target: Path,
     cores: int = 1,
 ) -> None:
-    """Process an entry into the folder `target`; arguments as of load_or_build.
+    """Process an entry into the folder `target`; on failure nothing is left behind.
 
-    Raises UserError for data that cannot be used, for a file that changes while it
-    is read and for a folder that cannot be written; nothing is left behind.
+    Args:
+        entry, key, fidelities, cutoff, cores: as for load_or_build.
+        recipe: as recipe_of returns it.
+        target: the folder to write.
+
+    Raises:
+        UserError: The data cannot be used, a file changes while it is read, or the
+            folder cannot be written.
     """
     # the order of the folder is that of the recipe, whatever the files are called
     ordered = {**entry, 'file': [i.path for i in recipe.inputs]}
@@ -101,7 +111,7 @@ def build(
 
 
 def sweep(folder: Path) -> None:
-    """Remove what interrupted runs left in `folder`; others' work is let alone."""
+    """Remove what interrupted runs left in `folder`, but nothing of running ones."""
     for left in folder.glob('.fidelity_*.tmp'):
         with contextlib.suppress(OSError, UserError):
             # a folder without its lock may be one that another process just made

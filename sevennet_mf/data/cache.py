@@ -1,8 +1,8 @@
 """Processed graphs on disk, one folder for each entry of a `load_*_path`.
 
-A folder is named by the content of all that went into it, is written beside and
-put in its place when whole, and is read by mapping its files into memory, so that
-data need not fit there. It holds plain tensors only:
+A folder is named after the content of everything that went into it, is written next
+to its final place and moved there when complete, and is read by memory-mapping its
+files, so that the data need not fit into memory. It contains only plain tensors:
 
     meta.pt      small arrays over the structures, see Cached
     00000.pt ..  {'data': {key: tensor}, 'slices': {key: (n+1,)}, 'composition'},
@@ -66,7 +66,7 @@ class Input:
 
 @dataclass(frozen=True)
 class CacheRecipe:
-    """All that decides what a folder holds, but the paths."""
+    """Everything that determines the content of a folder, except the paths."""
 
     inputs: tuple[Input, ...]  # by content, whatever the files are called
     settings: str
@@ -79,9 +79,14 @@ class CacheRecipe:
 
 
 def recipe_of(entry: Entry, key: str | None, cutoff: float) -> CacheRecipe:
-    """Hash the content of an entry's files and all that their reading depends on.
+    """Hash the content of an entry's files and everything their reading depends on.
 
-    key: data.fidelity.key; cutoff: Å. Raises UserError for an unreadable file.
+    Args:
+        key: data.fidelity.key.
+        cutoff: in Å.
+
+    Raises:
+        UserError: A file cannot be read.
     """
     inputs = []
     for place, path in enumerate(files_of(entry)):
@@ -121,7 +126,7 @@ def _content(path: str, reader: str) -> str:
 
 
 def is_whole(folder: Path) -> bool:
-    """Whether a folder holds what its meta.pt says, by name and size."""
+    """Return whether a folder contains what its meta.pt lists, by name and size."""
     try:
         sizes = _load(folder / META)['sizes']
         return all(
@@ -140,14 +145,19 @@ def _load(path: Path) -> Plain:
 
 
 class Cached:
-    """A processed entry. Rows are in the order of its folder.
+    """A processed entry of n structures. Rows are in the order of its folder.
 
-    Arrays over the n structures: n_atoms, n_edges, n_centres (atoms with a
-    neighbour), file, frame, fidelity (index into fidelity_names), digest, kind
-    int64; signature (n, WIDTH) float32: see identity.Traits; lattice (n, 3, 3)
-    float64, Å, the periodic vectors and then zeros; energy (eV, total),
-    force_square (eV^2/Å^2, summed over components) float64; has_force,
-    has_stress bool.
+    Attributes:
+        n_atoms, n_edges: (n,) int64.
+        n_centres: (n,) int64, number of atoms that have a neighbour.
+        file, frame: (n,) int64.
+        fidelity: (n,) int64, index into fidelity_names.
+        digest, kind: (n,) int64, see identity.Traits.
+        signature: (n, WIDTH) float32, see identity.Traits.
+        lattice: (n, 3, 3) float64, Å, the periodic vectors followed by zeros.
+        energy: (n,) float64, eV, total.
+        force_square: (n,) float64, eV^2/Å^2, summed over components.
+        has_force, has_stress: (n,) bool.
     """
 
     def __init__(self, folder: Path, recipe: CacheRecipe) -> None:
@@ -184,18 +194,18 @@ class Cached:
         return np.argsort(place[self.arrays['file']], kind='stable')
 
     def source(self, row: int) -> str:
-        """Return 'path:frame' of a row, with the path of today."""
+        """Return 'path:frame' of a row, with the current path."""
         path = self.inputs[self.arrays['file'][row]].path
         return f'{path}:{self.arrays["frame"][row]}'
 
     def lines(self, only_loud: bool = False) -> list[str]:
-        """Return what there is to say of the files, with the paths of today."""
+        """Return the log lines on the files, with their current paths."""
         paths = {number: given.path for number, given in enumerate(self.inputs)}
         told = [line for line in self.told if line.loud or not only_loud]
         return [line.said(paths) for line in told]
 
     def graph(self, row: int) -> dict[str, torch.Tensor]:
-        """Return fresh tensors of a row, in the host's types; labels as on disk."""
+        """Return new tensors of a row, in the host's types; labels as on disk."""
         number = int(np.searchsorted(self._first, row, side='right')) - 1
         data, slices, _ = self._shard(number)
         graph = separate(
@@ -212,7 +222,7 @@ class Cached:
         return {**fresh, KEY.EDGE_IDX: index}
 
     def geometry(self, row: int) -> Geometry:
-        """Return the atoms of a row, of which positions are float32, and lattice."""
+        """Return the atoms (positions as float32) and the lattice of a row."""
         number = int(np.searchsorted(self._first, row, side='right')) - 1
         data, slices, _ = self._shard(number)
         start, end = slices[KEY.POS][row - int(self._first[number]) :][:2].tolist()
@@ -224,6 +234,6 @@ class Cached:
         )
 
     def composition(self) -> np.ndarray[Any, np.dtype[np.int32]]:
-        """Return (n, 119) int32, atoms of each atomic number."""
+        """Return (n, 119) int32, number of atoms of each atomic number."""
         shards = range(len(self._first) - 1)
         return np.concatenate([self._shard(k)[2].numpy() for k in shards])

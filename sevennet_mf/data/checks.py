@@ -1,7 +1,8 @@
-"""What may be wrong with the data of a run: each question is asked here, once.
+"""What may be wrong with the data of a run: each check is made here, once.
 
-Training stops at the first problem and warns of notes, `inspect` reports them all,
-and a study refuses what its runs would stop at: all call the same functions.
+Training stops at the first problem and logs notes as warnings, `inspect` reports
+all of them, and a study refuses what its runs would stop at: all call the same
+functions.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ Sets = Mapping[str, LabelledSet]
 
 
 def as_read(needs: Needs, sets: Sets) -> Iterator[Finding]:
-    """Yield what is found before the training set is divided or completed."""
+    """Yield findings on the sets before the training set is divided or completed."""
     yield from coverage(needs, sets[TRAIN])
     yield from two_validations(sets, needs.ratio)
     yield from validated_alone(needs, sets)
@@ -54,7 +55,7 @@ def as_read(needs: Needs, sets: Sets) -> Iterator[Finding]:
 
 
 def coverage(needs: Needs, train: LabelledSet) -> Iterator[Finding]:
-    """Fidelities that the YAML names and that no training structure has."""
+    """Yield fidelities that the YAML names but no training structure has."""
     known = dict.fromkeys([*needs.order, *train.fidelities])
     covered = [
         name
@@ -88,7 +89,11 @@ def coverage(needs: Needs, train: LabelledSet) -> Iterator[Finding]:
 
 
 def two_validations(sets: Iterable[str], ratio: float) -> Iterator[Finding]:
-    """`data_divide_ratio` beside a validation set; sets: their names."""
+    """Yield a finding if `data_divide_ratio` is set beside a validation set.
+
+    Args:
+        sets: names of the sets.
+    """
     given = [name for name in sets if is_validation(name)]
     if given and ratio > 0:
         yield problem('no validation', (
@@ -98,7 +103,7 @@ def two_validations(sets: Iterable[str], ratio: float) -> Iterator[Finding]:
 
 
 def validated_alone(needs: Needs, sets: Sets) -> Iterator[Finding]:
-    """Forces and stress of a fidelity that validation data have, training not."""
+    """Yield fidelities with forces or stress in validation data only."""
     words = {'force': 'forces', 'stress': 'stress'}
     train = sets[TRAIN]
     for label in needs.labels:
@@ -129,7 +134,7 @@ def _is_settled(entries: Sequence[Entry], fidelity: str, label: str) -> bool:
 
 
 def neighbours(needs: Needs, train: LabelledSet) -> Iterator[Finding]:
-    """Training data in which no atom has a neighbour: the network sees nothing."""
+    """Yield a finding if no atom of the training data has a neighbour."""
     if len(train) and not train.has_neighbours:
         yield problem('no neighbours', (
             'data.load_trainset_path: no two atoms of any structure are within '
@@ -140,7 +145,7 @@ def neighbours(needs: Needs, train: LabelledSet) -> Iterator[Finding]:
 
 
 def doubtful_base(needs: Needs, train: LabelledSet) -> Iterator[Finding]:
-    """An order that nobody wrote, and that begins with the rarest fidelity."""
+    """Yield a finding if a default order begins with the rarest fidelity."""
     if not needs.is_default or needs.continues:
         return
     base = needs.base
@@ -161,7 +166,11 @@ def doubtful_base(needs: Needs, train: LabelledSet) -> Iterator[Finding]:
 def unknown_elements(
     data: LabelledSet, known: Collection[int]
 ) -> Iterator[Finding]:
-    """Elements that a model does not know; known: the atomic numbers of its own."""
+    """Yield elements that a model does not know.
+
+    Args:
+        known: atomic numbers that it knows.
+    """
     compositions, kind = data.kinds()
     remedy = (
         'Take them out, or add the elements to model.chemical_species and train a '
@@ -180,10 +189,14 @@ def foreign_elements(
     model: str,
     remedy: str,
 ) -> Iterator[Finding]:
-    """Elements that are not among those `known` to what is called `model`.
+    """Yield elements that are not among those that a model knows.
 
-    compositions: (m, 119); kind: (n,), which of them each structure has; name_of:
-    what structure i is called.
+    Args:
+        compositions: (m, 119).
+        kind: (n,), index into `compositions` of each structure.
+        name_of: returns the name of structure i.
+        known: atomic numbers that the model knows.
+        model: what to call the model.
     """
     is_known = np.zeros(N_SPECIES, bool)
     is_known[list(known)] = True
@@ -205,7 +218,7 @@ def foreign_elements(
 
 
 def nothing_held_out(ratio: float) -> Finding:
-    """A share for validation that is less than one structure."""
+    """Return the finding for a validation share of less than one structure."""
     return problem('no validation', (
         f'data.data_divide_ratio: {ratio} of the training set is no structure at '
         'all. Raise it, or give load_validset_path.'
@@ -213,16 +226,17 @@ def nothing_held_out(ratio: float) -> Finding:
 
 
 def choosing(target: str, held: Mapping[str, Collection[str]]) -> list[str]:
-    """Return the sets that may choose the best checkpoint, the one that does first.
+    """Return the sets that may select the best checkpoint, the one that does first.
 
-    held: the fidelities that each set has structures of.
+    Args:
+        held: the fidelities of the structures of each set.
     """
     names = [n for n, own in held.items() if is_validation(n) and target in own]
     return sorted(names, key=lambda name: name != 'validset')
 
 
 def no_validation(target: str) -> Finding:
-    """A target that no validation set holds."""
+    """Return the finding for a target that no validation set contains."""
     return note('no validation', (
         f'no validation set holds the target {target!r}, so the training set '
         'chooses the best checkpoint. Add load_validset_path, or set '
@@ -236,9 +250,11 @@ def no_validation(target: str) -> Finding:
 def leak(
     held: Marked, known: Marked, where: str, source: str = 'training'
 ) -> Finding | None:
-    """Structures of a set that are in another of the same fidelity.
+    """Return a finding if structures of a set are in another at the same fidelity.
 
-    where: what `held` is called; source: whose data `known` are.
+    Args:
+        where: what to call `held`.
+        source: what `known` are the data of.
     """
     at = first_of(known.fingerprint, held.fingerprint)
     rows = np.flatnonzero(at >= 0)
@@ -252,7 +268,7 @@ def leak(
 
 
 def equal(known: Marked, first: Ints, held: Marked, rows: Ints) -> str:
-    """Return 'a:3 = b:5, ...' of structures that are the same."""
+    """Return 'a:3 = b:5, ...' for structures that are the same."""
     return some(
         f'{held.source(int(row))} = {known.source(int(k))}'
         for k, row in zip(first, rows, strict=True)

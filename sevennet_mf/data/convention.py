@@ -35,9 +35,15 @@ ORDERS: Final[dict[str, tuple[int, ...]]] = {
 
 @dataclass(frozen=True)
 class Convention:
-    """What one in a file is: energy in eV (per atom or total), length in Å,
-    force in eV/Å, stress in eV/Å^3 and ASE's sign, virial in eV of minus the volume
-    times that; order: of six numbers, those in ASE's order.
+    """The units, sign and order of labels in a file.
+
+    Attributes:
+        energy: one unit of the file in eV (per atom or total); likewise below.
+        length: Å.
+        force: eV/Å.
+        stress: eV/Å^3, negative if the sign is opposite to ASE's.
+        virial: eV; a virial is minus the volume times ASE's stress.
+        order: indices of the file's six components that give ASE's order.
     """
 
     energy: float = 1.0
@@ -53,10 +59,13 @@ ASE: Final[Convention] = Convention()
 
 
 def of_entry(entry: Mapping[str, Any]) -> Convention:
-    """Return the convention of an entry; UserError for a unit that is unknown.
+    """Return the convention of an entry.
 
-    Forces, stress and virial follow from the units of energy and length unless they
-    have their own. `stress_unit` is that of the virial where there is one.
+    Units of forces, stress and virial follow from those of energy and length unless
+    they are given. `stress_unit` is the unit of the virial where there is one.
+
+    Raises:
+        UserError: A unit is unknown.
     """
     given = tuple(entry.get(key) for key in UNIT_KEYS)
     return _of(given, entry.get('virial_key') is not None)
@@ -88,7 +97,7 @@ def _of(given: tuple[str | None, ...], has_virial: bool) -> Convention:
 
 
 def in_words(entry: Mapping[str, Any]) -> str:
-    """Return what an entry's labels are, and in which units, for the log."""
+    """Return a description of an entry's labels and their units for the log."""
     energy, length = entry.get('energy_unit', 'eV'), entry.get('length_unit', 'Å')
     per = str(energy).removesuffix(units.PER_ATOM)
     forces = entry.get('force_unit', f'{per}/{length}')

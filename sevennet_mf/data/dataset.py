@@ -1,4 +1,4 @@
-"""The data sets of a run: which there are, how they are divided and paired."""
+"""The data sets of a run: which there are, and how they are divided and paired."""
 
 from __future__ import annotations
 
@@ -38,10 +38,15 @@ def build_datasets(
 ) -> dict[str, FidelityDataset]:
     """Return the data sets of a run by name: 'trainset', 'validset', ...
 
-    config: the host's merged configuration, whose `load_*_path` are entries as
-    read.read_entry takes them; it is not changed. Of several processes rank 0 works
-    while the others wait at `barrier`; they find its files, or, on a machine that
-    does not see them, make their own. Raises UserError for data that cannot be used.
+    With several processes rank 0 works while the others wait at `barrier` and then
+    read its files, or, on a machine that does not see them, write their own.
+
+    Args:
+        config: the host's merged configuration, whose `load_*_path` are entries as
+            read.read_entry takes them; it is not changed.
+
+    Raises:
+        UserError: The data cannot be used.
     """
     waits = barrier is not None and rank != 0
     if barrier is not None and waits:
@@ -91,8 +96,9 @@ def random_split(
 ) -> tuple[FidelityDataset, FidelityDataset]:
     """Return a training and a validation part, the latter `ratio` of each fidelity.
 
-    spared: fingerprints of structures that are validated on only if the others are
-    too few.
+    Args:
+        spared: fingerprints of structures that are used for validation only if there
+            are too few others.
     """
     is_valid = validated(
         dataset.fidelity_index, dataset.fingerprint, ratio, seed, spared
@@ -108,11 +114,17 @@ def validated(
     seed: int,
     spared: Ints | None = None,
 ) -> Bools:
-    """Return which structures `data_divide_ratio` takes, `ratio` of each fidelity.
+    """Return which structures `data_divide_ratio` selects, `ratio` per fidelity.
 
-    fidelity, fingerprint: (n,), as of FidelityDataset. All labels of one structure
-    go to the same part, so that none is validated on what was trained on at another
-    fidelity. spared: as of random_split.
+    All labels of a structure go to the same part, so that no structure used for
+    validation is trained on at another fidelity.
+
+    Args:
+        fidelity, fingerprint: (n,), as of FidelityDataset.
+        spared: as for random_split.
+
+    Returns:
+        (n,) bool.
     """
     count = np.bincount(fidelity)
     left = np.rint(count * ratio).astype(np.int64)
@@ -135,7 +147,7 @@ def validated(
 
 
 def is_validation(name: str) -> bool:
-    """Whether a set may pick the best checkpoint."""
+    """Return whether a set may select the best checkpoint."""
     words = name.split('_')
     no = name in (TRAIN, DRIFT) or any(word.startswith('test') for word in words)
     return not no
@@ -144,8 +156,9 @@ def is_validation(name: str) -> bool:
 def pair_index(dataset: FidelityDataset, base: str, fidelity: str) -> Ints:
     """Return for each structure of `fidelity` the same one among those of `base`.
 
-    Positions count within `dataset.rows_of(base)`; -1 where there is none, the
-    nearest where there are several. What references.Labels takes as `pair`.
+    Returns:
+        Positions within `dataset.rows_of(base)`, -1 where there is none, the nearest
+        where there are several; references.Labels takes them as `pair`.
     """
     low, high = dataset.rows_of(base), dataset.rows_of(fidelity)
     marks = dataset.fingerprint

@@ -1,4 +1,4 @@
-"""Elements and compositions whose reference energy no training label tells."""
+"""Elements and compositions whose reference energy no training label determines."""
 
 from __future__ import annotations
 
@@ -27,10 +27,13 @@ def undetermined(
     sets: Mapping[str, LabelledSet],
     fitted: Sequence[str] | None = None,
 ) -> Iterator[Finding]:
-    """Yield what no training label tells: problems first, then notes.
+    """Yield what no training label determines: problems first, then notes.
 
-    A problem where validation data of the target need it: they are off by eV,
-    whatever is trained. fitted: the fidelities to ask of; None: all that there are.
+    It is a problem where validation data of the target need it: their errors would
+    be of the order of eV, whatever is trained.
+
+    Args:
+        fitted: the fidelities to check; None: all of them.
     """
     notes: list[Finding] = []
     for name in references.fidelities if fitted is None else fitted:
@@ -101,10 +104,15 @@ def reference_elements(
     given: Mapping[str, Collection[str]],
     species: Collection[int] | None = None,
 ) -> list[str]:
-    """Return symbols of the elements that reference energies are needed for.
+    """Return the symbols of the elements that reference energies are needed for.
 
-    Those of the data, `present` (k,), and of given numbers, and of a model that is
-    made for some (species); a universal model's other 100 would only be noise.
+    These are the elements of the data, of given numbers, and of a model made for
+    specific elements; the other 100 of a universal model would only be noise.
+
+    Args:
+        present: (k,) atomic numbers in the data.
+        given: symbols with given numbers, by fidelity.
+        species: atomic numbers of such a model.
     """
     made_for = species if species and len(species) < len(chemical_symbols) else ()
     numbers = {*(int(z) for z in present), *made_for}

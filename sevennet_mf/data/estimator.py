@@ -1,7 +1,7 @@
 """Least squares for reference energies: sums, ridge fits and their posterior.
 
-The numerical half of `references.py`, which says what is fitted to what. Every fit
-works on sums over pairs of elements only, in float64.
+The numerical half of `references.py`, which defines what is fitted to what. Every
+fit works only on sums over pairs of elements, in float64.
 """
 
 from __future__ import annotations
@@ -42,11 +42,15 @@ KINDS: Final[tuple[str, ...]] = ('paired', 'model', 'unpaired')
 
 
 class NormalEquations:
-    """The sums a least-squares fit of y = x.e needs; chunks may be added.
+    """The sums of a least-squares fit of y = x.e; data can be added in chunks.
 
-    count: structures; gram: (119, 119) sum of x x^T; moment: (119,) sum of x y in
-    eV/atom; square: sum of y^2. Fractions add up to one, so sums of x alone and of y
-    alone are row sums of these.
+    Fractions sum to one, so sums of x alone and of y alone are row sums of these.
+
+    Attributes:
+        count: number of structures.
+        gram: (119, 119), sum of x x^T.
+        moment: (119,), sum of x y in eV/atom.
+        square: sum of y^2 in (eV/atom)^2.
     """
 
     def __init__(self) -> None:
@@ -56,26 +60,40 @@ class NormalEquations:
         self.square = 0.0
 
     def add(self, fractions: Floats, energy: Floats) -> None:
-        """Add structures: fractions (n, 119), energy (n,) in eV/atom."""
+        """Add structures.
+
+        Args:
+            fractions: (n, 119).
+            energy: (n,) in eV/atom.
+        """
         self.count += len(energy)
         self.gram += fractions.T @ fractions
         self.moment += fractions.T @ energy
         self.square += float(energy @ energy)
 
     def residual(self, energies: Floats) -> float:
-        """Return sum (y - x.energies)^2 in (eV/atom)^2; energies: (119,) eV."""
+        """Return sum (y - x.energies)^2 in (eV/atom)^2.
+
+        Args:
+            energies: (119,) in eV.
+        """
         cross = float(energies @ (self.gram @ energies - 2.0 * self.moment))
         return max(self.square + cross, 0.0)
 
 
 @dataclass(frozen=True, eq=False)
 class Modes:
-    """A gram matrix over the free elements, taken apart.
+    """The eigenmodes of a gram matrix over the free elements.
 
-    value (m,), vector (m, m): eigenpairs, exactly 0 where there is only rounding,
-    so that unlabelled directions get their prior value and no noise.
-    share: (m,) sum of s x over sum of s^2, s the fraction of free atoms; total: the
-    latter. The offset is s c, and a centred matrix has it eliminated.
+    With s the fraction of free atoms the offset is s c; a centred matrix has it
+    eliminated.
+
+    Attributes:
+        value, vector: (m,) and (m, m), eigenpairs; values are exactly 0 where there
+            is only rounding error, so that unlabelled directions get their prior
+            value and no noise.
+        share: (m,), sum of s x over sum of s^2.
+        total: sum of s^2.
     """
 
     value: Floats
@@ -105,13 +123,17 @@ def solve(
     fallback: float = 0.0,
     least: float = 0.0,
 ) -> Floats:
-    """Return (119,) energies offset + u, with the given ones as they are.
+    """Return (119,) energies, offset + u, with the given ones unchanged.
 
-    Minimises the squared residual + penalty |u|^2. centred: the offset is fitted
-    along with u; else it is the mean energy per free atom. `given` is NaN where an
-    element is free; `fallback` is the offset where no label holds a free atom.
-    least: how many standard deviations of a direction's own noise what labels say
-    of it must be, for sums in units of the scatter; less counts as nothing.
+    They minimise the squared residual + penalty |u|^2.
+
+    Args:
+        given: (119,) in eV, NaN where an element is free.
+        centred: whether the offset is fitted along with u; otherwise it is the mean
+            energy per free atom.
+        fallback: the offset where no label contains a free atom.
+        least: how many standard deviations of its own noise the labels' contribution
+            to a direction must reach to count, for sums in units of the scatter.
     """
     free = np.isnan(given)
     moment = moment - gram @ np.where(free, 0.0, given)
@@ -142,7 +164,12 @@ class Posterior:
     def of(
         cls, gram: Floats, free: Bools, centred: bool, width: float = PRIOR_WIDTH
     ) -> Posterior:
-        """gram: (119, 119) weighted by 1 / scatter^2; width: of the prior, eV."""
+        """Return the posterior of a fit.
+
+        Args:
+            gram: (119, 119), weighted by 1 / scatter^2.
+            width: of the prior, in eV.
+        """
         modes = Modes.of(gram, free, centred)
         spread = 1.0 / (modes.value + width**-2)
         covariance = (modes.vector * spread) @ modes.vector.T
@@ -152,7 +179,11 @@ class Posterior:
         return cls(free, modes.share, variance, covariance)
 
     def std(self, fractions: Floats) -> Floats:
-        """Return (n,) eV/atom for fractions (n, 119)."""
+        """Return (n,) standard deviations in eV/atom.
+
+        Args:
+            fractions: (n, 119).
+        """
         part = fractions[:, self.free]
         count = part.sum(axis=1)
         part = part - count[:, None] * self.share
@@ -164,10 +195,12 @@ class Posterior:
 
 @dataclass(frozen=True, eq=False)
 class Support:
-    """Which energies labels and given numbers tell, however well they fit.
+    """Which energies labels and given numbers determine, however well they fit.
 
-    seen: (119,) held by a labelled structure; given: (119,) explicit number;
-    posterior: as if labels scattered like any.
+    Attributes:
+        seen: (119,), whether a labelled structure contains the element.
+        given: (119,), whether there is an explicit number.
+        posterior: with labels of the usual scatter.
     """
 
     seen: Bools
@@ -178,19 +211,27 @@ class Support:
     def of(
         cls, gram: Floats, given: Bools, centred: bool, width: float = PRIOR_WIDTH
     ) -> Support:
-        """gram: (119, 119), as of NormalEquations; the rest as of Posterior.of."""
+        """Return the support of sums.
+
+        Args:
+            gram: (119, 119), as of NormalEquations.
+            given, centred, width: as for Posterior.of.
+        """
         typical = gram / TYPICAL_SCATTER**2
         posterior = Posterior.of(typical, ~given, centred, width)
         return cls(gram.diagonal() > 0.0, given, posterior)
 
     def tells(self, composition: Ints) -> Bools:
-        """Return (n,) whether labels or given numbers fix the energy.
+        """Return (n,) bool, whether labels or given numbers determine the energy.
 
-        composition: (n, 119) atoms. False if it holds an element that has neither,
-        however dilute, and for a mix of known elements that the labels leave open
-        (N2 from GaN). A given number speaks for every composition with its element:
-        beside a fixed stoichiometry only whoever gave it knows which split it
-        presumes.
+        It is False for compositions with an element that has neither, however
+        dilute, and for a mix of known elements that the labels leave open (N2 from
+        GaN). A given number determines every composition with its element: for a
+        fixed stoichiometry only the author of the number knows which split it
+        assumes.
+
+        Args:
+            composition: (n, 119), numbers of atoms.
         """
         holds = composition > 0
         lacking = (holds & ~(self.seen | self.given)).any(axis=1)
@@ -202,7 +243,7 @@ class Support:
 
 @dataclass(frozen=True, eq=False)
 class ReferenceFit:
-    """What one fidelity's labels and given numbers say."""
+    """What the labels and given numbers of one fidelity determine."""
 
     energies: Floats  # (119,) eV
     scatter: dict[str, float]  # eV/atom
@@ -224,7 +265,7 @@ def _scatter(
 
 
 def fit_alone(sums: NormalEquations, given: Floats) -> ReferenceFit:
-    """The base's estimate: absolute energies per atom, drawn to their mean."""
+    """Fit the base: absolute energies per atom, with a prior around their mean."""
     free = np.isnan(given)
     fallback = 0.0 if free.all() else float(given[~free].mean())
     energies = solve(sums.gram, sums.moment, given, RIDGE, False, fallback)
@@ -237,7 +278,11 @@ def fit_alone(sums: NormalEquations, given: Floats) -> ReferenceFit:
 def fit_aligned(
     sums: Mapping[str, NormalEquations], base: ReferenceFit, given: Floats
 ) -> ReferenceFit:
-    """Estimate differences from the base; sums holds one entry per KINDS."""
+    """Fit differences from the base.
+
+    Args:
+        sums: one entry for each of KINDS.
+    """
     free = np.isnan(given)
     known = given - base.energies
     fallback = 0.0 if free.all() else float(known[~free].mean())

@@ -1,4 +1,4 @@
-"""Labelled structures as extended XYZ, and files that stay what they are."""
+"""Labelled structures as extended XYZ, in files that are never silently changed."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ from sevennet_mf.files import write_whole
 
 
 def to_atoms(structure: Structure) -> Atoms:
-    """Return a structure with its labels as ASE has them, and where it came from.
+    """Return a structure with its labels as ASE has them, and its source.
 
-    Raises UserError for a graph file, which does not keep the cell.
+    Raises:
+        UserError: It is from a graph file, which does not store the cell.
     """
     if structure.cell is None:
         raise no_cell(structure.source)
@@ -41,9 +42,12 @@ def to_atoms(structure: Structure) -> Atoms:
 def with_labels(
     atoms: Atoms, energy: float, forces: Floats | None, stress: Floats | None
 ) -> Atoms:
-    """Set the labels of `atoms`; energy: eV, total; forces: (n_atoms, 3) eV/Å.
+    """Set the labels of `atoms`; missing ones are None.
 
-    stress: (6,) eV/Å^3 in the host's order and sign; what is missing is None.
+    Args:
+        energy: in eV, total.
+        forces: (n_atoms, 3) in eV/Å.
+        stress: (6,) in eV/Å^3 in the host's order and sign.
     """
     results: dict[str, float | Floats] = {'energy': energy}
     if forces is not None:
@@ -55,9 +59,10 @@ def with_labels(
 
 
 def write(path: Path, frames: Iterable[Atoms]) -> int:
-    """Write structures one after another, whole or not at all; return how many.
+    """Write structures one after another, completely or not at all; return how many.
 
-    Raises UserError if `path` cannot be written.
+    Raises:
+        UserError: `path` cannot be written.
     """
     count = 0
 
@@ -79,9 +84,10 @@ def write_one(stream: TextIO, atoms: Atoms) -> None:
 
 
 def put(new: Path, path: Path, may_change: bool) -> None:
-    """Move a whole new file to `path`, unless the same is there already.
+    """Move a complete new file to `path`, unless the same is already there.
 
-    Raises UserError if another is there and may not change.
+    Raises:
+        UserError: A different file is there and `may_change` is False.
     """
     if path.is_file() and filecmp.cmp(new, path, shallow=False):
         new.unlink()

@@ -1,7 +1,7 @@
-"""What is in a file: which reader it needs, and its structures one at a time.
+"""What a file contains: which reader it needs, and its structures one at a time.
 
-What ASE reads, the forms that data sets are published in (see formats/), the host's
-graph files (`.pt`, `.sevenn_data`) and its `structure_list`.
+These are formats that ASE reads, formats that data sets are published in (see
+formats/), the host's graph files (`.pt`, `.sevenn_data`) and its `structure_list`.
 """
 
 from __future__ import annotations
@@ -40,9 +40,10 @@ def files_of(entry: Entry) -> list[str]:
 
 
 def reader_of(path: str, format: str | None = None) -> str:
-    """Return what reads `path`: one of ours, or the ASE name of its format.
+    """Return the reader of `path`: one of ours, or ASE's name of its format.
 
-    Raises UserError for an unknown format and for a file that tells none.
+    Raises:
+        UserError: The format is unknown or cannot be inferred from the file.
     """
     if path.endswith('.aselmdb') and format in (None, *databases.DATABASES):
         return 'aselmdb'
@@ -78,13 +79,13 @@ def reader_of(path: str, format: str | None = None) -> str:
 
 
 def size_of(path: str) -> int:
-    """Return the bytes of a file, or of those that a system of DeePMD is made of."""
+    """Return the size in bytes of a file, or of all files of a DeePMD system."""
     files = deepmd.files(path) if os.path.isdir(path) else [path]
     return sum(os.path.getsize(file) for file in files)
 
 
 def count_frames(path: str, reader: str, index: str = ':') -> int | None:
-    """Return how many structures `index` picks; None if that is slow to know."""
+    """Return how many structures `index` selects; None if slow to find out."""
     if reader not in ('extxyz', 'xyz') or path.endswith(('.gz', '.bz2', '.xz')):
         return None
     total = 0
@@ -103,8 +104,11 @@ def count_frames(path: str, reader: str, index: str = ':') -> int | None:
 def listed(path: str) -> list[tuple[str, str]]:
     """Return (file, index) of a `structure_list`, with braces expanded.
 
-    Lines are `[title]`, or a file and perhaps an index. Files are looked up from
-    the working directory, then from where the list lies. Raises UserError.
+    Lines are `[title]`, or a file with an optional index. Files are looked up from
+    the working directory, then from the folder of the list.
+
+    Raises:
+        UserError: The list cannot be used.
     """
     found = []
     with open(path, encoding='utf-8') as lines:
@@ -134,7 +138,11 @@ def _listed_file(path: str, name: str) -> str | None:
 
 
 def unreadable(path: str, error: Exception, last: int | None = None) -> UserError:
-    """Return the error for a file that a reader failed at; last: frame it gave."""
+    """Return the error for a file that a reader failed on.
+
+    Args:
+        last: the last frame that was read.
+    """
     where = path if last is None else f'{path}, after frame {last},'
     reason = ' '.join(str(error).split()) or type(error).__name__
     if isinstance(error, KeyError):
@@ -163,8 +171,11 @@ def _element(name: str) -> str | None:
 def completed(path: str, entry: Entry) -> Entry:
     """Return an entry with what the form of one of its files sets.
 
-    That is keys, units and signs that the entry does not name itself. Raises
-    UserError as `reader_of`, and where the form leaves open what must be said.
+    These are keys, units and signs that the entry does not name itself.
+
+    Raises:
+        UserError: As for `reader_of`, or the form leaves open what the entry must
+            say.
     """
     return known.completed(path, reader_of(path, entry.get('format')), entry)
 
@@ -172,10 +183,16 @@ def completed(path: str, entry: Entry) -> Entry:
 def items_of(
     path: str, entry: Entry, cutoff: float, key: str | None = None
 ) -> Iterator[tuple[int, Atoms | AtomGraphData]]:
-    """(frame, structure) of one file; key: of its info that names the fidelity.
+    """Yield (frame, structure) of one file.
 
-    entry: as `completed` returns it. Positions and cells are in Å, labels as they
-    stand in the file. Raises UserError for a structure that cannot be read.
+    Positions and cells are in Å, labels as they are in the file.
+
+    Args:
+        entry: as `completed` returns it.
+        key: the key of the structures' info that names the fidelity.
+
+    Raises:
+        UserError: A structure cannot be read.
     """
     for frame, item in records_of(path, entry, cutoff, key):
         if isinstance(item, UserError):
@@ -186,9 +203,9 @@ def items_of(
 def records_of(
     path: str, entry: Entry, cutoff: float, key: str | None = None
 ) -> Iterator[tuple[int, Atoms | AtomGraphData | UserError]]:
-    """As `items_of`, but with the error in the place of a structure.
+    """Yield as `items_of`, but with the error in place of a structure.
 
-    What follows it may be as it should. Where nothing can follow it is raised.
+    The structures after it may be fine. Where none can follow, the error is raised.
     """
     reader = reader_of(path, entry.get('format'))
     if reader in (GRAPH, OLD_GRAPH):
@@ -296,7 +313,11 @@ def _each(
 
 
 def atoms_of(path: str) -> Iterator[tuple[int, Atoms]]:
-    """Yield (frame, structure) of one file; UserError for a graph file."""
+    """Yield (frame, structure) of one file.
+
+    Raises:
+        UserError: It is a graph file.
+    """
     reader = reader_of(path, None)
     if reader in (GRAPH, OLD_GRAPH):
         raise no_cell(path)

@@ -1,4 +1,4 @@
-"""What is said of data: one finding, and what the checks ask of a set."""
+"""Findings about data, and what the checks require of a set."""
 
 from __future__ import annotations
 
@@ -21,10 +21,13 @@ SHOWN: Final[int] = 3  # structures that a message names
 class Finding:
     """Something about the data of a run that its user should know.
 
-    kind: a word or two, of docs/inspect.md; severity: PROBLEM for what is almost
-    surely a mistake, NOTE for what may be meant; message: one clear line; names: the
-    fidelities or elements that it is about; count: of the structures, 0 where it is
-    about none in particular.
+    Attributes:
+        kind: a word or two, listed in docs/inspect.md.
+        severity: PROBLEM for what is almost certainly a mistake, NOTE for what may
+            be intended.
+        message: one clear line.
+        names: the fidelities or elements concerned.
+        count: number of structures concerned, 0 for none in particular.
     """
 
     kind: str
@@ -47,13 +50,13 @@ def note(kind: str, message: str, *names: str, count: int = 0) -> Finding:
 
 
 def refuse(finding: Finding | None, where: str = '') -> None:
-    """Raise a finding as UserError, with `where` before its message; None: pass."""
+    """Raise a finding, unless None, as UserError with `where` before its message."""
     if finding is not None:
         raise UserError(where + finding.message)
 
 
 class Marked(Protocol):
-    """Structures that can be told from others and named."""
+    """Structures that can be identified and named."""
 
     def __len__(self) -> int: ...
 
@@ -68,7 +71,7 @@ class Marked(Protocol):
 
 
 class LabelledSet(Protocol):
-    """The labelled structures of one set, as checks see them: n of them."""
+    """The n labelled structures of one set, as the checks see them."""
 
     def __len__(self) -> int: ...
 
@@ -82,7 +85,7 @@ class LabelledSet(Protocol):
 
     @property
     def has_neighbours(self) -> bool:
-        """Whether any two atoms of a structure are within the cutoff."""
+        """Return whether any two atoms of a structure are within the cutoff."""
         ...
 
     def rows_of(self, fidelity: str) -> Ints:
@@ -90,7 +93,7 @@ class LabelledSet(Protocol):
         ...
 
     def kinds(self) -> tuple[Ints, Ints]:
-        """Return compositions, (m, 119), and which each structure has, (n,)."""
+        """Return (m, 119) compositions and (n,) the index of each structure's."""
         ...
 
     def source(self, i: int) -> str:
@@ -102,7 +105,7 @@ class LabelledSet(Protocol):
 
 
 def some(names: Iterable[str]) -> str:
-    """Return the first few names, and how many more there are."""
+    """Return the first few names and the number of the others."""
     listed = list(names)
     more = len(listed) - SHOWN
     return ', '.join(listed[:SHOWN]) + (f' and {more} more' if more > 0 else '')
@@ -114,7 +117,7 @@ def structures(count: int) -> str:
 
 
 def formula(composition: Ints) -> str:
-    """Return a composition, (119,), as in 'Ga2N2'."""
+    """Return a composition, (119,), as a formula such as 'Ga2N2'."""
     return ''.join(
         f'{chemical_symbols[z]}{composition[z] if composition[z] > 1 else ""}'
         for z in np.flatnonzero(composition)
