@@ -1,7 +1,7 @@
-"""What atoms and lattice of a structure are, however they are written.
+"""The atoms and lattice of a structure, however they are written.
 
-Signatures are numbers that hardly differ between two writings of a structure; they
-find candidates; match.py decides.
+Signatures are numbers that hardly differ between two representations of a structure;
+they find candidates, and match.py decides.
 """
 
 from __future__ import annotations
@@ -49,8 +49,12 @@ _ACROSS: Final[Floats] = np.array([
 
 @dataclass(frozen=True, eq=False)
 class Geometry:
-    """numbers: (n_atoms,); positions: (n_atoms, 3) Å; lattice: (d, 3) Å, the d
-    vectors along which it repeats.
+    """The atoms of a structure and the lattice that they repeat in.
+
+    Attributes:
+        numbers: (n_atoms,), atomic numbers.
+        positions: (n_atoms, 3) in Å.
+        lattice: (d, 3) in Å, the d vectors along which it repeats.
     """
 
     numbers: Ints
@@ -59,7 +63,7 @@ class Geometry:
 
     @classmethod
     def of(cls, structure: Structure) -> Geometry:
-        """The geometry of a structure, that of a graph as far as its edges tell."""
+        """Return the geometry of a structure, of a graph as its edges allow."""
         if structure.cell is None:
             assert structure.graph is not None
             lattice = _lattice_in(structure.graph, structure.positions)
@@ -90,11 +94,11 @@ def _lattice_in(graph: AtomGraphData, positions: Floats) -> Floats:
 
 
 def signature(geometry: Geometry) -> Floats:
-    """Return (WIDTH,) float32 that shift, wrapping and order of atoms leave alone.
+    """Return (WIDTH,) float32, unchanged by shifts, wrapping and the order of atoms.
 
-    Displacements of the atoms and of the vectors of the lattice by up to TOLERANCE
-    change each number by about 1 at most. Lengths of the lattice come first, then
-    what the atoms scatter, and their distances.
+    Displacements of atoms and lattice vectors by up to TOLERANCE change each number
+    by about 1 at most. Lengths of the lattice come first, then what the atoms
+    scatter, and their distances.
     """
     lattice = np.ascontiguousarray(geometry.lattice, np.float64)
     waves = _waves(lattice.tobytes())
@@ -165,10 +169,12 @@ def _near_pairs(positions: Floats, waves: _Waves) -> tuple[Ints, Ints]:
 
 
 def periodic_tree(parts: Floats, others: Floats, heights: Floats) -> cKDTree:
-    """A search among points, with no distance larger than the true one, p=inf.
+    """Return a search tree whose distances (p=inf) never exceed the true ones.
 
-    parts: (n, d) of the vectors of a lattice; others: (n, k) Å, what does not
-    repeat; heights: (d,) Å between the planes of the lattice.
+    Args:
+        parts: (n, d), fractions of the lattice vectors.
+        others: (n, k) in Å, coordinates that do not repeat.
+        heights: (d,) in Å, distances between lattice planes.
     """
     inside = (parts - np.floor(parts)) * heights
     inside = np.where(inside < heights, inside, 0.0)  # rounded up
@@ -230,7 +236,7 @@ def _whole_numbers(most: tuple[int, ...], half: bool) -> Floats:
 
 
 def reduced(lattice: Floats) -> Floats:
-    """Return (d, 3), shortest vectors of the same lattice, shortest first."""
+    """Return (d, 3), the shortest vectors of the same lattice, shortest first."""
     basis = _by_length(lattice)
     if len(basis) < 2 or _is_reduced(basis):
         return basis

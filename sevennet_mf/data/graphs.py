@@ -1,4 +1,4 @@
-"""One structure as the host's graph, in plain numbers, and its closest atoms."""
+"""One structure as the host's graph, as plain numbers, and its closest atoms."""
 
 from __future__ import annotations
 
@@ -27,9 +27,12 @@ SMALL: Final[int] = 100  # atoms
 
 
 def host_graph(atoms: Atoms, cutoff: float) -> dict[str, Any]:
-    """Return the host's graph of a structure without labels; cutoff: Å.
+    """Return the host's graph of a structure without labels.
 
     The structure may be periodic along any of its cell vectors, and is not changed.
+
+    Args:
+        cutoff: in Å.
     """
     # here: it takes scikit-learn along, which graphs from the cache do without
     from sevenn.train.dataload import unlabeled_atoms_to_graph
@@ -38,12 +41,12 @@ def host_graph(atoms: Atoms, cutoff: float) -> dict[str, Any]:
 
 
 def as_host_takes(atoms: Atoms) -> Atoms:
-    """Return the same structure as the host's neighbour list can take it.
+    """Return the same structure in a form that the host's neighbour list can handle.
 
-    The host replaces the i-th cell vector, if nothing repeats along it, by one along
-    the i-th of x, y, z that is longer for atoms farther from the origin. Where that
-    gives no cell, or an enormous one, the structure is brought to the origin, and
-    its cell vectors into the order that serves best.
+    If nothing repeats along the i-th cell vector, the host replaces it by one along
+    the i-th of x, y, z, which is longer for atoms farther from the origin. Where
+    that gives no valid cell, or an enormous one, the structure is moved to the
+    origin, and its cell vectors are put into the most suitable order.
     """
     pbc, cell = atoms.pbc, atoms.cell.array
     if pbc.all():
@@ -69,9 +72,10 @@ def as_host_takes(atoms: Atoms) -> Atoms:
 
 
 def check_structure(atoms: Atoms, references: Floats) -> None:
-    """Raise UserError for atoms that no neighbour list or model can take.
+    """Raise UserError for atoms that no neighbour list or model can handle.
 
-    references: (119,) by atomic number, NaN for an element that is not known.
+    Args:
+        references: (119,) by atomic number, NaN for an unknown element.
     """
     if len(atoms) == 0:
         raise UserError('the structure has no atoms.')
@@ -99,9 +103,10 @@ def check_structure(atoms: Atoms, references: Floats) -> None:
 
 
 def not_finite(atoms: Atoms, graph: dict[str, Any]) -> UserError:
-    """The error for a structure whose energy or forces are not numbers.
+    """Return the error for a structure whose energy or forces are not finite.
 
-    graph: the host's of these atoms, which tells the closest ones.
+    Args:
+        graph: the host's graph of these atoms, from which the closest are found.
     """
     near = ''
     if len(graph[KEY.EDGE_VEC]):
@@ -118,8 +123,12 @@ def not_finite(atoms: Atoms, graph: dict[str, Any]) -> UserError:
 def edges_of(structure: Structure, cutoff: float) -> dict[str, np.ndarray[Any, Any]]:
     """Return the host's edges of a structure, in float32 and int32.
 
-    edge_index: (2, n_edges); edge_vec: (n_edges, 3) Å; cell_volume: () Å^3.
-    Raises UserError for atoms on top of each other.
+    Returns:
+        edge_index: (2, n_edges); edge_vec: (n_edges, 3) in Å; cell_volume: () in
+            Å^3.
+
+    Raises:
+        UserError: Atoms are on top of each other.
     """
     if structure.graph is not None:
         graph = structure.graph
@@ -149,7 +158,7 @@ def edges_of(structure: Structure, cutoff: float) -> dict[str, np.ndarray[Any, A
 def pack(
     structure: Structure, edges: dict[str, np.ndarray[Any, Any]]
 ) -> AtomGraphData:
-    """Return all that is kept of a structure but its energy; NaN: no such label."""
+    """Return what is stored of a structure except its energy; NaN: no such label."""
     n = len(structure.numbers)
     forces, stress = structure.forces, structure.stress
     forces = np.full((n, 3), np.nan) if forces is None else forces
@@ -168,7 +177,7 @@ def pack(
 
 
 def composition(numbers: Ints) -> np.ndarray[Any, np.dtype[np.int32]]:
-    """Return (119,) int32, atoms of each atomic number; numbers: (n_atoms,)."""
+    """Return (119,) int32, number of atoms of each atomic number."""
     count = np.bincount(numbers, minlength=len(chemical_symbols))
     return count.astype(np.int32)
 
@@ -188,7 +197,8 @@ def _refuse_overlap(
 def close_atoms(structure: Structure) -> str:
     """Return what is wrong with the two closest atoms of a structure, or ''.
 
-    What processing refuses, in the same words, and what is no bond of any kind.
+    This is what processing refuses, in the same words, and any distance too short
+    for a bond.
     """
     radii = _radii(structure)
     limits = np.maximum(TOO_CLOSE * radii, 0.5 * CLOSEST)
@@ -226,9 +236,9 @@ def _named(numbers: Ints, i: int, j: int) -> str:
 
 
 def nearest_distance(structure: Structure) -> float:
-    """Return the smallest distance over the sum of the covalent radii.
+    """Return the smallest distance divided by the sum of the covalent radii.
 
-    NaN beyond FAR_APART, and for noble gases.
+    It is NaN beyond FAR_APART, and for noble gases.
     """
     if np.isin(structure.numbers, NOBLE).all():
         return float('nan')
@@ -251,7 +261,11 @@ def pairs_within(
 ) -> tuple[Ints, Ints, Floats]:
     """Return pairs closer than the sum of their limits, or those of the graph.
 
-    limits: (n_atoms,) Å; i and j, (k,) int64 each, and distance, (k,) Å.
+    Args:
+        limits: (n_atoms,) in Å.
+
+    Returns:
+        i and j, (k,) int64 each, and their distance, (k,) in Å.
     """
     if structure.atoms is not None:
         return _neighbours(structure.atoms, limits)

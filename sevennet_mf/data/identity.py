@@ -1,8 +1,8 @@
 """Is it the same structure? One answer for pairs, leaks, repeats, splits and pools.
 
-Two writings are of one structure if a shift, wrapping, another order of the atoms,
-other vectors of the same lattice or noise below geometry.TOLERANCE takes one to the
-other. Labels go from the one to the other with the atoms in their order.
+Two representations are of one structure if a shift, wrapping, another order of the
+atoms, other vectors of the same lattice or noise below geometry.TOLERANCE transforms
+one into the other. Labels are transferred between them with the atoms reordered.
 """
 
 from __future__ import annotations
@@ -36,10 +36,12 @@ IN_MEMORY: Final[int] = 1 << 26  # bytes of geometries; more are in a file
 
 @dataclass(frozen=True, eq=False)
 class Traits:
-    """What tells of a structure where to look for others like it.
+    """What helps to find other representations of a structure.
 
-    digest: 64 bits of the writing, to 1e-3 Å; kind: 64 bits of its atoms and of how
-    many directions it repeats in; signature: as geometry.signature has it.
+    Attributes:
+        digest: 64-bit hash of the representation, rounded to 1e-3 Å.
+        kind: 64-bit hash of its atoms and of the number of periodic directions.
+        signature: as from geometry.signature.
     """
 
     digest: int
@@ -54,9 +56,9 @@ class Traits:
 
 
 def digest(structure: Structure) -> int:
-    """Return 64 bits of how a structure is written: a file that changed has others.
+    """Return a 64-bit hash of a representation, which tells whether a file changed.
 
-    Two writings of one structure may well have different ones.
+    Two representations of one structure may have different hashes.
     """
     lengths = [structure.positions, structure.cell]
     grains = [np.rint(x / TOLERANCE) for x in lengths if x is not None]
@@ -72,24 +74,27 @@ def _hashed(*values: np.ndarray) -> int:
 
 @dataclass(frozen=True, eq=False)
 class Same:
-    """Which structure one is.
+    """Which structure a representation is of.
 
-    mark: equal for all writings of it; order: (n_atoms,), atom i of the writing that
-    was met first is atom order[i] of this one; None: atom i.
+    Attributes:
+        mark: equal for all representations of one structure.
+        order: (n_atoms,); atom i of the first representation is atom order[i] of
+            this one; None: atom i.
     """
 
     mark: int
     order: Ints | None
 
     def in_first_order(self, values: Floats) -> Floats:
-        """Return (n_atoms, ...) of this writing as the first one has its atoms."""
+        """Return (n_atoms, ...) values in the order of the first representation."""
         return values if self.order is None else values[self.order]
 
 
 def order_between(this: Ints | None, other: Ints | None) -> Ints | None:
     """Return (n_atoms,): atom i of `other` is atom result[i] of `this`; None: i.
 
-    this, other: `order` of two writings of one structure.
+    Args:
+        this, other: `order` of two representations of one structure.
     """
     if other is None:
         return this
@@ -98,10 +103,11 @@ def order_between(this: Ints | None, other: Ints | None) -> Ints | None:
 
 
 class Known:
-    """The structures met so far, each in the writing that was met first.
+    """The structures so far, each in its first representation.
 
-    geometry_of: the geometry of the n-th that was placed, which need not be in
-    memory.
+    Attributes:
+        geometry_of: returns the geometry of the n-th placed structure, which need
+            not be in memory.
     """
 
     def __init__(self, geometry_of: Callable[[int], Geometry]) -> None:
@@ -113,7 +119,7 @@ class Known:
         self._count = 0
 
     def place(self, traits: Traits) -> Same:
-        """Return which structure the next one is; it is known from then on."""
+        """Return which structure the next one is, and remember it."""
         number = self._count
         self._count += 1
         found: tuple[float, int, Ints | None] | None = None
@@ -181,7 +187,11 @@ class Identity:
 def identify(
     listed: Iterable[Traits], geometry_of: Callable[[int], Geometry]
 ) -> Identity:
-    """Return which structures are the same; geometry_of: of the n-th of them."""
+    """Return which structures are the same.
+
+    Args:
+        geometry_of: returns the geometry of the n-th of them.
+    """
     known = Known(geometry_of)
     found = [known.place(traits) for traits in listed]
     orders = np.empty(len(found), object)
@@ -200,7 +210,7 @@ def first_of(marks: Ints, wanted: Ints) -> Ints:
 
 
 def nearest(one: Geometry, others: Iterable[Geometry]) -> int:
-    """Return which of several writings of a structure `one` is off least from."""
+    """Return the index of the representation in `others` closest to `one`."""
     best, least = 0, np.inf
     for number, other in enumerate(others):
         how = match(one, other)
@@ -218,10 +228,16 @@ def partners(
     rows_wanted: Ints,
     geometry_of: Callable[[int], Geometry],
 ) -> Ints:
-    """Return for each of `wanted`, (k,) marks, the same one in `marks`, (n,), or -1.
+    """Return where each of `wanted` is in `marks`, the nearest of several.
 
-    The nearest where there are several. rows (n,), rows_wanted (k,): what
-    geometry_of calls them.
+    Args:
+        marks: (n,).
+        rows: (n,), arguments of geometry_of for `marks`.
+        wanted: (k,) marks.
+        rows_wanted: (k,), arguments of geometry_of for `wanted`.
+
+    Returns:
+        (k,) positions in `marks`, or -1.
     """
     found = first_of(marks, wanted)
     order = np.argsort(marks, kind='stable')
@@ -238,7 +254,7 @@ def partners(
 class Reader:
     """Recognises structures that are read one after another.
 
-    It keeps the atoms of all, in memory or, if they are many, in a file.
+    It keeps the atoms of all of them, in memory or, if there are many, in a file.
     """
 
     def __init__(self) -> None:
@@ -248,7 +264,7 @@ class Reader:
         self._known = Known(self.geometry)
 
     def same(self, structure: Structure) -> Same:
-        """Return which structure the next one is; it is known from then on."""
+        """Return which structure the next one is, and remember it."""
         geometry = Geometry.of(structure)
         self._store(geometry)
         return self._known.place(Traits.of(structure, geometry))
@@ -262,7 +278,7 @@ class Reader:
         self._where.append((start, len(geometry.numbers), geometry.lattice))
 
     def geometry(self, number: int) -> Geometry:
-        """Return the atoms and the lattice of the one with this number, from 0."""
+        """Return the atoms and lattice of the structure with this number, from 0."""
         start, n, lattice = self._where[number]
         self._stored.seek(start)
         numbers = np.frombuffer(self._stored.read(2 * n), np.int16)

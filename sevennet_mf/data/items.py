@@ -1,4 +1,4 @@
-"""Geometry and labels of what readers yield: ASE structures, SevenNet graphs."""
+"""Geometry and labels of what readers yield: ASE structures and SevenNet graphs."""
 
 from __future__ import annotations
 
@@ -19,9 +19,13 @@ from sevennet_mf.errors import UserError
 def from_atoms(
     atoms: Atoms, entry: Entry, where: str
 ) -> tuple[dict[str, Any], StructureLabels]:
-    """Return the fields of read.Structure that tell where atoms are, and labels.
+    """Return the fields of read.Structure that describe the atoms, and the labels.
 
-    Raises UserError that begins with `where`.
+    Args:
+        where: the beginning of every error message.
+
+    Raises:
+        UserError: The structure or a label cannot be used.
     """
     geometry = {
         'numbers': atoms.get_atomic_numbers().astype(np.int64),
@@ -38,7 +42,7 @@ def from_atoms(
 def from_graph(
     graph: AtomGraphData, entry: Entry, where: str
 ) -> tuple[dict[str, Any], StructureLabels]:
-    """As `from_atoms`, of a graph; its labels are as the host has them."""
+    """Return the same as `from_atoms` of a graph, with labels as in the host."""
     values = {
         key: graph[key].double().numpy()
         for key in (KEY.POS, KEY.ENERGY, KEY.FORCE, KEY.STRESS)

@@ -1,4 +1,4 @@
-"""What label a key of a file is named like, and which of several is meant first.
+"""Which label the name of a key means, and which of several keys is the likeliest.
 
 Each code and each toolkit names labels in its own way: `REF_forces`, `dft_energy`,
 `virials`, `TotEnergy`.
@@ -40,7 +40,7 @@ PREDICTED: Final[re.Pattern[str]] = re.compile(
 
 
 def kind_of_name(name: str) -> tuple[str | None, str]:
-    """Return which label a key is named like, or None, and the rest of the name.
+    """Return which label a key is named like, or None, and the rest of its name.
 
     The rest is in lower case.
     """
@@ -59,18 +59,18 @@ def kind_of(name: str) -> str | None:
 
 
 def is_per_atom(name: str) -> bool:
-    """Return whether a key says that its energy is that of one atom."""
+    """Return whether the name of an energy key says that it is per atom."""
     return PER_ATOM.search(str(name).lower()) is not None
 
 
 def origin_of(name: str) -> str:
-    """Return what a key says beside its kind: 'ref' of REF_energy, '' of `force`."""
+    """Return a name without its kind: 'ref' of REF_energy, '' of `force`."""
     words = re.findall('[a-z0-9]+', kind_of_name(name)[1])
     return ' '.join(word for word in words if word not in NO_ORIGIN)
 
 
 def likeliest_first(names: Iterable[str]) -> list[str]:
-    """Sort keys: the usual ones of computed labels first, predictions last."""
+    """Sort keys: the usual names of computed labels first, predictions last."""
 
     def rank(name: str) -> int:
         origin = origin_of(name)

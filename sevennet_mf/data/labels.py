@@ -1,8 +1,8 @@
-"""Labels of one structure: where each is looked up, and which are believed.
+"""Labels of one structure: where each is looked up, and which are trusted.
 
 Units: eV, eV/Å; stress in eV/Å^3 in the host's order and sign: (xx, yy, zz, xy, yz,
-zx) of minus ASE's stress, so that compression is positive. In files they may be in
-others: see convention.py.
+zx) of minus ASE's stress, so that compression is positive. Files may use other
+units: see convention.py.
 """
 
 from __future__ import annotations
@@ -51,10 +51,15 @@ Entry = Mapping[str, Any]
 
 @dataclass(frozen=True, eq=False)
 class StructureLabels:
-    """energy: eV, total; forces: (n_atoms, 3) or None; stress: (6,) or None.
+    """The labels of a structure.
 
-    named: which of LABEL_KEYS the structure has; blank: which of them hold nothing
-    but NaN; source: under which name ASE has the energy, '' where a key names it.
+    Attributes:
+        energy: in eV, total.
+        forces: (n_atoms, 3) in eV/Å, or None.
+        stress: (6,) in eV/Å^3 in the host's order and sign, or None.
+        named: those of LABEL_KEYS that the structure has.
+        blank: those of them that contain only NaN.
+        source: ASE's name of the energy, '' where a key names it.
     """
 
     energy: float
@@ -66,16 +71,19 @@ class StructureLabels:
 
 
 class NotComputed(UserError):
-    """A structure whose energy at the level that is asked for was not computed."""
+    """The energy of a structure was not computed at the requested level."""
 
 
 def of_atoms(atoms: Atoms, entry: Entry, where: str) -> StructureLabels:
-    """Return the labels of `atoms` that `entry` asks for.
+    """Return the labels of `atoms` that `entry` asks for; None for those it lacks.
 
-    entry: `energy_key` and LABEL_KEYS as in config.DataEntry; `where` names the
-    structure. A label it does not have is None. Raises UserError for a structure
-    without energy, for energies and forces that may be of two levels of theory, and
-    for values that cannot be labels.
+    Args:
+        entry: `energy_key` and LABEL_KEYS as in config.DataEntry.
+        where: what to call the structure in errors.
+
+    Raises:
+        UserError: There is no energy, the energy and forces may be of two levels of
+            theory, or a value cannot be a label.
     """
     # a reader leaves the labels of the file in a calculator that only holds them;
     # its get_forces() would apply constraints
@@ -147,7 +155,7 @@ def info_of(atoms: Atoms) -> dict[str, Any]:
 
 
 def check(labels: StructureLabels, n_atoms: int, where: str) -> None:
-    """Raise UserError for a label that is not finite or no label at all."""
+    """Raise UserError for a label that is not finite or is not a label at all."""
     per_atom = labels.energy / n_atoms
     if not np.isfinite(labels.energy):
         raise UserError(
@@ -240,7 +248,7 @@ def _refuse_per_atom(entry: Entry, where: str) -> None:
 
 
 def is_placeholder(results: Mapping[str, Any]) -> bool:
-    """Whether the free energy stands for none: 0 or NaN beside a real energy."""
+    """Return whether the free energy is a placeholder: 0 or NaN beside an energy."""
     free, energy = results.get('free_energy'), results.get('energy')
     if free is None or energy is None:
         return False

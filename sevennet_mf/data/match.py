@@ -1,4 +1,4 @@
-"""Whether two geometries are one structure, and which atom of them is which."""
+"""Whether two geometries are one structure, and which atoms correspond."""
 
 from __future__ import annotations
 
@@ -25,9 +25,11 @@ APART: Final[float] = 100.0  # Å between atoms of two elements, to the search
 
 @dataclass(frozen=True, eq=False)
 class Match:
-    """order: (n_atoms,), atom i of the one is atom order[i] of the other; None: i.
+    """How two geometries of one structure correspond.
 
-    distance: Å that an atom is off at most, after the best shift.
+    Attributes:
+        order: (n_atoms,); atom i of the one is atom order[i] of the other; None: i.
+        distance: in Å, the largest displacement of an atom after the best shift.
     """
 
     order: Ints | None
@@ -35,13 +37,13 @@ class Match:
 
 
 def match(one: Geometry, other: Geometry) -> Match | None:
-    """Return how `other` is the structure `one`; None if it is another structure.
+    """Return how `other` corresponds to `one`; None if it is another structure.
 
     A shift, wrapping, another order of the atoms, other vectors of the same lattice,
-    and TOLERANCE in the position of an atom or a vector make no other structure; a
-    rotation, a reflection or a larger cell do. Of several ways, as symmetry has it,
-    it is the one in which atoms are off least, and the order of the files before
-    any other.
+    and displacements of an atom or a vector up to TOLERANCE leave the structure the
+    same; a rotation, a reflection or a larger cell do not. If symmetry allows
+    several correspondences, it is the one with the smallest displacements,
+    preferably in the order of the files.
     """
     pair = _Pair.of(one, other)
     if pair is None:

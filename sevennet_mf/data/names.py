@@ -1,4 +1,4 @@
-"""The fidelity that a structure names, as it stands in its file."""
+"""The fidelity that a structure names, exactly as in its file."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from sevenn.atom_graph_data import AtomGraphData
 
 
 def parse_comment(line: str, key: str) -> dict[str, Any]:
-    """Parse the comment of an extended XYZ frame as ASE does, but for `key`.
+    """Parse the comment of an extended XYZ frame as ASE does, except for `key`.
 
-    Its value stays a text: T and true would both become True, and 1e3 1000.0.
+    Its value stays a string: T and true would both become True, and 1e3 1000.0.
     """
     info: dict[str, Any] = key_val_str_to_dict(line)
     value = info.get(key)
@@ -32,7 +32,7 @@ def parse_comment(line: str, key: str) -> dict[str, Any]:
 
 
 def info_of(item: Atoms | AtomGraphData) -> dict[str, Any]:
-    """Return what a file tells of a structure beside geometry and labels."""
+    """Return what a file says of a structure in addition to geometry and labels."""
     if isinstance(item, Atoms):
         return dict(item.info)
     values = item.to_dict()

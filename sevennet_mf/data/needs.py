@@ -1,4 +1,4 @@
-"""What a run asks of its data, as the checks need it."""
+"""What a run requires of its data, in the form that the checks use."""
 
 from __future__ import annotations
 
@@ -13,17 +13,23 @@ from sevennet_mf.data.labels import Entry
 
 @dataclass(frozen=True)
 class Needs:
-    """What a run asks of its data.
+    """What a run requires of its data.
 
-    order: fidelities from low to high; base, target: of them; is_default: whether
-    nobody wrote order or base; continues: whether it starts from a checkpoint,
-    refits: whose reference energies are fitted anew; old: its fidelities; labelled:
-    those of them that it labels structures at; weights, shares: fidelities that
-    loss_weight and sampling name, if they do; given: symbols of the elements whose
-    reference energy is a number, by fidelity; entries: of the training set; labels:
-    'force', 'stress', those that are trained; cutoff: Å; ratio: data_divide_ratio, 0
-    without; species: atomic numbers that the model is to know; None: those of the
-    data.
+    Attributes:
+        order: fidelities from low to high.
+        base, target: two of them.
+        is_default: whether neither order nor base is given in the YAML.
+        continues: whether the run starts from a checkpoint.
+        refits: whether the reference energies of the checkpoint are fitted again.
+        old: fidelities of the checkpoint.
+        labelled: those of them that the run has labels for.
+        weights, shares: fidelities that loss_weight and sampling name, if any.
+        given: symbols of the elements with given reference energies, by fidelity.
+        entries: of the training set.
+        labels: 'force', 'stress', those that are trained.
+        cutoff: in Å.
+        ratio: data_divide_ratio, 0 without.
+        species: atomic numbers that the model is to know; None: those of the data.
     """
 
     order: tuple[str, ...]
@@ -45,9 +51,11 @@ class Needs:
 
     @classmethod
     def of(cls, asked: RunInputs, entries: Sequence[Entry]) -> Needs:
-        """Return those of what a YAML asks for.
+        """Return the needs of a run.
 
-        entries: of the training set, those of a replay included.
+        Args:
+            asked: what its YAML asks for.
+            entries: of the training set, including those of a replay.
         """
         host, start = asked.host, asked.host[KEY.CONTINUE]
         given, shares = asked.data.reference_energies, asked.train.sampling

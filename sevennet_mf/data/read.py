@@ -32,12 +32,18 @@ SAME: Final[float] = 1e-6  # eV, of the energy of an isolated atom
 class Structure:
     """A labelled structure.
 
-    numbers: (n_atoms,) int64; positions: (n_atoms, 3) float64, Å; cell: (3, 3)
-    float64, Å; pbc: (3,) bool (both None for the host's graphs, which do not keep
-    them); atoms, graph: one of them, as read; energy: eV, total; forces:
-    (n_atoms, 3) eV/Å or None; stress: (6,) eV/Å^3 in the host's order and sign or
-    None.
-    file, frame: number of its file in the entry, and its own in that file.
+    Attributes:
+        numbers: (n_atoms,) int64.
+        positions: (n_atoms, 3) float64, in Å.
+        cell: (3, 3) float64, in Å; None for the host's graphs, which do not store
+            it.
+        pbc: (3,) bool; None for the host's graphs.
+        atoms, graph: one of them, as read.
+        energy: in eV, total.
+        forces: (n_atoms, 3) in eV/Å, or None.
+        stress: (6,) in eV/Å^3 in the host's order and sign, or None.
+        file: number of its file in the entry.
+        frame: its number in that file.
     """
 
     numbers: Ints
@@ -65,13 +71,20 @@ def read_entry(
 ) -> Iterator[Structure]:
     """Yield the structures of one entry of a `load_*_path`, streaming.
 
-    entry: config.DataEntry as a dictionary without what is unset, `file` a list of
-    paths; key: data.fidelity.key; fidelities: known names; cutoff: Å, which graph
-    files must have been made with.
-    Raises UserError that names `file:frame` for whatever cannot be used; with
-    `on_error` it is handed over instead, and what it is about left out. An entry
-    with `on_bad: skip` leaves out single structures that cannot be used.
-    told: is filled with what there is to be said of the files.
+    An entry with `on_bad: skip` leaves out single structures that cannot be used.
+
+    Args:
+        entry: config.DataEntry as a dictionary without unset keys, `file` a list of
+            paths.
+        key: data.fidelity.key.
+        fidelities: known names.
+        cutoff: in Å; graph files must have been made with it.
+        on_error: is called with each error instead of raising it; what the error is
+            about is left out.
+        told: collects what there is to say of the files.
+
+    Raises:
+        UserError: Something cannot be used; the message names `file:frame`.
     """
     read = _Reader(entry, key, fidelities, on_error, told or Told())
     for number, path in enumerate(files_of(entry)):

@@ -1,12 +1,12 @@
-"""Reference energies: what one atom of each element weighs at each fidelity.
+"""Reference energies: the energy of one atom of each element at each fidelity.
 
 Total energies of two methods differ by eV per atom, and differently for each
-element. The estimator is that of docs/design.md, "Reference energies". With x the
-composition fractions of a structure, the base is fitted to energies per atom, and
-every other fidelity f as e_f = e_base + c + u to its *differences* from the base:
-the offset c is free and u is held near zero, so what the labels of f do not say is
-taken over from the base. Everything is float64 and numpy; a structure is seen once
-and leaves only sums over pairs of elements behind.
+element. The estimator is described in docs/design.md, "Reference energies". With x
+the composition fractions of a structure, the base is fitted to energies per atom,
+and every other fidelity f as e_f = e_base + c + u to its *differences* from the
+base: the offset c is free and u is drawn towards zero, so what the labels of f do
+not determine is taken from the base. Everything is float64 and numpy; each structure
+is read once and leaves only sums over pairs of elements behind.
 """
 
 from __future__ import annotations
@@ -43,13 +43,16 @@ Numbers: TypeAlias = Mapping[str, Mapping[str, float]]  # {fidelity: {symbol: eV
 class Labels:
     """Labelled structures of one fidelity, or a chunk of them.
 
-    composition: (n, 119) int64, atoms of each atomic number.
-    energy: (n,) float64, total energies in eV.
-    pair: (n,) int64, index of the same structure among *all* of the base's
-        (counted through its chunks), -1 where there is none. None: no pairs.
-    model_energy: (n,) float64, total energies in eV that a pretrained model
-        predicts at the base's level, NaN where there is none. None: no model.
-    Raises UserError for an energy that is not finite or a structure without atoms.
+    Attributes:
+        composition: (n, 119) int64, number of atoms of each atomic number.
+        energy: (n,) float64, total energies in eV.
+        pair: (n,) int64, index of the same structure among *all* of the base's
+            (counted through its chunks), -1 where there is none. None: no pairs.
+        model_energy: (n,) float64, total energies in eV that a pretrained model
+            predicts at the base's level, NaN where there is none. None: no model.
+
+    Raises:
+        UserError: An energy is not finite, or a structure has no atoms.
     """
 
     composition: Ints
@@ -75,7 +78,7 @@ class Labels:
 
     @property
     def n_atoms(self) -> Floats:
-        """(n,) atoms per structure, as float64."""
+        """Return (n,) atoms per structure, as float64."""
         total: Floats = self.composition.sum(axis=1).astype(np.float64)
         return total
 
@@ -148,10 +151,12 @@ def _differences(
 def with_isolated(
     method: str | Numbers, isolated: Numbers
 ) -> str | dict[str, dict[str, float]]:
-    """Return a method, as of fit_references, with energies of isolated atoms.
+    """Return a method, as for fit_references, with energies of isolated atoms added.
 
-    isolated: {fidelity: {symbol: eV}} of the data; what `method` gives comes before
-    them. `independent` says that all are fitted, and stays.
+    Args:
+        method: its numbers take precedence; `independent`, which fits all energies,
+            is returned unchanged.
+        isolated: {fidelity: {symbol: eV}} of the data.
     """
     if isinstance(method, str) and (not isolated or method != METHODS[0]):
         return method
@@ -198,17 +203,20 @@ def _given(method: str | Numbers, fidelities: Sequence[str]) -> dict[str, Floats
 
 @dataclass(frozen=True, eq=False)
 class References:
-    """Reference energies of every fidelity, and how far they are known.
+    """Reference energies of every fidelity, and how well they are known.
 
-    fidelities: the F names, in the order of the rows below; base: one of them.
-    elements: symbols the model must know.
-    energies: (F, 119) float64 in eV, every one of them a float32 number.
-    fitted: (F, 119) float64 in eV, before that rounding.
-    std: (F, 119) eV, one standard deviation; 0 for a given number, inf where the
-        element is not determined. Large for an element that occurs in one
-        stoichiometry only: compositions are what labels fix, see `std_of`.
-    undetermined: per fidelity the `elements` no label and no number fixes.
-    scatter: per fidelity the estimated sigmas in eV/atom, by name.
+    Attributes:
+        fidelities: the F names, in the order of the rows below.
+        base: one of them.
+        elements: symbols the model must know.
+        energies: (F, 119) float64 in eV, every one of them a float32 number.
+        fitted: (F, 119) float64 in eV, before that rounding.
+        std: (F, 119) in eV, one standard deviation; 0 for a given number, inf where
+            the element is not determined. Large for an element that occurs in only
+            one stoichiometry: labels determine compositions, see `std_of`.
+        undetermined: for each fidelity, the `elements` that no label and no number
+            determines.
+        scatter: for each fidelity, the estimated sigmas in eV/atom, by name.
     """
 
     fidelities: tuple[str, ...]
@@ -222,7 +230,11 @@ class References:
     _fits: tuple[ReferenceFit, ...]
 
     def index(self, fidelity: str) -> int:
-        """Return the row of a fidelity. Raises UserError if there is none."""
+        """Return the row of a fidelity.
+
+        Raises:
+            UserError: There is none.
+        """
         if fidelity not in self.fidelities:
             raise unknown('fidelity', fidelity, self.fidelities)
         return self.fidelities.index(fidelity)
@@ -230,9 +242,11 @@ class References:
     def reference_part(
         self, composition: Ints, fidelity_index: int | Ints
     ) -> Floats:
-        """Return (n,) eV, float64: the atoms' reference energies summed.
+        """Return (n,) float64 in eV: the atoms' reference energies summed.
 
-        composition: (n, 119); fidelity_index: one row, or (n,) rows.
+        Args:
+            composition: (n, 119).
+            fidelity_index: one row, or (n,) rows.
         """
         rows = np.broadcast_to(np.asarray(fidelity_index), len(composition))
         part = np.empty(len(composition))
@@ -241,25 +255,32 @@ class References:
         return part
 
     def std_of(self, composition: Ints, fidelity: str) -> Floats:
-        """Return (n,) eV/atom: how far the reference part may be off.
+        """Return (n,) in eV/atom: one standard deviation of the reference part.
 
-        composition: (n, 119). The posterior of (c, u) under the prior width; the
-        base and independent fits have no c. Given numbers count as exact.
+        It is that of the posterior of (c, u) under the prior width; the base and
+        independent fits have no c. Given numbers count as exact.
+
+        Args:
+            composition: (n, 119).
         """
         fractions = composition / composition.sum(axis=1, keepdims=True)
         return self._fits[self.index(fidelity)].posterior.std(fractions)
 
     def determined(self, composition: Ints, fidelity: str) -> Bools:
-        """Return (n,) whether labels or given numbers fix the reference part.
+        """Return (n,) bool, whether labels or numbers determine the reference part.
 
-        composition: (n, 119). As Support.tells has it.
+        See Support.tells.
+
+        Args:
+            composition: (n, 119).
         """
         return self._fits[self.index(fidelity)].support.tells(composition)
 
     def as_dict(self) -> dict[str, dict[str, dict[str, Any]]]:
-        """Return {fidelity: {symbol: energy, std, determined}} of plain builtins.
+        """Return {fidelity: {symbol: energy, std, determined}} for provenance.
 
-        For provenance. Energies and std in eV; std is None if not determined.
+        Values are plain builtins. Energies and std are in eV; std is None if not
+        determined.
         """
         report: dict[str, dict[str, dict[str, Any]]] = {}
         for row, name in enumerate(self.fidelities):
@@ -276,7 +297,7 @@ class References:
 
 
 def as_text(value: Mapping[str, Any]) -> str:
-    """One entry of `References.as_dict` for a table, in eV."""
+    """Return one entry of `References.as_dict` for a table, in eV."""
     if not value['determined']:
         return 'not determined'
     alone = value['std'] <= DETERMINED_BELOW
@@ -291,19 +312,25 @@ def fit_references(
 ) -> References:
     """Estimate the reference energies of every fidelity in `labels`.
 
-    labels: per fidelity its `Labels`, or any iterable of chunks of them, read once;
-        the order of the names is the order of the result's rows. Memory grows by
-        two numbers for each structure of the base, which pairs refer to.
-    base: the fidelity the others are compared with.
-    elements: chemical symbols the model must know.
-    method: 'aligned', 'independent' (each fidelity as the base is), or explicit
-        numbers {fidelity: {symbol: eV}}, kept as they are; the rest is aligned.
-    An element in no data at all gets the base's mean energy per atom, plus the
-    offset c at an aligned fidelity: the value that leaves a reaction energy as the
-    base has it. Such an element is reported as not determined.
-    Raises UserError for unknown names or symbols, numbers that are not finite, and
-    a fidelity with neither a label nor a number.
-    Source: docs/design.md, "Reference energies".
+    An element absent from all data gets the base's mean energy per atom, plus the
+    offset c at an aligned fidelity: the value that leaves a reaction energy as at
+    the base. Such an element is reported as not determined. See docs/design.md,
+    "Reference energies".
+
+    Args:
+        labels: for each fidelity its `Labels`, or any iterable of chunks of them,
+            read once; the order of the names is that of the result's rows. Memory
+            grows by two numbers for each structure of the base, which pairs refer
+            to.
+        base: the fidelity the others are compared with.
+        elements: chemical symbols the model must know.
+        method: 'aligned', 'independent' (each fidelity is fitted like the base), or
+            explicit numbers {fidelity: {symbol: eV}}, which are kept; the rest is
+            aligned.
+
+    Raises:
+        UserError: A name or symbol is unknown, a number is not finite, or a fidelity
+            has neither a label nor a number.
     """
     names = tuple(labels)
     if base not in names:
@@ -334,14 +361,23 @@ def fit_to_model(
     elements: Sequence[str],
     numbers: Mapping[str, float] | None = None,
 ) -> References:
-    """Estimate one fidelity's references where a trained model stands for the base.
+    """Estimate one fidelity's references with a trained model in place of the base.
 
-    labels: with `model_energy`, the model's predictions; energies: (119,) float64
-    in eV, the model's own reference energies, which those contain; elements:
-    chemical symbols the model must know. The result has the one fidelity. An
-    element without a label keeps the model's energy plus the common offset, and is
-    reported as not determined. numbers: explicit energies in eV, kept as they are.
-    Raises UserError if there is neither a label nor a number.
+    An element without a label keeps the model's energy plus the common offset, and
+    is reported as not determined.
+
+    Args:
+        labels: with `model_energy`, the model's predictions.
+        energies: (119,) float64 in eV, the model's own reference energies, which its
+            predictions include.
+        elements: chemical symbols the model must know.
+        numbers: explicit energies in eV, which are kept.
+
+    Returns:
+        References with this one fidelity.
+
+    Raises:
+        UserError: There is neither a label nor a number.
     """
     assert labels.model_energy is not None
     given = _given({fidelity: numbers or {}}, (fidelity,))[fidelity]

@@ -1,7 +1,7 @@
 """Which structures each batch draws on each rank, from (seed, epoch, step) alone.
 
-Nothing depends on what was drawn before, so a run resumes at any step, and nothing
-touches the global random state.
+Nothing depends on earlier draws, so a run can resume at any step, and the global
+random state is not touched.
 """
 
 from __future__ import annotations
@@ -30,19 +30,26 @@ PERIOD: Final[int] = 100_000
 class FidelityBatchSampler(Sampler[list[int]]):
     """Batches of structure numbers for one rank.
 
-    fidelity_index: (n,) int64, fidelity of each structure; batch_size: structures
-    per rank and step; sampling: 'proportional', 'balanced' or {fidelity: share}.
     An epoch is ceil(n / (batch_size * world_size)) steps, or `steps_per_epoch`.
 
-    'proportional': each structure once per epoch; with `steps_per_epoch` each once
-    before any repeats, also across epochs. Otherwise each batch draws the
-    fidelities by their shares: after t global steps the draws of each differ from
-    its share by less than one structure, and all structures of a fidelity appear
-    before any repeats, also across epochs. A structure only there so that every
-    rank has as many as the others is -1 - number: see Padded.
+    'proportional': each structure is drawn once per epoch; with `steps_per_epoch`,
+    once before any repeats, also across epochs. Otherwise each batch draws the
+    fidelities by their shares: after t global steps the number of draws of each
+    differs from its share by less than one structure, and all structures of a
+    fidelity appear before any repeats, also across epochs. A structure that is there
+    only to give every rank the same number is -1 - number: see Padded.
 
-    draw_probability: (n_fidelities,) float64, p_f. Raises ValueError for a fidelity
-    that has a share but no structure, or structures but no share.
+    Args:
+        fidelity_index: (n,) int64, fidelity of each structure.
+        batch_size: structures per rank and step.
+        sampling: 'proportional', 'balanced' or {fidelity: share}.
+
+    Attributes:
+        draw_probability: (n_fidelities,) float64, p_f.
+
+    Raises:
+        ValueError: A fidelity has a share but no structure, or structures but no
+            share.
     """
 
     def __init__(
@@ -85,11 +92,11 @@ class FidelityBatchSampler(Sampler[list[int]]):
         self._permutation = lru_cache(several)(self._permute)
 
     def set_epoch(self, epoch: int) -> None:
-        """Draw the batches of `epoch` (from 0) next, from its first step."""
+        """Draw the batches of `epoch` (from 0) next, starting at its first step."""
         self.epoch, self.start = epoch, 0
 
     def start_at(self, step: int) -> None:
-        """Leave out the first `step` steps of the epoch that was set."""
+        """Skip the first `step` steps of the current epoch."""
         self.start = step
 
     def __len__(self) -> int:
@@ -102,7 +109,7 @@ class FidelityBatchSampler(Sampler[list[int]]):
             yield self._deal(self._draw(epoch, step))
 
     def present(self, step: int) -> torch.Tensor:
-        """Which fidelities a step of the epoch draws, over all ranks, (n,) bool."""
+        """Return which fidelities a step draws, over all ranks, (n,) bool."""
         drawn = self.fidelity_index[self._draw(self.epoch, step)]
         counts = np.bincount(drawn, minlength=len(self.members))
         return torch.from_numpy(counts > 0)
@@ -218,7 +225,7 @@ def make_loader(
     num_workers: int = 0,
     pin_memory: bool = False,
 ) -> DataLoader:
-    """Return batches of `dataset` as `sampler` draws them."""
+    """Return a loader of the batches of `dataset` that `sampler` draws."""
     # without a generator of its own a loader draws from the global one
     return DataLoader(
         Padded(dataset),
@@ -233,9 +240,9 @@ def make_loader(
 def eval_batches(
     n: int, batch_size: int, rank: int = 0, world_size: int = 1
 ) -> list[list[int]]:
-    """Return batches in which each of `n` structures is once on one of the ranks.
+    """Return batches that contain each of `n` structures once, on one of the ranks.
 
-    Every rank has as many batches as the others; see Padded for what fills up.
+    Every rank has the same number of batches; see Padded for the padding.
     """
     mine = list(range(rank, n, world_size))
     if n and len(mine) < math.ceil(n / world_size):
@@ -250,7 +257,7 @@ def eval_loader(
     world_size: int = 1,
     num_workers: int = 0,
 ) -> DataLoader:
-    """Return batches of `dataset` in its order, each structure on one rank."""
+    """Return a loader of `dataset` in its order, each structure on one rank."""
     n = len(dataset)  # type: ignore[arg-type]
     batches = eval_batches(n, batch_size, rank, world_size)
     return make_loader(dataset, batches, num_workers)

@@ -1,4 +1,4 @@
-"""Stress and virial: from what a file has to what the host takes, and back.
+"""Stress and virial: converted from files to the host's convention, and back.
 
 The host's order is (xx, yy, zz, xy, yz, zx), its sign minus ASE's.
 """
@@ -21,12 +21,12 @@ STRESS_SHAPES: Final[tuple[tuple[int, ...], ...]] = ((6,), (9,), (3, 3))
 
 
 def has_stress(atoms: Atoms) -> bool:
-    """Whether a stress means something: of what volume otherwise?"""
+    """Return whether a stress is meaningful: without a volume it is not."""
     return bool(atoms.pbc.any()) and abs(atoms.cell.volume) >= FLAT
 
 
 def array_of(value: Any, name: str, shape: str, where: str) -> Floats:
-    """Return a label as an array; UserError, which says the shape, if it is none."""
+    """Return a label as an array; raise UserError that names the shape if not."""
     try:
         return np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError):
@@ -37,17 +37,18 @@ def array_of(value: Any, name: str, shape: str, where: str) -> Floats:
 
 
 def stress_of(value: Any, where: str, written: Convention = ASE) -> Floats:
-    """Return a stress as 6, 9 or 3x3 numbers -> (6,) as the host has it."""
+    """Return a stress of 6, 9 or 3x3 numbers as (6,) in the host's convention."""
     return as_host(written.stress * _six(value, 'stress', where, written))
 
 
 def of_virial(
     value: Any, atoms: Atoms, where: str, written: Convention = ASE
 ) -> Floats:
-    """Return the stress, (6,) as the host has it, of a virial.
+    """Return the stress, (6,) in the host's convention, of a virial.
 
-    value: 6, 9 or 3x3 numbers of the structure or of each atom, which are summed:
-    minus the volume times ASE's stress, unless it is written otherwise.
+    Args:
+        value: 6, 9 or 3x3 numbers of the structure, or of each atom, which are
+            summed: minus the volume times ASE's stress, unless `written` differs.
     """
     virial = array_of(value, 'virial', '6, 9 or 3x3', where)
     if virial.shape in ((len(atoms), *shape) for shape in STRESS_SHAPES):
@@ -70,12 +71,12 @@ def _six(value: Any, name: str, where: str, written: Convention) -> Floats:
 
 
 def as_host(stress: Floats) -> Floats:
-    """ASE's stress, (..., 6), in the host's order and sign."""
+    """Return ASE's stress, (..., 6), in the host's order and sign."""
     return -stress[..., HOST_ORDER]
 
 
 def as_ase(stress: Floats) -> Floats:
-    """The host's stress, (..., 6), in ASE's order and sign: `as_host` undone."""
+    """Return the host's stress, (..., 6), in ASE's order and sign."""
     theirs: Floats = np.empty(stress.shape)
     theirs[..., HOST_ORDER] = -stress
     return theirs

@@ -37,10 +37,10 @@ CHUNK: Final[int] = 65536  # structures whose compositions are float64 at once
 
 
 class FidelityGraph(AtomGraphData):
-    """A graph whose fidelity and structure numbers survive batching.
+    """A graph whose fidelity and structure numbers are unchanged by batching.
 
-    torch_geometric adds the number of atoms before it to every key that has
-    'index' in its name.
+    torch_geometric adds the number of preceding atoms to every key that has 'index'
+    in its name.
     """
 
     def __inc__(self, key: str, value: Any, *args: Any, **kwargs: Any) -> Any:
@@ -55,14 +55,17 @@ class FidelityGraph(AtomGraphData):
 
 
 class FidelityDataset(Dataset[FidelityGraph]):
-    """Labelled structures of several fidelities; their graphs stay on disk.
+    """n labelled structures of several fidelities; their graphs stay on disk.
 
-    fidelities: names, in the order of the modal map.
-    Over the n structures: fidelity_index (n,) int64; n_atoms (n,) int64; energy (n,)
-    float64, eV, total; residual (n,) float64, eV, less the reference energies;
-    has: {'energy', 'force', 'stress'}, (n,) bool each; inferred (n,) bool, whether
-    its labels are those of a lower fidelity plus a two-body difference, and
-    inferred_by (n,) int64, by which of the differences.
+    Attributes:
+        fidelities: names, in the order of the modal map.
+        fidelity_index, n_atoms: (n,) int64.
+        energy: (n,) float64, in eV, total.
+        residual: (n,) float64, in eV, energy minus the reference energies.
+        has: {'energy', 'force', 'stress'}, (n,) bool each.
+        inferred: (n,) bool, whether the labels are those of a lower fidelity plus a
+            two-body difference.
+        inferred_by: (n,) int64, index of that difference.
     """
 
     def __init__(self, parts: Sequence[Cached], fidelities: Sequence[str]) -> None:
@@ -118,13 +121,14 @@ class FidelityDataset(Dataset[FidelityGraph]):
     def order_between(self, i: int, j: int) -> Ints | None:
         """Return (n_atoms,): atom k of structure j is atom result[k] of i; None: k.
 
-        i, j: two labels of one structure.
+        Args:
+            i, j: two labels of one structure.
         """
         orders = self._identities().orders
         return order_between(orders[i], orders[j])
 
     def geometry(self, i: int) -> Geometry:
-        """Return the atoms of structure i and the lattice that they repeat in."""
+        """Return the atoms of structure i and its lattice."""
         part, row = self._where[i]
         return self._parts[part].geometry(int(row))
 
@@ -148,7 +152,7 @@ class FidelityDataset(Dataset[FidelityGraph]):
         return [self.source(i) for i in range(len(self))]
 
     def lines(self, only_loud: bool = False) -> list[str]:
-        """Return what there is to say of the files; only_loud: of what is lost."""
+        """Return the log lines on the files; only_loud: only those on lost data."""
         return [line for part in self._parts for line in part.lines(only_loud)]
 
     @property
@@ -162,13 +166,13 @@ class FidelityDataset(Dataset[FidelityGraph]):
 
     @property
     def file_hashes(self) -> dict[str, str]:
-        """sha256 of the content of each file, by its path."""
+        """Return the sha256 of the content of each file, by its path."""
         used = np.unique(self._where[:, 0])
         return {i.path: i.sha256 for k in used for i in self._parts[k].inputs}
 
     @property
     def composition(self) -> Ints:
-        """(n, 119) int64, atoms of each atomic number; made anew at each call."""
+        """(n, 119) int64, atoms of each atomic number; computed at each call."""
         result = np.zeros((len(self), N_SPECIES), np.int64)
         for k, part in enumerate(self._parts):
             mine = self._where[:, 0] == k
@@ -177,19 +181,22 @@ class FidelityDataset(Dataset[FidelityGraph]):
         return result
 
     def set_reference(self, energies: Floats) -> None:
-        """Subtract reference energies, (n_fidelities, 119) float64, eV per atom.
+        """Subtract reference energies, in float64 before anything is cast.
 
-        In float64, before anything is cast: total energies may be -1e5 eV, where
-        float32 has a grain of 8e-3 eV.
+        Total energies may be -1e5 eV, where float32 has a resolution of 8e-3 eV.
+
+        Args:
+            energies: (n_fidelities, 119) float64, in eV per atom.
         """
         assert energies.shape == (len(self.fidelities), N_SPECIES), energies.shape
         assert energies.dtype == np.float64, energies.dtype
         self.residual = self.energy - self.sums_of(energies)
 
     def sums_of(self, energies: Floats) -> Floats:
-        """Return (n,) float64, eV: energies of the elements summed over the atoms.
+        """Return (n,) float64 in eV: energies of the elements summed over the atoms.
 
-        energies: (n_fidelities, 119) float64, eV per atom.
+        Args:
+            energies: (n_fidelities, 119) float64, in eV per atom.
         """
         composition, sums = self.composition, np.zeros(len(self))
         for start in range(0, len(self), CHUNK):
@@ -252,17 +259,21 @@ class FidelityDataset(Dataset[FidelityGraph]):
         return late
 
     def add_energies(self, rows: Ints, energies: Floats) -> None:
-        """Add energies of the elements, (119,) eV, to the labels of some structures.
+        """Add energies of the elements to the labels of some structures.
 
-        Before references are subtracted; what is inferred from labels comes later.
+        This is done before references are subtracted and before labels are inferred.
+
+        Args:
+            energies: (119,) in eV.
         """
         self.energy[rows] += self.composition[rows] @ energies
         self.residual = self.energy.copy()
 
     def joined(self, other: FidelityDataset) -> FidelityDataset:
-        """Return the structures of both, before any is inferred.
+        """Return the structures of both, before any are inferred.
 
-        other: of the same fidelities.
+        Args:
+            other: a data set of the same fidelities.
         """
         assert self.fidelities == other.fidelities
         both = copy.copy(self)
@@ -280,7 +291,7 @@ class FidelityDataset(Dataset[FidelityGraph]):
         return both
 
     def subset(self, indices: Sequence[int] | Ints) -> FidelityDataset:
-        """Return the structures at `indices`, with references as they are now."""
+        """Return the structures at `indices`, with the current references."""
         chosen = np.asarray(indices, np.int64)
         other = copy.copy(self)
         other.has = {label: mask[chosen] for label, mask in self.has.items()}
@@ -299,11 +310,13 @@ class FidelityDataset(Dataset[FidelityGraph]):
         difference: TwoBody,
         has_forces: bool,
     ) -> FidelityDataset:
-        """Return the data set with some of its structures once more, at `fidelity`.
+        """Return the data set with copies of some of its structures at `fidelity`.
 
-        energy: (len(rows),) float64, eV, total, of these. Their forces and stress,
-        if they are to have any (has_forces), are those of `rows` plus the
-        difference's.
+        Args:
+            rows: structures to copy.
+            energy: (len(rows),) float64, in eV, total, of the copies.
+            difference: is added to the forces and stress of `rows`.
+            has_forces: whether the copies have forces and stress.
         """
         n = len(self)
         other = self.subset(np.concatenate([np.arange(n), rows]))
@@ -317,12 +330,12 @@ class FidelityDataset(Dataset[FidelityGraph]):
         return other
 
     def kinds(self) -> tuple[Ints, Ints]:
-        """Return compositions, (n, 119), and which each structure has: its own."""
+        """Return (n, 119) compositions and (n,) the index of each structure's."""
         return self.composition, np.arange(len(self))
 
     @property
     def has_neighbours(self) -> bool:
-        """Whether any two atoms of a structure are within the cutoff."""
+        """Return whether any two atoms of a structure are within the cutoff."""
         return not np.isnan(self.average_neighbours())
 
     def average_neighbours(self) -> float:

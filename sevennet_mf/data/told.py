@@ -1,7 +1,7 @@
-"""What reading an entry has to say beside its structures, for the log.
+"""What reading an entry has to report beside its structures, for the log.
 
-How each file was read, which energy was taken, what the model does not see, and
-what was left out: nothing of it is an error, and nothing goes unsaid.
+How each file was read, which energy was used, what the model does not see, and what
+was left out: none of it is an error, and all of it is reported.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ SHOWN: Final[int] = 3  # of the states of a file
 
 @dataclass(frozen=True)
 class Line:
-    """One thing to say of some files of an entry, by their place in it.
+    """A remark on some files of an entry, given by their place in it.
 
-    loud: whether something was left out or is not seen.
+    Attributes:
+        loud: whether something was left out or is not seen.
     """
 
     text: str
@@ -34,7 +35,7 @@ class Line:
     loud: bool
 
     def said(self, paths: Mapping[int, str]) -> str:
-        """Return the line with the names of its files."""
+        """Return the remark with the names of its files."""
         first, *more = [paths[place] for place in self.files]
         others = f' and {len(more)} more' if more else ''
         return f'{first}{others}: {self.text}'
@@ -110,9 +111,10 @@ class _FileNotes:
 
 
 class Told:
-    """Collects what is to be said while an entry is read.
+    """Collects remarks while an entry is read.
 
-    isolated: {fidelity: {symbol: eV}}, energies of isolated atoms.
+    Attributes:
+        isolated: {fidelity: {symbol: eV}}, energies of isolated atoms.
     """
 
     def __init__(self) -> None:
@@ -120,13 +122,13 @@ class Told:
         self.isolated: dict[str, dict[str, float]] = {}
 
     def of(self, place: int) -> _FileNotes:
-        """Return what was seen of file number `place` of the entry."""
+        """Return the notes on file number `place` of the entry."""
         return self.files.setdefault(place, _FileNotes())
 
     def structure(
         self, place: int, atoms: Atoms, labels: StructureLabels
     ) -> None:
-        """Take note of a structure that was read."""
+        """Record a structure that was read."""
         file = self.of(place)
         file.count += 1
         if labels.source:
@@ -139,7 +141,7 @@ class Told:
             file.states[state] += 1
 
     def lines(self) -> list[Line]:
-        """Return what is to be said, each once for all files that it holds for."""
+        """Return the remarks, each once for all files that it applies to."""
         found: dict[tuple[str, bool], list[int]] = {}
         for place, file in sorted(self.files.items()):
             for line in file.lines():

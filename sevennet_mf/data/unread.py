@@ -1,6 +1,6 @@
-"""Labels that lie in a file and that nothing would read, by name and shape.
+"""Labels in a file that nothing would read, found by name and shape.
 
-What the entry of a file does not name would be lost without a word.
+Whatever the entry of a file does not name would be lost silently.
 """
 
 from __future__ import annotations
@@ -42,18 +42,25 @@ class UnreadLabel(UserError):
 
 @dataclass(frozen=True)
 class Unread:
-    """name: its key in the info or the arrays; kind: one of READ_BY."""
+    """A label that would not be read.
+
+    Attributes:
+        name: its key in the info or the arrays.
+        kind: one of READ_BY.
+    """
 
     name: str
     kind: str
 
 
 def find(atoms: Atoms, entry: Entry, found: StructureLabels) -> list[Unread]:
-    """Return the labels of `atoms` that are not those in `found`, nor left out.
+    """Return the labels of `atoms` that are neither in `found` nor left out.
 
-    entry: as of labels.of_atoms, which gave `found`. A label that is there twice
-    with the same numbers is not lost. A free energy that stands for none is among
-    them, as a PLACEHOLDER: the energy was read in its place.
+    A label that is there twice with the same numbers is not lost. A placeholder for
+    a free energy is returned as a PLACEHOLDER: the energy was read instead.
+
+    Args:
+        entry: as for labels.of_atoms, which returned `found`.
     """
     lost = [
         Unread(name, kind)
@@ -68,7 +75,7 @@ def find(atoms: Atoms, entry: Entry, found: StructureLabels) -> list[Unread]:
 
 
 def error(lost: list[Unread], atoms: Atoms, where: str) -> UnreadLabel:
-    """Return the one line that names what is lost and what to write."""
+    """Return the one-line error that names what is lost and what to write."""
     results = _results(atoms)
     named = [label for label in lost if label.kind != PLACEHOLDER]
     parts = []

@@ -26,8 +26,14 @@ def rows(
 ) -> Iterator[tuple[int, Atoms]]:
     """Yield (frame, structure), with the row's key_value_pairs in its info.
 
-    reader: one of DATABASES; chosen: frames, or a query. ASE's own reader drops the
-    pairs. Raises UserError for a file that ASE cannot read or would misread.
+    ASE's own reader drops these pairs.
+
+    Args:
+        reader: one of DATABASES.
+        chosen: frames, or a query.
+
+    Raises:
+        UserError: ASE cannot read the file, or would misread it.
     """
     if reader == 'db':
         _refuse_single_precision(path)

@@ -20,11 +20,13 @@ LABELS: Final[tuple[str, ...]] = ('energy', 'forces', 'stress')
 
 
 def rows(path: str, entry: Entry) -> Sequence[Atoms]:
-    """Return the rows of a database, read as they are asked for.
+    """Return the rows of a database, each read when it is requested.
 
-    What a row holds under `data`, as charge, spin and ids, comes into the info; a
-    label there comes before the row's own, as fairchem has it. Raises UserError for
-    a file that cannot be opened.
+    What a row has under `data`, such as charge, spin and ids, goes into the info; a
+    label there takes precedence over the row's own, as in fairchem.
+
+    Raises:
+        UserError: The file cannot be opened.
     """
     del entry
     return _Rows(path)
@@ -48,7 +50,7 @@ class _Rows(Sequence[Atoms]):
 
 
 def to_atoms(row: Any) -> Atoms:
-    """Return the structure of a row, with what is under `data` in its info."""
+    """Return the structure of a row, with the contents of `data` in its info."""
     atoms = row.toatoms()
     data = dict(row.data)
     atoms.info.pop('data', None)

@@ -1,8 +1,8 @@
-"""Systems of DeePMD: a folder with `type.raw` and `set.*`, also of mixed type.
+"""DeePMD systems: a folder with `type.raw` and `set.*`, also of mixed type.
 
-Read frame by frame, and in the order of the sets. dpdata has a whole system in
-memory, and sorts the frames of a mixed one by composition, so that neither `index`
-nor an error could name one.
+They are read frame by frame, in the order of the sets. dpdata loads a whole system
+into memory and sorts the frames of a mixed one by composition, so that neither
+`index` nor an error message could refer to one.
 """
 
 from __future__ import annotations
@@ -35,17 +35,19 @@ OF_ATOMS: Final[tuple[str, ...]] = ('force', 'atom_pref')
 
 
 def rows(path: str, entry: Entry) -> Sequence[Atoms]:
-    """Return the frames of a system, read as they are asked for.
+    """Return the frames of a system, each read when it is requested.
 
-    Labels are in the info, as `energy`, `force`, `virial`. Raises UserError for a
-    folder that is no system, and for types without a name.
+    Labels are in the info, as `energy`, `force`, `virial`.
+
+    Raises:
+        UserError: The folder is not a system, or a type has no name.
     """
     del entry
     return _SystemFrames(path)
 
 
 def files(path: str) -> list[str]:
-    """Return the files that a system is made of."""
+    """Return the files that make up a system."""
     folder = Path(path)
     raw = [folder / name for name in (TYPES, NAMES, NO_CELL)]
     arrays = sorted(file for part in _sets(folder) for file in part.glob('*.npy'))

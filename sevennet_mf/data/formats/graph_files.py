@@ -1,6 +1,6 @@
-"""SevenNet's own files of graphs: `.pt` of a `sevenn_data` folder, `.sevenn_data`.
+"""SevenNet's own graph files: `.pt` of a `sevenn_data` folder, `.sevenn_data`.
 
-Its own readers would run whatever code such a file brings along.
+SevenNet's own readers would run any code that such a file contains.
 """
 
 from __future__ import annotations
@@ -19,10 +19,14 @@ from sevennet_mf.errors import UserError
 
 
 def processed(path: str, cutoff: float) -> Sequence[AtomGraphData]:
-    """Return the graphs of a `.pt` file, whose YAML lies beside it.
+    """Return the graphs of a `.pt` file, whose YAML is next to it.
 
-    cutoff: Å, which they must have been made with. Raises UserError, and anything
-    for a file that is none.
+    Args:
+        cutoff: in Å; the graphs must have been made with it.
+
+    Raises:
+        UserError: The graphs cannot be used. Any exception may be raised for a file
+            of another kind.
     """
     meta = path.removesuffix('.pt') + '.yaml'
     folder = os.path.basename(os.path.dirname(os.path.abspath(path)))
@@ -44,7 +48,7 @@ def processed(path: str, cutoff: float) -> Sequence[AtomGraphData]:
 
 
 def of_old_form(path: str, cutoff: float) -> Sequence[AtomGraphData]:
-    """Return the graphs of a `.sevenn_data` file; as `processed`."""
+    """Return the graphs of a `.sevenn_data` file; otherwise as `processed`."""
     # with scikit-learn behind it, which few runs need
     from sevenn.train.dataset import AtomGraphDataset
 

@@ -1,8 +1,8 @@
 """Structures in HDF5: ANI-1x, SPICE, QM7-X, AIMNet, and files whose keys are named.
 
-A group holds the frames of one molecule, (n, atoms, 3), or one structure,
-(atoms, 3); whatever else it holds with a row for each frame is that frame's, the
-rest all of them have.
+A group contains the frames of one molecule, (n, atoms, 3), or one structure,
+(atoms, 3). Any other data set with one row for each frame belongs to the frames; the
+rest applies to all of them.
 """
 
 from __future__ import annotations
@@ -34,10 +34,13 @@ CHARGED: Final[re.Pattern[str]] = re.compile(r'\[[^\]]*?([+-]+)(\d*)(?::\d+)?\]'
 
 
 def rows(path: str, entry: Entry) -> Sequence[Atoms]:
-    """Return the structures of a file, read as they are asked for.
+    """Return the structures of a file, each read when it is requested.
 
-    entry: with `positions_key`, `numbers_key`, and perhaps `cell_key`. Raises
-    UserError for a file without these, or in which a group has another unit.
+    Args:
+        entry: with `positions_key`, `numbers_key`, and optionally `cell_key`.
+
+    Raises:
+        UserError: The file lacks these, or a group has different units.
     """
     return _GroupFrames(path, entry)
 
@@ -45,7 +48,8 @@ def rows(path: str, entry: Entry) -> Sequence[Atoms]:
 def units_of(path: str, entry: Entry) -> dict[str, str]:
     """Return the units that a file states, as keys of an entry.
 
-    Raises UserError if the entry names another.
+    Raises:
+        UserError: The entry names a different unit.
     """
     with _opened(path) as file:
         group = next((g for _, g in _groups(file, entry.get('positions_key'))), None)
@@ -54,7 +58,7 @@ def units_of(path: str, entry: Entry) -> dict[str, str]:
 
 
 def recognised(path: str) -> str:
-    """Return the form of a file by the names of its data sets."""
+    """Return the form of a file, recognised by the names of its data sets."""
     with _opened(path) as file:
         group = file
         while hasattr(group, 'keys') and len(group):
@@ -216,7 +220,7 @@ class _GroupFrames(Sequence[Atoms]):
 
 
 def charge_of(smiles: str) -> int:
-    """Return the charge of a molecule, which a SMILES has in its brackets."""
+    """Return the charge of a molecule from the brackets of its SMILES."""
     total = 0
     for signs, count in CHARGED.findall(smiles):
         one = 1 if signs[0] == '+' else -1

@@ -1,9 +1,9 @@
 """Records of structures in JSON, one at a time: MatPES, MPtrj, CHGNet and lists.
 
-A list of records, records below the names of materials and frames, a dictionary of
-lists of equal length, or one record a line; plain or compressed. The file is parsed
-as it is read, and no more of it is in memory than one record, or what one material
-has.
+A list of records, records grouped by the names of materials and frames, a dictionary
+of lists of equal length, or one record per line; plain or compressed. The file is
+parsed while it is read, with no more of it in memory than one record, or the records
+of one material.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ LINES, LIST, TREE, COLUMNS = 'lines', 'list', 'tree', 'columns'
 
 
 def rows(path: str, entry: Entry) -> Iterator[Atoms | UserError]:
-    """Yield the structures of a file; an error in the place of one that is wrong.
+    """Yield the structures of a file; an error in place of an invalid one.
 
-    Raises UserError for a file that is no JSON of structures, and for one that ends
-    early.
+    Raises:
+        UserError: The file is not JSON of structures, or it is truncated.
     """
     layout = _layout(path)
     if layout is None:
@@ -65,9 +65,9 @@ def rows(path: str, entry: Entry) -> Iterator[Atoms | UserError]:
 
 
 def recognised(path: str) -> str | None:
-    """Return the form of a JSON file, or None if it is none of ours.
+    """Return the form of a JSON file, or None if it is not one of ours.
 
-    An ASE database in JSON, too, is none.
+    An ASE database in JSON is not one, either.
     """
     layout, head = _layout(path), _head(path)
     if layout is None:

@@ -1,7 +1,7 @@
-"""The forms that data sets are published in: who reads each, and its conventions.
+"""The forms that data sets are published in: their readers and conventions.
 
-A form sets the keys, units and signs of its labels; what an entry of the YAML says
-itself comes before. See docs/formats.md for where each is from.
+A form sets the keys, units and signs of its labels; what an entry of the YAML sets
+takes precedence. See docs/formats.md for the source of each.
 """
 
 from __future__ import annotations
@@ -27,9 +27,12 @@ NO_LABELS: Final[Keys] = {'force_key': None, 'stress_key': None}
 class Form:
     """How a data set is written.
 
-    reader: the module beside this one; keys: those of an entry that it sets; levels:
-    which keys belong to each `energy_key`, where a file holds several levels of
-    theory; asks: keys that an entry must say, because the form leaves them open.
+    Attributes:
+        reader: the module beside this one.
+        keys: keys of an entry that the form sets.
+        levels: keys that belong to each `energy_key`, where a file has several
+            levels of theory.
+        asks: keys that an entry must set, because the form leaves them open.
     """
 
     reader: str
@@ -155,7 +158,7 @@ SAME_AS: Final[dict[str, str]] = {
 
 
 def form_of(reader: str) -> Form | None:
-    """Return the form of that name, or None."""
+    """Return the form with this name, or None."""
     return FORMS.get(SAME_AS.get(reader, reader))
 
 
@@ -167,10 +170,13 @@ def module_of(form: Form) -> ModuleType:
 def completed(
     path: str, reader: str, entry: Entry, has_labels: bool = True
 ) -> Entry:
-    """Return an entry with what the form of its file sets and it does not say.
+    """Return an entry with what the form of its file sets and the entry does not.
 
-    has_labels: whether labels are asked for. Raises UserError where the form leaves
-    open what the entry must say.
+    Args:
+        has_labels: whether labels are needed.
+
+    Raises:
+        UserError: The form leaves open what the entry must say.
     """
     form = form_of(reader)
     if form is None:
@@ -244,7 +250,11 @@ def _ask_stress(path: str, entry: Entry) -> None:
 
 
 def need(package: str, path: str) -> ModuleType:
-    """Import what reads `path`; UserError that names the extra if it is absent."""
+    """Import the package that reads `path`.
+
+    Raises:
+        UserError: It is not installed; the message names the extra to install.
+    """
     try:
         return importlib.import_module(package)
     except ImportError as error:
@@ -255,7 +265,7 @@ def need(package: str, path: str) -> ModuleType:
 
 
 def recognised(path: str) -> str | None:
-    """Return the form of a file or folder that tells what it is, or None."""
+    """Return the form of a self-describing file or folder, or None."""
     name = os.path.basename(path).lower()
     if os.path.isdir(path):
         return 'deepmd' if is_system(path) else None
@@ -272,5 +282,5 @@ def recognised(path: str) -> str | None:
 
 
 def is_system(path: str) -> bool:
-    """Whether a folder is a system of DeePMD."""
+    """Return whether a folder is a DeePMD system."""
     return os.path.isfile(os.path.join(path, 'type.raw'))

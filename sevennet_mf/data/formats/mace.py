@@ -1,6 +1,7 @@
-"""What MACE's extended XYZ says of a structure beside its labels.
+"""What MACE's extended XYZ says of a structure in addition to its labels.
 
-Its level of theory, that it is an isolated atom, and weights, which DeePMD has, too.
+This is its level of theory, whether it is an isolated atom, and weights, which
+DeePMD has as well.
 """
 
 from __future__ import annotations
@@ -28,18 +29,20 @@ WEIGHTS: Final[dict[str, str]] = {
 
 
 def is_isolated(atoms: Atoms) -> bool:
-    """Whether a structure is an isolated atom, for a reference energy only."""
+    """Return whether a structure is an isolated atom, for references only."""
     return len(atoms) == 1 and atoms.info.get(KIND) == ISOLATED
 
 
 def weightless(
     info: Mapping[str, Any], entry: Entry, where: str
 ) -> frozenset[str]:
-    """Return the keys of labels that weigh nothing: 0 stands for a missing label.
+    """Return the keys of labels with weight 0, which marks a missing label.
 
-    Raises UserError for a weight other than 0 and 1, and for a structure, or its
-    energy, of weight 0: it is not to be trained on. `weight_key: null` in the entry
-    leaves weights out.
+    `weight_key: null` in the entry ignores weights.
+
+    Raises:
+        UserError: A weight is neither 0 nor 1, or a structure or its energy has
+            weight 0, which excludes it from training.
     """
     if 'weight_key' in entry:
         return frozenset()

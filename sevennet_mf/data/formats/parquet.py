@@ -1,4 +1,4 @@
-"""Records of structures in Parquet, a row each, read in batches of rows."""
+"""Records of structures in Parquet, one per row, read in batches of rows."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ BATCH = 256  # rows in memory
 
 
 def rows(path: str, entry: Entry) -> Iterator[Atoms | UserError]:
-    """Yield the structures of a file; an error in the place of one that is wrong.
+    """Yield the structures of a file; an error in place of an invalid one.
 
-    A structure is pymatgen's dictionary under `structure`, as columns within a
-    column or as JSON, or the columns of OPTIMADE (`lattice_vectors`,
-    `species_at_sites`, `cartesian_site_positions`). Raises UserError for a file
-    that is no Parquet.
+    A structure is pymatgen's dictionary under `structure`, as nested columns or as
+    JSON, or the columns of OPTIMADE (`lattice_vectors`, `species_at_sites`,
+    `cartesian_site_positions`).
+
+    Raises:
+        UserError: The file is not Parquet.
     """
     del entry
     parquet = need('pyarrow.parquet', path)

@@ -1,7 +1,7 @@
 """A structure with its labels from a record: a dictionary of plain values.
 
-The structure is pymatgen's dictionary, or the columns of OPTIMADE; whatever else the
-record holds goes into `info` as it is, under its own name.
+The structure is pymatgen's dictionary, or the columns of OPTIMADE; anything else in
+the record goes into `info` unchanged, under its own name.
 """
 
 from __future__ import annotations
@@ -25,10 +25,13 @@ COLUMNS: Final[tuple[str, ...]] = (
 
 
 def to_atoms(record: Any, where: str) -> Atoms:
-    """Return the structure of a record, what else it holds in its info.
+    """Return the structure of a record, with everything else in its info.
 
-    where names it, for errors. Raises UserError for a record without a structure,
-    and for sites that are not of one element.
+    Args:
+        where: what to call the record in errors.
+
+    Raises:
+        UserError: The record has no structure, or a site has more than one element.
     """
     if not isinstance(record, Mapping):
         held = _short(record)
@@ -53,8 +56,10 @@ def to_atoms(record: Any, where: str) -> Atoms:
 def of_pymatgen(given: Any, where: str) -> Atoms:
     """Return the atoms of pymatgen's dictionary of a structure or molecule.
 
-    given: the dictionary, or its JSON. Positions are those of the fractional
-    coordinates where there are any, as pymatgen takes them.
+    Fractional coordinates, if any, determine the positions, as in pymatgen.
+
+    Args:
+        given: the dictionary, or its JSON.
     """
     structure = json.loads(given) if isinstance(given, str) else given
     if not isinstance(structure, Mapping) or 'sites' not in structure:

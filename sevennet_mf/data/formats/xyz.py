@@ -1,4 +1,4 @@
-"""Frames of extended XYZ one by one, so that a bad one does not end the reading."""
+"""Frames of extended XYZ one by one, so that reading continues after a bad one."""
 
 from __future__ import annotations
 
@@ -17,10 +17,13 @@ from sevennet_mf.errors import UserError
 def frames(
     path: str, parse: Callable[[str], dict[str, Any]]
 ) -> Iterator[Atoms | UserError]:
-    """Yield the frames of a file; an error in the place of one that is wrong.
+    """Yield the frames of a file; an error in place of an invalid one.
 
-    parse: reads a comment line. Raises UserError where it is lost how many lines
-    belong to a frame.
+    Args:
+        parse: parses a comment line.
+
+    Raises:
+        UserError: It is unclear where a frame ends.
     """
     number = 0
     with open_with_compression(path, 'r') as lines:

@@ -1,10 +1,10 @@
-"""Labels of the target where there are only those of lower fidelities.
+"""Labels of the target for structures that have only those of lower fidelities.
 
 In many materials two levels of theory differ by little more than a pair potential.
-Where the paired labels bear that out, the difference they give is added to the
-labels of the lower one, and the target is trained on these as well. Where they do
-not, or for a structure too unlike the paired ones, nothing is added. The fidelity
-next below the target is asked first, the others for what is left.
+Where the paired labels confirm this, the fitted difference is added to the labels of
+the lower level, and the target is trained on the results as well. Where they do not,
+or for a structure too different from the paired ones, nothing is added. The fidelity
+next below the target is used first, the others for the remaining structures.
 """
 
 from __future__ import annotations
@@ -37,10 +37,13 @@ CEILING: Final[float] = 0.02
 
 @dataclass(frozen=True)
 class Report:
-    """What came of it. paired, inferred, refused: structures; errors: left out.
+    """The result of an inference.
 
-    digest: of which structures are inferred, so that a resumed run can tell others;
-    their labels follow from those of the files.
+    Attributes:
+        paired, inferred, refused: numbers of structures.
+        errors: of structures left out of the fit.
+        digest: hash of which structures are inferred, to detect a change when a run
+            is resumed; their labels follow from those of the files.
     """
 
     base: str
@@ -54,7 +57,7 @@ class Report:
     digest: str = ''
 
     def lines(self) -> list[str]:
-        """Return what a log says of it."""
+        """Return the lines for the log."""
         name = f'{self.target} labels inferred from {self.base}'
         if self.reason:
             return [f'No {name}: {self.reason}.']
@@ -86,10 +89,13 @@ class Report:
 
 @dataclass(frozen=True, eq=False)
 class Inferred:
-    """The labels: rows of the lower fidelity, energies at the target in eV, total.
+    """The inferred labels.
 
-    has_forces: whether labels said what forces differ by. Where they did not, the
-    slope of the fit is not to be relied on, and there is no stress either.
+    Attributes:
+        rows: structures of the lower fidelity.
+        energies: at the target, in eV, total.
+        has_forces: whether there were labels for the difference of the forces. If
+            not, the slope of the fit is unreliable, and there is no stress either.
     """
 
     report: Report
@@ -99,7 +105,7 @@ class Inferred:
     has_forces: bool = False
 
     def added_to(self, train: FidelityDataset) -> FidelityDataset:
-        """Return a training set with these labels."""
+        """Return a training set with these labels added."""
         if self.model is None or not len(self.rows):
             return train
         return train.with_inferred(
@@ -110,10 +116,13 @@ class Inferred:
 def sources_of(
     order: Sequence[str], base: str, target: str, train: FidelityDataset
 ) -> list[str]:
-    """Return what labels of the target may be inferred from, nearest first.
+    """Return the fidelities that target labels may be inferred from, nearest first.
 
-    order: fidelities from low to high. Those below the target that have structures,
-    and the base, whatever it has, last of all.
+    These are those below the target that have structures, and finally the base,
+    whatever it has.
+
+    Args:
+        order: fidelities from low to high.
     """
     known = [name for name in order if name in train.fidelities]
     below = known[: known.index(target)][::-1]
@@ -128,9 +137,11 @@ def infer_from(
     cutoff: float,
     always: bool = False,
 ) -> list[Inferred]:
-    """Return what each source gives, of structures that those before left without.
+    """Infer labels from each source for structures that earlier ones left out.
 
-    sources: names, as sources_of returns them; the rest as for infer_labels.
+    Args:
+        sources: names, as sources_of returns them.
+        train, target, cutoff, always: as for infer_labels.
     """
     found = []
     for name in sources:
@@ -140,9 +151,10 @@ def infer_from(
 
 
 def provenance(reports: Sequence[Report]) -> dict[str, Any]:
-    """Return plain builtins: one report, with the sums where there are several.
+    """Return plain builtins: one report, with the sums if there are several.
 
-    Then it is that of the first source that gave any, and `each` holds all.
+    With several it is that of the first source that gave any labels, and `each` has
+    all.
     """
     gave = [report for report in reports if report.inferred]
     said = (gave or list(reports)[-1:])[0].as_dict()
@@ -167,10 +179,14 @@ def infer_labels(
 ) -> Inferred:
     """Return labels of the target for structures of `base` that have none.
 
-    base: the fidelity that they are inferred from; cutoff: Å, of the graphs. There
-    are none unless the difference fitted to the paired structures predicts those
-    that are left out of the fit well enough, and for a structure too unlike them.
-    always: whatever the former says.
+    There are none unless the difference fitted to the paired structures predicts
+    those left out of the fit well enough, and none for a structure too different
+    from them.
+
+    Args:
+        base: the fidelity that they are inferred from.
+        cutoff: of the graphs, in Å.
+        always: infer labels however poor these predictions are.
     """
     high, low = train.rows_of(target), train.rows_of(base)
     rest = low[~np.isin(train.fingerprint[low], train.fingerprint[high])]

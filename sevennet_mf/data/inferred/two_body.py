@@ -3,10 +3,11 @@
     E_f - E_base = sum_A n_A u_A + sum_{i<j} phi_AB(r_ij)
     phi_AB(r) = sum_k (w0_k + wA_k + wB_k + wAB_k) g_k(r)
 
-g_k: Gaussians times a cosine cutoff. What two methods of electronic structure differ
-by is far smoother than either energy, and a few paired structures fix it. A pair of
-elements that no paired structure holds (Ga-In from GaN and InN) takes over what all
-pairs, and each element's pairs, have in common. Everything is numpy and float64.
+g_k: Gaussians times a cosine cutoff. The difference of two electronic structure
+methods is far smoother than either energy, and a few paired structures determine it.
+A pair of elements that no paired structure contains (Ga-In from GaN and InN) uses
+what all pairs, and each element's pairs, have in common. Everything is numpy and
+float64.
 """
 
 from __future__ import annotations
@@ -32,8 +33,12 @@ MOST_PAIRS: Final[int] = 100
 
 @dataclass(frozen=True, eq=False)
 class PairEdges:
-    """One structure: numbers (n_atoms,) int64; centre, neighbour (n_edges,) int64;
-    vector (n_edges, 3) Å from centre to neighbour. Each pair is there both ways.
+    """The edges of one structure, each pair in both directions.
+
+    Attributes:
+        numbers: (n_atoms,) int64.
+        centre, neighbour: (n_edges,) int64.
+        vector: (n_edges, 3) in Å, from centre to neighbour.
     """
 
     numbers: Ints
@@ -45,8 +50,12 @@ class PairEdges:
 class Basis:
     """Radial functions and how the elements of a data set share them.
 
-    elements: atomic numbers; cutoff: Å. A *slot* is a pair of elements, and holds
-    `size` functions; a *block* of weights is shared by some of the slots.
+    A *slot* is a pair of elements with `size` functions; a *block* of weights is
+    shared by some of the slots.
+
+    Attributes:
+        elements: atomic numbers.
+        cutoff: in Å.
     """
 
     def __init__(self, elements: Sequence[int], cutoff: float) -> None:
@@ -88,7 +97,7 @@ class Basis:
         return found
 
     def energy_features(self, edges: PairEdges) -> Floats:
-        """Return (n_weights,) what each weight adds to the energy."""
+        """Return (n_weights,), the contribution of each weight to the energy."""
         g, _ = self.radial(np.linalg.norm(edges.vector, axis=1))
         present, slot = np.unique(self.slots(edges), return_inverse=True)
         per_slot = np.zeros((len(present), self.size))
@@ -97,7 +106,7 @@ class Basis:
         return flat
 
     def force_features(self, edges: PairEdges) -> Floats:
-        """Return (3 n_atoms, n_weights) what each weight adds to the forces."""
+        """Return (3 n_atoms, n_weights), each weight's contribution to forces."""
         distance = np.linalg.norm(edges.vector, axis=1)
         _, dg = self.radial(distance)
         unit = edges.vector / distance[:, None]
@@ -116,7 +125,9 @@ class Basis:
 class TwoBody:
     """A fitted difference E_f - E_base.
 
-    weights: (n_weights,) eV; elements: (119,) eV per atom.
+    Attributes:
+        weights: (n_weights,) in eV.
+        elements: (119,) in eV per atom.
     """
 
     basis: Basis
@@ -125,26 +136,28 @@ class TwoBody:
 
     @cached_property
     def table(self) -> Floats:
-        """(n_slots, size) eV, the weights of each pair of elements."""
+        """Return the weights of each pair of elements, (n_slots, size) in eV."""
         weights = self.weights.reshape(-1, self.basis.size)
         pairs: Floats = self.basis.sharing @ weights
         return pairs
 
     def energy(self, edges: PairEdges) -> float:
-        """Return the difference of total energies, eV."""
+        """Return the difference of the total energies in eV."""
         return float(
             self.elements[edges.numbers].sum()
             + self.basis.energy_features(edges) @ self.weights
         )
 
     def forces(self, edges: PairEdges) -> Floats:
-        """Return the difference of forces, (n_atoms, 3) eV/Å."""
+        """Return the difference of the forces, (n_atoms, 3) in eV/Å."""
         return self.derivatives(edges)[0]
 
     def derivatives(self, edges: PairEdges) -> tuple[Floats, Floats]:
-        """Return what forces differ by, (n_atoms, 3) eV/Å, and dE/d(strain), eV.
+        """Return differences of the forces and of dE/d(strain).
 
-        The latter, (3, 3), over the volume is the stress, positive under tension.
+        Returns:
+            (n_atoms, 3) in eV/Å and (3, 3) in eV. The latter divided by the volume
+                is the stress, positive under tension.
         """
         distance = np.linalg.norm(edges.vector, axis=1)
         near = distance < self.basis.cutoff

@@ -1,10 +1,10 @@
 """Fitting the two-body difference of two fidelities to paired labels.
 
-A Gaussian process whose kernel is that of two_body.Basis, by its weights: prior
-N(0, s^2) on what all pairs share, noise of energies per atom and of force
+A Gaussian process whose kernel is that of two_body.Basis, in terms of its weights:
+prior N(0, s^2) on what all pairs share, noise of energies per atom and of force
 components, of which an atom's three count as one datum. s, both noises and the
-cutoff are those of the largest evidence (Rasmussen and Williams, Gaussian Processes
-for Machine Learning (2006), Eq. 2.30 and Sec. 5.4.1); nothing is left to choose.
+cutoff maximise the evidence (Rasmussen and Williams, Gaussian Processes for Machine
+Learning (2006), Eq. 2.30 and Sec. 5.4.1); nothing is left to choose.
 """
 
 from __future__ import annotations
@@ -36,11 +36,16 @@ FORCE_NOISE: Final[tuple[float, ...]] = (3e-3, 1e-2, 3e-2)
 
 @dataclass(frozen=True)
 class LeftOutErrors:
-    """Root mean squares over structures that were left out of the fit.
+    """Root mean square errors of structures that were left out of the fit.
 
-    energy: eV/atom; force: eV/Å, NaN without forces. base_*: the same with the
-    reference energies alone, and no difference of forces. What would leave its
-    composition unknown is not left out; all NaN if that is so of everything.
+    Structures whose composition would become undetermined are not left out; all
+    errors are NaN if that applies to every structure.
+
+    Attributes:
+        energy: in eV/atom.
+        force: in eV/Å, NaN without forces.
+        base_energy, base_force: with reference energies alone, and no difference of
+            the forces.
     """
 
     energy: float
@@ -51,7 +56,7 @@ class LeftOutErrors:
 
 @dataclass(frozen=True, eq=False)
 class TwoBodyFit:
-    """What the paired labels say; has_forces: whether forces are among them."""
+    """The fit to the paired labels; has_forces: whether these include forces."""
 
     model: TwoBody
     errors: LeftOutErrors
@@ -63,14 +68,14 @@ class TwoBodyFit:
     _covariance: Floats  # (n, n), of the unknowns over their prior spreads
 
     def knows(self, numbers: Ints) -> bool:
-        """Whether paired labels hold all elements of some atoms, (n_atoms,)."""
+        """Return whether paired labels contain all elements of atoms, (n_atoms,)."""
         return bool(np.isin(numbers, self.model.basis.elements).all())
 
     def predict(self, edges: PairEdges) -> tuple[float, float]:
-        """Return the difference in eV, and its standard deviation in eV/atom.
+        """Return the difference in eV and its standard deviation in eV/atom.
 
-        Of elements that are known. Noise is included, and so is what predictions
-        of left-out structures are off by, where that is known.
+        All elements must be known. The deviation includes noise and, where it is
+        known, the error of predictions for left-out structures.
         """
         row = self._features.energy_row(edges)
         n = len(edges.numbers)
@@ -82,9 +87,10 @@ class TwoBodyFit:
 
 
 def fit(labels: Sequence[Difference], reach: float) -> TwoBodyFit:
-    """Fit the difference to paired labels, of at least three structures.
+    """Fit the difference to paired labels of at least three structures.
 
-    reach: Å, how long the edges of what is to be predicted are.
+    Args:
+        reach: in Å, the longest edges of the structures to be predicted.
     """
     assert len(labels) >= 3, len(labels)
     elements = np.unique(np.concatenate([d.edges.numbers for d in labels])).tolist()

@@ -1,4 +1,4 @@
-"""What is left out together to see how well a two-body difference predicts it."""
+"""Which structures are left out together to test the predictions of a difference."""
 
 from __future__ import annotations
 
@@ -17,10 +17,13 @@ LEAST_SQUARE: Final[float] = 1e-10
 
 
 def folds(structures: Sequence[Ints]) -> list[int]:
-    """Return which structures are left out together, numbered from 0.
+    """Return which structures are left out together, as fold numbers from 0.
 
-    structures: atomic numbers of each. Those of one stoichiometry, if there are
-    enough: what is to be predicted is usually another one. Else at random.
+    Each fold has one stoichiometry, if there are enough, because the structures to
+    be predicted usually have another one. Otherwise folds are random.
+
+    Args:
+        structures: atomic numbers of each.
     """
     kinds = [_stoichiometry(numbers) for numbers in structures]
     number = {kind: k for k, kind in enumerate(sorted(set(kinds)))}
@@ -38,9 +41,11 @@ def _stoichiometry(numbers: Ints) -> tuple[int, ...]:
 def spans(others: Floats, left_out: Floats) -> bool:
     """Return whether the compositions left out are combinations of the others.
 
-    others, left_out: (n_elements, n_elements), the sum of x x^T of compositions x.
-    Energies of elements follow from nothing else: along a direction that is left
-    out alone, what is predicted would be the label itself or the prior.
+    Only these determine the energies of elements: along a direction that only
+    left-out structures have, the prediction would be the label itself or the prior.
+
+    Args:
+        others, left_out: (n_elements, n_elements), sums of x x^T of compositions x.
     """
     value, vector = np.linalg.eigh(others)
     unknown = vector[:, value <= LEAST_SQUARE * value[-1]]

@@ -1,4 +1,4 @@
-"""The linear system of a two-body difference: what labels ask of its weights."""
+"""The linear system of a two-body difference: what labels require of its weights."""
 
 from __future__ import annotations
 
@@ -25,9 +25,11 @@ FORCE_SHARE: Final[float] = 1 / 3
 
 @dataclass(frozen=True, eq=False)
 class Difference:
-    """Labels of one structure at two fidelities, the base's subtracted.
+    """Labels of one structure at a fidelity minus those at the base.
 
-    energy: eV, of the whole structure; forces: (n_atoms, 3) eV/Å, or None.
+    Attributes:
+        energy: in eV, of the whole structure.
+        forces: (n_atoms, 3) in eV/Å, or None.
     """
 
     edges: PairEdges
@@ -37,7 +39,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Settings:
-    """What the evidence chooses; eV, eV/atom, eV/Å."""
+    """What maximising the evidence determines; in eV, eV/atom, eV/Å."""
 
     scale: float
     energy_noise: float
@@ -45,9 +47,9 @@ class Settings:
 
 
 class LinearSystem:
-    """The linear system of one cutoff: energies per atom, then forces.
+    """The linear system for one cutoff: energies per atom, then forces.
 
-    The unknowns are the basis' weights, and an energy of each element.
+    The unknowns are the weights of the basis and an energy of each element.
     """
 
     def __init__(self, elements: Sequence[int], cutoff: float) -> None:
@@ -55,25 +57,25 @@ class LinearSystem:
         self.n_weights = len(self.basis.prior)
 
     def spread(self, scale: float) -> Floats:
-        """Return (n_unknowns,) the prior spread of each unknown."""
+        """Return (n_unknowns,), the prior standard deviation of each unknown."""
         n = len(self.basis.elements)
         return np.concatenate([scale * self.basis.prior, np.full(n, ELEMENT_SPREAD)])
 
     def energy_row(self, edges: PairEdges) -> Floats:
-        """Return (n_unknowns,) of the energy per atom."""
+        """Return (n_unknowns,), the row of the energy per atom."""
         n = len(edges.numbers)
         count = np.bincount(edges.numbers, minlength=N_SPECIES)[self.basis.elements]
         return np.concatenate([self.basis.energy_features(edges), count]) / n
 
     def force_rows(self, edges: PairEdges) -> Floats:
-        """Return (3 n_atoms, n_unknowns)."""
+        """Return (3 n_atoms, n_unknowns), the rows of the forces."""
         rows = self.basis.force_features(edges)
         return np.hstack([rows, np.zeros((len(rows), len(self.basis.elements)))])
 
 
 @dataclass(eq=False)
 class Sums:
-    """Normal equations of some structures: X^T X, X^T y, y^T y and rows."""
+    """Normal equations of some structures: X^T X, X^T y, y^T y, number of rows."""
 
     gram: Floats
     moment: Floats
@@ -91,13 +93,13 @@ class Sums:
         self.count += len(values)
 
     def residual(self, solution: Floats) -> float:
-        """Return the summed square of what a solution leaves."""
+        """Return the residual sum of squares of a solution."""
         left = self.square - 2 * self.moment @ solution
         return max(float(left + solution @ self.gram @ solution), 0.0)
 
 
 def total(parts: Sequence[Sums]) -> Sums:
-    """Return the sums over all structures of some parts."""
+    """Return the sum of all parts."""
     whole = Sums.empty(len(parts[0].moment))
     for part in parts:
         whole.gram += part.gram
@@ -110,9 +112,9 @@ def total(parts: Sequence[Sums]) -> Sums:
 def element_energies(
     labels: Sequence[Difference], elements: Sequence[int]
 ) -> Floats:
-    """Return (n_elements,) eV: what the differences are without any pairs.
+    """Return (n_elements,) in eV: the differences without any pair contributions.
 
-    Two codes may be 1000 eV per atom apart; the rest is a matter of eV.
+    Two codes may differ by 1000 eV per atom; the rest is of the order of eV.
     """
     counts = np.array(
         [np.bincount(d.edges.numbers, minlength=N_SPECIES) for d in labels]
@@ -128,7 +130,7 @@ def element_energies(
 
 @dataclass(frozen=True, eq=False)
 class System:
-    """The sums of one cutoff by fold, of energies and of forces."""
+    """The sums for one cutoff by fold, of energies and of forces."""
 
     features: LinearSystem
     offset: Floats  # (n_elements,) eV, taken off the energies
@@ -158,20 +160,20 @@ class System:
         return cls(features, offset, energy, force)
 
     def can_predict(self, fold: int) -> bool:
-        """Whether the compositions of a fold follow from those of the others."""
+        """Return whether compositions of a fold follow from those of the others."""
         start = self.features.n_weights
         others, _ = self.sums(without=fold)
         left_out = self.energy[fold].gram[start:, start:]
         return spans(others.gram[start:, start:], left_out)
 
     def sums(self, without: int | None = None) -> tuple[Sums, Sums]:
-        """Return the sums of energies and of forces, of all folds but one."""
+        """Return the sums of energies and of forces, without those of one fold."""
         kept = [i for i in range(len(self.energy)) if i != without]
         parts = [total([one[i] for i in kept]) for one in (self.energy, self.force)]
         return parts[0], parts[1]
 
     def solve(self, settings: Settings, sums: tuple[Sums, Sums]) -> Solution:
-        """Return what some of the sums, as `sums` gives them, say."""
+        """Return the solution for some of the sums, as `sums` returns them."""
         energy, force = sums
         spread = self.features.spread(settings.scale)
         e, f = settings.energy_noise**-2, FORCE_SHARE * settings.force_noise**-2
@@ -188,13 +190,18 @@ class System:
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """unknowns: (n,); evidence: its logarithm, up to a constant of the labels."""
+    """A solution of the linear system.
+
+    Attributes:
+        unknowns: (n,).
+        evidence: its logarithm, up to a constant of the labels.
+    """
 
     unknowns: Floats
     evidence: float
     factor: tuple[Floats, bool]
 
     def covariance(self) -> Floats:
-        """Return (n, n), of the unknowns over their prior spreads."""
+        """Return (n, n), the covariance of the unknowns over their prior spreads."""
         inverse: Floats = cho_solve(self.factor, np.eye(len(self.unknowns)))
         return inverse
