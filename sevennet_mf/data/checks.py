@@ -71,7 +71,7 @@ def coverage(needs: Needs, train: LabelledSet) -> Iterator[Finding]:
             yield problem('no data', (
                 f'{key} names {name!r}, but data.load_trainset_path has no '
                 f'structure of it, only of {covered}.{nearest(name, covered)} Add '
-                f'its data, or take it out of {key}.'
+                f'its data, or remove it from {key}.'
             ), name)
     said = {*covered, *(name for _, name in named)}
     # the checkpoint has references of its own fidelities
@@ -80,7 +80,7 @@ def coverage(needs: Needs, train: LabelledSet) -> Iterator[Finding]:
     if lacking:
         yield problem('no data', (
             f'data.load_trainset_path has no structure of {lacking}, which '
-            'data.fidelity.order lists. Add their data, or take them out of the '
+            'data.fidelity.order lists. Add their data, or remove them from the '
             'order.'
         ), *lacking)
     shareless = [n for n in covered if needs.shares and n not in needs.shares]
@@ -173,7 +173,7 @@ def unknown_elements(
     """
     compositions, kind = data.kinds()
     remedy = (
-        'Take them out, or add the elements to model.chemical_species and train a '
+        'Remove them, or add the elements to model.chemical_species and train a '
         'new model.'
     )
     yield from foreign_elements(
@@ -220,8 +220,8 @@ def foreign_elements(
 def nothing_held_out(ratio: float) -> Finding:
     """Return the finding for a validation share of less than one structure."""
     return problem('no validation', (
-        f'data.data_divide_ratio: {ratio} of the training set is no structure at '
-        'all. Raise it, or give load_validset_path.'
+        f'data.data_divide_ratio: {ratio} of the training set is less than one '
+        'structure. Raise it, or give load_validset_path.'
     ))
 
 
@@ -238,8 +238,8 @@ def choosing(target: str, held: Mapping[str, Collection[str]]) -> list[str]:
 def no_validation(target: str) -> Finding:
     """Return the finding for a target that no validation set contains."""
     return note('no validation', (
-        f'no validation set holds the target {target!r}, so the training set '
-        'chooses the best checkpoint. Add load_validset_path, or set '
+        f'no validation set contains the target {target!r}, so the best checkpoint '
+        'is chosen on the training set. Add load_validset_path, or set '
         'data.data_divide_ratio.'
     ), target)
 
@@ -262,8 +262,8 @@ def leak(
         return None
     return problem('leak', (
         f'{len(rows)} of {structures(len(held))} of {where} are in its {source} '
-        f'data, too: {equal(known, at[rows], held, rows)}. Errors on them say '
-        'nothing: take them out of one of the two.'
+        f'data, too: {equal(known, at[rows], held, rows)}. Errors on them are '
+        'meaningless: remove them from one of the two.'
     ), count=len(rows))
 
 

@@ -76,18 +76,18 @@ def _in(own: Ints, lacking: Sequence[str]) -> list[str]:
 def _needed(target: str, held: str, what: str, count: int, first: str) -> Finding:
     return problem('not determined', (
         f'{held}: the target {target!r} is not determined for {structures(count)}, '
-        f'the first {first}: no training label of {target!r} tells the energy of '
-        f'{what}, so errors of eV per atom are certain. Add one labelled structure, '
-        'or give numbers in data.fidelity.reference_energies: '
+        f'the first {first}: no training label of {target!r} determines the energy '
+        f'of {what}, so errors of eV per atom are certain. Add one labelled '
+        'structure, or give numbers in data.fidelity.reference_energies: '
         f'{{{target}: {{...}}}}.'
     ), target, count=count)
 
 
 def _open(name: str, held: str, what: str, count: int, first: str) -> Finding:
     return note('not determined', (
-        f'fidelity {name!r}: no training label of it tells the energy of {what}: '
-        f'not determined, energies of {structures(count)} in {held}, the first '
-        f'{first}, may be off by eV per atom. One labelled structure settles it.'
+        f'fidelity {name!r}: none of its training labels determines the energy of '
+        f'{what}: energies of {structures(count)} in {held}, the first '
+        f'{first}, may be off by eV per atom. One labelled structure is enough.'
     ), name, count=count)
 
 
@@ -95,7 +95,7 @@ def _absent(name: str, lacking: Sequence[str]) -> Finding:
     return note('not determined', (
         f'fidelity {name!r} has no label that contains {", ".join(lacking)}: not '
         f'determined, energies of such structures may be off by eV at {name!r}. One '
-        'labelled structure settles it.'
+        'labelled structure is enough.'
     ), name, *lacking)
 
 

@@ -107,7 +107,7 @@ def refuse_other(new: Path, folder: Path) -> None:
 
 def _changed(path: Path) -> UserError:
     return UserError(
-        f'{path} would change: the data, or what study.yaml says of it, are not '
-        'those of the runs that are there. Choose another folder with -o, or '
+        f'{path} would change: the data, or their description in study.yaml, '
+        'differ from those of the existing runs. Choose another folder with -o, or '
         'undo the change.'
     )

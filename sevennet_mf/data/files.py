@@ -51,9 +51,9 @@ def reader_of(path: str, format: str | None = None) -> str:
         if known.form_of(format) is None and format not in ioformats:
             names = [*known.FORMS, *ioformats]
             raise UserError(
-                f'{path}: format {format!r} is none of {", ".join(known.FORMS)}, '
-                f'and none that ASE knows.{nearest(format, names)} Correct it, or '
-                'leave it out.'
+                f'{path}: format {format!r} is neither one of '
+                f'{", ".join(known.FORMS)}, nor known to ASE.'
+                f'{nearest(format, names)} Correct it, or leave it out.'
             )
         return format
     if path.endswith('.pt'):
@@ -73,7 +73,7 @@ def reader_of(path: str, format: str | None = None) -> str:
     if name not in ioformats:
         raise UserError(
             f'{path} cannot be read: no file format is known by that name. Write '
-            '`format:` with the name ASE has for it.'
+            "`format:` with ASE's name for it."
         )
     return name
 
@@ -149,13 +149,13 @@ def unreadable(path: str, error: Exception, last: int | None = None) -> UserErro
         name = str(error.args[0]) if error.args else ''
         if meant := _element(name):
             return UserError(
-                f'{where} has {name!r} for an element. Write {meant!r}: labels, '
-                'charges and isotopes are no part of a symbol.'
+                f'{where} has {name!r} as an element symbol. Write {meant!r}, '
+                'without labels, charges or isotopes.'
             )
-        reason = f'{name!r} is missing in it, or ASE does not know it'
+        reason = f'it lacks {name!r}, or ASE does not know it'
     return UserError(
         f'{where} cannot be read: {reason.rstrip(".")}. Correct the file, its '
-        '`index` or its `format`, or take it out of the list.'
+        '`index` or its `format`, or remove it from the list.'
     )
 
 
@@ -362,5 +362,5 @@ def _chosen(items: Sequence[Any], chosen: Any) -> Iterator[tuple[int, Any]]:
 
 def _as_slice(chosen: Any) -> slice:
     if isinstance(chosen, str):
-        raise ValueError(f'{chosen!r} is no index')
+        raise ValueError(f'{chosen!r} is not an index')
     return slice(chosen, chosen + 1 or None) if isinstance(chosen, int) else chosen

@@ -91,7 +91,7 @@ def check_structure(atoms: Atoms, references: Floats) -> None:
     cell = atoms.cell.array
     if not (np.isfinite(atoms.positions).all() and np.isfinite(cell).all()):
         raise UserError(
-            'positions or cell of the structure are not numbers (NaN or inf).'
+            'positions or cell of the structure are not finite (NaN or inf).'
         )
     repeated = cell[atoms.pbc]
     if len(repeated) and np.linalg.matrix_rank(repeated) < len(repeated):
@@ -115,8 +115,8 @@ def not_finite(atoms: Atoms, graph: dict[str, Any]) -> UserError:
         pair = _named(atoms.numbers, *graph[KEY.EDGE_IDX][:, k])
         near = f' Its closest atoms, {pair}, are {lengths[k]:.3f} Å apart.'
     return UserError(
-        f'the energy or the forces of the structure are not numbers.{near} If that '
-        'is as it should be, look for weights that are not: sevennet-mf info FILE.'
+        f'the energy or the forces of the structure are not finite.{near} If the '
+        'structure is correct, look for weights that are not: sevennet-mf info FILE.'
     )
 
 

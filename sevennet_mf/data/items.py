@@ -60,7 +60,7 @@ def from_graph(
     _check_geometry(geometry, where)
     energy = values.get(KEY.ENERGY, np.array(np.nan)).squeeze()
     if np.isnan(energy):
-        raise UserError(f'{where} has no energy. Take the structure out.')
+        raise UserError(f'{where} has no energy. Remove the structure.')
 
     def label(name: str, entry_key: str, shape: tuple[int, ...]) -> Floats | None:
         value = values.get(name)
@@ -84,7 +84,7 @@ def _check_geometry(geometry: Mapping[str, Any], where: str) -> None:
         raise UserError(f'{where} has no atoms. Remove the structure.')
     if numbers.min() < 1:
         raise UserError(
-            f'{where}: atom {numbers.argmin()} is of no element (atomic number '
+            f'{where}: atom {numbers.argmin()} is not an element (atomic number '
             f'{numbers.min()}). Correct its symbol.'
         )
     wrong = np.argwhere(~np.isfinite(geometry['positions']))

@@ -135,7 +135,7 @@ def _atoms_of(atoms: Atoms, written: Convention) -> int:
 
 
 def _is_blank(value: Any) -> bool:
-    """Whether a label holds nothing but NaN, which stands for none."""
+    """Whether a label contains only NaN, which means that it is missing."""
     if value is None or isinstance(value, str):
         return False
     try:
@@ -217,8 +217,8 @@ def _energy(
     if key in info:
         if info[key] is None or _is_blank(info[key]):
             raise NotComputed(
-                f'{where} has no energy {key!r}: it holds {info[key]}, which stands '
-                f'for none. Name another key with energy_key{_listed(info)}.'
+                f'{where} has no energy {key!r}: its value is {info[key]}. Name '
+                f'another key with energy_key{_listed(info)}.'
             )
         return info[key], '', False
     if key in results:
@@ -242,8 +242,8 @@ def _refuse_per_atom(entry: Entry, where: str) -> None:
     key = entry['energy_key']
     if is_per_atom(key) and not entry.get('energy_unit'):
         raise UserError(
-            f'{where}: energy_key {key!r} is an energy per atom by its name. Write '
-            '`energy_unit: eV/atom`; or `energy_unit: eV` if it is a total energy.'
+            f'{where}: energy_key {key!r} is named like an energy per atom. Write '
+            '`energy_unit: eV/atom`, or `energy_unit: eV` if it is a total energy.'
         )
 
 
@@ -260,9 +260,9 @@ def _refuse_virial(entry: Entry, where: str) -> None:
     key = entry.get('stress_key')
     if key is not None and kind_of_name(key)[0] == 'virial':
         raise UserError(
-            f'{where}: stress_key {key!r} is a virial by its name, which is minus '
-            f'the volume times the stress. Write `virial_key: {key}`; or give it '
-            'another name if it is a stress.'
+            f'{where}: stress_key {key!r} is named like a virial (minus the volume '
+            f'times the stress). Write `virial_key: {key}`, or give it another '
+            'name if it is a stress.'
         )
 
 
@@ -297,7 +297,7 @@ def _refuse_mixture(
     others = [key for key, value in own.items() if np.shape(value) in shapes]
     raise UserError(
         f'{where}: energy_key is {entry["energy_key"]!r}, but its {name} would be '
-        f"the file's own `{name}`, of another level of theory perhaps. Write "
+        f"the file's own `{name}`, perhaps of another level of theory. Write "
         f'`{entry_key}: <key>` with the key of the {name} that belong to it'
         f'{_listed([*others, name])}, or `{entry_key}: null` for none.'
     )

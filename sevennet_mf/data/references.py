@@ -32,7 +32,7 @@ from sevennet_mf.errors import UserError, nearest, unknown
 METHODS: Final[tuple[str, ...]] = ('aligned', 'independent')
 # what the `*` of `as_text` means
 IN_COMPOUNDS: Final[str] = (
-    '* known in compounds only: the labels fix sums over compositions'
+    '* known only in compounds: labels determine sums over compositions'
 )
 _LARGEST: Final[float] = float(np.finfo(np.float32).max)
 
@@ -118,8 +118,9 @@ class _Base:
         if wrong.size:
             raise UserError(
                 f'structure {rows[wrong[0]]} of fidelity {fidelity!r} is paired '
-                f'with structure {index[wrong[0]]} of the base, which holds other '
-                'atoms; correct what identifies the same structure in the two files.'
+                f'with structure {index[wrong[0]]} of the base, which has '
+                'different atoms; correct what identifies the same structure in '
+                'the two files.'
             )
         return self.energy[index]
 

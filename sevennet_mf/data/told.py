@@ -67,7 +67,7 @@ class _FileNotes:
             yield (
                 f'most structures are of {common[0]}, but {listed}'
                 f'{" and others" if len(others) > SHOWN else ""}: the model does '
-                'not see this. Take them out, or make them another fidelity.'
+                'not see this. Remove them, or give them a fidelity of their own.'
             ), True
         if self.missing:
             yield (
@@ -94,19 +94,19 @@ class _FileNotes:
         free, plain = self.energies['free_energy'], self.energies['energy']
         if self.differ and free:
             yield (
-                'energies are the free energies, which forces are the derivative '
-                'of, and not `energy`, which differs (extrapolated to no smearing, '
-                'perhaps)'
+                'energies are the free energies, consistent with the forces, and '
+                'not `energy`, which differs (perhaps extrapolated to zero '
+                'smearing)'
             ), False
         elif self.differ:
             yield (
-                'energies are `energy` (extrapolated to no smearing, perhaps), and '
-                'not the free energies, which forces are the derivative of'
+                'energies are `energy` (perhaps extrapolated to zero smearing), and '
+                'not the free energies, which are consistent with the forces'
             ), False
         if free and plain:
             yield (
-                f'{plain} structures have no free energy and give `energy`, the '
-                f'others {free} their free energy'
+                f'`energy` is used for {plain} structures without a free energy, '
+                f'the free energy for the other {free}'
             ), True
 
 

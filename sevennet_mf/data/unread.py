@@ -82,18 +82,18 @@ def error(lost: list[Unread], atoms: Atoms, where: str) -> UnreadLabel:
     if named:
         names = ' and '.join(f'`{label.name}`' for label in named)
         one = len(named) == 1
-        what = 'is a label by its name' if one else 'are labels by their names'
+        what = 'is named like a label' if one else 'are named like labels'
         advice = '; '.join(_advice(named, results))
         parts.append(
-            f'{names} {what}, but nothing reads {"it" if one else "them"}. Write '
+            f'{names} {what}, but no key reads {"it" if one else "them"}. Write '
             f'{advice}.'
         )
     if len(named) < len(lost):
         parts.append(
             f'its free_energy is {float(results["free_energy"]):g}, its energy '
-            f'{float(results["energy"]):.6g} eV: the former seems to stand for '
-            'none. Write `energy_key: energy`, or `energy_key: free_energy` if it '
-            'is meant.'
+            f'{float(results["energy"]):.6g} eV: the free energy is probably a '
+            'placeholder. Write `energy_key: energy`, or `energy_key: free_energy` '
+            'if it is intended.'
         )
     return UnreadLabel(f'{where}: {" ".join(parts)}')
 

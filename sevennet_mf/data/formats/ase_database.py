@@ -73,7 +73,7 @@ def _refuse_single_precision(path: str) -> None:
         number, frame = found
         raise UserError(
             f'{path}:{frame} (id {number}) has its forces or stress in single '
-            'precision, and ASE reads their bytes as double: wrong numbers. Write '
-            'the database again with float64 arrays, or the structures as extended '
-            'XYZ where the labels were computed.'
+            'precision, which ASE misreads as double precision. Write the database '
+            'again with float64 arrays, or the structures as extended XYZ where '
+            'the labels were computed.'
         )

@@ -88,6 +88,6 @@ def _opened(path: str) -> Any:
     except (lmdb.Error, OSError, json.JSONDecodeError, ValueError) as error:
         raise UserError(
             f'{path} cannot be opened as an ASE-LMDB file: '
-            f'{" ".join(str(error).split()).rstrip(".")}. Is it complete? Fetch it '
-            'again.'
+            f'{" ".join(str(error).split()).rstrip(".")}. Is it complete? '
+            'Download it again.'
         ) from error

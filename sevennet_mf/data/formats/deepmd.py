@@ -152,5 +152,5 @@ def _numbers(folder: Path, largest: int) -> Ints:
 def _no_name(folder: Path, number: int) -> UserError:
     return UserError(
         f'{folder / NAMES} has no line {number + 1} for the type {number}. Add the '
-        "symbols of the types that are missing; its order is the types'."
+        'symbols of the missing types, in the order of the types.'
     )

@@ -32,8 +32,8 @@ def processed(path: str, cutoff: float) -> Sequence[AtomGraphData]:
     folder = os.path.basename(os.path.dirname(os.path.abspath(path)))
     if not os.path.isfile(meta) or folder != 'sevenn_data':
         raise UserError(
-            f'{path} must lie in a folder named `sevenn_data` beside {meta}, as '
-            'SevenNet wrote them: its cutoff stands there. Copy the whole folder.'
+            f'{path} must be in a folder named `sevenn_data` beside {meta}, as '
+            'written by SevenNet, which has its cutoff. Copy the whole folder.'
         )
     with open(meta, encoding='utf-8') as stream:
         made_with = float(yaml.safe_load(stream)['cutoff'])
@@ -54,7 +54,7 @@ def of_old_form(path: str, cutoff: float) -> Sequence[AtomGraphData]:
 
     found = unpickle.read(path)
     if not isinstance(found, AtomGraphDataset):
-        raise ValueError(f'it holds a {type(found).__name__}, not graphs')
+        raise ValueError(f'it contains a {type(found).__name__}, not graphs')
     _check_cutoff(path, found.cutoff, cutoff)
     return list(chain.from_iterable(found.dataset.values()))
 

@@ -193,7 +193,7 @@ class _GroupFrames(Sequence[Atoms]):
                 raise UserError(
                     f'{self.path}, group {name}: its attribute `{UNITS}` says '
                     f'{stated}, not {unit} {given}. Correct `{unit}`; if groups '
-                    'differ, make them two files.'
+                    'differ, split them into two files.'
                 )
 
     def _atoms(self, values: dict[str, Any], number: int) -> Atoms:

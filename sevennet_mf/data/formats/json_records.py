@@ -83,11 +83,11 @@ def _broken(path: str, last: int, error: Exception) -> UserError:
     reason = ' '.join(str(error).split(' in json')[0].split())
     early = 'premature EOF' in str(error) or 'Incomplete' in str(error)
     if isinstance(error, EOFError) or early or 'Unexpected end' in str(error):
-        reason = 'it ends early'
+        reason = 'it is truncated'
     after = f'after record {last}' if last >= 0 else 'at its beginning'
     return UserError(
         f'{path} cannot be read {after}: {reason.rstrip(".")}. Is it complete? '
-        'Fetch it again.'
+        'Download it again.'
     )
 
 
@@ -210,8 +210,8 @@ def _columns(path: str) -> Iterator[Any]:
             short = [n for n, v in zip(columns, values, strict=True) if v is absent]
             if short:
                 raise UserError(
-                    f'{path}: its list `{short[0]}` ends at {number}, others go on. '
-                    'Record i must be element i of each.'
+                    f'{path}: its list `{short[0]}` ends at {number}, others are '
+                    'longer. Record i must be element i of each.'
                 )
             yield dict(zip(columns, values, strict=True))
 

@@ -233,7 +233,7 @@ def _of_level(
         raise UserError(
             f'{path}: {reader} files hold several levels of theory, and which '
             f'forces belong to {energy!r} is not known. Write `force_key: null`, or '
-            'the key of its forces; known without are '
+            'the key of its forces; the forces are known for '
             f'{", ".join(form.levels)}.'
         )
     return {}

@@ -60,8 +60,8 @@ def weightless(
             )
         if WEIGHTS[name] in ('', 'energy_key'):
             raise UserError(
-                f'{what}: it is not to be trained on, and every structure here '
-                'needs its energy. Take it out, or write `on_bad: skip`.'
+                f'{what}, which excludes it from training, but every structure '
+                'here needs its energy. Remove it, or write `on_bad: skip`.'
             )
         found.add(WEIGHTS[name])
     return frozenset(found)

@@ -62,13 +62,13 @@ class Report:
         if self.reason:
             return [f'No {name}: {self.reason}.']
         said = [
-            f'{self.inferred} {name}, {self.refused} structures left out as too '
-            f'unlike the {self.paired} paired ones.'
+            f'{self.inferred} {name}; {self.refused} structures left out as too '
+            f'different from the {self.paired} paired ones.'
         ]
         e = self.errors
         if e is not None and not math.isnan(e.energy):
             said.append(
-                f'Left out of the fit, energies are off by {1000 * e.energy:.1f} '
+                f'Cross-validation error of the energies: {1000 * e.energy:.1f} '
                 f'meV/atom (reference energies alone: {1000 * e.base_energy:.1f}).'
             )
         if e is not None and not math.isnan(e.force):
@@ -197,11 +197,11 @@ def infer_labels(
     known = own[first]
     report = Report(base, target, len(known))
     if not len(low):
-        return _nothing(report, f'no structure of {base} is trained on')
+        return _nothing(report, f'no structure of {base} is in the training set')
     if not len(rest):
-        return _nothing(report, f'every structure of {base} has one')
+        return _nothing(report, f'every structure of {base} already has one')
     if len(known) < FEWEST:
-        reason = f'{len(known)} structures carry both labels, {FEWEST} are needed'
+        reason = f'{len(known)} structures have both labels; {FEWEST} are needed'
         return _nothing(report, reason)
     found = fit(_differences(train, high[known], low[pair[known]]), cutoff)
     report = replace(report, cutoff=found.model.basis.cutoff, errors=found.errors)
@@ -253,17 +253,17 @@ def _worthwhile(errors: LeftOutErrors) -> bool:
 
 def _why_not(errors: LeftOutErrors) -> str:
     if math.isnan(errors.energy):
-        return 'too few structures carry both labels to leave one out and predict it'
+        return 'too few structures have both labels for cross-validation'
     said = (
-        'structures left out of a two-body fit are off by '
-        f'{1000 * errors.energy:.1f} meV/atom, with reference energies alone by '
-        f'{1000 * errors.base_energy:.1f}'
+        'errors on structures left out of a two-body fit are '
+        f'{1000 * errors.energy:.1f} meV/atom (with reference energies alone: '
+        f'{1000 * errors.base_energy:.1f})'
     )
     if math.isnan(errors.force):
         return said
     return (
-        f'{said}, and their forces by {1000 * errors.force:.1f} meV/Å, without any '
-        f'difference by {1000 * errors.base_force:.1f}'
+        f'{said}, and for forces {1000 * errors.force:.1f} meV/Å (without any '
+        f'difference: {1000 * errors.base_force:.1f})'
     )
 
 

@@ -155,7 +155,7 @@ def test_labels_that_nothing_reads(audit: Callable[..., Audit]) -> None:
         del atoms.calc.results['forces']
     result = audit({'emt': frames}, {'emt': rattled('Cu', 1, 3)})
     first, second = (p.message for p in result.problems if p.kind == 'unread')
-    assert '`REF_forces` is a label by its name' in first
+    assert '`REF_forces` is named like a label' in first
     assert 'emt has forces in validset, but none in its training data' in second
 
 

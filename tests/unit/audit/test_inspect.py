@@ -504,7 +504,7 @@ def test_a_composition_the_labels_leave_open(
     dimer.calc = SinglePointCalculator(dimer, energy=-20.0)
     result = audit({'pbe': pbe, 'r2scan': r2scan}, {'r2scan': [dimer]})
     message = the(result, 'not determined')
-    assert 'tells the energy of N2,' in message
+    assert 'determines the energy of N2,' in message
 
 
 def test_an_element_the_model_does_not_know(

@@ -389,7 +389,7 @@ def test_structures_that_have_no_energy(
     wrong = {
         'does not know O, Al; it knows N, Ga, In': Atoms('AlONAl', np.eye(4)[:, :3]),
         'has no atoms': Atoms(),
-        r'positions or cell .* not numbers': lost,
+        r'positions or cell .* not finite': lost,
         'repeats along 3 axes, .* set pbc=False': Atoms('N', pbc=True),
         r'closest atoms, N\(0\) and N\(1\), are 0.000 Å': Atoms('N2'),
     }

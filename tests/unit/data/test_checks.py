@@ -111,7 +111,7 @@ FAULTY: dict[str, tuple[str, Case]] = {
         lambda _: yaml_of(data={'data_divide_ratio': 0.3}),
     ),
     'too little to divide': (
-        'is no structure at all',
+        'is less than one structure',
         lambda _: yaml_of(valid=[], data={'data_divide_ratio': 0.01}),
     ),
     'forces in validation alone': (
@@ -135,7 +135,7 @@ FAULTY: dict[str, tuple[str, Case]] = {
         lambda path: yaml_of(train=[PBE, GAN], valid=[nitrogen(path)]),
     ),
     'labels that nothing reads': (
-        '`REF_forces` is a label by its name',
+        '`REF_forces` is named like a label',
         lambda path: yaml_of(train=[changed(path, PBE, renamed_forces), R2SCAN]),
     ),
     'atoms on top of each other': (
@@ -162,7 +162,7 @@ DOUBTFUL: dict[str, tuple[list[str], Case]] = {
         lambda _: yaml_of(model={'chemical_species': ['N', 'Ga', 'In', 'Al']}),
     ),
     'a composition in a test set': (
-        ["'r2scan': no training label of it tells the energy of N2:"],
+        ["'r2scan': none of its training labels determines the energy of N2:"],
         lambda path: yaml_of(data={'load_testset_path': [nitrogen(path)]}),
     ),
     'forces in a test set alone': (

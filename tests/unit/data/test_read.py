@@ -386,7 +386,7 @@ def test_labels_of_no_use(
     [
         ('energy=-1 pbc="T T T"', 'H 0 0 0', r':0 is periodic .* no volume'),
         ('energy=-1', 'H 0 nan 0', r':0: a position of atom 0 is not a finite'),
-        ('energy=-1', 'X 0 0 0', r':0: atom 0 is of no element'),
+        ('energy=-1', 'X 0 0 0', r':0: atom 0 is not an element'),
     ],
 )
 def test_geometry_of_no_use(
@@ -435,21 +435,21 @@ def test_symbols_that_are_none(symbol: str, meant: str, tmp_path: Path) -> None:
     file = tmp_path / 'a.extxyz'
     frames = [f'1\nenergy=-1\n{s} 0 0 0\n' for s in ('N', 'N', symbol)]
     file.write_text(''.join(frames))
-    words = rf"xyz, after frame 1, has '{symbol}' for an element\. Write '{meant}'"
+    words = rf"after frame 1, has '{symbol}' as an element symbol\. Write '{meant}'"
     with pytest.raises(UserError, match=words):
         read({'file': str(file), 'fidelity': 'pbe'})
 
 
 def test_what_a_reader_lacks_is_no_bare_word(tmp_path: Path) -> None:
     file = xyz(tmp_path / 'a.extxyz', 'energy=-1', 'Foo 0 0 0')
-    with pytest.raises(UserError, match=r"be read: 'Foo' is missing in it, or"):
+    with pytest.raises(UserError, match=r"be read: it lacks 'Foo', or"):
         read({'file': file, 'fidelity': 'pbe'})
 
 
 def test_an_error_in_a_listed_file_names_that_file(tmp_path: Path) -> None:
     xyz(tmp_path / 'a.extxyz', 'energy=-1', 'Ga1 0 0 0')
     (tmp_path / 'structure_list').write_text('[a]\na.extxyz\n')
-    with pytest.raises(UserError, match=r"a\.extxyz has 'Ga1' for an element"):
+    with pytest.raises(UserError, match=r"a\.extxyz has 'Ga1' as an element symbol"):
         read({'file': str(tmp_path / 'structure_list'), 'fidelity': 'pbe'})
 
 

@@ -56,10 +56,10 @@ def test_which_energy_is_taken(tmp_path: Path) -> None:
     (line,) = lines(tmp_path, [both], [both], [frame()])
     assert line[0].startswith('0.extxyz and 1 more: energies are the free energies')
     (line,) = lines(tmp_path, [both], energy_key='energy')
-    assert line[0].startswith('0.extxyz: energies are `energy` (extrapolated')
+    assert line[0].startswith('0.extxyz: energies are `energy` (perhaps')
     assert lines(tmp_path, [frame(free_energy=-9.0)]) == []
     (_, (mixed, loud)) = lines(tmp_path, [both, frame()])
-    assert '1 structures have no free energy and give `energy`' in mixed
+    assert '`energy` is used for 1 structures without a free energy' in mixed
     assert loud
 
 

@@ -46,7 +46,7 @@ def test_a_json_that_ends_early(name: str, tmp_path: Path) -> None:
         file.write_bytes(gzip.compress(text[: len(text) * 3 // 5]))
     else:
         file.write_bytes(whole[: len(whole) * 3 // 5])
-    message = rf'{name} cannot be read after record 1: it ends early\. Is it comp'
+    message = rf'{name} cannot be read after record 1: it is truncated\. Is it comp'
     with pytest.raises(UserError, match=message) as caught:
         read(file)
     assert '\n' not in str(caught.value)
@@ -58,7 +58,7 @@ def test_a_json_that_ends_early(name: str, tmp_path: Path) -> None:
 def test_a_compressed_file_cut_short(tmp_path: Path) -> None:
     file = published.matpes(tmp_path / 'a.json.gz', CRYSTALS)
     file.write_bytes(file.read_bytes()[:-30])
-    with pytest.raises(UserError, match=r'a\.json\.gz cannot be .*ends early'):
+    with pytest.raises(UserError, match=r'a\.json\.gz cannot be .*is truncated'):
         read(file)
 
 
@@ -186,7 +186,7 @@ def test_lists_of_different_lengths(tmp_path: Path) -> None:
     columns = json.loads(file.read_text())
     columns['force'].pop()
     file.write_text(json.dumps(columns))
-    with pytest.raises(UserError, match='list `force` ends at 3, others go on'):
+    with pytest.raises(UserError, match='list `force` ends at 3, others are longer'):
         read(file, format='chgnet')
 
 
@@ -223,7 +223,7 @@ def test_what_nothing_reads_is_no_bad_record(tmp_path: Path) -> None:
     atoms.calc = SinglePointCalculator(atoms, energy=-1.0)
     atoms.arrays['REF_forces'] = np.ones((len(atoms), 3))
     ase.io.write(tmp_path / 'a.extxyz', atoms, format='extxyz')
-    with pytest.raises(UserError, match='`REF_forces` is a label by its name'):
+    with pytest.raises(UserError, match='`REF_forces` is named like a label'):
         read(tmp_path / 'a.extxyz', on_bad='skip')
 
 

@@ -233,7 +233,7 @@ def test_another_energy_of_mptrj(tmp_path: Path) -> None:
     found = read(file, energy_key='energy_per_atom', energy_unit='eV/atom')
     below = [published.energy(a) - 0.5 * len(a) for a in CRYSTALS]
     check(found, CRYSTALS, energies=below)
-    message = 'per atom by its name.*energy_unit: eV/atom'
+    message = 'like an energy per atom.*energy_unit: eV/atom'
     with pytest.raises(UserError, match=message):
         read(file, energy_key='energy_per_atom')
 

@@ -166,7 +166,7 @@ def test_molecules_are_told_apart_by_more_than_pairs(
     )
     same, report = infer_labels(train, 'pbe', 'ccsdt')
     assert same is train
-    assert 'left out of a two-body fit are off by' in report.reason
+    assert 'errors on structures left out of a two-body fit are' in report.reason
     assert report.lines()[0].startswith('No ccsdt labels inferred from pbe')
     forced, report = infer_labels(train, 'pbe', 'ccsdt', always=True)
     assert not report.reason
@@ -224,7 +224,7 @@ def test_nothing_to_infer_from(nitrides: FidelityDataset) -> None:
     """New labels for a pretrained model, without a replay."""
     train = nitrides.subset(nitrides.rows_of('r2scan'))
     _, report = infer_labels(train, 'pbe', 'r2scan')
-    assert report.reason == 'no structure of pbe is trained on'
+    assert report.reason == 'no structure of pbe is in the training set'
 
 
 def test_nothing_is_left_to_infer(tmp_path: Path, ingan: Path) -> None:
@@ -238,7 +238,7 @@ def test_nothing_is_left_to_infer(tmp_path: Path, ingan: Path) -> None:
         if train.fingerprint[i] in train.fingerprint[high]
     ]
     _, report = infer_labels(train.subset([*high, *low]), 'pbe', 'r2scan')
-    assert report.reason == 'every structure of pbe has one'
+    assert report.reason == 'every structure of pbe already has one'
 
 
 def test_the_same_structure_twice_is_one(tmp_path: Path, ingan: Path) -> None:
@@ -309,7 +309,7 @@ def test_the_nearest_fidelity_where_the_base_has_no_pairs(
 ) -> None:
     more, (near, base) = from_all(three_levels(tmp_path, ingan, without_pbe=True))
     assert (near.base, near.paired, near.inferred) == ('r2scan', 10, 10)
-    assert base.reason.startswith('0 structures carry both labels')
+    assert base.reason.startswith('0 structures have both labels')
     assert more.inferred.sum() == 10
     said = provenance([near, base])
     assert (said['base'], said['inferred']) == ('r2scan', 10)
@@ -361,7 +361,7 @@ def test_too_few_pairs(tmp_path: Path, ingan: Path) -> None:
     )
     same, report = infer_labels(train, 'pbe', 'r2scan', always=True)
     assert same is train
-    assert '3 structures carry both labels, 4 are needed' in report.reason
+    assert '3 structures have both labels; 4 are needed' in report.reason
 
 
 def test_an_element_without_a_pair_is_left_out(tmp_path: Path, ingan: Path) -> None:
