@@ -383,4 +383,4 @@ def test_what_is_kept_of_it(nitrides: FidelityDataset) -> None:
     said = json.loads(json.dumps(report.as_dict(), allow_nan=False))
     assert said['inferred'] == report.inferred
     assert said['errors']['energy'] < said['errors']['base_energy']
-    assert report.lines()[0].startswith('171 r2scan labels inferred from pbe, 0 ')
+    assert report.lines()[0].startswith('171 r2scan labels inferred from pbe; 0 ')
