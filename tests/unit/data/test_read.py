@@ -188,7 +188,7 @@ def test_format_when_the_name_lies(tmp_path: Path) -> None:
     ase.io.write(file, labelled(), format='extxyz')
     entry = {'file': file, 'fidelity': 'pbe', 'format': 'extxyz'}
     assert len(read(entry)) == 1
-    with pytest.raises(UserError, match=r"format 'extxzy' is none .*'extxyz'"):
+    with pytest.raises(UserError, match=r"format 'extxzy' is neither .*'extxyz'"):
         read({**entry, 'format': 'extxzy'})
 
 

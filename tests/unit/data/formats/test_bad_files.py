@@ -259,7 +259,7 @@ def test_an_ase_database_in_json_stays_one(tmp_path: Path) -> None:
 
 def test_an_unknown_format(tmp_path: Path) -> None:
     file = published.matpes(tmp_path / 'a.json', CRYSTALS)
-    with pytest.raises(UserError, match=r"'matpse' is none of matpes.*'matpes'\?"):
+    with pytest.raises(UserError, match=r"'matpse' is neither .*'matpes'\?"):
         read(file, format='matpse')
     message = "no energy: energy_key 'uncorrected_total_energy' is not in its info"
     with pytest.raises(UserError, match=message):
