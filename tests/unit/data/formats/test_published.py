@@ -444,7 +444,7 @@ def test_isolated_atoms_that_contradict(tmp_path: Path) -> None:
     [
         ({'config_weight': 2.0}, r'a\.xyz:0 has config_weight 2: .*loss_weight'),
         ({'config_forces_weight': 0.1}, '_forces_weight 0.1.*weight_key: null'),
-        ({'config_weight': 0.0}, 'not to be trained on.*on_bad: skip'),
+        ({'config_weight': 0.0}, 'excludes it from training.*on_bad: skip'),
         ({'config_energy_weight': 0.0}, 'needs its energy'),
     ],
 )
