@@ -586,7 +586,7 @@ def test_bad_structures_do_not_stop_the_audit(
             lambda a: a.set_array('REF_forces', a.get_forces() + 1.0),
             'Name the labels that no key reads, or leave them out, and',
         ),
-        (lambda a: setattr(a, 'calc', None), 'Correct or remove what cannot be'),
+        (lambda a: setattr(a, 'calc', None), 'remove the unusable structures'),
     ],
 )
 def test_references_without_inferred_labels_say_so(
