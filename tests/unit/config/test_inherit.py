@@ -251,7 +251,7 @@ WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
     'a set of that name': (
         'plain',
         {'known_as': 'pbe', 'data': {'load_drift_path': DATA}},
-        '^data.load_drift_path: .*Call yours load_testset_path',
+        '^data.load_drift_path: .*Rename it, for example to load_testset_path',
     ),
     'replay file': (
         'plain',
