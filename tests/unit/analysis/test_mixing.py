@@ -54,7 +54,7 @@ def test_the_lowest_of_several_end_members_counts() -> None:
     [
         (['GaN'], [1.0], ENDS, 'none of the structures is InN'),
         (['GaN', 'InN', 'AlN'], [1.0] * 3, ENDS, '2, AlN, is not a mixture'),
-        (['GaN', 'InN', 'Ga2N'], [1.0] * 3, ENDS, 'structure 2, Ga2N, is no mix'),
+        (['GaN', 'InN', 'Ga2N'], [1.0] * 3, ENDS, '2, Ga2N, is not a mixture'),
         (['GaN', 'InN'], [1.0], ENDS, '2 structures and energies of shape'),
         (['GaN', 'InN'], [1.0, float('inf')], ENDS, 'energy of structure 1 is inf'),
         (['GaN'], [1.0], ('GaN', 'Ga2N2'), 'GaN and Ga2N2 are the same'),
