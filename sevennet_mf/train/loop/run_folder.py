@@ -73,8 +73,14 @@ def load_training_state(path: str) -> dict[str, Any]:
     """Return the content of a checkpoint from which `--resume` can continue.
 
     Raises:
-        UserError: The file cannot be used, or contains only weights.
+        UserError: There is no such file, it cannot be used, or it contains only
+            weights.
     """
+    if not os.path.isfile(path):
+        raise UserError(
+            f'no such file: {path}. Name the folder of the interrupted run with -w, '
+            'or leave out --resume to start a new one.'
+        )
     content = load(path)
     if keys.TRAINING_STATE not in content:
         raise UserError(

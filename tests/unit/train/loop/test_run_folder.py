@@ -11,6 +11,11 @@ from sevennet_mf.errors import UserError
 from sevennet_mf.train.loop import run_folder
 
 
+def test_a_folder_without_a_run_cannot_be_resumed(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match='no such file: .* with -w, or leave out'):
+        run_folder.began_with(str(tmp_path))
+
+
 def test_weights_alone_cannot_be_resumed(tmp_path: Path) -> None:
     content = {'config': {'version': '0.13.0'}, 'epoch': 3}
     content['model_state_dict'] = {'weight': torch.zeros(3)}
