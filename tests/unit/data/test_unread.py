@@ -57,7 +57,7 @@ def read(path: Path, atoms: Atoms, **entry: Any) -> Structure:
 )
 def test_forces_by_any_name(tmp_path: Path, name: str) -> None:
     atoms = structure(arrays={name: FORCES})
-    message = f':0: `{name}` is a label by.*`force_key: {name}`, or `force_key: nul'
+    message = f':0: `{name}` is named like a label.*`force_key: {name}`, or `force'
     with pytest.raises(unread.UnreadLabel, match=message):
         read(tmp_path, atoms)
     assert read(tmp_path, atoms, force_key=name).forces == pytest.approx(FORCES)
@@ -92,7 +92,7 @@ def test_what_the_info_holds(
 
 def test_all_of_a_structure_are_named_at_once(tmp_path: Path) -> None:
     atoms = structure({'REF_stress': STRESS}, {'REF_forces': FORCES})
-    with pytest.raises(UserError, match='`REF_forces` and `REF_stress` are labels'):
+    with pytest.raises(UserError, match='`REF_forces` and `REF_stress` are named like labels'):
         read(tmp_path, atoms)
 
 
@@ -161,7 +161,7 @@ def test_said_once_for_each_file_and_read_on(tmp_path: Path) -> None:
 def test_virials_of_atoms_are_summed(tmp_path: Path) -> None:
     columns = np.stack([0.25 * VIRIAL, 0.75 * VIRIAL])
     atoms = structure(arrays={'virial': columns.reshape(2, 9)})
-    with pytest.raises(UserError, match='`virial` is a .*`virial_key: virial`'):
+    with pytest.raises(UserError, match='`virial` is named .*`virial_key: virial`'):
         read(tmp_path, atoms)
     own = read(tmp_path, atoms, virial_key='virial')
     assert own.stress == pytest.approx(as_host(STRESS))
@@ -182,7 +182,7 @@ def test_a_virial_in_place_of_ases_stress(tmp_path: Path) -> None:
 
 def test_a_virial_is_no_stress(tmp_path: Path) -> None:
     atoms = structure({'virial': VIRIAL})
-    with pytest.raises(UserError, match=r"'virial' is a virial by .*Write `virial_"):
+    with pytest.raises(UserError, match=r'named like a virial .*Write `virial_'):
         read(tmp_path, atoms, stress_key='virial')
     keys = {'stress_key': 'a', 'virial_key': 'b'}
     with pytest.raises(UserError, match='both give the stress; take one out'):

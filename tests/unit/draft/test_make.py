@@ -170,7 +170,7 @@ def test_labels_in_doubt_are_asked_for_in_words_of_the_command(
     assert (entry['energy_key'], entry['force_key']) == ('odd_energy', None)
     written = Path('input.yaml').read_text()
     assert ' '.join(keys) in written.splitlines()[0]
-    assert 'was found' not in written
+    assert 'names were found' not in written
 
 
 def test_times_are_said_in_english() -> None:
