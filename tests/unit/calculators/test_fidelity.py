@@ -269,7 +269,7 @@ def test_derivative_by_lambda(
     found.fidelity = 'r2scan'
     (slope,) = found.get_denergy_dweights(atoms).values()
     assert slope == pytest.approx(energies[1.0])
-    with pytest.raises(UserError, match='mixture of two fidelities, .* of r2scan'):
+    with pytest.raises(UserError, match='mixture of two fidelities, .* has r2scan'):
         found.get_denergy_dlambda(atoms)
 
 

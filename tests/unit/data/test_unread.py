@@ -92,7 +92,7 @@ def test_what_the_info_holds(
 
 def test_all_of_a_structure_are_named_at_once(tmp_path: Path) -> None:
     atoms = structure({'REF_stress': STRESS}, {'REF_forces': FORCES})
-    with pytest.raises(UserError, match='`REF_forces` and `REF_stress` are named like labels'):
+    with pytest.raises(UserError, match='`REF_stress` are named like labels'):
         read(tmp_path, atoms)
 
 
