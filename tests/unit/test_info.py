@@ -137,7 +137,7 @@ def test_inferred_labels_are_shown(tmp_path: Path, energy: float | None) -> None
         'errors': {'energy': energy},
     }
     text = shown(info(ours(tmp_path / 'c.pth', inferred_labels=said)))
-    assert '140 of r2scan, from pbe by 24 structures with both' in text
+    assert '140 of r2scan, from pbe through 24 structures with both' in text
     assert ('error 1.2 meV/atom' in text) == (energy is not None)
     nothing = shown(info(ours(tmp_path / 'd.pth', inferred_labels={'inferred': 0})))
     assert 'inferred labels' not in nothing
