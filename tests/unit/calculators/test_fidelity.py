@@ -594,5 +594,5 @@ def test_an_element_that_nobody_labelled_is_told_once(
 
 @pytest.mark.parametrize('name', ['modal', 'modality'])
 def test_what_sevennet_calls_a_fidelity(name: str) -> None:
-    with pytest.raises(TypeError, match=rf"'{name}'\. Write fidelity='R2SCAN'"):
+    with pytest.raises(TypeError, match=rf"'{name}'\. Use fidelity='R2SCAN'"):
         FidelityCalculator('7net-mf-0', **{name: 'R2SCAN'})

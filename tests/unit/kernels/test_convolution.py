@@ -333,7 +333,7 @@ def test_a_damaged_plan_is_refused(spoil, message: str) -> None:
     [
         (('2x0e', '0e', '2x0e', [(0, 0, 0, 'uvw', True)]), "'uvw' is not uvu"),
         (('2x0e', '0e', '2x0e', [(0, 0, 0, 'uvu', False)]), 'not uvu with a'),
-        (('2x5e', '0e', '2x5e', [(0, 0, 0, 'uvu', True)]), 'above 4'),
+        (('2x5e', '0e', '2x5e', [(0, 0, 0, 'uvu', True)]), 'greater than 4'),
         (
             ('2x0e+2x0e', '0e', '2x0e', [(i, 0, 0, 'uvu', True) for i in (0, 1)]),
             'two paths lead to the same output',
