@@ -69,7 +69,7 @@ def test_the_command_prints_a_table(
 ) -> None:
     done = run('lammps', 'check', checkpoint, '--fidelity', 'pbe', env=lmp_env)
     assert done.returncode == 0, done.stderr
-    for word in ('e3gnn/parallel', 'energy per atom', 'forces', 'gives the numbers'):
+    for word in ('e3gnn/parallel', 'energy per atom', 'forces', 'ASE agree'):
         assert word in done.stdout
 
 
