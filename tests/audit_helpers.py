@@ -5,12 +5,37 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import numpy as np
 from ase import Atoms
+from ase.build import bulk
+from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from sevennet_mf.audit.inspect import Audit, Finding
 
 Frames = list[Atoms]
+SPACING = {'Pt': 3.92, 'Cu': 3.61, 'Al': 4.05, 'Ni': 3.52, 'Ag': 4.09}
+HARTREE, BOHR = 27.211386, 0.52917721  # eV, Å
+
+
+def rattled(
+    symbol: str, seed: int, n: int = 14, strain: float = 0.01, size: float = 0.05
+) -> Frames:
+    """Exact labels of n cells of 4 atoms."""
+    rng, frames = np.random.default_rng(seed), []
+    for _ in range(n):
+        atoms = bulk(symbol, 'fcc', a=SPACING[symbol], cubic=True)
+        turn = np.eye(3) + strain * rng.standard_normal((3, 3))
+        atoms.set_cell(atoms.cell @ turn, scale_atoms=True)
+        atoms.positions += rng.normal(0, size, (4, 3))
+        atoms.calc = EMT()
+        for ask in (atoms.get_potential_energy, atoms.get_forces, atoms.get_stress):
+            ask()
+        bare = atoms.copy()
+        keep = {k: atoms.calc.results[k] for k in ('energy', 'forces', 'stress')}
+        bare.calc = SinglePointCalculator(bare, **keep)
+        frames.append(bare)
+    return frames
 
 
 def relabel(atoms: Atoms, **labels: Any) -> Atoms:

@@ -16,7 +16,14 @@ from typing import Any, Final
 from rich.console import Group
 
 from sevennet_mf.arrays import Floats
-from sevennet_mf.audit import between_files, derivatives, outliers, repeats, units
+from sevennet_mf.audit import (
+    between_files,
+    cutoffs,
+    derivatives,
+    outliers,
+    repeats,
+    units,
+)
 from sevennet_mf.audit.records import Records
 from sevennet_mf.audit.report import table, write_json
 from sevennet_mf.audit.scan import scan
@@ -124,7 +131,8 @@ def audit_of(
     found += [] if none is None else [none]
     found += _validation(needs, records)
     references, more = _references(records, needs, options)
-    found += [*more, *_of_labels(records, needs)]
+    found += [*more, *cutoffs.doubtful(records, needs.cutoff)]
+    found += _of_labels(records, needs)
     pairs, differences, more = _pairs(records)
     return Audit(
         file=name,

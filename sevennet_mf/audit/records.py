@@ -34,7 +34,9 @@ class Records:
             without forces. `stress`: (n, 6) in eV/Å^3 as in SevenNet, NaN if
             missing. `volume`: (n,) in Å^3, NaN unless periodic in three
             directions. `nearest`: (n,) smallest distance over the sum of the
-            covalent radii, NaN if it was not measured or is large.
+            covalent radii, NaN if it was not measured or is large. `neighbours`:
+            (n,) per atom within the cutoff, NaN unless the structure is condensed
+            and was measured.
         compositions: (m, 119) int64.
         forces: (n_atoms, 3) float32 in eV/Å by row, for as many structures as fit
             into memory; the order of atoms is the same for all labels of a

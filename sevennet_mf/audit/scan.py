@@ -12,6 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from sevennet_mf.arrays import N_SPECIES, Floats
+from sevennet_mf.audit import cutoffs
 from sevennet_mf.audit.records import FORCE_EDGES, Records
 from sevennet_mf.data.dataset import TRAIN
 from sevennet_mf.data.files import count_frames, files_of, reader_of
@@ -27,6 +28,7 @@ KEPT_ATOMS: Final[int] = 20_000_000  # whose forces are kept for pairs: 240 MB
 ALIKE: Final[int] = 16  # structures of one list of atoms kept whole, to compare
 ALIKE_ATOMS: Final[int] = 2_000_000
 MEASURED: Final[int] = 64  # structures of a file and fidelity: enough for a median
+COUNTED: Final[int] = 16  # the same for the mean number of neighbours
 
 Report = Callable[[str, str], None]  # kind, message
 
@@ -110,6 +112,7 @@ class _Collector:
     groups: dict[tuple[str, bytes], list[int]] = field(default_factory=dict)
     whole: dict[int, Structure] = field(default_factory=dict)
     nearest: list[float] = field(default_factory=list)
+    neighbours: list[float] = field(default_factory=list)
     measured: Counter[tuple[int, str]] = field(default_factory=Counter)
     linked: set[str] = field(default_factory=set)
     said: dict[str, None] = field(default_factory=dict)
@@ -170,6 +173,12 @@ class _Collector:
         self.measured[group] += 1
         few = self.measured[group] <= MEASURED
         self.nearest.append(nearest_distance(structure) if few else np.nan)
+        some = self.measured[group] <= COUNTED
+        self.neighbours.append(
+            cutoffs.neighbours(structure, _volume(structure), self.cutoff)
+            if some
+            else np.nan
+        )
         if name not in self.linked:
             limits = np.full(len(structure.numbers), 0.5 * self.cutoff)
             if len(pairs_within(structure, limits)[2]):
@@ -197,6 +206,7 @@ class _Collector:
             columns[name] = table[:, len(names) + k].copy()
         columns['fingerprint'] = np.array(self.marks, np.int64)
         columns['nearest'] = np.array(self.nearest)
+        columns['neighbours'] = np.array(self.neighbours)
         columns['stress'] = np.array(self.stress).reshape(len(self.rows), 6)
         kinds = [np.frombuffer(k, np.int64) for k in self.kinds]
         alike: dict[str, list[list[int]]] = {name: [] for name in self.fidelities}

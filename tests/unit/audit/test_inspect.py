@@ -14,7 +14,16 @@ import yaml
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import read, write
-from audit_helpers import Frames, found, only, relabel, the, times
+from audit_helpers import (
+    BOHR,
+    HARTREE,
+    Frames,
+    found,
+    only,
+    relabel,
+    the,
+    times,
+)
 from helpers import rewritten
 from pretrained_helpers import pretrained
 from rich.console import Console
@@ -28,8 +37,6 @@ from sevennet_mf.audit.inspect import (
     write_picture,
 )
 from sevennet_mf.errors import UserError
-
-HARTREE, BOHR = 27.211386, 0.52917721  # eV, Å
 
 
 def load(path: Path) -> Frames:
