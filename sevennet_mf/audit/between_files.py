@@ -1,6 +1,8 @@
 """A file of a fidelity whose units differ from those of its other files.
 
-Files of one fidelity have the same reference energies. Bonded atoms of any element
+Files of one fidelity have the same reference energies. Their forces differ in size
+where some are relaxed: a unit must also explain the forces of another fidelity for
+the same structures, or the energies. Bonded atoms of any element
 are 0.85 to 1.2 times the sum of their covalent radii apart; 1.9 times as much in
 Bohr, half as much if Å were converted again.
 """
@@ -13,14 +15,26 @@ from typing import Final
 import numpy as np
 
 from sevennet_mf.arrays import Ints
+from sevennet_mf.audit.derivatives import force_factor
 from sevennet_mf.audit.records import Records
 from sevennet_mf.audit.remedies import line, write
-from sevennet_mf.audit.units import BOHR, ENERGY_UNITS, EXACT, TOTAL, match
+from sevennet_mf.audit.units import (
+    BOHR,
+    ENERGY_UNITS,
+    EXACT,
+    FORCE_UNITS,
+    NEAR,
+    ORDINARY,
+    TOTAL,
+    match,
+    slope,
+)
 from sevennet_mf.data.findings import NOTE, PROBLEM, Finding, problem
 from sevennet_mf.data.references import fit_references
 
 FAR: Final[float] = 1.0  # eV/atom: what files of one fidelity may differ by
-FEWEST: Final[int] = 3  # structures whose lengths make a median
+FEWEST: Final[int] = 3  # structures whose lengths or forces make a median
+ROUGHLY: Final[float] = 1.0  # of the size of forces, in its logarithm
 LONG: Final[float] = 1.5  # of the sum of the covalent radii: no bond is so long
 SHORT: Final[float] = 0.62  # nor so short
 WITHIN: Final[float] = 0.25  # of the factor between Å and Bohr, in its logarithm
@@ -73,6 +87,97 @@ def _in_unit(
         f'of {right} suggest. They look like {unit}. {TOTAL}'
         f'{write(line("energy_unit", unit), where="an entry of its own")}'
     ), fidelity)
+
+
+def forces(
+    records: Records, fidelity: str, with_energies: bool
+) -> dict[int, Finding]:
+    """Compare the size of each file's forces with that of the largest file.
+
+    Args:
+        with_energies: Whether energies may tell which file is wrong.
+
+    Returns:
+        {position in records.paths: finding}, for the files that are wrong.
+    """
+    found: dict[int, Finding] = {}
+    for _, _, *both in _files(records, records.rows(fidelity)):
+        for rows, beside in (both, both[::-1]):
+            file = int(records['file'][rows[0]])
+            if file in found:
+                continue
+            if unit := _force_unit(records, fidelity, rows, beside, with_energies):
+                found[file] = _forces_in_unit(records, fidelity, rows, beside, unit)
+    return found
+
+
+def _force_unit(
+    records: Records, fidelity: str, rows: Ints, beside: Ints, with_energies: bool
+) -> str:
+    """The unit that the forces in `rows` of one file are in, '' if in eV/Å."""
+    ratio = _size(records, rows) / _size(records, beside)
+    known = {
+        unit: factor
+        for unit, factor in FORCE_UNITS.items()
+        if abs(np.log(factor)) > ORDINARY and match(ratio, {unit: factor}, ROUGHLY)
+    }
+    if not known or not np.isin(
+        records.numbers(rows), records.numbers(beside)
+    ).any():
+        return ''
+    paired = _against_others(records, fidelity, rows)
+    if not paired and with_energies:
+        factor = force_factor(records, fidelity, int(records['file'][rows[0]]))
+        return match(factor, known, 2 * NEAR)
+    right = _against_others(records, fidelity, beside)
+    for other, factor in paired.items():
+        if abs(np.log(right.get(other, 1.0))) < ORDINARY and (
+            unit := match(factor / right.get(other, 1.0), known)
+        ):
+            return unit
+    return ''
+
+
+def _size(records: Records, rows: Ints) -> float:
+    """The usual size of forces, eV/Å; NaN without enough of them."""
+    square = records['force_square'][rows] / (3 * records['n_atoms'][rows])
+    square = square[square > 0.0]
+    return float(np.sqrt(np.median(square))) if len(square) >= FEWEST else np.nan
+
+
+def _against_others(
+    records: Records, fidelity: str, rows: Ints
+) -> dict[str, float]:
+    """{other fidelity: what forces in `rows` are times its for same structures}."""
+    found = {}
+    for other in records.fidelities:
+        if other == fidelity:
+            continue
+        first, second = records.pairs(fidelity, other)
+        own = np.isin(first, rows)
+        x, y = records.paired_forces(second[own], first[own])
+        factor, left = slope(x, y)
+        if factor > 0.0 and left < 0.5:
+            found[other] = factor
+    return found
+
+
+def _forces_in_unit(
+    records: Records, fidelity: str, rows: Ints, beside: Ints, unit: str
+) -> Finding:
+    wrong, right = (records.paths[records['file'][r[0]]] for r in (rows, beside))
+    ratio = _size(records, rows) / _size(records, beside)
+    paired = ' and '.join(_against_others(records, fidelity, rows))
+    witness = f'the forces of {paired} for the same structures' if paired else (
+        'its energies'
+    )
+    factor = FORCE_UNITS[unit.split(' or ')[0]]
+    return problem('unit', (
+        f'{wrong}: its {fidelity} forces are {ratio:.3g} times as large as those of '
+        f'{right}, and {witness} suggest a factor of {factor:.3g}, too. They look '
+        f'like {unit}. Forces must be in eV/Å.'
+        f'{write(line("force_unit", unit), where="an entry of its own")}'
+    ), fidelity, count=len(rows))
 
 
 def lengths(records: Records) -> Iterator[Finding]:

@@ -50,6 +50,7 @@ from sevennet_mf.data.findings import Finding, note, problem
 # of rattled and strained metals never come below 0.33 with a factor of their own,
 # nor below 0.8 with another order of the stress.
 WITH_UNIT, WITHOUT, BESIDE_STRESS, REORDERED, VIRIALS = 0.5, 0.15, 0.3, 0.6, 0.3
+BORNE_OUT: Final[float] = 0.7  # the same for a factor that something else suggests
 SIMPLER, UNSURE = 0.7, 3.0  # factors of what is left, to choose the likeliest
 CHANGED: Final[float] = 0.5  # of a factor, in its logarithm: less is no finding
 UNRELATED: Final[float] = 0.3  # of the work itself; exact labels leave 0.2 at most
@@ -95,6 +96,24 @@ def against_energies(records: Records, fidelity: str) -> Iterator[Finding]:
             'the energy differences unexplained). Check that both come from the '
             'same calculation and have the same order of atoms.'
         ), fidelity)
+
+
+def force_factor(records: Records, fidelity: str, file: int) -> float:
+    """Return what forces of one file are times those that its energies imply.
+
+    It is NaN if too few structures are alike, or if no factor makes them agree.
+
+    Args:
+        file: Position in `records.paths`.
+    """
+    table = work_table(records, fidelity, file)
+    force, rest = table[:, FORCE], table[:, ENERGY] - table[:, STRESS]
+    if len(table) < 2 * FEWEST or not np.abs(force).max() > 0.0:
+        return float('nan')
+    error = float(np.median(np.abs(rest - force)))
+    factor, left = _fit(force[:, None], rest)
+    agree = factor[0] > 0.0 and left < BORNE_OUT * error
+    return float(1 / factor[0]) if agree else float('nan')
 
 
 # ---- what explains the error

@@ -132,8 +132,9 @@ def audit_of(
     found += _validation(needs, records)
     references, more = _references(records, needs, options)
     found += [*more, *cutoffs.doubtful(records, needs.cutoff)]
-    found += _of_labels(records, needs)
-    pairs, differences, more = _pairs(records)
+    wrong: set[int] = set()
+    found += _of_labels(records, needs, wrong)
+    pairs, differences, more = _pairs(records, wrong)
     return Audit(
         file=name,
         fidelities=list(records.fidelities),
@@ -214,8 +215,15 @@ def _references(
     return references, found
 
 
-def _of_labels(records: Records, needs: Needs) -> Iterator[Finding]:
-    """What looks wrong at one fidelity."""
+def _of_labels(
+    records: Records, needs: Needs, wrong: set[int]
+) -> Iterator[Finding]:
+    """What looks wrong at one fidelity.
+
+    Args:
+        wrong: Gets the files, by position in `records.paths`, whose forces are in
+            another unit.
+    """
     yield from between_files.lengths(records)
     for name in records.fidelities:
         yield from repeats.repeats(records, name)
@@ -225,11 +233,15 @@ def _of_labels(records: Records, needs: Needs) -> Iterator[Finding]:
         yield from outliers.constant(records, name)
         files = list(between_files.energies(records, name))
         # between files in different units, energies explain no force
-        yield from files or derivatives.against_energies(records, name)
+        forces = between_files.forces(records, name, with_energies=not files)
+        wrong.update(forces)
+        yield from [*files, *forces.values()] or derivatives.against_energies(
+            records, name
+        )
 
 
 def _pairs(
-    records: Records,
+    records: Records, wrong: set[int]
 ) -> tuple[list[PairAudit], dict[str, Floats], list[Finding]]:
     """Each two fidelities: their pairs, differences (eV/atom) and what is wrong."""
     audits: list[PairAudit] = []
@@ -237,7 +249,7 @@ def _pairs(
     found: list[Finding] = []
     for low, high in itertools.combinations(records.fidelities, 2):
         first, second = records.pairs(low, high)
-        found += units.of_pair(records, low, high, first, second)
+        found += units.of_pair(records, low, high, first, second, wrong)
         if len(first) == 0:
             continue
         found += repeats.same_labels(records, low, high)

@@ -117,6 +117,24 @@ class Records:
         at = self.partners(below, above)
         return below[at[at >= 0]], above[at >= 0]
 
+    def paired_forces(self, first: Ints, second: Ints) -> tuple[Floats, Floats]:
+        """Return the forces of pairs of rows, as far as both are kept.
+
+        Args:
+            first: (k,) rows.
+            second: (k,) rows of the same structures.
+
+        Returns:
+            (m,) components each, in eV/Å.
+        """
+        none: Floats = np.zeros(0)
+        x, y = [none], [none]
+        for a, b in zip(first.tolist(), second.tolist(), strict=True):
+            if a in self.forces and b in self.forces:
+                x.append(self.forces[a].ravel().astype(np.float64))
+                y.append(self.forces[b].ravel().astype(np.float64))
+        return np.concatenate(x), np.concatenate(y)
+
     def source(self, row: int) -> str:
         """Return 'path:frame'."""
         return f'{self.paths[self["file"][row]]}:{self["frame"][row]}'

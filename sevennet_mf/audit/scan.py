@@ -25,7 +25,7 @@ from sevennet_mf.data.unread import UnreadLabel
 from sevennet_mf.errors import UserError
 
 KEPT_ATOMS: Final[int] = 20_000_000  # whose forces are kept for pairs: 240 MB
-ALIKE: Final[int] = 16  # structures of one list of atoms kept whole, to compare
+ALIKE: Final[int] = 16  # structures of one list of atoms kept whole from each set
 ALIKE_ATOMS: Final[int] = 2_000_000
 MEASURED: Final[int] = 64  # structures of a file and fidelity: enough for a median
 COUNTED: Final[int] = 16  # the same for the mean number of neighbours
@@ -110,6 +110,7 @@ class _Collector:
     stress: list[Floats] = field(default_factory=list)
     forces: dict[int, Any] = field(default_factory=dict)
     groups: dict[tuple[str, bytes], list[int]] = field(default_factory=dict)
+    kept: Counter[tuple[str, str, bytes]] = field(default_factory=Counter)
     whole: dict[int, Structure] = field(default_factory=dict)
     nearest: list[float] = field(default_factory=list)
     neighbours: list[float] = field(default_factory=list)
@@ -157,7 +158,7 @@ class _Collector:
         self._measure(structure, name, (fidelity, path))
         none = np.full(6, np.nan)
         self.stress.append(none if structure.stress is None else structure.stress)
-        self._keep(structure, row)
+        self._keep(structure, row, name)
 
     def heard(self, told: Told, entry: Entry, name: str) -> None:
         """Keep the messages from reading an entry of a set."""
@@ -184,15 +185,17 @@ class _Collector:
             if len(pairs_within(structure, limits)[2]):
                 self.linked.add(name)
 
-    def _keep(self, structure: Structure, row: int) -> None:
+    def _keep(self, structure: Structure, row: int, name: str) -> None:
         """Some structures of the same atoms, to compare energies with forces."""
         if structure.forces is None or structure.cell is None:
             return
         assert structure.pbc is not None
         atoms = structure.numbers.tobytes() + structure.pbc.tobytes()
-        group = self.groups.setdefault((structure.fidelity, atoms), [])
-        if len(group) < ALIKE and len(structure.numbers) <= self.room_whole:
-            group.append(row)
+        key = structure.fidelity, atoms
+        kept = self.kept[name, *key]
+        if kept < ALIKE and len(structure.numbers) <= self.room_whole:
+            self.groups.setdefault(key, []).append(row)
+            self.kept[name, *key] += 1
             self.whole[row] = structure
             self.room_whole -= len(structure.numbers)
 

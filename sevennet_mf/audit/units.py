@@ -7,7 +7,8 @@ reported. derivatives.py and between_files.py look at one fidelity alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -122,21 +123,24 @@ def centred(values: Floats, groups: Ints) -> Floats:
 
 
 def of_pair(
-    records: Records, low: str, high: str, first: Ints, second: Ints
+    records: Records,
+    low: str,
+    high: str,
+    first: Ints,
+    second: Ints,
+    told: Collection[int] = (),
 ) -> Iterator[Finding]:
-    """Compare labels of `low` in rows `first` with those of `high` in `second`."""
+    """Compare labels of `low` in rows `first` with those of `high` in `second`.
+
+    Args:
+        told: Files, by position in `records.paths`, whose forces are known to be
+            in another unit.
+    """
     found = _paired_energies(records, low, high, first, second)
     yield from _same_compositions(records, low, high) if found is None else found
-    forces = [
-        (records.forces[int(a)].ravel(), records.forces[int(b)].ravel())
-        for a, b in zip(first, second, strict=True)
-        if int(a) in records.forces and int(b) in records.forces
-    ]
-    if forces:
-        fx, fy = (
-            np.concatenate(f).astype(np.float64) for f in zip(*forces, strict=True)
-        )
-        yield from _components(low, high, 'forces', 'eV/Å', fx, fy, FORCE_UNITS)
+    files = np.stack([records['file'][first], records['file'][second]])
+    other = ~np.isin(files, list(told)).any(axis=0)
+    yield from _forces(records, low, high, first[other], second[other])
     stress = records['stress'][first], records['stress'][second]
     both = ~np.isnan(stress[0] + stress[1]).any(axis=1)
     x, y = (values[both] for values in stress)
@@ -146,6 +150,36 @@ def of_pair(
         volume = records['volume'][first][both]
         known = {**STRESS_UNITS, 'eV as a virial': _middle(volume)}
         yield from _components(low, high, 'stresses', 'eV/Å^3', x, y, known)
+
+
+def _forces(
+    records: Records, low: str, high: str, first: Ints, second: Ints
+) -> Iterator[Finding]:
+    """Compare the forces of all files together, or of each two that differ."""
+    paths, n_files = records.paths, len(records.paths)
+    code = records['file'][first] * n_files + records['file'][second]
+    parts = {
+        pair: records.paired_forces(first[at], second[at])
+        for pair, at in grouped(code).items()
+        if len(at) >= FEWEST
+    }
+    fits = {pair: slope(x, y) for pair, (x, y) in parts.items()}
+    known = {pair: s for pair, (s, left) in fits.items() if s and left < 0.5}
+    sizes = np.log(np.abs([*known.values()]))
+    if len({s > 0 for s in known.values()}) < 2 and (
+        len(known) < 2 or np.ptp(sizes) < ORDINARY
+    ):
+        x, y = records.paired_forces(first, second)
+        yield from _components(low, high, 'forces', 'eV/Å', x, y, FORCE_UNITS)
+        return
+    for pair, s in known.items():
+        if s > 0 and not _in_units(s, high, low, FORCE_UNITS):
+            continue  # of a part alone: chance, or files of relaxed structures
+        below, above = divmod(pair, n_files)
+        names = f'{low} in {paths[below]}', f'{high} in {paths[above]}'
+        what = *names, 'forces', 'eV/Å'
+        for found in _components(*what, *parts[pair], FORCE_UNITS):
+            yield replace(found, names=(low, high))
 
 
 def _middle(volume: Floats) -> float:

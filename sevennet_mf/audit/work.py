@@ -24,15 +24,23 @@ ENERGY, FORCE, STRESS, VIRIAL, SIZE, MOVED = range(6)
 FIRST_ORDER: Final[int] = 6
 
 
-def work_table(records: Records, fidelity: str) -> Floats:
+def work_table(
+    records: Records, fidelity: str, file: int | None = None
+) -> Floats:
     """Return a table of pairs of similar structures, the closest ones.
+
+    Args:
+        file: Position in `records.paths`, for structures of that file alone.
 
     Returns:
         (k, columns): all but MOVED, a measure of the distance, are in eV.
     """
-    whole = records.whole
+    whole, files = records.whole, records['file']
     pairs = itertools.chain.from_iterable(
-        itertools.combinations(group, 2) for group in records.alike[fidelity]
+        itertools.combinations(
+            [row for row in group if file is None or files[row] == file], 2
+        )
+        for group in records.alike[fidelity]
     )
     found = [
         work
