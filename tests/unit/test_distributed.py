@@ -54,7 +54,7 @@ def test_the_group_ends_whatever_happens(group: list[tuple]) -> None:
 
 def test_a_process_that_is_gone_is_said_in_plain_words(group: list[tuple]) -> None:
     with (
-        pytest.raises(TrainingStopped, match='process 5 stops, because another one'),
+        pytest.raises(TrainingStopped, match='process 5 stops because another one'),
         process_group(True, 'gloo'),
     ):
         raise RuntimeError('[pair.cc:547] Connection closed by peer [10.0.0.1]')
