@@ -24,7 +24,7 @@ from train_helpers import (
 from sevennet_mf import keys
 from sevennet_mf.checkpoint import file as checkpoint_file
 from sevennet_mf.errors import TrainingStopped
-from sevennet_mf.train.loop import run_folder
+from sevennet_mf.train.loop import run_folder, trainer
 from sevennet_mf.train.loop.fit import Fit
 
 RESUME = run_folder.RESUME_FILE
@@ -242,7 +242,7 @@ def test_energies_alone(tmp_path: Path) -> None:
 def test_one_fidelity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fit = fit_of(yaml_of(train=[R2SCAN]), tmp_path)
     # energies alone are evaluated for what fidelities differ by: here for nothing
-    monkeypatch.setattr(fit.trainer, '_energy', None)
+    monkeypatch.setattr(trainer, 'total_energy', None)
     fit.run()
     content = load(fit, run_folder.BEST_FILE)
     assert not content['config'][KEY.USE_MODALITY]
