@@ -7,6 +7,7 @@ the `*_unit` keys of an entry.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Final
 
 import ase.units
@@ -118,6 +119,15 @@ def stress(name: str) -> float:
     if found is None:
         raise _unknown('stress', name, [*PRESSURES, 'eV/Å^3', 'Hartree/bohr^3'])
     return found
+
+
+# what reads each key of an entry; a virial's `stress_unit` is one of energy
+BY_KEY: Final[dict[str, Callable[[str], float]]] = {
+    'energy_unit': energy,
+    'length_unit': length,
+    'force_unit': force,
+    'stress_unit': stress,
+}
 
 
 def _plain(name: str) -> str:

@@ -26,6 +26,7 @@ from sevennet_mf.audit.remedies import (
     line_of_order,
     write,
 )
+from sevennet_mf.data import convention
 from sevennet_mf.data.findings import Finding, note, problem
 from sevennet_mf.data.stress import as_ase
 
@@ -53,8 +54,8 @@ STRESS_UNITS: Final[dict[str, float]] = {
 }
 # other codes' orders of shear components, and how to have ASE's yz xz xy of them
 ORDERS: Final[dict[str, list[int]]] = {
-    'xy, yz, zx (VASP)': [0, 1, 2, 4, 5, 3],
-    'xy, xz, yz (LAMMPS)': [0, 1, 2, 5, 4, 3],
+    'xy, yz, zx (VASP)': list(convention.ORDERS['vasp']),
+    'xy, xz, yz (LAMMPS)': list(convention.ORDERS['lammps']),
 }
 NEAR: Final[float] = 0.25  # of a factor, in its logarithm: methods differ, too
 ORDINARY: Final[float] = 0.7  # the same for 1: factors of 0.5 to 2 need no reason

@@ -130,13 +130,8 @@ class DataEntry(Block):
     @field_validator('energy_unit', 'length_unit', 'force_unit')
     @classmethod
     def _a_unit(cls, name: str | None, info: ValidationInfo) -> str | None:
-        known = {
-            'energy_unit': units.energy,
-            'length_unit': units.length,
-            'force_unit': units.force,
-        }
         if name is not None:
-            known[str(info.field_name)](name)
+            units.BY_KEY[str(info.field_name)](name)
         return name
 
     @model_validator(mode='after')

@@ -46,7 +46,6 @@ class _FileNotes:
     """What was seen of one file."""
 
     form: str = ''
-    count: int = 0
     energies: Counter[str] = field(default_factory=Counter)
     differ: bool = False  # the free and the extrapolated energy
     states: Counter[str] = field(default_factory=Counter)
@@ -130,7 +129,6 @@ class Told:
     ) -> None:
         """Record a structure that was read."""
         file = self.of(place)
-        file.count += 1
         if labels.source:
             file.energies[labels.source] += 1
             results = {} if atoms.calc is None else atoms.calc.results

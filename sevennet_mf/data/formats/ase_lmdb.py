@@ -60,7 +60,7 @@ def to_atoms(row: Any) -> Atoms:
     if own:
         results = {} if atoms.calc is None else atoms.calc.results
         # a free energy of the row would come before the energy of `data`
-        kept = {k: v for k, v in results.items() if k != 'free_energy' or not own}
+        kept = {k: v for k, v in results.items() if k != 'free_energy'}
         atoms.calc = SinglePointCalculator(atoms, **{**kept, **own})
     return atoms
 

@@ -102,9 +102,8 @@ class _SystemFrames(Sequence[Atoms]):
                 f'{self.folder} has neither `box.npy` nor a file `nopbc`. '
                 'Write an empty file `nopbc` there if these are molecules.'
             )
-        beyond = int(types.max(initial=0)) >= len(self.numbers)
-        if beyond:
-            raise _no_name(self.folder, int(types.max()))
+        if (largest := int(types.max(initial=0))) >= len(self.numbers):
+            raise _no_name(self.folder, largest)
         atoms = Atoms(
             self.numbers[types[real]],
             positions.astype(np.float64),

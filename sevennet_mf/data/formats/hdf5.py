@@ -112,14 +112,6 @@ def _stated(group: Any, entry: Entry) -> dict[str, str]:
     return found
 
 
-_FACTOR: Final[dict[str, Any]] = {
-    'energy_unit': units.energy,
-    'length_unit': units.length,
-    'force_unit': units.force,
-    'stress_unit': units.stress,
-}
-
-
 class _GroupFrames(Sequence[Atoms]):
     """The frames of a file; no more than a block of them is in memory."""
 
@@ -188,7 +180,7 @@ class _GroupFrames(Sequence[Atoms]):
     def _check_units(self, group: Any, name: str) -> None:
         for unit, stated in _stated(group, self.entry).items():
             given = self.entry.get(unit)
-            factor = _FACTOR[unit]
+            factor = units.BY_KEY[unit]
             if given is not None and factor(given) != factor(stated):
                 raise UserError(
                     f'{self.path}, group {name}: its attribute `{UNITS}` says '

@@ -41,7 +41,7 @@ def rows(path: str, entry: Entry) -> Iterator[Atoms | UserError]:
     Raises:
         UserError: The file is not JSON of structures, or it is truncated.
     """
-    layout = _layout(path)
+    layout = _layout(_head(path))
     if layout is None:
         raise UserError(
             f'{path} is not a JSON file of structures: it begins with neither a '
@@ -69,8 +69,8 @@ def recognised(path: str) -> str | None:
 
     An ASE database in JSON is not one, either.
     """
-    layout, head = _layout(path), _head(path)
-    if layout is None:
+    head = _head(path)
+    if _layout(head) is None:
         return None
     if b'"matpes_id"' in head:
         return 'matpes'
@@ -107,9 +107,9 @@ def _head(path: str) -> bytes:
     return head
 
 
-def _layout(path: str) -> str | None:
+def _layout(head: bytes) -> str | None:
     """How records lie in a file, by its beginning."""
-    head = _head(path).lstrip()
+    head = head.lstrip()
     if head.startswith(b'['):
         return LIST if b'"sites"' in head or b'"structure"' in head else None
     if not head.startswith(b'{'):
