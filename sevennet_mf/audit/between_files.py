@@ -9,16 +9,14 @@ Bohr, half as much if Å were converted again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import numpy as np
 
 from sevennet_mf.arrays import Ints
 from sevennet_mf.audit.derivatives import force_factor
-from sevennet_mf.audit.records import Records
-from sevennet_mf.audit.remedies import line, write
-from sevennet_mf.audit.units import (
+from sevennet_mf.audit.likely_units import (
     BOHR,
     ENERGY_UNITS,
     EXACT,
@@ -27,6 +25,10 @@ from sevennet_mf.audit.units import (
     ORDINARY,
     TOTAL,
     match,
+)
+from sevennet_mf.audit.records import Records
+from sevennet_mf.audit.remedies import line, write
+from sevennet_mf.audit.robust import (
     slope,
 )
 from sevennet_mf.data.findings import NOTE, PROBLEM, Finding, problem
@@ -106,15 +108,25 @@ def forces(
             file = int(records['file'][rows[0]])
             if file in found:
                 continue
-            if unit := _force_unit(records, fidelity, rows, beside, with_energies):
-                found[file] = _forces_in_unit(records, fidelity, rows, beside, unit)
+            unit, others = _force_unit(
+                records, fidelity, rows, beside, with_energies
+            )
+            if unit:
+                found[file] = _forces_in_unit(
+                    records, fidelity, rows, beside, unit, others
+                )
     return found
 
 
 def _force_unit(
     records: Records, fidelity: str, rows: Ints, beside: Ints, with_energies: bool
-) -> str:
-    """The unit that the forces in `rows` of one file are in, '' if in eV/Å."""
+) -> tuple[str, list[str]]:
+    """The unit that the forces in `rows` of one file are in, '' if in eV/Å.
+
+    Returns:
+        The unit, and the fidelities whose forces of the same structures show it;
+        none if energies do.
+    """
     ratio = _size(records, rows) / _size(records, beside)
     known = {
         unit: factor
@@ -124,18 +136,18 @@ def _force_unit(
     if not known or not np.isin(
         records.numbers(rows), records.numbers(beside)
     ).any():
-        return ''
+        return '', []
     paired = _against_others(records, fidelity, rows)
     if not paired and with_energies:
         factor = force_factor(records, fidelity, int(records['file'][rows[0]]))
-        return match(factor, known, 2 * NEAR)
+        return match(factor, known, 2 * NEAR), []
     right = _against_others(records, fidelity, beside)
     for other, factor in paired.items():
         if abs(np.log(right.get(other, 1.0))) < ORDINARY and (
             unit := match(factor / right.get(other, 1.0), known)
         ):
-            return unit
-    return ''
+            return unit, list(paired)
+    return '', []
 
 
 def _size(records: Records, rows: Ints) -> float:
@@ -163,12 +175,17 @@ def _against_others(
 
 
 def _forces_in_unit(
-    records: Records, fidelity: str, rows: Ints, beside: Ints, unit: str
+    records: Records,
+    fidelity: str,
+    rows: Ints,
+    beside: Ints,
+    unit: str,
+    others: Sequence[str],
 ) -> Finding:
     wrong, right = (records.paths[records['file'][r[0]]] for r in (rows, beside))
     ratio = _size(records, rows) / _size(records, beside)
-    paired = ' and '.join(_against_others(records, fidelity, rows))
-    witness = f'the forces of {paired} for the same structures' if paired else (
+    paired = ' and '.join(others)
+    witness = f'the forces of {paired} for the same structures' if others else (
         'its energies'
     )
     factor = FORCE_UNITS[unit.split(' or ')[0]]

@@ -17,6 +17,15 @@ from typing import Final
 import numpy as np
 
 from sevennet_mf.arrays import Floats
+from sevennet_mf.audit.likely_units import (
+    BOHR,
+    ENERGY_UNITS,
+    FORCE_UNITS,
+    NEAR,
+    ORDERS,
+    STRESS_UNITS,
+    match,
+)
 from sevennet_mf.audit.records import Records
 from sevennet_mf.audit.remedies import (
     GRADIENT,
@@ -25,15 +34,8 @@ from sevennet_mf.audit.remedies import (
     line_of_order,
     write,
 )
-from sevennet_mf.audit.units import (
-    BOHR,
-    ENERGY_UNITS,
+from sevennet_mf.audit.robust import (
     FEWEST,
-    FORCE_UNITS,
-    NEAR,
-    ORDERS,
-    STRESS_UNITS,
-    match,
 )
 from sevennet_mf.audit.work import (
     ENERGY,

@@ -9,7 +9,7 @@ import numpy as np
 
 from sevennet_mf.arrays import Bools, Floats, Ints
 from sevennet_mf.audit.records import Records
-from sevennet_mf.audit.units import scatter
+from sevennet_mf.audit.robust import scatter
 from sevennet_mf.data.findings import (
     NOTE,
     PROBLEM,

@@ -13,8 +13,17 @@ from typing import Final
 
 import numpy as np
 
-from sevennet_mf import units
 from sevennet_mf.arrays import Floats, Ints
+from sevennet_mf.audit.likely_units import (
+    ENERGY_UNITS,
+    EXACT,
+    FORCE_UNITS,
+    ORDERS,
+    ORDINARY,
+    STRESS_UNITS,
+    TOTAL,
+    match,
+)
 from sevennet_mf.audit.records import Records
 from sevennet_mf.audit.remedies import (
     GRADIENT,
@@ -26,98 +35,20 @@ from sevennet_mf.audit.remedies import (
     line_of_order,
     write,
 )
-from sevennet_mf.data import convention
+from sevennet_mf.audit.robust import (
+    FEWEST,
+    SMALLEST,
+    centred,
+    grouped,
+    scatter,
+    slope,
+)
 from sevennet_mf.data.findings import Finding, note, problem
 from sevennet_mf.data.stress import as_ase
 
-BOHR: Final[float] = units.length('bohr')
-# what a number written in the unit is, over what it is in eV (eV/Å, eV/Å^3)
-ENERGY_UNITS: Final[dict[str, float]] = {
-    name: 1 / units.energy(name)
-    for name in ('Hartree', 'Rydberg', 'kcal/mol', 'kJ/mol', 'meV')
-}
-FORCE_UNITS: Final[dict[str, float]] = {
-    name: 1 / units.force(name)
-    for name in (
-        'Hartree/Bohr',
-        'Rydberg/Bohr',
-        'eV/Bohr',
-        'Hartree/Å',
-        'kcal/mol/Å',
-        'kJ/mol/Å',
-        'meV/Å',
-    )
-}
-STRESS_UNITS: Final[dict[str, float]] = {
-    name: 1 / units.stress(name)
-    for name in ('GPa', 'kbar', 'Hartree/Bohr^3', 'Rydberg/Bohr^3')
-}
-# other codes' orders of shear components, and how to have ASE's yz xz xy of them
-ORDERS: Final[dict[str, list[int]]] = {
-    'xy, yz, zx (VASP)': list(convention.ORDERS['vasp']),
-    'xy, xz, yz (LAMMPS)': list(convention.ORDERS['lammps']),
-}
-NEAR: Final[float] = 0.25  # of a factor, in its logarithm: methods differ, too
-ORDINARY: Final[float] = 0.7  # the same for 1: factors of 0.5 to 2 need no reason
 SPREAD: Final[float] = 6.0  # factor of the spread of energies that is remarkable
-EXACT: Final[float] = 0.02  # of total energies: those of a file, or all-electron
 ALIKE: Final[float] = 0.8  # cosine of the angle between shear components
-FEWEST: Final[int] = 4  # structures beyond one for each composition
 SURE: Final[int] = 12  # so many are believed without a unit that explains them
-TOTAL: Final[str] = 'Energies must be total energies in eV.'
-SMALLEST: Final[float] = 1e-4  # eV/atom (eV/Å, eV/Å^3): less says nothing
-
-
-def match(factor: float, units: Mapping[str, float], near: float = NEAR) -> str:
-    """Return 'Hartree or kcal/mol' for the units whose factor this may be."""
-    if factor <= 0.0:
-        return ''
-    found = {u: abs(np.log(factor / f)) for u, f in units.items()}
-    close = sorted((d, u) for u, d in found.items() if d < near)
-    return ' or '.join(u for _, u in close)
-
-
-def weighted_median(values: Floats, weights: Floats) -> float:
-    """Return the value with half of the weight below it."""
-    order = np.argsort(values)
-    total = np.cumsum(weights[order])
-    return float(values[order][np.searchsorted(total, 0.5 * total[-1])])
-
-
-def slope(x: Floats, y: Floats) -> tuple[float, float]:
-    """Fit y = s x, from the median.
-
-    Args:
-        x: (n,), centred at zero.
-        y: (n,), centred at zero.
-
-    Returns:
-        s, and the share of y that it does not explain (0 to 1).
-    """
-    use = np.abs(x) > SMALLEST
-    if use.sum() < FEWEST:
-        return float('nan'), 1.0
-    x, y = x[use], y[use]
-    s = weighted_median(y / x, np.abs(x))
-    left = np.median(np.abs(y - s * x)) / max(np.median(np.abs(y)), 1e-12)
-    return s, float(min(left, 1.0))
-
-
-def grouped(values: Ints) -> dict[int, Ints]:
-    """Return {value: its positions in `values`}."""
-    order = np.argsort(values, kind='stable')
-    known, first = np.unique(values[order], return_index=True)
-    parts = np.split(order, first[1:])
-    return {int(v): part for v, part in zip(known, parts, strict=bool(len(known)))}
-
-
-def centred(values: Floats, groups: Ints) -> Floats:
-    """Return values minus the median of their group, NaN for groups of one."""
-    result = np.full(len(values), np.nan)
-    for rows in grouped(groups).values():
-        if len(rows) > 1:
-            result[rows] = values[rows] - np.median(values[rows])
-    return result
 
 
 # ---- two fidelities
@@ -346,8 +277,3 @@ def _same_compositions(
             'within one composition. The reason may be different structures, or a '
             f'wrong unit{f" ({unit})" if unit else ""}: energies must be in eV.'
         ), low, high)
-
-
-def scatter(values: Floats) -> float:
-    """Return a standard deviation that outliers do not change."""
-    return float(1.4826 * np.median(np.abs(values - np.median(values))))

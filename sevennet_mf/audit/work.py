@@ -10,8 +10,8 @@ from ase.geometry import complete_cell
 from ase.stress import voigt_6_to_full_3x3_stress as full
 
 from sevennet_mf.arrays import Floats
+from sevennet_mf.audit.likely_units import ORDERS
 from sevennet_mf.audit.records import Records
-from sevennet_mf.audit.units import ORDERS
 from sevennet_mf.data.read import Structure
 from sevennet_mf.data.stress import as_ase
 

@@ -252,7 +252,7 @@ def _refuse_host_modality(sections: Config) -> None:
             if name in sections[section]:  # false, too: a site may be on
                 raise UserError(
                     f"{section}.{name} belongs to SevenNet's modality training and "
-                    'cannot stand beside a `fidelity` block. Remove it: the '
+                    'cannot be used with a `fidelity` block. Remove it: the '
                     '`fidelity` blocks set it.'
                 )
     for load, entries in _load_paths(sections['data']).items():
@@ -261,7 +261,7 @@ def _refuse_host_modality(sections: Config) -> None:
                 if isinstance(entry, dict) and name in entry:
                     raise UserError(
                         f"data.{load}: {name!r} belongs to SevenNet's modality "
-                        'training and cannot stand beside `fidelity`. Write '
+                        'training and cannot be used with `fidelity`. Write '
                         '`- {file: ..., fidelity: ...}` instead.'
                     )
 

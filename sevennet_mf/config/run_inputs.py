@@ -92,6 +92,10 @@ class RunInputs:
         return float(self.host['cutoff'])
 
     @property
+    def epochs(self) -> int:
+        return int(self.host['epoch'])
+
+    @property
     def batch_size(self) -> int:
         """Structures per step of one process."""
         return int(self.host['batch_size'])

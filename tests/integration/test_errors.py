@@ -181,7 +181,7 @@ def sampling_zero(yaml: Yaml) -> str:
 
 def host_key(yaml: Yaml) -> str:
     yaml['train']['use_modality'] = True
-    return 'train.use_modality belongs to SevenNet.* cannot stand beside'
+    return 'train.use_modality belongs to SevenNet.* cannot be used with'
 
 
 def host_entry(yaml: Yaml) -> str:

@@ -65,8 +65,8 @@ bool wants_fast(const std::string &device) {
     throw ModelError("SEVENNET_MF_FUSED must be on, off or always, got '" + value + "'");
   const std::string set = setting("SEVENNET_MF_INSTRUCTION_SET");
   if (!choose(set.empty() ? nullptr : set.c_str()))
-    throw ModelError("SEVENNET_MF_INSTRUCTION_SET must be plain, avx2 or avx512, and one "
-                     "that this processor supports, got '" + set + "'");
+    throw ModelError("SEVENNET_MF_INSTRUCTION_SET must be plain, avx2 or avx512, and "
+                     "supported by this processor, got '" + set + "'");
   return device == "cpu";
 }
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import sevenn._keys as KEY
 
-from sevennet_mf import keys
 from sevennet_mf.config import inputs
+from sevennet_mf.config.run_inputs import RunInputs
 from sevennet_mf.data.dataset import is_validation, sets_of
 from sevennet_mf.data.read import Structure, read_entry
 from sevennet_mf.errors import UserError
@@ -97,36 +97,33 @@ def read_base(path: str) -> Base:
             fidelities, or continues from a checkpoint.
     """
     sections = _sections(path)
-    model, train, data = configs(sections, f'study.input_yaml: {path}')
-    order = tuple(data[keys.FIDELITY_DATA]['order'])
-    target = train[keys.FIDELITY_TRAIN]['target']
-    others = [name for name in order if name != target]
+    run = checked(sections, f'study.input_yaml: {path}')
+    others = [name for name in run.order if name != run.target]
     if not others:
         raise UserError(
-            f'study.input_yaml: {path} has only the fidelity {target!r}. A study '
-            'compares ways to train on several: give a multi-fidelity YAML.'
+            f'study.input_yaml: {path} has only the fidelity {run.target!r}. A '
+            'study compares ways to train on several: give a multi-fidelity YAML.'
         )
-    base = data[keys.FIDELITY_DATA]['base']
     return Base(
         sections=sections,
-        order=order,
-        target=target,
-        low=base if base != target else others[0],
-        key=data[keys.FIDELITY_DATA]['key'],
-        train=data[TRAIN],
+        order=tuple(run.order),
+        target=run.target,
+        low=run.base if run.base != run.target else others[0],
+        key=run.data.key,
+        train=run.entries[TRAIN],
         valid={
             name: entries
-            for name, entries in sets_of(data).items()
+            for name, entries in sets_of(run.host).items()
             if is_validation(name)
         },
-        ratio=float(data.get(KEY.RATIO) or 0.0),
-        seed=int(train[KEY.RANDOM_SEED]),
-        epochs=int(train[KEY.EPOCH]),
-        batch_size=int(data[KEY.BATCH_SIZE]),
-        steps_per_epoch=train[keys.FIDELITY_TRAIN]['steps_per_epoch'],
-        cutoff=float(model[KEY.CUTOFF]),
-        given=_given(data[keys.FIDELITY_DATA]['reference_energies'], target),
-        least_steps=train[keys.FIDELITY_TRAIN].get(keys.LEAST_STEPS) or 1,
+        ratio=run.ratio,
+        seed=run.seed,
+        epochs=run.epochs,
+        batch_size=run.batch_size,
+        steps_per_epoch=run.train.steps_per_epoch,
+        cutoff=run.cutoff,
+        given=_given(run.data.reference_energies, run.target),
+        least_steps=run.least_steps or 1,
     )
 
 
@@ -143,7 +140,7 @@ def _sections(path: str) -> Config:
             'train on several: give a multi-fidelity YAML.'
         )
     # before any message about the checkpoint
-    train = sections.get('train')  # `configs` checks that it is a block
+    train = sections.get('train')  # `checked` sees to it that it is a block
     if isinstance(train, dict) and train.get(KEY.CONTINUE):
         raise UserError(
             f'study.input_yaml: {path} has train.continue, but all methods of a '
@@ -152,20 +149,24 @@ def _sections(path: str) -> Config:
     return _with_paths(sections, os.path.dirname(os.path.abspath(path)))
 
 
-def configs(sections: Config, where: str) -> tuple[Config, Config, Config]:
-    """Call `inputs.from_sections`; a UserError begins with `where`."""
+def checked(sections: Config, where: str) -> RunInputs:
+    """Return what a YAML of a study asks for.
+
+    Raises:
+        UserError: If it cannot be trained on; the message begins with `where`.
+    """
     try:
-        found = inputs.from_sections(sections)
+        run = inputs.read(sections)
     except UserError as error:
         raise error.within(where) from None
-    device = str((sections.get('train') or {}).get(KEY.DEVICE, 'auto'))
+    device = str(run.host[KEY.DEVICE])
     if device.startswith('cuda:'):
         raise UserError(
             f'{where}: train.device: {device} is not allowed, because a study '
             'assigns a GPU to each run. Write cuda, and select GPUs with '
             'CUDA_VISIBLE_DEVICES.'
         )
-    return found
+    return run
 
 
 def _with_paths(sections: Config, folder: str) -> Config:

@@ -9,10 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sevennet_mf import keys
 from sevennet_mf.config import inputs, recipe
 from sevennet_mf.study.plan import methods
-from sevennet_mf.study.plan.base import Base, configs
+from sevennet_mf.study.plan.base import Base, checked
 from sevennet_mf.study.plan.budget import Budget, budget_of
 from sevennet_mf.study.plan.material import PAIRED, Material
 from sevennet_mf.study.plan.methods import Config, StudyRecipe
@@ -56,7 +55,7 @@ def check(sections: Config, where: str) -> None:
         for entry in value if isinstance(value, list) else ():
             if isinstance(entry, dict) and _is_of_differences(entry.get('file')):
                 return  # and so will these
-    configs(sections, where)
+    checked(sections, where)
 
 
 def _is_of_differences(file: Any) -> bool:
@@ -271,12 +270,9 @@ def _row(
     if host_only and method != 'host_modality':
         ours, host_only = change, {}  # refused, like any key that is out of place
     sections = methods.merged(base.sections, ours)
-    _, train, data = configs(sections, f'study.variants.{name}' if change else name)
+    run = checked(sections, f'study.variants.{name}' if change else name)
     # also for SevenNet's own training: rows should differ only in their method
-    sections['train'] = recipe.written(
-        sections.get('train') or {}, train[keys.DEFAULTS]
-    )
-    batch_size = int(data['batch_size'])
+    sections['train'] = recipe.written(sections.get('train') or {}, run.defaults)
     in_a_pass = math.ceil(material.given / base.batch_size)
     per_epoch = base.steps_per_epoch or max(base.least_steps, in_a_pass)
     made = StudyRecipe(
@@ -290,7 +286,7 @@ def _row(
     )
     budget = budget_of(study.steps, base.epochs, per_epoch)
     return Row(
-        name, method, made, budget, host_only, batch_size, study, material, out
+        name, method, made, budget, host_only, run.batch_size, study, material, out
     )
 
 

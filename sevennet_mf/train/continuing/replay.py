@@ -15,7 +15,7 @@ from ase.data import chemical_symbols
 from sevenn.logger import Logger
 
 from sevennet_mf.arrays import Bools
-from sevennet_mf.config.blocks import Replay
+from sevennet_mf.config.blocks import Replay, SelfLabel
 from sevennet_mf.data.dataset import FOLDER, FidelityDataset, random_split
 from sevennet_mf.data.extxyz import to_atoms
 from sevennet_mf.data.identity import Reader
@@ -34,7 +34,9 @@ Sets = dict[str, FidelityDataset]
 LOAD_TRAIN: Final = 'load_trainset_path'
 LOAD_VALID: Final = 'load_validset_path'
 LOAD_DRIFT: Final = f'load_{DRIFT}_path'
-AS_THEY_ARE: Final = {'per_structure': 0, 'rattle': 0.0, 'strain': 0.0, 'md': None}
+AS_THEY_ARE: Final = SelfLabel.model_validate(
+    {'per_structure': 0, 'rattle': 0.0, 'strain': 0.0}
+)
 
 
 def is_wanted(start: Start) -> bool:
@@ -137,7 +139,7 @@ class ReplayData:
             assert isinstance(files, list)
             structures = self_label.structures_in(files)
         names = [name] if name else self.watched
-        return self._self_labelled(structures, options.model_dump(), names)
+        return self._self_labelled(structures, options, names)
 
     def _trained_on(self) -> list[Atoms]:
         structures = self._of_trained(LOAD_TRAIN)
@@ -166,7 +168,7 @@ class ReplayData:
     def _self_labelled(
         self,
         structures: list[Atoms],
-        options: Config,
+        options: SelfLabel,
         names: list[str],
     ) -> list[Config]:
         make_folder(self.folder)

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from sevennet_mf.arrays import N_SPECIES
 from sevennet_mf.calculators.evaluator import Evaluator
+from sevennet_mf.config.blocks import Dynamics, SelfLabel
 from sevennet_mf.data import extxyz
 from sevennet_mf.data.checks import foreign_elements
 from sevennet_mf.data.files import atoms_of
@@ -27,7 +28,6 @@ from sevennet_mf.errors import UserError
 from sevennet_mf.model.load import LoadedModel
 from sevennet_mf.train.continuing import perturb
 
-Options = dict[str, Any]  # config.SelfLabel as a dictionary
 FRICTION: Final[float] = 0.02 / units.fs
 TIME_STEP: Final[float] = 1.0 * units.fs
 LARGEST: Final[float] = 100.0  # eV/Å: a force that only a broken structure has
@@ -38,7 +38,7 @@ def write_labelled(
     loaded: LoadedModel,
     structures: Sequence[Atoms],
     fidelities: Sequence[str],
-    options: Options,
+    options: SelfLabel,
     seed: int,
     device: str | torch.device = 'cpu',
 ) -> dict[str, str]:
@@ -49,7 +49,7 @@ def write_labelled(
     Args:
         structures: their own labels are not used.
         fidelities: the model's, which label the same structures.
-        options: train.fidelity.replay.self_label as a dictionary.
+        options: the block train.fidelity.replay.self_label.
 
     Returns:
         {fidelity: path}.
@@ -59,8 +59,8 @@ def write_labelled(
     """
     check_elements(structures, loaded)
     # molecular dynamics runs at one fidelity, and another gives other copies
-    kept = {k: v for k, v in options.items() if k != 'structures'}
-    how = [kept, seed, fidelities[0] if options['md'] else None]
+    kept = options.model_dump(exclude={'structures'})
+    how = [kept, seed, fidelities[0] if options.md else None]
     recipe = _digest(loaded, structures, how)
     paths = {f: folder / f'self_labels_{f}_{recipe}.extxyz' for f in fidelities}
     if all(path.is_file() for path in paths.values()):
@@ -113,12 +113,12 @@ def _drawn(
     loaded: LoadedModel,
     structures: Sequence[Atoms],
     fidelity: str,
-    options: Options,
+    options: SelfLabel,
     seed: int,
     device: str | torch.device,
 ) -> Iterator[Atoms]:
     """Each structure, followed by its copies."""
-    n, md = options['per_structure'], options['md']
+    n, md = options.per_structure, options.md
     evaluator = Evaluator(loaded, device)
     with evaluator.runner:
         for number, atoms in enumerate(
@@ -128,11 +128,11 @@ def _drawn(
             yield perturb.bare(atoms)
             if md is None or n == 0:
                 yield from perturb.copies(
-                    atoms, n, options['rattle'], options['strain'], rng
+                    atoms, n, options.rattle, options.strain, rng
                 )
             else:
                 (start,) = perturb.copies(
-                    atoms, 1, options['rattle'], options['strain'], rng
+                    atoms, 1, options.rattle, options.strain, rng
                 )
                 start.calc = _Potential(evaluator, fidelity)
                 yield from _dynamics(start, n, md, rng)
@@ -154,10 +154,10 @@ class _Potential(Calculator):
 
 
 def _dynamics(
-    atoms: Atoms, n: int, md: Options, rng: np.random.Generator
+    atoms: Atoms, n: int, md: Dynamics, rng: np.random.Generator
 ) -> Iterator[Atoms]:
     """Structures of a Langevin run at constant volume, every `steps` of 1 fs."""
-    temperature = md['temperature']
+    temperature = md.temperature
     # Maxwell-Boltzmann; ASE renames its own function from version to version
     spread = np.sqrt(units.kB * temperature * atoms.get_masses())[:, None]
     atoms.set_momenta(spread * rng.standard_normal((len(atoms), 3)))
@@ -171,7 +171,7 @@ def _dynamics(
     )
     for _ in range(n):
         try:
-            run.run(md['steps'])
+            run.run(md.steps)
             largest = np.abs(atoms.get_forces()).max()
         except UserError:  # it no longer has an energy
             largest = np.inf

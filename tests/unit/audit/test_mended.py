@@ -11,8 +11,8 @@ import yaml
 
 from sevennet_mf.audit import derivatives, units
 from sevennet_mf.audit.inspect import inspect
+from sevennet_mf.audit.likely_units import ENERGY_UNITS
 from sevennet_mf.audit.remedies import either
-from sevennet_mf.audit.units import ENERGY_UNITS
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from pretrained_helpers import pretrained
 from sevenn.train.graph_dataset import SevenNetGraphDataset
 from train_helpers import data_of, yaml_of
 
+from sevennet_mf.config.blocks import SelfLabel
 from sevennet_mf.errors import UserError
 from sevennet_mf.evaluate.predict import predict
 from sevennet_mf.model.load import LoadedModel, load_model
@@ -44,7 +45,7 @@ def box() -> Atoms:
 def write(
     folder: Path, loaded: LoadedModel, atoms: list[Atoms], seed: int = 1, **more: Any
 ) -> dict[str, str]:
-    options = {**OPTIONS, **more}
+    options = SelfLabel.model_validate({**OPTIONS, **more})
     return self_label.write_labelled(folder, loaded, atoms, NAMES, options, seed)
 
 
@@ -197,7 +198,9 @@ def test_dynamics_at_another_fidelity_are_other_structures(
     two: LoadedModel, tmp_path: Path
 ) -> None:
     """A file that is there already is not taken for those of another."""
-    options = {**OPTIONS, 'md': {'temperature': 300.0, 'steps': 2}}
+    options = SelfLabel.model_validate(
+        {**OPTIONS, 'md': {'temperature': 300.0, 'steps': 2}}
+    )
     paths = [
         self_label.write_labelled(tmp_path, two, structures(1), names, options, 1)
         for names in (NAMES, NAMES[1:])
