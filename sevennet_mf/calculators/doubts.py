@@ -9,7 +9,7 @@ from ase.data import chemical_symbols
 from sevennet_mf import keys
 from sevennet_mf.arrays import Floats
 from sevennet_mf.model.load import LoadedModel
-from sevennet_mf.model.runner import reference_energies
+from sevennet_mf.model.shift import reference_energies
 
 
 def doubtful(loaded: LoadedModel, fidelity: str) -> dict[str, str]:

@@ -16,7 +16,8 @@ from sevennet_mf.data.dataset import FidelityDataset
 from sevennet_mf.data.findings import refuse
 from sevennet_mf.errors import UserError, nearest, unknown
 from sevennet_mf.evaluate.predictions import Predictions
-from sevennet_mf.model.runner import Evaluated, Runner, fidelities_of
+from sevennet_mf.model.runner import Evaluated, Runner
+from sevennet_mf.model.shift import fidelities_of
 
 
 def predict(

@@ -23,7 +23,7 @@ from sevennet_mf.model import accelerators
 from sevennet_mf.model.fused import describe
 from sevennet_mf.model.load import LoadedModel, load_model
 from sevennet_mf.model.plain_config import architecture
-from sevennet_mf.model.runner import reference_energies
+from sevennet_mf.model.shift import reference_energies
 
 
 def checkpoint(name: str) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from sevennet_mf.model.extend import (
     extended_config,
     set_references,
 )
-from sevennet_mf.model.runner import reference_energies
+from sevennet_mf.model.shift import reference_energies
 from sevennet_mf.train.continuing.start import Start
 from sevennet_mf.train.setup import TRAIN, check_determined, named_elements
 

@@ -12,7 +12,7 @@ from sevennet_mf.data.references import Labels, References, fit_to_model
 from sevennet_mf.evaluate.predict import predict
 from sevennet_mf.evaluate.predictions import Predictions
 from sevennet_mf.model.load import LoadedModel
-from sevennet_mf.model.runner import reference_energies
+from sevennet_mf.model.shift import reference_energies
 
 
 def predict_own(

@@ -24,7 +24,7 @@ from sevennet_mf.evaluate.predictions import Predictions
 from sevennet_mf.model import accelerators
 from sevennet_mf.model.load import model_of
 from sevennet_mf.model.plain_config import statistics
-from sevennet_mf.model.runner import by_atomic_number
+from sevennet_mf.model.shift import by_atomic_number
 from sevennet_mf.train.continuing.residual import fit_residual, predict_own
 from sevennet_mf.train.loop.trainer import SHIFT, FidelityTrainer
 from sevennet_mf.train.setup import (

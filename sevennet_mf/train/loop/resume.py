@@ -19,7 +19,7 @@ from sevennet_mf.config.validation import REMOVED
 from sevennet_mf.data.dataset import FidelityDataset
 from sevennet_mf.distributed import Process
 from sevennet_mf.errors import UserError
-from sevennet_mf.model.runner import by_atomic_number
+from sevennet_mf.model.shift import by_atomic_number
 
 # what may change between a run and its resumption; everything else may not
 MAY_CHANGE = (

@@ -24,13 +24,8 @@ from torch_geometric.data import Batch
 
 from sevennet_mf.data.graphs import host_graph
 from sevennet_mf.errors import UserError
-from sevennet_mf.model.runner import (
-    Runner,
-    reference_energies,
-    shift_of,
-    structure_of,
-    total_energy,
-)
+from sevennet_mf.model.runner import Runner, structure_of, total_energy
+from sevennet_mf.model.shift import reference_energies, shift_of
 
 READOUT = 'reduce_input_to_hidden'
 
