@@ -37,7 +37,7 @@ from sevennet_mf.audit.remedies import (
 from sevennet_mf.audit.robust import (
     FEWEST,
 )
-from sevennet_mf.audit.work import (
+from sevennet_mf.audit.work_of_forces import (
     ENERGY,
     FIRST_ORDER,
     FORCE,

@@ -17,12 +17,12 @@ from rich.console import Group
 
 from sevennet_mf.arrays import Floats
 from sevennet_mf.audit import (
+    between_fidelities,
     between_files,
     cutoffs,
     derivatives,
     outliers,
     repeats,
-    units,
 )
 from sevennet_mf.audit.records import Records
 from sevennet_mf.audit.report import table, write_json
@@ -36,7 +36,7 @@ from sevennet_mf.audit.summary import (
     describe_sets,
     histograms,
 )
-from sevennet_mf.audit.training import divide, fit_training, inferred
+from sevennet_mf.audit.training_set import divide, fit_training, inferred
 from sevennet_mf.checkpoint.origin import Origin
 from sevennet_mf.config import inputs
 from sevennet_mf.config.blocks import DataFidelity
@@ -249,7 +249,7 @@ def _pairs(
     found: list[Finding] = []
     for low, high in itertools.combinations(records.fidelities, 2):
         first, second = records.pairs(low, high)
-        found += units.of_pair(records, low, high, first, second, wrong)
+        found += between_fidelities.of_pair(records, low, high, first, second, wrong)
         if len(first) == 0:
             continue
         found += repeats.same_labels(records, low, high)

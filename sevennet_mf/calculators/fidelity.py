@@ -15,9 +15,9 @@ from ase.calculators.calculator import (
     all_changes,
 )
 
-from sevennet_mf.calculators.doubts import doubtful
 from sevennet_mf.calculators.evaluator import Evaluator, Properties
 from sevennet_mf.calculators.mixture import mix, refuse_others, weights_of
+from sevennet_mf.calculators.reference_warnings import doubtful
 from sevennet_mf.errors import UserError
 from sevennet_mf.model.load import load_model
 

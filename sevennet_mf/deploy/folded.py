@@ -18,7 +18,7 @@ from ase.data import chemical_symbols
 from sevenn.nn.sequential import AtomGraphSequential
 
 from sevennet_mf import keys
-from sevennet_mf.calculators.doubts import doubtful, reference_doubts
+from sevennet_mf.calculators.reference_warnings import doubtful, reference_doubts
 from sevennet_mf.checkpoint.file import OpenedCheckpoint, read_checkpoint
 from sevennet_mf.deploy.accelerated import row_names, two_rows
 from sevennet_mf.deploy.probe import (

@@ -9,7 +9,7 @@ from typing import Any, Final
 import yaml
 
 from sevennet_mf.audit.summary import Audit
-from sevennet_mf.audit.training import VALID
+from sevennet_mf.audit.training_set import VALID
 from sevennet_mf.config.recipe import CONTINUED, FROM_SCRATCH
 from sevennet_mf.data.dataset import TRAIN
 from sevennet_mf.draft.plan import COPIES, Draft

@@ -11,7 +11,7 @@ import torch
 from ase.data import chemical_symbols
 
 from sevennet_mf import keys
-from sevennet_mf.calculators.doubts import reference_doubts
+from sevennet_mf.calculators.reference_warnings import reference_doubts
 from sevennet_mf.checkpoint.file import read_checkpoint
 from sevennet_mf.info.common import (
     labels_of,

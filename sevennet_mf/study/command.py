@@ -13,9 +13,9 @@ from sevennet_mf.checkpoint import unpickle
 from sevennet_mf.files import make_folder
 from sevennet_mf.study.plan.folders import plan
 from sevennet_mf.study.plan.study_yaml import read_study
+from sevennet_mf.study.running.worker_process import COMMAND, TRUST
 from sevennet_mf.study.runs import LOW, Run
 from sevennet_mf.study.status import Status, read_all
-from sevennet_mf.study.work.worker_process import COMMAND, TRUST
 
 
 def run(args: argparse.Namespace) -> tuple[list[Table | str], int]:
@@ -39,15 +39,15 @@ def run(args: argparse.Namespace) -> tuple[list[Table | str], int]:
     if not args.report_only:
         states = _plan_and_do(args)
         whole = all(status.state == 'done' for status in states.values())
-    from sevennet_mf.study.report import page
+    from sevennet_mf.study.report import page, tables
 
     path = page.write(args.output)
-    return [page.table(args.output), f'report: {path}'], int(not whole)
+    return [tables.for_terminal(args.output), f'report: {path}'], int(not whole)
 
 
 def _plan_and_do(args: argparse.Namespace) -> Mapping[str, Status]:
-    from sevennet_mf.study.work import execute
-    from sevennet_mf.study.work.live import Display
+    from sevennet_mf.study.running import execute
+    from sevennet_mf.study.running.progress import Display
 
     study = read_study(args.study_yaml)
     folder = Path(args.output).absolute()

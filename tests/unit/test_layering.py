@@ -66,9 +66,9 @@ IN_STUDY: dict[str, tuple[str, ...]] = {
     'status': (),
     'runs': ('status',),
     'plan': ('status', 'runs', 'plan'),
-    'work': ('status', 'runs', 'plan', 'work'),
+    'running': ('status', 'runs', 'plan', 'running'),
     'report': ('status', 'runs', 'report'),
-    'command': ('status', 'runs', 'plan', 'work', 'report'),
+    'command': ('status', 'runs', 'plan', 'running', 'report'),
 }
 # package -> its rooms, floor by floor from below: modules and sub-packages that
 # import from lower floors only; a new room of these packages gets a place here

@@ -11,10 +11,10 @@ from ase.data import chemical_symbols
 from sevennet_mf.arrays import Bools
 from sevennet_mf.data.estimator import Support
 from sevennet_mf.errors import UserError
-from sevennet_mf.study.plan.base import Base
+from sevennet_mf.study.plan.input_yaml import Base
 from sevennet_mf.study.plan.label_set import LabelSet, label_order
 from sevennet_mf.study.plan.study_yaml import Study
-from sevennet_mf.study.plan.target import Parts
+from sevennet_mf.study.plan.target_labels import Parts
 
 
 def undetermined(labels: LabelSet, trained: LabelSet, given: Iterable[str]) -> Bools:

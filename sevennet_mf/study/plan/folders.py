@@ -15,9 +15,9 @@ import yaml
 from sevennet_mf.data import extxyz
 from sevennet_mf.errors import UserError
 from sevennet_mf.files import as_json, make_folder, write_json, write_text
-from sevennet_mf.study.plan import about
-from sevennet_mf.study.plan.base import read_base
-from sevennet_mf.study.plan.material import FOLDER, gather
+from sevennet_mf.study.plan import study_json
+from sevennet_mf.study.plan.data_folder import FOLDER, gather
+from sevennet_mf.study.plan.input_yaml import read_base
 from sevennet_mf.study.plan.methods import Config
 from sevennet_mf.study.plan.rows import Planned, rows_of
 from sevennet_mf.study.plan.study_yaml import Study
@@ -70,7 +70,7 @@ def plan(
         if not nothing_done(folder / 'runs' / name):
             _refuse_change(name, folder / 'runs' / name, files)
     if not is_new:
-        said = about.joined(folder, said, set(texts))
+        said = study_json.joined(folder, said, set(texts))
     if not dry_run:
         for name, files in texts.items():
             _set_aside(folder, name, files)
@@ -92,7 +92,7 @@ def _planned(
     for row in rows:
         for run in row.runs(counts):
             planned.setdefault(run.name, run)  # the low model is needed twice
-    said = about.describe(study, base, material, rows, counts)
+    said = study_json.describe(study, base, material, rows, counts)
     # as it would be read from the file, for comparison
     return list(planned.values()), json.loads(as_json(said))
 
@@ -137,7 +137,7 @@ def _refuse_change(name: str, folder: Path, files: dict[str, str]) -> None:
                 'another folder: the study was moved. Move it back, or choose '
                 'another folder with -o; --report_only works in its new place.'
             )
-        what = about.first_change(yaml.safe_load(was), yaml.safe_load(text))
+        what = study_json.first_change(yaml.safe_load(was), yaml.safe_load(text))
         raise UserError(
             f'the run {name} already exists, but its {file} would change ({what}), '
             'because study.yaml, input_yaml or the data have changed. Choose '

@@ -11,9 +11,9 @@ from typing import Any
 
 from sevennet_mf.config import inputs, recipe
 from sevennet_mf.study.plan import methods
-from sevennet_mf.study.plan.base import Base, checked
 from sevennet_mf.study.plan.budget import Budget, budget_of
-from sevennet_mf.study.plan.material import PAIRED, Material
+from sevennet_mf.study.plan.data_folder import PAIRED, Material
+from sevennet_mf.study.plan.input_yaml import Base, checked
 from sevennet_mf.study.plan.methods import Config, StudyRecipe
 from sevennet_mf.study.plan.study_yaml import Study
 from sevennet_mf.study.runs import (

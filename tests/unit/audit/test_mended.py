@@ -9,7 +9,8 @@ import published
 import pytest
 import yaml
 
-from sevennet_mf.audit import derivatives, units
+from sevennet_mf.audit import between_fidelities as between
+from sevennet_mf.audit import derivatives
 from sevennet_mf.audit.inspect import inspect
 from sevennet_mf.audit.likely_units import ENERGY_UNITS
 from sevennet_mf.audit.remedies import either
@@ -18,14 +19,14 @@ from sevennet_mf.audit.remedies import either
 @pytest.mark.parametrize(
     ('name', 'unit', 'known', 'factor', 'words'),
     [
-        ('forces', 'eV/Å', units.FORCE_UNITS, 23.06,
+        ('forces', 'eV/Å', between.FORCE_UNITS, 23.06,
          '`force_unit: kcal/mol/Å` in the entry of high'),
-        ('forces', 'eV/Å', units.FORCE_UNITS, -1.0, '`gradient_key:` instead of'),
-        ('stresses', 'eV/Å^3', units.STRESS_UNITS, 1602.18,
+        ('forces', 'eV/Å', between.FORCE_UNITS, -1.0, '`gradient_key:` instead of'),
+        ('stresses', 'eV/Å^3', between.STRESS_UNITS, 1602.18,
          '`stress_unit: kbar` in the entry of high'),
-        ('stresses', 'eV/Å^3', units.STRESS_UNITS, 1 / 160.2,
+        ('stresses', 'eV/Å^3', between.STRESS_UNITS, 1 / 160.2,
          '`stress_unit: GPa` in the entry of low'),
-        ('stresses', 'eV/Å^3', units.STRESS_UNITS, -1.0,
+        ('stresses', 'eV/Å^3', between.STRESS_UNITS, -1.0,
          '`stress_sign: compression` in the entry whose sign is wrong'),
         ('stresses', 'eV/Å^3', {'eV as a virial': 57.0}, 57.0,
          '`virial_key:` instead of `stress_key:` in the entry of high'),
@@ -36,15 +37,15 @@ def test_lines_for_paired_labels(
 ) -> None:
     x = np.linspace(-1.0, 1.0, 40)
     pair = ('low', 'high', name, unit, x)
-    (found,) = units._components(*pair, factor * x, known)
+    (found,) = between._components(*pair, factor * x, known)
     assert words in found.message
-    assert not list(units._components(*pair, 1.1 * x, known))
+    assert not list(between._components(*pair, 1.1 * x, known))
 
 
 def test_lines_for_energies() -> None:
-    found = units._lines('energy_unit', 1 / 96.485, 'high', 'low', ENERGY_UNITS)
+    found = between._lines('energy_unit', 1 / 96.485, 'high', 'low', ENERGY_UNITS)
     assert either(found) == ' Write `energy_unit: kJ/mol` in the entry of low.'
-    found = units._lines('energy_unit', 1 / 27.2114, 'high', 'low', ENERGY_UNITS)
+    found = between._lines('energy_unit', 1 / 27.2114, 'high', 'low', ENERGY_UNITS)
     assert either(found) == (
         ' Write `energy_unit: Hartree` in the entry of high, or `energy_unit: '
         'kcal/mol` in the entry of low.'

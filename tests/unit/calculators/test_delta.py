@@ -26,8 +26,8 @@ from helpers import (
 import sevennet_mf
 from sevennet_mf import keys
 from sevennet_mf.calculators.delta import DeltaCalculator
-from sevennet_mf.calculators.doubts import reference_doubts
 from sevennet_mf.calculators.fidelity import FidelityCalculator
+from sevennet_mf.calculators.reference_warnings import reference_doubts
 from sevennet_mf.errors import UserError
 from sevennet_mf.model.load import load_model
 

@@ -13,10 +13,10 @@ from study_inputs import write_study
 
 from sevennet_mf import cli
 from sevennet_mf.checkpoint import unpickle
+from sevennet_mf.study.running import execute
+from sevennet_mf.study.running.worker_process import COMMAND, TRUST
 from sevennet_mf.study.runs import Run
 from sevennet_mf.study.status import Status
-from sevennet_mf.study.work import execute
-from sevennet_mf.study.work.worker_process import COMMAND, TRUST
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from sevennet_mf.errors import UserError
 from sevennet_mf.study.plan.folders import plan
 from sevennet_mf.study.plan.study_yaml import read_study
 from sevennet_mf.study.report import page as module
+from sevennet_mf.study.report import tables
 
 
 class Page(HTMLParser):
@@ -70,7 +71,7 @@ def page(out: Path) -> Page:
 def terminal(out: Path) -> str:
     console = Console(width=160, color_system=None)
     with console.capture() as text:
-        console.print(module.table(str(out)))
+        console.print(tables.for_terminal(str(out)))
     return text.get()
 
 
@@ -268,7 +269,7 @@ def test_not_a_study(tmp_path: Path) -> None:
     with pytest.raises(UserError, match='is not the folder of a study'):
         module.write(str(tmp_path))
     with pytest.raises(UserError, match='is not the folder of a study'):
-        module.table(str(tmp_path))
+        tables.for_terminal(str(tmp_path))
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ from study_helpers import Options, Study
 from sevennet_mf import lock
 from sevennet_mf.errors import TrainingStopped, UserError
 from sevennet_mf.study import status
+from sevennet_mf.study.running import execute as module
 from sevennet_mf.study.status import Status
-from sevennet_mf.study.work import execute as module
 
 LIMIT = 120.0  # s after which something hangs
 
@@ -135,7 +135,7 @@ SCRIPT = """
     import sys
     from pathlib import Path
     from study_helpers import Options, Study
-    from sevennet_mf.study.work.execute import execute
+    from sevennet_mf.study.running.execute import execute
 
     study = Study(Path(sys.argv[1]))
     study.add('low/seed1', 'waits')

@@ -12,8 +12,8 @@ import sevenn
 import sevennet_mf
 from sevennet_mf.errors import UserError
 from sevennet_mf.files import read_json
-from sevennet_mf.study.plan.base import Base
-from sevennet_mf.study.plan.material import Material
+from sevennet_mf.study.plan.data_folder import Material
+from sevennet_mf.study.plan.input_yaml import Base
 from sevennet_mf.study.plan.methods import Config
 from sevennet_mf.study.plan.rows import Row
 from sevennet_mf.study.plan.study_yaml import Study

@@ -11,7 +11,7 @@ from sevennet_mf.data.read import Structure, read_entry
 from sevennet_mf.errors import UserError
 from sevennet_mf.evaluate.entries import checked
 from sevennet_mf.study.plan import split as splits
-from sevennet_mf.study.plan.base import Base
+from sevennet_mf.study.plan.input_yaml import Base
 from sevennet_mf.study.plan.label_set import LabelSet, chances, lowest
 from sevennet_mf.study.plan.study_yaml import Study
 

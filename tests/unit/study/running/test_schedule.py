@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from study_helpers import Study
 
+from sevennet_mf.study.running.schedule import Schedule
 from sevennet_mf.study.status import Status
-from sevennet_mf.study.work.schedule import Schedule
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from sevennet_mf.program import how_it_ended
 from sevennet_mf.study import status
 
 # the worker; the folder of the run is added
-COMMAND = (sys.executable, '-m', 'sevennet_mf.study.work.worker')
+COMMAND = (sys.executable, '-m', 'sevennet_mf.study.running.worker')
 TRUST = '--trust'  # an option of it
 LOG_FILE = 'worker.log'  # of all attempts, in the run's folder
 

@@ -11,7 +11,7 @@ from ase.io import write
 from helpers import rewritten, structures
 
 from sevennet_mf.data.read import Structure, read_entry
-from sevennet_mf.study.work.differences import read_paired
+from sevennet_mf.study.running.differences import read_paired
 
 
 def read(path: Path, frames: list[Atoms]) -> list[Structure]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sevennet_mf import keys
-from sevennet_mf.calculators.doubts import reference_doubts
+from sevennet_mf.calculators.reference_warnings import reference_doubts
 from sevennet_mf.model.load import load_model
 
 

@@ -16,11 +16,11 @@ from sevennet_mf.data.read import Structure
 from sevennet_mf.errors import UserError
 from sevennet_mf.files import make_folder
 from sevennet_mf.study.plan import determined
-from sevennet_mf.study.plan.base import Base
+from sevennet_mf.study.plan.input_yaml import Base
 from sevennet_mf.study.plan.label_set import LabelSet, chance, label_order
 from sevennet_mf.study.plan.methods import Config, entry
 from sevennet_mf.study.plan.study_yaml import Study
-from sevennet_mf.study.plan.target import Parts, split_target
+from sevennet_mf.study.plan.target_labels import Parts, split_target
 
 FOLDER: Final[str] = 'data'  # in the folder of a study
 # training labels of `low` for the pool, used for differences

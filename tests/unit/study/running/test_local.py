@@ -12,9 +12,9 @@ import pytest
 import torch
 from study_helpers import Options, Study
 
+from sevennet_mf.study.running import local
+from sevennet_mf.study.running.schedule import Schedule
 from sevennet_mf.study.status import Status
-from sevennet_mf.study.work import local
-from sevennet_mf.study.work.schedule import Schedule
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import pytest
 from rich.console import Console
 from study_helpers import Study
 
+from sevennet_mf.study.running.progress import Display
 from sevennet_mf.study.status import Status
-from sevennet_mf.study.work.live import Display
 
 DONE = Status('done', 1.0, '', 12.34, 80.0)
 WAITING = Status('waiting')

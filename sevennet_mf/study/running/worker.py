@@ -1,6 +1,6 @@
 """The process that does one run: its stages in order, then the measurement.
 
-    python -m sevennet_mf.study.work.worker [--trust] RUN_FOLDER
+    python -m sevennet_mf.study.running.worker [--trust] RUN_FOLDER
 
 Finished stages are skipped, and an interrupted one is resumed. At the end there is
 result.json, or failed.json and exit code 1.
@@ -18,9 +18,7 @@ from typing import Any, Final
 from sevennet_mf.checkpoint import unpickle
 from sevennet_mf.errors import HostError, TrainingStopped, UserError
 from sevennet_mf.files import read_json, write_json
-from sevennet_mf.study.runs import DIFFERENCES, FOLDED, TRAINING, Run, read_run
-from sevennet_mf.study.status import RESULT_FILE, forget_failure, write_failure
-from sevennet_mf.study.work.train_process import (
+from sevennet_mf.study.running.train_process import (
     Interrupted,
     Signals,
     Stage,
@@ -28,7 +26,9 @@ from sevennet_mf.study.work.train_process import (
     is_trained,
     train,
 )
-from sevennet_mf.study.work.worker_process import TRUST
+from sevennet_mf.study.running.worker_process import TRUST
+from sevennet_mf.study.runs import DIFFERENCES, FOLDED, TRAINING, Run, read_run
+from sevennet_mf.study.status import RESULT_FILE, forget_failure, write_failure
 
 # what the stages of a run record for its result.json
 NOTES: Final[str] = 'notes.json'
@@ -54,8 +54,8 @@ def do(run: Run, stage: Stage, signals: Signals) -> None:
 def _differences(run: Run, stage: Stage) -> None:
     """Write the labels that the model of a difference is trained on."""
     from sevennet_mf.model.load import load_model
-    from sevennet_mf.study.work import differences
-    from sevennet_mf.study.work.measure import checkpoint_of
+    from sevennet_mf.study.running import differences
+    from sevennet_mf.study.running.measure import checkpoint_of
 
     wanted = {
         run.folder / name: stage[part]
@@ -80,7 +80,7 @@ def _differences(run: Run, stage: Stage) -> None:
 def _fold(run: Run, stage: Stage) -> None:
     """Write one fidelity of the low model as a model of its own."""
     from sevennet_mf.deploy.export import export
-    from sevennet_mf.study.work.measure import checkpoint_of
+    from sevennet_mf.study.running.measure import checkpoint_of
 
     path = run.folder / FOLDED
     if not path.is_file():
@@ -131,7 +131,7 @@ def work(folder: str) -> None:
 
 
 def _measure(run: Run) -> None:
-    from sevennet_mf.study.work.measure import write_result
+    from sevennet_mf.study.running.measure import write_result
 
     notes = notes_of(run)
     seconds = sum(notes.pop('seconds', {}).values())

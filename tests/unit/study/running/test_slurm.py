@@ -17,10 +17,10 @@ from study_helpers import Options, Study
 
 from sevennet_mf.errors import TrainingStopped, UserError
 from sevennet_mf.study import status
+from sevennet_mf.study.running import slurm, slurm_job
+from sevennet_mf.study.running.execute import execute
+from sevennet_mf.study.running.schedule import Schedule
 from sevennet_mf.study.status import Status
-from sevennet_mf.study.work import slurm, slurm_job
-from sevennet_mf.study.work.execute import execute
-from sevennet_mf.study.work.schedule import Schedule
 
 LIMIT = 120.0  # s after which something hangs
 GIVEN = {'timeout_min': 10, 'partition': 'gpu'}

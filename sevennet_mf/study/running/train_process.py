@@ -16,8 +16,8 @@ from typing import Any, Final
 from sevennet_mf.checkpoint import unpickle
 from sevennet_mf.files import make_folder
 from sevennet_mf.program import why_it_failed
+from sevennet_mf.study.running.worker_process import bound
 from sevennet_mf.study.runs import Run
-from sevennet_mf.study.work.worker_process import bound
 from sevennet_mf.train.loop.run_folder import RESUME_FILE
 
 FAILURE: Final[str] = 'train_failed.json'  # in the folder of a run
@@ -82,7 +82,7 @@ def train(run: Run, stage: Stage, signals: Signals) -> None:
 def _share_graphs(run: Run, work_dir: Path) -> None:
     """Let all runs of a study use one folder of processed structures."""
     from sevennet_mf.data.dataset import FOLDER
-    from sevennet_mf.study.work.differences import graph_folder
+    from sevennet_mf.study.running.differences import graph_folder
 
     shared = graph_folder(run.out)
     for folder in (shared, work_dir):

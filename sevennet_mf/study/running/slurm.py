@@ -12,10 +12,10 @@ from sevennet_mf.files import read_json, write_json
 from sevennet_mf.interrupt import StopRequest
 from sevennet_mf.study import status
 from sevennet_mf.study.plan.study_yaml import RunOptions
+from sevennet_mf.study.running.schedule import Schedule
+from sevennet_mf.study.running.slurm_job import Submitter
+from sevennet_mf.study.running.worker_process import COMMAND
 from sevennet_mf.study.status import AnyRun, Status
-from sevennet_mf.study.work.schedule import Schedule
-from sevennet_mf.study.work.slurm_job import Submitter
-from sevennet_mf.study.work.worker_process import COMMAND
 
 JOB_FILE = 'slurm.json'  # in the folder of a run: its last job
 PAUSE = 1.0  # s between looks at the files of the runs

@@ -10,10 +10,10 @@ from pathlib import Path
 from sevennet_mf import lock
 from sevennet_mf.errors import UserError
 from sevennet_mf.study.plan.study_yaml import RunOptions
+from sevennet_mf.study.running import local, slurm
+from sevennet_mf.study.running.schedule import OnChange, Schedule
+from sevennet_mf.study.running.worker_process import COMMAND
 from sevennet_mf.study.status import RUN_LOCK, AnyRun, Status, study_folder
-from sevennet_mf.study.work import local, slurm
-from sevennet_mf.study.work.schedule import OnChange, Schedule
-from sevennet_mf.study.work.worker_process import COMMAND
 
 STUDY_LOCK = 'study.lock'  # in the folder of a study
 # s for the workers of a killed study to write what they can resume from

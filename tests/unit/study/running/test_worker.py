@@ -24,8 +24,8 @@ from sevennet_mf.model.load import load_model
 from sevennet_mf.study import status
 from sevennet_mf.study.plan.folders import plan
 from sevennet_mf.study.plan.study_yaml import read_study
+from sevennet_mf.study.running import measure, train_process, worker
 from sevennet_mf.study.runs import Run
-from sevennet_mf.study.work import measure, train_process, worker
 
 METHODS = ['high_only', 'transfer', 'delta', 'multi_fidelity', 'host_modality']
 # of SevenNet's own training: what it does without a word, and when it reads the
@@ -307,7 +307,7 @@ def test_a_signal_reaches_the_training_which_goes_on_later(tmp_path: Path) -> No
     sections['train']['epoch'] = 400
     (run,) = plan_in(tmp_path, sections=sections, steps=2000).values()
     process = subprocess.Popen(
-        [sys.executable, '-m', 'sevennet_mf.study.work.worker', str(run.folder)],
+        [sys.executable, '-m', 'sevennet_mf.study.running.worker', str(run.folder)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -18,9 +18,9 @@ from sevennet_mf.evaluate.evaluation import Evaluation
 from sevennet_mf.evaluate.predictions import Predictions
 from sevennet_mf.files import read_json, write_json, write_whole
 from sevennet_mf.model.load import LoadedModel, load_model
+from sevennet_mf.study.running import differences
 from sevennet_mf.study.runs import LOW, TRAINING, Run, checkpoint_name
 from sevennet_mf.study.status import RESULT_FILE
-from sevennet_mf.study.work import differences
 
 TEST_FOLDER: Final[str] = 'test'
 PREDICTIONS: Final[str] = 'predictions.npz'
