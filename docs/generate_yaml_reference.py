@@ -145,6 +145,8 @@ def default(field: FieldInfo) -> str:
         return ''  # the description says
     if isinstance(given, list):
         return f'`[{", ".join(map(str, given))}]`'
+    if isinstance(given, bool):
+        return f'`{str(given).lower()}`'
     return f'`{given}`'
 
 

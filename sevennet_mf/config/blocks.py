@@ -10,6 +10,12 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from sevennet_mf.config.entry import DataEntry, Files
+from sevennet_mf.config.training import (
+    EarlyStopping,
+    LabelLosses,
+    MovingAverage,
+    Tracker,
+)
 from sevennet_mf.config.validation import (
     NAME_PATTERN,
     RESERVED_NAMES,
@@ -223,6 +229,41 @@ class TrainFidelity(Block):
         500,
         description='Optimiser steps between resumable checkpoints, and so the '
         'most that a `kill -9` can lose.',
+    )
+    loss: LabelLosses | None = Field(
+        None,
+        description='A loss of its own for each label, as in `{force: l2mae}`. '
+        'Default: `train.loss` for all.',
+    )
+    energy_loss_weight: Positive | None = Field(
+        None,
+        description='Weight of the energies in the loss, beside '
+        '`train.force_loss_weight` and `train.stress_loss_weight`. Default: 1.',
+    )
+    grad_clip: Positive | None = Field(
+        None,
+        description='Largest norm of the gradient, over all weights; a larger '
+        'gradient is scaled down to it. Default: no limit.',
+    )
+    schedule_by: Literal['epoch', 'step'] | None = Field(
+        None,
+        description='What `train.scheduler` counts. With `step`, its parameters '
+        'are in steps, and those left out follow from the length of the run. '
+        'Default: `epoch`; `step` for `onecyclelr`.',
+    )
+    ema: MovingAverage | None = Field(
+        None,
+        description='Evaluate and save an exponential moving average of the '
+        'weights. `{}` takes the defaults. Default: no average.',
+    )
+    early_stopping: EarlyStopping | None = Field(
+        None,
+        description='End the run when it no longer improves. Default: all epochs.',
+    )
+    report_to: list[Tracker] = Field(
+        [],
+        description='Where the numbers in `lc.csv` go as well: TensorBoard, '
+        'Weights & Biases.',
     )
 
 

@@ -16,6 +16,7 @@ from ase.data import chemical_symbols
 from sevenn.nn.edge_embedding import BesselBasis, PolynomialCutoff, XPLORCutoff
 from sevenn.train.optim import loss_dict, optim_dict, scheduler_dict
 
+from sevennet_mf.config.optimizer import SCHEDULERS
 from sevennet_mf.errors import UserError, nearest, unknown
 
 Config = dict[str, Any]
@@ -28,14 +29,21 @@ CHOICES = {
     KEY.OPTIMIZER: optim_dict,
     KEY.SCHEDULER: scheduler_dict,
 }
+# the same for a run with a fidelity, which we train
+OURS = {**CHOICES, KEY.SCHEDULER: SCHEDULERS}
 WORDS_OF_ANY_CASE = (KEY.LOSS, KEY.OPTIMIZER, KEY.SCHEDULER)
+REMEDIES = {KEY.LOSS: 'train.fidelity.loss has more, for each label.'}
 # the parameters of the class that another key chooses
 PARAMETERS = {
     KEY.LOSS_PARAM: KEY.LOSS,
     KEY.OPTIM_PARAM: KEY.OPTIMIZER,
     KEY.SCHEDULER_PARAM: KEY.SCHEDULER,
 }
-FILLED_IN = ('params', 'optimizer', 'size_average', 'reduce')
+# by the host or by us: the length of a cycle follows from that of the run
+FILLED_IN = (
+    *('params', 'optimizer', 'size_average', 'reduce'),
+    *('total_steps', 'epochs', 'steps_per_epoch'),
+)
 POSITIVE = (
     KEY.CUTOFF,
     KEY.NODE_FEATURE_MULTIPLICITY,
@@ -80,8 +88,8 @@ def section(where: str, given: Config, known: Config, conditions: Config) -> Non
         if name in CHOICES:
             word = str(value)
             word = word.lower() if name in WORDS_OF_ANY_CASE else word
-            if word not in CHOICES[name]:
-                raise unknown(key, value, CHOICES[name])
+            if word not in OURS[name]:
+                raise unknown(key, value, OURS[name], REMEDIES.get(name, ''))
         if name in (KEY.ACTIVATION_SCARLAR, KEY.ACTIVATION_GATE):
             _activation(key, value)
         if name in (KEY.CONTINUE, *NAMED_LAYERS):
@@ -92,7 +100,7 @@ def section(where: str, given: Config, known: Config, conditions: Config) -> Non
 
 def _parameters(key: str, block: Config, name: str) -> None:
     """Raise UserError for keys that are no parameters of the block's class."""
-    word = CHOICES[PARAMETERS[key.split('.')[-1]]][name.lower()]
+    word = OURS[PARAMETERS[key.split('.')[-1]]][name.lower()]
     taken = list(inspect.signature(word).parameters)
     known = [k for k in taken if k not in FILLED_IN]
     for inner in block:

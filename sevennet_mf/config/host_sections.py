@@ -17,7 +17,7 @@ import sevenn._keys as KEY
 import sevenn.parse_input as parse_input
 
 from sevennet_mf import keys
-from sevennet_mf.config import host_checks, recipe
+from sevennet_mf.config import criteria, host_checks, optimizer, recipe
 from sevennet_mf.config.blocks import ModelFidelity
 from sevennet_mf.config.recipe import StartingPoint
 from sevennet_mf.errors import UserError, nearest
@@ -98,7 +98,8 @@ def train(
     """
     defaults = {**const.DEFAULT_TRAINING_CONFIG, KEY.DEVICE: 'auto'}
     host_checks.section('train', section, defaults, const.TRAINING_CONFIG_CONDITION)
-    section, left_out = recipe.completed(section, start or StartingPoint())
+    start = start or StartingPoint()
+    section, left_out = recipe.completed(section, start)
     if isinstance(section.get(KEY.CONTINUE), dict):
         host_checks.continue_from(section[KEY.CONTINUE])
     device = section.get(KEY.DEVICE, 'auto')
@@ -111,6 +112,9 @@ def train(
     config = _init(parse_input.init_train_config, section, 'train')
     config[KEY.USE_MODALITY] = len(order) > 1
     config[keys.DEFAULTS] = left_out
+    criteria.criterion_of('energy', config, None)  # fails before data are read
+    epochs = max(1, config[KEY.EPOCH] - start.reached)
+    optimizer.check(config, start.schedule_by, start.recipe, epochs)
     return config
 
 

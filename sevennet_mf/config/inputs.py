@@ -7,6 +7,7 @@ fidelity goes on to the host untouched.
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sevennet_mf import keys
@@ -157,6 +158,7 @@ def _assembled(
     start = recipe.StartingPoint(own, began=began)
     if began is None and origin is not None:
         start = inherit.starting_point(origin, sections['train']['continue'], own)
+    start = replace(start, schedule_by=train.schedule_by)
     inputs = RunInputs(
         model,
         train,

@@ -25,6 +25,7 @@ Config = dict[str, Any]
 RECIPE, SEVENNET, CHECKPOINT = 'recipe', 'SevenNet', 'checkpoint'
 COARSE: Final[int] = 10  # epochs: in fewer, the rate falls in large steps
 STEP: Final[float] = 0.1  # what a schedule in steps multiplies the rate by
+ONE_CYCLE: Final = 'onecyclelr'  # which SevenNet 0.13 does not have
 
 WEIGHTS: Final = (KEY.FORCE_WEIGHT, KEY.STRESS_WEIGHT)
 # What is chosen by name, its parameters, and other keys that depend on it
@@ -80,6 +81,7 @@ class StartingPoint:
         optimizer: the configuration of the checkpoint whose optimiser continues.
         schedule: the configuration of the checkpoint whose schedule continues.
         began: the configuration that a resumed run began with.
+        schedule_by: train.fidelity.schedule_by.
     """
 
     recipe: Recipe = FROM_SCRATCH
@@ -87,6 +89,7 @@ class StartingPoint:
     optimizer: Mapping[str, Any] | None = None
     schedule: Mapping[str, Any] | None = None
     began: Mapping[str, Any] | None = None
+    schedule_by: str | None = None
 
 
 def recipe_for(is_continued: bool, update: str, encoding: str) -> Recipe:
@@ -132,7 +135,7 @@ def completed(section: Config, start: StartingPoint) -> tuple[Config, Config]:
         _optimizer(filling, recipe)
     if SCHEDULER not in done:
         span = int(filling.section[KEY.EPOCH]) - start.reached
-        _schedule(filling, recipe, max(1, span))
+        _schedule(filling, start, max(1, span))
     return filling.section, filling.by
 
 
@@ -281,33 +284,50 @@ def _optimizer(filling: _Filling, recipe: Recipe) -> None:
     filling.put_all(SEVENNET, KEY.OPTIM_PARAM, {'lr': own})
 
 
-def _schedule(filling: _Filling, recipe: Recipe, epochs: int) -> None:
-    """A schedule over the epochs that the run has, down to the recipe's end."""
-    given = filling.section.get(KEY.SCHEDULER_PARAM) or {}
-    ours = _parameters(recipe.scheduler, recipe, epochs, 1.0)
+def _schedule(filling: _Filling, start: StartingPoint, epochs: int) -> None:
+    """A schedule over the epochs that the run has, down to the recipe's end.
+
+    One that counts steps gets its parameters later, when their number is known.
+    """
+    recipe, given = start.recipe, filling.section.get(KEY.SCHEDULER_PARAM) or {}
+    ours = scheduled(recipe.scheduler, recipe, epochs)
     if KEY.SCHEDULER not in filling.section and not set(given) <= {*ours}:
         # they belong to SevenNet's default scheduler, which needs no name
         known = const.DEFAULT_TRAINING_CONFIG[KEY.SCHEDULER]
         filling.put(SEVENNET, KEY.SCHEDULER, known)
     filling.put(RECIPE, KEY.SCHEDULER, recipe.scheduler)
-    rate = _number(filling.section[KEY.OPTIM_PARAM].get('lr'), recipe.rate)
     name = filling.word(KEY.SCHEDULER)
-    values = _parameters(name, recipe, epochs, rate)
-    if values:
+    rate = filling.section[KEY.OPTIM_PARAM].get('lr')
+    values = scheduled(name, recipe, epochs, rate)
+    if values and not counts_steps(name, start.schedule_by):
         filling.put_all(RECIPE, KEY.SCHEDULER_PARAM, values)
 
 
-def _parameters(name: str, recipe: Recipe, epochs: int, rate: float) -> Config:
-    """Parameters of a scheduler that ends where the recipe does."""
-    end = recipe.falls_to
+def counts_steps(scheduler: str, asked: str | None) -> bool:
+    """Whether a schedule counts steps rather than epochs.
+
+    Args:
+        asked: train.fidelity.schedule_by.
+    """
+    return (asked or ('step' if scheduler.lower() == ONE_CYCLE else '')) == 'step'
+
+
+def scheduled(name: str, recipe: Recipe, length: int, rate: Any = None) -> Config:
+    """Return parameters of a scheduler that ends where the recipe does.
+
+    Args:
+        length: epochs or steps, whichever it counts.
+        rate: the learning rate; the recipe's if it is not a number.
+    """
+    end, rate = recipe.falls_to, _number(rate, recipe.rate)
     drops = max(1, round(math.log(end, STEP)))
-    every = math.ceil(epochs / (drops + 1))
+    every = math.ceil(length / (drops + 1))
     found: dict[str, Config] = {
-        'linearlr': {'start_factor': 1.0, 'end_factor': end, 'total_iters': epochs},
-        'exponentiallr': {'gamma': end ** (1 / epochs)},
-        'cosineannealinglr': {'T_max': epochs, 'eta_min': end * rate},
+        'linearlr': {'start_factor': 1.0, 'end_factor': end, 'total_iters': length},
+        'exponentiallr': {'gamma': end ** (1 / length)},
+        'cosineannealinglr': {'T_max': length, 'eta_min': end * rate},
         'cosineannealingwarmuplr': {
-            'first_cycle_steps': max(2, epochs),
+            'first_cycle_steps': max(2, length),
             'max_lr': rate,
             'min_lr': end * rate,
         },
@@ -316,6 +336,7 @@ def _parameters(name: str, recipe: Recipe, epochs: int, rate: float) -> Config:
             'milestones': [every * (k + 1) for k in range(drops)],
             'gamma': STEP,
         },
+        ONE_CYCLE: {'max_lr': rate, 'total_steps': length},
     }
     return found.get(name, {})  # the last one depends on the metric
 

@@ -16,6 +16,7 @@ from sevennet_mf.config.blocks import (
     Replay,
     TrainFidelity,
 )
+from sevennet_mf.config.recipe import Recipe, recipe_for
 
 Config = dict[str, Any]
 Entries = list[Config]  # of a `load_*_path`, as data.read.read_entry takes them
@@ -108,6 +109,20 @@ class RunInputs:
     def ratio(self) -> float:
         """`data_divide_ratio`, 0 without."""
         return float(self.host.get('data_divide_ratio') or 0.0)
+
+    @property
+    def style(self) -> Recipe:
+        """The recipe that suits the run."""
+        continues = self.origin is not None
+        return recipe_for(continues, self.train.update, self.model.encoding)
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs are to be done, after those of the checkpoint."""
+        last = int(self.host['epoch'])
+        if self.origin is None or self.host['continue'].get('reset_epoch'):
+            return last
+        return max(1, last - self.origin.epoch)
 
     @property
     def entries(self) -> dict[str, Entries]:

@@ -27,7 +27,7 @@ def nothing_known(path: str, kind: str) -> dict[str, Any]:
         'trained_with': {},
         'defaults': {},
         'inferred_labels': None,
-        'best': None,
+        **dict.fromkeys(('best', 'ema')),
         'folded_from': None,
         **dict.fromkeys(('accelerator', 'convolution')),
         'deployed': None,
@@ -47,6 +47,7 @@ def origins(provenance: Mapping[str, Any]) -> dict[str, Any]:
             )
         },
         'inferred_labels': provenance.get('inferred_labels'),
+        'ema': provenance.get('ema'),
         'folded_from': provenance.get(keys.FOLDED),
     }
 

@@ -105,6 +105,7 @@ def _origin(found: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         yield 'best', f'{best["metric"]} {best["value"]:g} (epoch {best["epoch"]})'
     else:
         yield 'best metric', best.get('metric')
+    yield 'weights', _average(found['ema'] or {})
     yield 'inferred labels', _inferred(found['inferred_labels'] or {})
     for who, values in found['defaults'].items():
         yield f'defaults by {who}', as_text(values)
@@ -118,6 +119,17 @@ def _origin(found: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 def _listed(versions: Mapping[str, str]) -> str:
     return ', '.join(f'{name} {version}' for name, version in versions.items())
+
+
+def _average(said: Mapping[str, Any]) -> str | None:
+    """What the weights are, if they are not those of the last step."""
+    if not said:
+        return None
+    warmup = ' with warm-up' if said['warmup'] else ''
+    return (
+        f'exponential moving average, decay {said["decay"]:g}{warmup}, over '
+        f'{said["steps"]} steps'
+    )
 
 
 def _inferred(said: Mapping[str, Any]) -> str | None:

@@ -73,6 +73,8 @@ def closing(fit: Fit, rows: Sequence[FidelityErrors]) -> str:
             f'{os.path.relpath(fit.path(run_folder.RESUME_FILE))} is the last one.'
         )
     lines = [f'{best}: epoch {state.best_epoch} of {state.epoch - 1}, by {whole}']
+    if fit.ended:
+        lines.insert(0, f'Epoch {state.epoch - 1}: {fit.ended}')
     lines += [f'{row.fidelity}: {_in_words(row)}' for row in rows]
     names = fit.settled.names
     option = f' -f {fit.target}' if len(names) > 1 else ''

@@ -13,6 +13,7 @@ import sevenn._keys as KEY
 from sevenn.logger import Logger
 
 from sevennet_mf import keys
+from sevennet_mf.config.optimizer import schedule_of
 from sevennet_mf.config.run_inputs import RunInputs
 from sevennet_mf.data import checks
 from sevennet_mf.data.dataset import FidelityDataset, build_datasets
@@ -25,11 +26,13 @@ from sevennet_mf.train import setup
 from sevennet_mf.train.continuing.replay import ReplayData, is_wanted, only_trained
 from sevennet_mf.train.continuing.start import Start
 from sevennet_mf.train.loop.drift import Drift, with_metrics
-from sevennet_mf.train.loop.fit import DataSet, Fit
+from sevennet_mf.train.loop.fit import Fit
 from sevennet_mf.train.loop.loss import LABELS, losses_from
+from sevennet_mf.train.loop.loss import line as loss_line
 from sevennet_mf.train.loop.provenance import describe
+from sevennet_mf.train.loop.saved_run import DataSet
 from sevennet_mf.train.loop.settled import Settled
-from sevennet_mf.train.loop.trainer import FidelityTrainer
+from sevennet_mf.train.loop.trainer import FidelityTrainer, StepOptions
 
 Config = dict[str, Any]
 Sets = dict[str, FidelityDataset]
@@ -141,10 +144,33 @@ def prepare_fit(
     losses = losses_from(
         inputs, names, sampler.draw_probability, _labelled(train_set, len(names))
     )
-    trainer = FidelityTrainer(model, losses, settled.config, process, len(names))
+    trainer = FidelityTrainer(
+        model,
+        losses,
+        settled.config,
+        process,
+        len(names),
+        _step_options(inputs, len(sampler)),
+    )
     loaded = _loaded(settled, sampler, process)
     chosen = _validation_set(inputs.target, loaded)
     return Fit(trainer, settled, loaded, chosen, working_dir, process, drift)
+
+
+def _step_options(inputs: RunInputs, steps: int) -> StepOptions:
+    """What the YAML says about a step; the log gets what is not obvious there.
+
+    steps: of an epoch.
+    """
+    train, log = inputs.train, Logger()
+    schedule = schedule_of(
+        inputs.host, train.schedule_by, inputs.style, inputs.epochs, steps
+    )
+    if schedule.by_step:
+        log.writeline(schedule.line(inputs.epochs))
+    if train.loss is not None or train.energy_loss_weight is not None:
+        log.writeline(loss_line(inputs))
+    return StepOptions(schedule, train.grad_clip, train.ema)
 
 
 def _sampler(

@@ -24,7 +24,7 @@ from sevennet_mf.train.continuing import ewc
 from sevennet_mf.train.continuing.extension import make_start
 from sevennet_mf.train.continuing.replay import drift_of
 from sevennet_mf.train.continuing.start import Start
-from sevennet_mf.train.loop import run_folder
+from sevennet_mf.train.loop import run_folder, trackers
 from sevennet_mf.train.loop.fit import Fit
 from sevennet_mf.train.loop.settled import Settled
 from sevennet_mf.train.prepare import prepare_data, prepare_fit
@@ -61,12 +61,16 @@ def train(
     check_folder(working_dir)
     accelerators.check(config=inputs.host)  # SevenNet would train without it
     process.device(inputs.host[KEY.DEVICE])  # fails before anything is read
+    for name in inputs.train.report_to:
+        trackers.need(name)
     saved = None
     if resume:
         path = os.path.join(working_dir, run_folder.RESUME_FILE)
         saved = run_folder.load_training_state(path)
         check_version(path, saved['config'])
     start = make_start(inputs)
+    if start is not None and (line := start.said_of_weights()):
+        log.writeline(line)
     for line in recipe.lines(inputs.defaults):
         log.writeline(line)
     settled = prepare_data(inputs, working_dir, process, start)

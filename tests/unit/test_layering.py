@@ -75,8 +75,9 @@ IN_STUDY: dict[str, tuple[str, ...]] = {
 FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
     'checkpoint': (('shipped', 'unpickle'), ('file',), ('origin',)),
     'config': (
-        ('host_checks', 'paths', 'recipe', 'validation', 'yaml_file'),
-        ('entry',),
+        ('paths', 'recipe', 'validation', 'yaml_file'),
+        ('optimizer', 'training'),
+        ('criteria', 'entry', 'host_checks'),
         ('blocks',),
         ('complete', 'host_sections', 'run_inputs'),
         ('compatible',),

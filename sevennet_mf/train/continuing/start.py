@@ -7,6 +7,7 @@ them, and are fitted again, to the difference between the labels and its predict
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,7 +27,7 @@ from sevennet_mf.model.load import model_of
 from sevennet_mf.model.plain_config import statistics
 from sevennet_mf.model.shift import by_atomic_number
 from sevennet_mf.train.continuing.residual import fit_residual, predict_own
-from sevennet_mf.train.loop.trainer import SHIFT, FidelityTrainer
+from sevennet_mf.train.loop.trainer import SHIFT, STEPPED, FidelityTrainer
 from sevennet_mf.train.setup import (
     CHEMISTRY,
     TRAIN,
@@ -190,6 +191,33 @@ class Start:
         """Return the checkpoint's provenance of its reference energies."""
         return dict(self.origin.provenance.get('reference_energies') or {})
 
+    def said_of_weights(self) -> str:
+        """Return a line for the log if the checkpoint holds averaged weights."""
+        average = self.origin.provenance.get('ema')
+        if not average:
+            return ''
+        return (
+            f'{self.path} holds an exponential moving average of weights (decay '
+            f'{average["decay"]:g}); training starts from it.'
+        )
+
+    def _check_schedule(self, trainer: FidelityTrainer) -> None:
+        """Raise UserError if the checkpoint's schedule cannot go on in this run."""
+        state = self.origin.content.get('scheduler_state_dict') or {}
+        schedule = trainer.schedule
+        steps, why = bool(state.get(STEPPED)), ''
+        if state.get('last_epoch') and steps is not schedule.by_step:
+            units = ('steps', 'epochs') if steps else ('epochs', 'steps')
+            why = f'counts {units[0]}, and that of this run {units[1]}'
+        left = state.get('total_steps', math.inf) - state.get('last_epoch', 0)
+        if not why and left - steps < (schedule.length or 0):
+            why = 'ends before this run'
+        if why:
+            raise UserError(
+                f'train.continue: the schedule of {self.path} {why}. Set '
+                'reset_scheduler: true.'
+            )
+
     def load_into(self, trainer: FidelityTrainer, last_epoch: int) -> int:
         """Load weights and, as the YAML says, the rest; return the epoch reached.
 
@@ -204,6 +232,8 @@ class Start:
         options = self.options
         optimizer = None if options[KEY.RESET_OPTIMIZER] else 'optimizer_state_dict'
         scheduler = None if options[KEY.RESET_SCHEDULER] else 'scheduler_state_dict'
+        if scheduler is not None:
+            self._check_schedule(trainer)
         try:
             trainer.load_state_dicts(
                 None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Mapping
 
 from sevenn.logger import Logger
 from sevenn.util import unique_filepath
@@ -14,7 +15,11 @@ Values = dict[str, dict[str, dict[str, float]]]  # set, fidelity, metric
 
 
 class LearningCurve:
-    """The CSV file that gets a line per epoch; only if `active`."""
+    """The CSV file that gets a line per epoch; only if `active`.
+
+    Args:
+        further: columns that do not belong to a set, after all others.
+    """
 
     def __init__(
         self,
@@ -22,10 +27,12 @@ class LearningCurve:
         sets: dict[str, list[str]],
         metrics: list[str],
         active: bool,
+        further: Iterable[str] = (),
     ) -> None:
         self.folder = folder
         self.active = active
         self.path = ''
+        self.further = list(further)
         self.columns = [
             (name, fidelity, metric)
             for name, fidelities in sets.items()
@@ -38,7 +45,7 @@ class LearningCurve:
         self.path = unique_filepath(os.path.join(self.folder, 'lc.csv'))
         if self.active:
             head = ['epoch', 'lr', *('_'.join(column) for column in self.columns)]
-            self._write([','.join(head)], 'w')
+            self._write([','.join([*head, *self.further])], 'w')
         return os.path.basename(self.path)
 
     def reopen(self, name: str, before_epoch: int) -> None:
@@ -57,15 +64,22 @@ class LearningCurve:
         write_text(self.path, text)
 
     def _is_before(self, line: str, epoch: int) -> bool:
-        cells = line.split(',')
-        if len(cells) != len(self.columns) + 2:  # cut short when the run ended
+        cells, whole = line.split(','), 2 + len(self.columns) + len(self.further)
+        if len(cells) != whole:  # cut short when the run ended
             return False
         return int(cells[0]) < epoch
 
-    def append(self, epoch: int, lr: float, values: Values) -> None:
+    def append(
+        self,
+        epoch: int,
+        lr: float,
+        values: Values,
+        further: Mapping[str, float] | None = None,
+    ) -> None:
         """Add an epoch's line, in the host's format."""
         if self.active:
             numbers = [values[s][f][m] for s, f, m in self.columns]
+            numbers += [(further or {})[name] for name in self.further]
             # the host's format would pad `nan` with blanks
             cells = [f'{lr:8f}', *(f'{number:6f}'.strip() for number in numbers)]
             self._write([','.join([str(epoch), *cells])], 'a')

@@ -4,64 +4,44 @@ from __future__ import annotations
 
 import copy
 import math
-import os
 import warnings
-from dataclasses import dataclass
+from contextlib import closing
 from typing import Any
 
 import sevenn._keys as KEY
-import torch
 import torch.distributed as dist
 from sevenn.logger import Logger
 from tqdm import tqdm
 
-from sevennet_mf import keys
-from sevennet_mf.checkpoint import file as checkpoint_file
-from sevennet_mf.data.dataset import DRIFT, FidelityDataset
+from sevennet_mf.data.dataset import DRIFT
 from sevennet_mf.distributed import Process
 from sevennet_mf.errors import TrainingStopped, UserError
 from sevennet_mf.interrupt import StopRequest
 from sevennet_mf.train.loop import run_folder
-from sevennet_mf.train.loop.curve import LearningCurve, write_log
+from sevennet_mf.train.loop.curve import LearningCurve, Values, write_log
 from sevennet_mf.train.loop.drift import Drift
 from sevennet_mf.train.loop.metrics import (
     SetRecorder,
     check_best_metric,
     make_metrics,
 )
-from sevennet_mf.train.loop.resume import (
-    State,
-    moved_references,
-    must_stay,
-    random_state,
-    refuse_changes,
-    set_random_state,
-)
+from sevennet_mf.train.loop.saved_run import DataSet, SavedRun
 from sevennet_mf.train.loop.settled import Settled
+from sevennet_mf.train.loop.trackers import Trackers
 from sevennet_mf.train.loop.trainer import BadLoss, FidelityTrainer
 
 
-@dataclass
-class DataSet:
-    """One named data set of a run: its batches and fidelities."""
-
-    dataset: FidelityDataset
-    loader: Any
-    fidelities: list[str]
-    probe: Any = None  # batches of a few structures of a training set
-    recorder: SetRecorder | None = None
-
-
-class Fit:
+class Fit(SavedRun):
     """A run of training, from its first or any later step to its last epoch.
 
     Attributes:
-        settled: what stays the same during the run.
-        config: the host's, for checkpoints; it contains the provenance as well.
-        sets: by name; 'trainset' is one of them.
         validation: the name of the set that selects the best checkpoint.
-        drift: of old fidelities of the initial checkpoint, on the set `drift`.
+        patience: epochs without a new best checkpoint that end the run; None for no
+            such end.
+        ended: why it ended before its last epoch.
     """
+
+    ended = ''
 
     def __init__(
         self,
@@ -73,14 +53,10 @@ class Fit:
         process: Process,
         drift: Drift | None = None,
     ) -> None:
-        self.trainer = trainer
-        self.settled = settled
-        self.provenance = settled.provenance
-        self.config = {**settled.config, keys.PROVENANCE: self.provenance}
-        self.sets = sets
+        super().__init__(trainer, settled, sets, working_dir, process, drift)
         self.validation = validation
-        self.working_dir = working_dir
-        self.process = process
+        stopping = settled.inputs.train.early_stopping
+        self.patience = None if stopping is None else stopping.patience
         self.log = Logger()
         self.target = settled.inputs.target
         names, config = settled.names, settled.config
@@ -92,8 +68,6 @@ class Fit:
         for data in sets.values():
             own = {f: copy.deepcopy(metrics) for f in data.fidelities}
             data.recorder = SetRecorder(own, indices)
-        self.state = State()
-        self.drift = drift
 
     def _check_labels(self) -> None:
         """Raise UserError if the validation set lacks labels for the best metric."""
@@ -107,100 +81,8 @@ class Fit:
                 "'TotalLoss', or add such labels."
             )
 
-    # ---- checkpoints
-
-    def path(self, name: str) -> str:
-        return os.path.join(self.working_dir, name)
-
-    def write(self, name: str, epoch: int, resumable: bool = False) -> None:
-        """Write a checkpoint, in the first process only; whole or not at all."""
-        if not self.trainer.weights_are_finite():  # the same on every process
-            raise TrainingStopped(
-                f'weights became NaN or infinite in epoch {self.state.epoch}; '
-                f'{self.path(run_folder.RESUME_FILE)} keeps the last good ones. '
-                'Lower the learning rate.'
-            )
-        if self.process.rank != 0:
-            return
-        content = self.trainer.get_checkpoint_dict()
-        content.update(config=self.config, epoch=epoch)
-        if resumable:
-            content[keys.TRAINING_STATE] = {
-                'state': vars(self.state),
-                'references': self.trainer.references,
-                'shift': self.trainer.shift.detach().cpu(),
-                'random': random_state(),
-                'must_stay': must_stay(self.config, self.process),
-            }
-        checkpoint_file.save(self.path(name), content)
-
-    def write_resumable(self, in_epoch: bool) -> None:
-        recorder = self.sets['trainset'].recorder
-        assert recorder is not None
-        joint = self.trainer.device if self.process.distributed else None
-        self.state.recorder = recorder.state(joint) if in_epoch else []
-        self.write(run_folder.RESUME_FILE, self.state.epoch - 1, resumable=True)
-        self.state.recorder = []
-
-    def follow(self, moved: str) -> None:
-        """Record where the run's initial checkpoint is now, for its resumption.
-
-        Args:
-            moved: the folder to which the output folder's checkpoints were moved.
-        """
-        block = self.config[KEY.CONTINUE]
-        path = block[KEY.CHECKPOINT]
-        if path and run_folder.is_set_aside(path, self.working_dir):
-            now = os.path.join(moved, os.path.basename(path))
-            self.config[KEY.CONTINUE] = {**block, KEY.CHECKPOINT: now}
-
-    def resume(self, content: dict[str, Any]) -> None:
-        """Continue where a checkpoint left off.
-
-        Raises:
-            UserError: The input has changed.
-        """
-        saved = content[keys.TRAINING_STATE]
-        refuse_changes(saved['must_stay'], must_stay(self.config, self.process))
-        trainer = self.trainer
-        self._take_references(saved['references'], content['config'])
-        trainer.load_weights(content['model_state_dict'])
-        with torch.no_grad():
-            trainer.shift.copy_(saved['shift'])
-        trainer.load_state_dicts(
-            None, content['optimizer_state_dict'], content['scheduler_state_dict']
-        )
-        self.state = State(**saved['state'])
-        if self.drift is not None:
-            self.drift.smallest = self.state.least_drift
-        if self.process.rank != 0:
-            self.state.recorder = []  # the first process holds everyone's
-        known = content['config'][keys.PROVENANCE]
-        names = ('best', 'drift', 'reference_energies', 'defaults')
-        kept = {key: known[key] for key in names if known.get(key)}
-        self.provenance.update(kept)
-        set_random_state(saved['random'])
-
-    def _take_references(self, saved: torch.Tensor, config: dict[str, Any]) -> None:
-        """Keep the reference energies of the run so far, in the data as well.
-
-        Raises UserError if those found now differ.
-        """
-        now = self.trainer.references
-        if torch.equal(saved, now):
-            return
-        datasets = [data.dataset for data in self.sets.values()]
-        types = self.config[KEY.TYPE_MAP]
-        energies = moved_references(saved, now, types, datasets)
-        for dataset in datasets:
-            dataset.set_reference(energies)
-        self.trainer.references = saved
-        self.config[KEY.SHIFT] = config[KEY.SHIFT]
-
-    # ---- the run
-
     def run(self) -> None:
-        """Train to the last epoch.
+        """Train to the last epoch, or until nothing improves.
 
         Raises:
             TrainingStopped: After a signal, or a loss that is not finite; a
@@ -209,6 +91,7 @@ class Fit:
         last = self.config[KEY.EPOCH]
         is_new = not self.state.curve
         curve = self._open_curve()
+        shown = self._open_trackers()
         if is_new and self.state.epoch == 1:
             self.write('checkpoint_0.pth', 0)
         if is_new:  # so that a stop in the first epoch has a checkpoint to name
@@ -220,13 +103,13 @@ class Fit:
             disable=None if self.process.rank == 0 else True,
             unit='step',
         )
-        with StopRequest().listening() as stop, bar:
-            while self.state.epoch <= last:
+        with StopRequest().listening() as stop, bar, closing(shown):
+            while self.state.epoch <= last and not self._gives_up():
                 bar.set_description(f'epoch {self.state.epoch}/{last}')
                 if stop and not self.process.distributed:  # others: at the next step
                     self._stop(stop)
                 self._train_epoch(stop, bar)
-                self._finish_epoch(curve)
+                self._finish_epoch(curve, shown)
         if self.drift is not None and self.drift.smallest[0] > 1.0:
             message = self.drift.advice()
             self.log.writeline(f'WARNING: {message}')
@@ -238,12 +121,40 @@ class Fit:
             {name: data.fidelities for name, data in self.sets.items()},
             self.metric_names,
             self.process.rank == 0,
+            () if self.norms is None else self.norms.values(),
         )
         if self.state.curve:
             curve.reopen(self.state.curve, before_epoch=self.state.epoch)
         else:
             self.state.curve = curve.create()
         return curve
+
+    def _open_trackers(self) -> Trackers:
+        """Those of the first process; if they fail, they fail on all."""
+        inputs, shown = self.settled.inputs, Trackers()
+        names = ('model', 'train', 'data')
+        sections = dict(zip(names, inputs.dumped(), strict=True))
+
+        def start() -> str:
+            asked = inputs.train.report_to
+            shown.open(asked, self.working_dir, self.state, sections)
+            return self.state.wandb
+
+        self.state.wandb = self.process.share(start)
+        return shown
+
+    def _gives_up(self) -> bool:
+        """Whether the run ends early; the same on all processes."""
+        waited, patience = self.state.waited, self.patience
+        if patience is None or not self.process.share(lambda: waited >= patience):
+            return False
+        self.ended = (
+            f'ended early: no new best checkpoint for {waited} '
+            f'epoch{"" if waited == 1 else "s"}, by {self.best_metric} of '
+            f'{self.target} in {self.validation}'
+        )
+        self.log.writeline(f'Epoch {self.state.epoch - 1}: {self.ended}')
+        return True
 
     def _train_epoch(self, stop: StopRequest, bar: Any) -> None:
         self.log.timer_start('epoch')
@@ -256,6 +167,11 @@ class Fit:
         if self.state.recorder:
             data.recorder.load(self.state.recorder)
             self.state.recorder = []
+        if self.norms is not None:
+            self.norms.reset()
+            if self.state.gradient:
+                self.norms.load(self.state.gradient)
+                self.state.gradient = []
         every = self.settled.inputs.train.checkpoint_every
         n_steps = len(data.loader)
         self.trainer.model.train()
@@ -266,6 +182,8 @@ class Fit:
             except BadLoss as bad:
                 raise TrainingStopped(self._bad_loss(bad)) from None
             data.recorder.update(seen)
+            if self.norms is not None:
+                self.norms.update(self.trainer.gradient_norm)
             self.state.step += 1
             bar.update()
             done = (self.state.epoch - 1) * n_steps + self.state.step
@@ -299,10 +217,9 @@ class Fit:
             'structures, or lower the learning rate.'
         )
 
-    def _finish_epoch(self, curve: LearningCurve) -> None:
-        state, trainer = self.state, self.trainer
-        lr = trainer.get_lr()
-        values = {}
+    def _evaluated(self) -> Values:
+        """The errors of all sets at the end of an epoch."""
+        trainer, values = self.trainer, {}
         for name, data in self.sets.items():
             assert data.recorder is not None
             if name == 'trainset':
@@ -313,9 +230,17 @@ class Fit:
             if self.process.distributed:
                 data.recorder.reduce(trainer.device)
             values[name] = data.recorder.values()
-        epoch = state.epoch
-        curve.append(epoch, lr, values)
+        return values
+
+    def _finish_epoch(self, curve: LearningCurve, shown: Trackers) -> None:
+        state, trainer = self.state, self.trainer
+        epoch, lr, values = state.epoch, trainer.get_lr(), self._evaluated()
+        norms = {} if self.norms is None else self.norms.values()
+        curve.append(epoch, lr, values, norms)
+        shown.report(epoch, {'lr': lr, **norms}, values)
         write_log(f'Epoch {epoch}/{self.config[KEY.EPOCH]}  lr: {lr:8f}', values)
+        if self.norms is not None:
+            self.norms.log()
         metric = values[self.validation][self.target][self.best_metric]
         if math.isnan(metric):
             self.log.writeline(
@@ -325,6 +250,7 @@ class Fit:
         trainer.scheduler_step(metric)
         holds = self._holds_drift(values, epoch)
         is_best = metric < state.best and holds
+        state.waited = 0 if is_best else state.waited + 1
         if is_best:
             state.best, state.best_epoch = metric, epoch
             self.provenance['best'] = {

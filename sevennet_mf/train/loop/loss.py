@@ -20,18 +20,16 @@ import numpy as np
 import sevenn._keys as KEY
 import torch
 from sevenn.train.loss import LossDefinition
-from sevenn.train.optim import loss_dict
 
 from sevennet_mf import keys
 from sevennet_mf.config.blocks import ComponentWeight
+from sevennet_mf.config.criteria import Criterion, criterion_of, described
 from sevennet_mf.config.run_inputs import RunInputs
-from sevennet_mf.errors import UserError, unknown
 from sevennet_mf.model.build import fidelity_layers
 
 # (n_fidelities,) bool, on the CPU | which fidelities the joint batch of all
 # processes has; the trainer adds it to what the model returns
 PRESENT: Final[str] = 'fidelity_present'
-Criterion = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 # (label, the host's name, key of the label, key of the prediction)
 LABELS = (
     ('energy', 'Energy', KEY.ENERGY, KEY.PRED_TOTAL_ENERGY),
@@ -140,20 +138,6 @@ class ThetaPenalty(LossDefinition):
         return torch.cat(terms).square().sum()
 
 
-def criterion_from(config: dict[str, Any]) -> Criterion:
-    """Return the host's loss function `train.loss`, with a value per component."""
-    name = str(config[KEY.LOSS]).lower()
-    if name not in loss_dict:
-        raise unknown('train.loss', str(config[KEY.LOSS]), loss_dict)
-    arguments = {**(config.get(KEY.LOSS_PARAM) or {}), 'reduction': 'none'}
-    try:
-        criterion: Criterion = loss_dict[name](**arguments)
-        criterion(torch.zeros(1), torch.zeros(1))  # torch checks numbers here
-    except (RuntimeError, TypeError, ValueError) as error:
-        raise UserError(f'train.loss_param: {error}') from None
-    return criterion
-
-
 def fidelity_weights(
     given: Mapping[str, float | ComponentWeight] | str,
     order: Sequence[str],
@@ -180,6 +164,28 @@ def fidelity_weights(
     return weights
 
 
+def factors_of(inputs: RunInputs) -> dict[str, float]:
+    """Return lambda_k by label."""
+    host, energy = inputs.host, inputs.train.energy_loss_weight
+    factors = {
+        'energy': 1.0 if energy is None else energy,
+        'force': float(host[KEY.FORCE_WEIGHT]),
+    }
+    if host[KEY.IS_TRAIN_STRESS]:
+        factors['stress'] = float(host[KEY.STRESS_WEIGHT])
+    return factors
+
+
+def line(inputs: RunInputs) -> str:
+    """Return what a run with losses of its own says about them."""
+    own, host = inputs.train.loss, inputs.host
+    terms = [
+        f'{label} {described(label, host, own)} × {factor:g}'
+        for label, factor in factors_of(inputs).items()
+    ]
+    return f'Loss: {", ".join(terms)}'
+
+
 def losses_from(
     inputs: RunInputs,
     order: Sequence[str],
@@ -197,12 +203,9 @@ def losses_from(
     """
     host, train = inputs.host, inputs.train
     weights = fidelity_weights(train.loss_weight, order, probability)
-    factors = {'energy': 1.0, 'force': host[KEY.FORCE_WEIGHT]}
-    if host[KEY.IS_TRAIN_STRESS]:
-        factors['stress'] = host[KEY.STRESS_WEIGHT]
-    criterion = criterion_from(host)
     losses: list[tuple[LossDefinition, float]] = []
-    for label, factor in factors.items():
+    for label, factor in factors_of(inputs).items():
+        criterion = criterion_of(label, host, train.loss)
         constant = float((probability * weights[label] * labelled[label]).sum())
         if constant > 0:
             loss = FidelityLoss(

@@ -17,10 +17,10 @@ from sevenn.error_recorder import (
 from sevenn.train.loss import LossDefinition
 
 from sevennet_mf import keys
+from sevennet_mf.config.criteria import Criterion
 from sevennet_mf.errors import unknown
 from sevennet_mf.train.loop.loss import (
     LABELS,
-    Criterion,
     FidelityLoss,
     per_structure,
 )

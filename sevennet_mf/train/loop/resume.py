@@ -48,7 +48,12 @@ BLOCKS = {
     keys.FIDELITY_DATA: 'data.fidelity',
 }
 # notes, and how often to write: without effect on the numbers
-FREE = ('data.fidelity.about', 'train.fidelity.checkpoint_every')
+FREE = (
+    'data.fidelity.about',
+    'train.fidelity.checkpoint_every',
+    'train.fidelity.early_stopping',  # as `epoch`: when the run ends
+    'train.fidelity.report_to',
+)
 READABLE = 60  # characters of a value worth showing in a message
 # eV/atom: reference energies that are fitted to a checkpoint's predictions differ by
 # less between devices, on the structures they were fitted to
@@ -68,6 +73,9 @@ class State:
     least_drift: tuple[float, int] = (math.inf, 0)
     # sums and counts of the training metrics over all processes
     recorder: list[tuple[float, int]] = field(default_factory=list)
+    waited: int = 0  # epochs since the best one
+    gradient: list[float] = field(default_factory=list)  # as GradientNorms.state
+    wandb: str = ''  # the run's id at Weights & Biases
 
 
 def must_stay(config: dict[str, Any], process: Process) -> dict[str, Any]:

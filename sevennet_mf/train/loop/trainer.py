@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Final
 
 import sevenn._keys as KEY
@@ -14,25 +15,21 @@ from sevenn.train.trainer import Trainer
 from torch.nn.parallel import DistributedDataParallel as DDP
 
 from sevennet_mf import keys
+from sevennet_mf.config.optimizer import RateSchedule, optimizer_of, schedule_of
+from sevennet_mf.config.recipe import FROM_SCRATCH
+from sevennet_mf.config.training import MovingAverage
 from sevennet_mf.distributed import Process
-from sevennet_mf.errors import TrainingStopped, UserError
+from sevennet_mf.errors import TrainingStopped
 from sevennet_mf.model.build import common_potential, drop_absent_gradients
 from sevennet_mf.model.runner import total_energy
-from sevennet_mf.train.loop.loss import LABELS, PRESENT
+from sevennet_mf.train.loop.average import AveragedWeights
+from sevennet_mf.train.loop.loss import PRESENT
 from sevennet_mf.train.loop.metrics import SetRecorder, sum_over_processes
-from sevennet_mf.train.loop.optimizer import classes_of, scheduler_arguments
+from sevennet_mf.train.loop.seen import Seen, fetch, labels_of
 
 SHIFT = 'rescale_atomic_energy.shift'
-# what errors are computed from, besides the predictions
-KEPT: Final[tuple[str, ...]] = (
-    keys.FIDELITY_INDEX,
-    keys.STRUCTURE_INDEX,
-    keys.SAMPLE_WEIGHT,
-    KEY.NUM_ATOMS,
-    KEY.BATCH,
-    *(ref_key for _, _, ref_key, _ in LABELS),
-)
-Seen = dict[str, torch.Tensor]
+# whether a schedule by step has seen a step; part of its state dict
+STEPPED: Final = 'stepped'
 
 
 class BadLoss(TrainingStopped):
@@ -47,6 +44,21 @@ class BadLoss(TrainingStopped):
         self.structures = structures
 
 
+@dataclass(frozen=True)
+class StepOptions:
+    """What belongs to a step beside the loss and the optimiser.
+
+    Attributes:
+        schedule: of the learning rate; None: the configuration's, by epoch.
+        grad_clip: largest norm of the gradient.
+        ema: the average of the weights that is evaluated and saved.
+    """
+
+    schedule: RateSchedule | None = None
+    grad_clip: float | None = None
+    ema: MovingAverage | None = None
+
+
 class FidelityTrainer(Trainer):
     """Trains on residual energies, fidelity by fidelity, in one or more processes.
 
@@ -56,9 +68,17 @@ class FidelityTrainer(Trainer):
 
     Args:
         config: the host's.
+
+    Attributes:
+        average: the average of the weights, if there is one; it is what is
+            evaluated and saved.
+        gradient_norm: of the last step, over all weights and processes, before it
+            was limited.
     """
 
     model: Any  # the module, or DDP around it
+    average: AveragedWeights | None = None
+    gradient_norm = 0.0
 
     def __init__(
         self,
@@ -67,23 +87,19 @@ class FidelityTrainer(Trainer):
         config: dict[str, Any],
         process: Process,
         n_fidelities: int,
+        options: StepOptions | None = None,
     ) -> None:
-        optimizer, scheduler = classes_of(config)
-        device = process.device(config[KEY.DEVICE])
-        try:
-            super().__init__(
-                model,
-                losses,
-                optimizer,
-                config.get(KEY.OPTIM_PARAM) or {},
-                scheduler,
-                scheduler_arguments(config),
-                device=device,
-            )
-        except (TypeError, ValueError) as error:
-            raise UserError(
-                f'train.optim_param or train.scheduler_param: {error}'
-            ) from None
+        self.options = options or StepOptions()
+        self.schedule = self.options.schedule or schedule_of(
+            config, 'epoch', FROM_SCRATCH, config[KEY.EPOCH]
+        )
+        super().__init__(
+            model,
+            losses,
+            optimizer_cls=lambda weights: optimizer_of(config, weights),
+            scheduler_cls=self.schedule.made,
+            device=process.device(config[KEY.DEVICE]),
+        )
         self.module: Any = self.model
         self.rank = process.rank
         self.distributed = process.distributed
@@ -93,6 +109,8 @@ class FidelityTrainer(Trainer):
         self.references = self.shift.detach().cpu().double()
         with torch.no_grad():
             self.shift.zero_()
+        if self.options.ema is not None:
+            self.average = AveragedWeights(self.module, self.options.ema)
         if self.distributed:
             on_gpu = self.device.type == 'cuda'
             self.model = DDP(
@@ -129,16 +147,36 @@ class FidelityTrainer(Trainer):
         for definition, factor in self.loss_functions:
             loss = loss + definition.get_loss(output, self.module) * factor
         loss.backward()
-        flags = self._flags(loss, stop)
-        seen, (bad_here, bad, bad_gradient, stops) = fetch(labels, output, flags)
+        norm = torch.nn.utils.get_total_norm(self._gradients()).to(loss)
+        flags = self._flags(loss, norm, stop)
+        seen, numbers = fetch(labels, output, torch.cat([flags, norm[None]]))
+        bad_here, bad, bad_gradient, stops, self.gradient_norm = numbers
         if bad or bad_gradient:
             is_here = bad_here or not bad
             numbers = seen[keys.STRUCTURE_INDEX].tolist()
             raise BadLoss(numbers if is_here else [])
+        if self.options.grad_clip is not None:
+            torch.nn.utils.clip_grads_with_norm_(
+                self.module.parameters(), self.options.grad_clip, norm
+            )
         drop_absent_gradients(self.module, present.tolist())
+        if self.schedule.by_step:
+            self._next_rate()
         with self._absent_rows_kept(present):
             self.optimizer.step()
+        if self.average is not None:
+            self.average.update_parameters(self.module)
         return seen, bool(stops)
+
+    def _gradients(self) -> list[torch.Tensor]:
+        """The gradients of all weights, averaged over the processes."""
+        return [p.grad for p in self.module.parameters() if p.grad is not None]
+
+    def _next_rate(self) -> None:
+        """Move on a schedule by step, before every step but its first."""
+        if getattr(self.scheduler, STEPPED, False):
+            self._move_on()
+        setattr(self.scheduler, STEPPED, True)
 
     @contextmanager
     def _absent_rows_kept(self, present: torch.Tensor) -> Iterator[None]:
@@ -163,65 +201,78 @@ class FidelityTrainer(Trainer):
         real = labels[keys.FIDELITY_INDEX][labels[keys.SAMPLE_WEIGHT] > 0]
         return torch.bincount(real, minlength=self.n_fidelities) > 0
 
-    def _flags(self, loss: torch.Tensor, stop: bool) -> torch.Tensor:
+    def _flags(
+        self, loss: torch.Tensor, norm: torch.Tensor, stop: bool
+    ) -> torch.Tensor:
         """(4,) on the device, nonzero where true: the loss of this process is bad,
         that of any is, the joint gradient is, any process was asked to stop."""
-        gradients = [p.grad for p in self.module.parameters() if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients).to(loss)
         bad = ~torch.isfinite(torch.stack([loss.detach(), norm]))
         flags = torch.cat([bad, torch.full_like(bad[:1], stop)]).int()
         own = flags[:1].clone()
         return torch.cat([own, sum_over_processes(flags)])
 
+    @property
+    def evaluated(self) -> Any:
+        """The module whose errors are recorded, and whose weights are saved."""
+        return self.module if self.average is None else self.average.module
+
     def evaluate(self, loader: Iterable, recorder: SetRecorder) -> None:
         """Record the errors of a data set, and theta_T's part of its energies."""
-        self.module.eval()
+        self.evaluated.eval()
         for batch in loader:
             labels = labels_of(batch)
             batch = batch.to(self.device, non_blocking=True)
             common = self._common_energy(batch)
-            output = self.module(batch)
+            output = self.evaluated(batch)
             own = output[KEY.PRED_TOTAL_ENERGY].detach()
             theta = _theta(own, common, output[KEY.NUM_ATOMS])
             seen, parts = fetch(labels, output, theta)
             recorder.update(seen)
             if common is not None:
                 recorder.update_theta(seen, torch.tensor(parts))
-        self.module.train()
+        self.evaluated.train()
 
     def probe_theta(self, loader: Iterable, recorder: SetRecorder) -> None:
         """Record only theta_T's part of the energies, without forces."""
         if self.n_fidelities < 2:
             return
-        self.module.eval()
+        self.evaluated.eval()
         with torch.no_grad():
             for batch in loader:
                 labels = labels_of(batch)
                 batch = batch.to(self.device)
                 common = self._common_energy(batch)
-                own = total_energy(self.module, batch)
+                own = total_energy(self.evaluated, batch)
                 theta = _theta(own, common, batch[KEY.NUM_ATOMS])
                 recorder.update_theta(labels, theta.cpu())
-        self.module.train()
+        self.evaluated.train()
 
     @torch.no_grad()
     def _common_energy(self, batch: Any) -> torch.Tensor | None:
         """Energies of the common potential, (n_graphs,) eV; None for one."""
         if self.n_fidelities < 2:
             return None
-        with common_potential(self.module):
-            return total_energy(self.module, batch.clone())
+        with common_potential(self.evaluated):
+            return total_energy(self.evaluated, batch.clone())
 
     def scheduler_step(self, metric: float | None = None) -> None:
-        """As the host's; `metric` is the one that ReduceLROnPlateau uses."""
+        """As the host's, at the end of an epoch; nothing for a schedule by step.
+
+        Args:
+            metric: what ReduceLROnPlateau uses.
+        """
+        if not self.schedule.by_step:
+            self._move_on(metric)
+
+    def _move_on(self, metric: float | None = None) -> None:
         with warnings.catch_warnings():
             # a run that is resumed at the end of an epoch comes here first
             warnings.filterwarnings('ignore', 'Detected call of `lr_scheduler.step')
             super().scheduler_step(metric)
 
     def get_checkpoint_dict(self) -> dict[str, Any]:
-        """As the host's, with the reference energies put back."""
-        model, self.model = self.model, self.module  # not DDP's names
+        """As the host's, of `evaluated`, with the reference energies put back."""
+        model, self.model = self.model, self.evaluated  # not DDP's names
         distributed, self.distributed = self.distributed, False
         try:
             content = super().get_checkpoint_dict()
@@ -236,16 +287,48 @@ class FidelityTrainer(Trainer):
         """Load a checkpoint's weights, except its reference energies.
 
         Those stay as they were when the model was built, and so does what training
-        has added to them.
+        has added to them. An average starts again from these weights.
         """
         learnt = self.shift.detach().clone()
         self.module.load_state_dict(state)
         with torch.no_grad():
             self.shift.copy_(learnt)
+        if self.average is not None:
+            self.average.restart(self.module.state_dict())
+
+    def training_weights(self) -> dict[str, Any]:
+        """Return what a resumed run needs besides `get_checkpoint_dict`."""
+        found: dict[str, Any] = {'shift': self.shift.detach().cpu()}
+        if self.average is not None:
+            found['average'] = {
+                'trained': self.module.state_dict(),
+                'shift': self.average.module.state_dict()[SHIFT],
+                'steps': self.average.steps,
+            }
+        return found
+
+    def load_training_weights(
+        self, state: dict[str, torch.Tensor], saved: dict[str, Any]
+    ) -> None:
+        """Restore the weights of a run that is resumed.
+
+        Args:
+            state: the weights of its checkpoint.
+            saved: what `training_weights` returned.
+        """
+        average = saved.get('average')
+        if self.average is None or average is None:
+            self.load_weights(state)
+            with torch.no_grad():
+                self.shift.copy_(saved['shift'])
+            return
+        self.module.load_state_dict(average['trained'])
+        self.average.restart({**state, SHIFT: average['shift']}, average['steps'])
 
     def weights_are_finite(self) -> bool:
         """Whether the weights are worth keeping."""
-        finite = [torch.isfinite(p).all() for p in self.module.parameters()]
+        modules = {id(m): m for m in (self.module, self.evaluated)}.values()
+        finite = [torch.isfinite(p).all() for m in modules for p in m.parameters()]
         return bool(torch.stack(finite).all())
 
 
@@ -254,31 +337,3 @@ def _theta(
 ) -> torch.Tensor:
     """theta_T's part of energies, (n_graphs,) eV/atom; (0,) without it."""
     return own[:0] if common is None else (own - common) / n_atoms
-
-
-def labels_of(batch: Any) -> Seen:
-    """Return the labels of a batch; call it before the batch goes to a device."""
-    return {name: batch[name].cpu() for name in KEPT}
-
-
-def fetch(labels: Seen, output: Any, numbers: torch.Tensor) -> tuple[Seen, list]:
-    """Bring predictions and some numbers to the CPU, in one transfer.
-
-    This is the only time that a step waits for the device.
-
-    Args:
-        labels: as labels_of() returned them.
-        output: what the model returned for the batch.
-        numbers: (n,), on the model's device.
-
-    Returns:
-        Labels and predictions, without gradients, and the numbers.
-    """
-    predicted = {key: output[key].detach() for *_, key in LABELS}
-    parts = [numbers, *predicted.values()]
-    packed = torch.cat([part.reshape(-1).to(parts[-1]) for part in parts]).cpu()
-    own, *flat = packed.split([part.numel() for part in parts])
-    seen = dict(labels)
-    for (key, value), part in zip(predicted.items(), flat, strict=True):
-        seen[key] = part.view(value.shape)
-    return seen, own.tolist()

@@ -52,6 +52,13 @@ def test_defaults(nothing: Any) -> None:
         'replay': None,
         'max_drift': None,
         'checkpoint_every': 500,
+        'loss': None,
+        'energy_loss_weight': None,
+        'grad_clip': None,
+        'schedule_by': None,
+        'ema': None,
+        'early_stopping': None,
+        'report_to': [],
     }
     data = validate(DataFidelity, nothing, 'data.fidelity')
     assert data.model_dump() == {
@@ -71,6 +78,13 @@ def test_everything_given() -> None:
         'sampling': {'pbe': 3, 'r2scan': 1},
         'regularization': '1e-6',  # what PyYAML makes of 1e-6
         'checkpoint_every': 10,
+        'loss': {'force': 'l2mae', 'energy': {'type': 'huber', 'delta': '1e-2'}},
+        'energy_loss_weight': 2,
+        'grad_clip': '1e1',
+        'schedule_by': 'step',
+        'ema': {'decay': 0.99},
+        'early_stopping': {'patience': 3},
+        'report_to': ['tensorboard', 'wandb'],
     }
     read = validate(TrainFidelity, train, 'train.fidelity').model_dump()
     assert read == {
@@ -86,6 +100,13 @@ def test_everything_given() -> None:
         'update': 'all',
         'replay': None,
         'max_drift': None,
+        'loss': {
+            'energy': {'type': 'huber', 'delta': 0.01},
+            'force': {'type': 'l2mae', 'delta': None},
+            'stress': None,
+        },
+        'grad_clip': 10.0,
+        'ema': {'decay': 0.99, 'warmup': True},
     }
     data = {
         'order': ['pbe', 'r2scan', 'CCSD_T.v1+x-2'],

@@ -13,14 +13,12 @@ from train_helpers import PBE, R2SCAN, batch_of, entry, fit_of, gradients, yaml_
 
 from sevennet_mf import keys
 from sevennet_mf.config.blocks import TrainFidelity
-from sevennet_mf.errors import UserError
 from sevennet_mf.model.build import fidelity_layers, theta_of
 from sevennet_mf.train.loop.fit import Fit
 from sevennet_mf.train.loop.loss import (
     PRESENT,
     FidelityLoss,
     ThetaPenalty,
-    criterion_from,
     fidelity_weights,
     losses_from,
 )
@@ -209,19 +207,6 @@ def test_a_label_nothing_carries_has_no_term(fit: Fit) -> None:
     rho = {'energy': np.ones(2), 'force': np.zeros(2), 'stress': np.zeros(2)}
     found = losses_from(fit.settled.inputs, NAMES, np.array([0.5, 0.5]), rho)
     assert [repr(term) for term, _ in found] == ['Energy', 'ThetaPenalty']
-
-
-@pytest.mark.parametrize(
-    ('config', 'words'),
-    [
-        ({KEY.LOSS: 'hubber'}, r"train\.loss .*'hubber'.*Did you mean 'huber'"),
-        ({KEY.LOSS: 'huber', KEY.LOSS_PARAM: {'alpha': 1}}, 'loss_param.*alpha'),
-        ({KEY.LOSS: 'huber', KEY.LOSS_PARAM: {'delta': -1}}, 'train.loss_param'),
-    ],
-)
-def test_a_loss_that_is_none(config: dict, words: str) -> None:
-    with pytest.raises(UserError, match=words):
-        criterion_from(config)
 
 
 # -------------------------------------------------------------------- the penalty

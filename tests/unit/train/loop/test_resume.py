@@ -42,6 +42,23 @@ RUNS = {
         scheduler_param={'patience': 0, 'threshold': 1.0},
         model={'train_shift_scale': True},
     ),
+    'everything': yaml_of(
+        **SMALL,
+        epoch=5,
+        fidelity={
+            'train': {
+                'loss': {'energy': 'mae', 'force': 'l2mae'},
+                'energy_loss_weight': 3.0,
+                'grad_clip': 1.0,
+                'ema': {'decay': 0.9},
+                'early_stopping': {'patience': 2},
+            }
+        },
+        scheduler='onecyclelr',
+        scheduler_param={},
+        optim_param={'lr': 0.3},  # too large: it ends early
+        model={'train_shift_scale': True},
+    ),
 }
 
 
@@ -74,6 +91,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Fit]:
 
 def assert_same_run(fit: Fit, wanted: Fit) -> None:
     assert same(weights(fit), weights(wanted))
+    assert same(*(f.trainer.evaluated.state_dict() for f in (fit, wanted)))
     ours, theirs = (f.trainer.get_checkpoint_dict() for f in (fit, wanted))
     assert same(ours['model_state_dict'], theirs['model_state_dict'])
     assert str(ours['optimizer_state_dict']) == str(theirs['optimizer_state_dict'])
@@ -105,6 +123,24 @@ def test_sigterm_and_resume(
     assert (again.state.epoch, again.state.step) == (epoch + 1, step + 1)
     again.run()
     assert_same_run(again, whole[name])
+
+
+def test_a_run_that_ended_early_stays_ended(whole: dict[str, Fit]) -> None:
+    fit = whole['everything']
+    best, curve = fit.state.best_epoch, Path(fit.path(fit.state.curve))
+    before = curve.read_text()
+    assert best is not None
+    assert before.count('\n') - 1 == best + 2 < 5
+    assert fit.ended == (
+        'ended early: no new best checkpoint for 2 epochs, by TotalLoss of r2scan '
+        'in validset'
+    )
+    again = resumed(RUNS['everything'], Path(fit.working_dir))
+    assert again.state.waited == 2
+    again.run()
+    assert again.ended == fit.ended
+    assert curve.read_text() == before
+    assert same(weights(again), weights(fit))
 
 
 def test_sigterm_while_evaluating(tmp_path: Path, whole: dict[str, Fit]) -> None:
@@ -270,7 +306,17 @@ def test_two_processes_resume_where_they_stopped(
         assert 'step 2 of epoch 1' in run['message']
         assert run['position'] == (1, 2)
         assert same(run['resumed'], run['whole'])
+        assert same(*run['average'])
+        assert not same(run['average'][0], run['whole'])
+        assert run['norms'][0] == run['norms'][1] > 0
+        (epoch, why), again = run['ended']
+        assert again == (epoch, why)
+        assert epoch < 5
+        assert 'no new best checkpoint for 1 epoch,' in why
     assert same(first['whole'], second['whole'])  # the ranks stay together
+    assert same(first['average'][0], second['average'][0])
+    assert first['norms'] == second['norms']
+    assert first['ended'] == second['ended']
 
 
 def test_processes_resume_with_everyones_metrics(
