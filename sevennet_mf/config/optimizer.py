@@ -23,6 +23,11 @@ SCHEDULERS: Final[Config] = {**scheduler_dict, ONE_CYCLE: OneCycleLR}
 # a schedule that depends on the metric of an epoch
 OF_METRIC: Final = 'reducelronplateau'
 BY_STEP: Final = 'train.fidelity.schedule_by'
+# what torch and the host raise for a parameter that they cannot use
+TROUBLE: Final = (
+    *(ArithmeticError, AssertionError, AttributeError, LookupError),
+    *(RuntimeError, TypeError, ValueError),
+)
 # epochs of so many steps, as long as their true number is unknown
 MANY: Final[int] = 10**6
 
@@ -123,7 +128,20 @@ def check(config: Config, asked: str | None, style: Recipe, epochs: int) -> None
         UserError: A name or a parameter is not valid.
     """
     weight = torch.nn.Parameter(torch.zeros(1))
-    schedule_of(config, asked, style, epochs).made(optimizer_of(config, [weight]))
+    weight.grad = torch.zeros(1)
+    optimizer = optimizer_of(config, [weight])
+    schedule = schedule_of(config, asked, style, epochs)
+    scheduler = schedule.made(optimizer)
+    # torch notices some values, such as a step_size of 0, only when it takes a step
+    given, name = config.get(KEY.OPTIM_PARAM) or {}, str(config[KEY.OPTIMIZER])
+    _made(lambda **_: optimizer.step(), given, KEY.OPTIM_PARAM, name.lower())
+    metric = (1.0,) if schedule.name == OF_METRIC else ()
+    _made(
+        lambda **_: scheduler.step(*metric),
+        schedule.parameters,
+        KEY.SCHEDULER_PARAM,
+        schedule.name,
+    )
 
 
 def _known(config: Config, key: str, known: Config) -> str:
@@ -138,7 +156,7 @@ def _made(make: Callable[..., Any], given: Config, key: str, name: str) -> Any:
     """What `make` makes of the block `key`; UserError if it refuses it."""
     try:
         return make(**given)
-    except (ArithmeticError, AssertionError, TypeError, ValueError) as error:
+    except TROUBLE as error:
         # the host's own schedule asserts that its warm-up is shorter than its cycle
         why = str(error).strip().rstrip('.') or 'the warm-up takes the whole run'
         raise UserError(

@@ -117,12 +117,11 @@ class RunInputs:
         return recipe_for(continues, self.train.update, self.model.encoding)
 
     @property
-    def epochs(self) -> int:
-        """How many epochs are to be done, after those of the checkpoint."""
-        last = int(self.host['epoch'])
+    def epochs_to_do(self) -> int:
+        """As `epochs`, without those of a checkpoint that is continued."""
         if self.origin is None or self.host['continue'].get('reset_epoch'):
-            return last
-        return max(1, last - self.origin.epoch)
+            return self.epochs
+        return max(1, self.epochs - self.origin.epoch)
 
     @property
     def entries(self) -> dict[str, Entries]:

@@ -164,10 +164,10 @@ def _step_options(inputs: RunInputs, steps: int) -> StepOptions:
     """
     train, log = inputs.train, Logger()
     schedule = schedule_of(
-        inputs.host, train.schedule_by, inputs.style, inputs.epochs, steps
+        inputs.host, train.schedule_by, inputs.style, inputs.epochs_to_do, steps
     )
     if schedule.by_step:
-        log.writeline(schedule.line(inputs.epochs))
+        log.writeline(schedule.line(inputs.epochs_to_do))
     if train.loss is not None or train.energy_loss_weight is not None:
         log.writeline(loss_line(inputs))
     return StepOptions(schedule, train.grad_clip, train.ema)

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Final
 
+from sevennet_mf.config.recipe import counts_steps
 from sevennet_mf.errors import UserError
 
 Config = dict[str, Any]
@@ -14,8 +15,8 @@ Config = dict[str, Any]
 NEAR: Final[float] = 1.5
 # steps per epoch; with fewer, validation would take longer than training
 LEAST: Final[int] = 10
-# parameters of schedulers that count epochs, and the smallest value of each
-EPOCH_COUNTS: Final[dict[str, int]] = {
+# parameters of schedulers that count epochs or steps, and the smallest value of each
+COUNTS: Final[dict[str, int]] = {
     'total_iters': 1,
     'T_max': 1,
     'step_size': 1,
@@ -88,27 +89,39 @@ def budget_of(steps: int | None, epochs: int, steps_per_epoch: int) -> Budget:
     return Budget(epochs, round(steps / epochs))
 
 
-def set_epochs(train: Config, epochs: int, given: int) -> None:
+def by_step(train: Config) -> bool:
+    """Whether the scheduler of a section `train` counts steps."""
+    asked = (train.get('fidelity') or {}).get('schedule_by')
+    return counts_steps(_scheduler(train), asked)
+
+
+def _scheduler(train: Config) -> str:
+    return str(train.get('scheduler', 'exponentiallr')).lower()
+
+
+def set_epochs(train: Config, budget: Budget, given: Budget) -> None:
     """Write a number of epochs into a section `train`, and scale the scheduler.
 
     Args:
         train: The section, changed in place.
-        given: Number of epochs that the scheduler in the section is meant for.
+        given: What the scheduler in the section is meant for.
     """
-    train['epoch'] = epochs
-    train['per_epoch'] = epochs  # the last checkpoint, and no other
+    train['epoch'] = budget.epochs
+    train['per_epoch'] = budget.epochs  # the last checkpoint, and no other
     block = train.get('scheduler_param')
-    if not isinstance(block, dict) or epochs == given:
+    ratio = budget.epochs / given.epochs
+    if by_step(train):
+        ratio = budget.steps / given.steps
+    if not isinstance(block, dict) or ratio == 1:
         return
-    ratio = epochs / given
     scaled = dict(block)
-    for name, least in EPOCH_COUNTS.items():
+    for name, least in COUNTS.items():
         if isinstance(scaled.get(name), (int, float)):
             scaled[name] = max(least, round(scaled[name] * ratio))
     if isinstance(scaled.get('milestones'), list):
         marks = [max(1, round(mark * ratio)) for mark in scaled['milestones']]
         scaled['milestones'] = marks
-    name = str(train.get('scheduler', 'exponentiallr')).lower()
-    if name == 'exponentiallr' and isinstance(scaled.get('gamma'), (int, float)):
-        scaled['gamma'] = float(scaled['gamma']) ** (1 / ratio)
+    gamma = scaled.get('gamma')
+    if _scheduler(train) == 'exponentiallr' and isinstance(gamma, (int, float)):
+        scaled['gamma'] = float(gamma) ** (1 / ratio)
     train['scheduler_param'] = scaled

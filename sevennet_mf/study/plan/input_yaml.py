@@ -104,6 +104,11 @@ def read_base(path: str) -> Base:
             f'study.input_yaml: {path} has only the fidelity {run.target!r}. A '
             'study compares ways to train on several: give a multi-fidelity YAML.'
         )
+    if run.train.early_stopping is not None:
+        raise UserError(
+            f'study.input_yaml: {path} has train.fidelity.early_stopping, but all '
+            'methods of a study take the same number of steps. Remove it.'
+        )
     return Base(
         sections=sections,
         order=tuple(run.order),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from sevennet_mf import keys
-from sevennet_mf.study.plan.budget import Budget, set_epochs
+from sevennet_mf.study.plan.budget import Budget, by_step, set_epochs
 
 Config = dict[str, Any]
 Entries = Mapping[str, Sequence[Config]]  # by fidelity
@@ -31,7 +31,7 @@ class StudyRecipe:
 
     Attributes:
         sections: input_yaml, with the changes of a variant.
-        epochs: Number of epochs that its scheduler is meant for.
+        budget: What its scheduler is meant for.
         order: Fidelities, from low to high.
         low: The fidelity that transfer and delta build on.
         elements: Of all data, so that every model has the same.
@@ -39,7 +39,7 @@ class StudyRecipe:
     """
 
     sections: Config
-    epochs: int
+    budget: Budget
     order: tuple[str, ...]
     target: str
     low: str
@@ -172,7 +172,7 @@ def common(recipe: StudyRecipe, budget: Budget, seed: int) -> Config:
         sections[name] = dict(sections.get(name) or {})
     sections['model']['chemical_species'] = list(recipe.elements)
     sections['train']['random_seed'] = seed
-    set_epochs(sections['train'], budget.epochs, recipe.epochs)
+    set_epochs(sections['train'], budget, recipe.budget)
     for name in list(sections['data']):
         if name.startswith('load_') or name == 'data_divide_ratio':
             del sections['data'][name]
@@ -231,6 +231,16 @@ def too_far(budget: Budget, steps: int) -> str:
         f'{budget.steps_per_epoch} steps each: the nearest number, {budget.steps} '
         f'steps, is too different from the {steps} of the other methods. Raise '
         'study.steps.'
+    )
+
+
+def host_lacks(recipe: StudyRecipe) -> str:
+    """Return why SevenNet's own training cannot be compared at all, or ''."""
+    if not by_step(recipe.sections.get('train') or {}):
+        return ''
+    return (
+        "SevenNet's own schedules count epochs, and that of the other methods "
+        'counts steps. Leave out this method, or the schedule by step.'
     )
 
 

@@ -124,7 +124,8 @@ class Row:
             self.recipe, self._all(count, seed), counts, budget, seed, self.host_only
         )
         planned = self._of(count, seed, [budget])
-        if reason := methods.too_far(budget, self.budget.steps):
+        too_far = methods.too_far(budget, self.budget.steps)
+        if reason := methods.host_lacks(self.recipe) or too_far:
             planned.content['cannot'] = reason
         return self._with_training(planned, sections, budget, host=True)
 
@@ -277,7 +278,7 @@ def _row(
     per_epoch = base.steps_per_epoch or max(base.least_steps, in_a_pass)
     made = StudyRecipe(
         sections=sections,
-        epochs=base.epochs,
+        budget=Budget(base.epochs, per_epoch),
         order=base.order,
         target=base.target,
         low=base.low,

@@ -167,6 +167,7 @@ STUDYS_OWN: Final[tuple[str, ...]] = (
     'train.continue',
     'train.fidelity.target',
     'train.fidelity.steps_per_epoch',
+    'train.fidelity.early_stopping',
     'data.data_divide_ratio',
     'data.fidelity.order',
     'data.fidelity.base',

@@ -70,6 +70,15 @@ def test_what_a_block_refuses(block: dict[str, Any], words: str) -> None:
     [
         ({'optim_param': {'lr': -1}}, 'optim_param: Invalid learning rate: -1; '),
         ({'optim_param': {'lr': 'fast'}}, 'train.optim_param: '),
+        ({'optim_param': {'betas': [0.9]}}, 'adam was given {betas: [0.9], lr: '),
+        (
+            {'scheduler': 'steplr', 'scheduler_param': {'step_size': 0}},
+            'steplr was given {step_size: 0, gamma: 0.1}',
+        ),
+        (
+            {'scheduler': 'cosineannealinglr', 'scheduler_param': {'T_max': 0}},
+            'train.scheduler_param: ',
+        ),
         ({'optim_param': {'lr': 0.1, 'beta': 1}}, 'beta is not a known key of adam'),
         (
             {'scheduler': 'linearlr', 'scheduler_param': {'start_factor': 2}},

@@ -77,13 +77,26 @@ def test_the_learning_rate_follows_the_same_curve(
     }
     before = dict(block)
     curve = rates(train)
-    set_epochs(train, epochs, 40)
+    set_epochs(train, Budget(epochs, 5), Budget(40, 3))
     assert block == before  # the input is no output
     assert (train['epoch'], train['per_epoch']) == (epochs, epochs)
     scaled = rates(train)
     for i in (0, 4, 16, 24, 36):
         # the same fraction of the training, the same learning rate
         assert scaled[i * epochs // 40] == pytest.approx(curve[i], rel=0.15)
+
+
+def test_a_schedule_by_step_is_scaled_by_the_steps() -> None:
+    train: dict[str, Any] = {
+        'scheduler': 'cosineannealingwarmuplr',
+        'scheduler_param': {'warmup_steps': 30, 'max_lr': 0.01},
+        'fidelity': {'schedule_by': 'step'},
+    }
+    set_epochs(train, Budget(40, 6), Budget(40, 3))
+    assert train['scheduler_param'] == {'warmup_steps': 60, 'max_lr': 0.01}
+    train['fidelity']['schedule_by'] = 'epoch'
+    set_epochs(train, Budget(40, 3), Budget(40, 6))
+    assert train['scheduler_param']['warmup_steps'] == 60
 
 
 def rates(train: dict[str, Any]) -> list[float]:
@@ -105,11 +118,11 @@ def test_waiting_for_better_is_scaled_too() -> None:
         'scheduler': 'reducelronplateau',
         'scheduler_param': {'patience': 10, 'factor': 0.5},
     }
-    set_epochs(train, 20, 40)
+    set_epochs(train, Budget(20, 5), Budget(40, 3))
     assert train['scheduler_param'] == {'patience': 5, 'factor': 0.5}
 
 
 def test_a_scheduler_without_parameters_is_left_alone() -> None:
     train: dict[str, Any] = {'epoch': 40}
-    set_epochs(train, 20, 40)
+    set_epochs(train, Budget(20, 5), Budget(40, 3))
     assert train == {'epoch': 20, 'per_epoch': 20}

@@ -200,13 +200,13 @@ def test_a_variant_stays_what_it_was(tmp_path: Path) -> None:
 
 
 def test_what_failed_may_be_corrected(tmp_path: Path) -> None:
-    """A variant with a wrong learning rate, beside a run that is done."""
+    """A variant whose learning rate is too large, beside a run that is done."""
 
     def slow(rate: float) -> dict[str, Any]:
         change = {'train': {'optim_param': {'lr': rate}}}
         return {'slow': {'method': 'high_only', 'set': change}}
 
-    done, failed = begun(plan(tmp_path, variants=slow(-1.0)))
+    done, failed = begun(plan(tmp_path, variants=slow(1e9)))
     (done.folder / 'result.json').write_text('{"seed": 1}')
     (failed.folder / 'failed.json').write_text('{"message": "Invalid"}')
     before = snapshot(done.folder)
@@ -227,7 +227,7 @@ def test_what_failed_may_be_corrected(tmp_path: Path) -> None:
 
 def test_where_all_failed_anything_may_be_corrected(tmp_path: Path) -> None:
     sections = input_yaml()
-    sections['train']['optim_param']['lr'] = -1.0
+    sections['train']['optim_param']['lr'] = 1e9
     methods = ['high_only', 'delta']
     runs = plan(tmp_path, sections, methods=methods)
     for run in begun([run for run in runs if not run.needs]):
@@ -496,6 +496,28 @@ def test_variants_are_rows_of_their_own(tmp_path: Path) -> None:
     assert yaml_of(found['sites/n4_seed1'])['model']['use_modal_node_embedding']
 
 
+def test_words_of_the_training_are_those_of_every_run(tmp_path: Path) -> None:
+    sections = input_yaml()
+    block = {
+        'loss': {'force': 'l2mae'},
+        'energy_loss_weight': 2.0,
+        'grad_clip': 5.0,
+        'ema': {'decay': 0.99},
+        'report_to': ['tensorboard'],
+    }
+    sections['train'].update(scheduler='onecyclelr', scheduler_param={})
+    sections['train'].setdefault('fidelity', {}).update(block)
+    methods = ['high_only', 'multi_fidelity', 'transfer', 'delta', 'host_modality']
+    found = plan(tmp_path, sections, methods=methods)
+    for run in found:
+        if run.content['method'] == 'host_modality':
+            assert 'own schedules count epochs' in run.content['cannot']
+            continue
+        train = yaml_of(run)['train']
+        assert train['scheduler'] == 'onecyclelr'
+        assert {k: train['fidelity'][k] for k in block} == block
+
+
 # ---- what cannot be
 
 
@@ -561,6 +583,22 @@ TRAIN = input_yaml()['data']['load_trainset_path']
             {**input_yaml(), 'train': {'continue': {'checkpoint': '7net-0'}}},
             {},
             'input.yaml has train.continue, but all methods .* new weights',
+        ),
+        (
+            {**input_yaml(), 'train': {'optim_param': {'lr': -1}}},
+            {},
+            'input.yaml: train.optim_param: Invalid learning rate: -1; adam was',
+        ),
+        (
+            {**input_yaml(), 'train': {'scheduler_param': {'gamma': 'x'}}},
+            {},
+            'input.yaml: train.scheduler_param: .*; exponentiallr was given',
+        ),
+        (
+            {**input_yaml()}
+            | {'train': {'fidelity': {'early_stopping': {'patience': 3}}}},
+            {},
+            'early_stopping, but all methods of a study take the same number of',
         ),
         ({**input_yaml(), 'train': 'oops'}, {}, 'section train must be a block'),
         (

@@ -52,7 +52,7 @@ def recipe_of(*order: str) -> StudyRecipe:
     names = order or ('pbe', 'r2scan')
     return StudyRecipe(
         sections=sections_of(*names),
-        epochs=10,
+        budget=Budget(10, 7),
         order=names,
         target='r2scan',
         low='pbe',
