@@ -150,6 +150,8 @@ def shrunk(sections: dict[str, Any], project: Path) -> dict[str, Any]:
         small['study'].pop('variants', None)
         return small
     small['train'].update(SMALL_RUN)
+    if 'warmup_steps' in (small['train'].get('scheduler_param') or {}):
+        small['train']['scheduler_param']['warmup_steps'] = 1
     start = small['train'].get('continue') or {}
     name = Path(start.get('checkpoint') or '').stem  # of a small one as well
     if name in SMALL_PRETRAINED:
