@@ -67,14 +67,15 @@ def closing(fit: Fit, rows: Sequence[FidelityErrors]) -> str:
     """
     best, state = os.path.relpath(fit.path(run_folder.BEST_FILE)), fit.state
     whole = f'{fit.best_metric} of {fit.target} in {fit.validation}'
+    why = f'Epoch {state.epoch - 1}: {fit.ended}\n' if fit.ended else ''
     if not rows:
         return (
-            f'There is no best checkpoint: no epoch qualified by {whole}. '
+            f'{why}There is no best checkpoint: no epoch qualified by {whole}. '
             f'{os.path.relpath(fit.path(run_folder.RESUME_FILE))} is the last one.'
         )
-    lines = [f'{best}: epoch {state.best_epoch} of {state.epoch - 1}, by {whole}']
-    if fit.ended:
-        lines.insert(0, f'Epoch {state.epoch - 1}: {fit.ended}')
+    lines = [
+        f'{why}{best}: epoch {state.best_epoch} of {state.epoch - 1}, by {whole}'
+    ]
     lines += [f'{row.fidelity}: {_in_words(row)}' for row in rows]
     names = fit.settled.names
     option = f' -f {fit.target}' if len(names) > 1 else ''
