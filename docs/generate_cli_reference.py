@@ -58,6 +58,7 @@ MORE = {
     'lammps check': 'See [](lammps.md).',
     'study': 'See [](study.md).',
     'select': 'See [](select.md).',
+    'label': 'See [](label.md).',
     'demo': 'This is the command that `make demo` runs. See [](quickstart.md).',
 }
 

@@ -220,6 +220,40 @@ def _select(parser: argparse.ArgumentParser) -> None:
     add('--device', default='auto', help='cpu, cuda or auto')
 
 
+def _label(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add('structures', nargs='+', help='files with structures, labelled or not')
+    add(
+        '--with',
+        dest='calculator',
+        required=True,
+        help='checkpoint file, a name such as 7net-mf-0, or the import path of an '
+        'ASE calculator: module:Class, or file.py:function',
+    )
+    add(
+        '--arguments',
+        help="keywords of the calculator, as '{xc: PBE}', or a YAML file with them",
+    )
+    add(
+        '-f',
+        '--fidelity',
+        nargs='+',
+        help='name of the level of theory; of a checkpoint several, or '
+        'NAME=FIDELITY with the name it has there; default: all it has',
+    )
+    add('-o', '--output', default='labels', help='folder; default: labels')
+    add('--keep', nargs='+', help='keys of atoms.info to keep in the output')
+    add(
+        '--processes',
+        type=int,
+        default=1,
+        help='how many calculators at a time, each in a process of its own; '
+        'default: 1, in this process',
+    )
+    add('--threads', type=int, default=1, help='cores of each of several processes')
+    add('--retry', action='store_true', help='try again what failed before')
+
+
 def _extend(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add('checkpoint', help='checkpoint file, or a name such as 7net-0')
@@ -280,6 +314,7 @@ COMMANDS = {
     'lammps check': ('compare LAMMPS with ASE', _lammps_check),
     'study': ('compare training methods over numbers of labels and seeds', _study),
     'select': ('choose structures to compute next at the high fidelity', _select),
+    'label': ('label structures with a calculator', _label),
     'demo': ('train and test on real data, in minutes', _demo),
 }
 READ_NOTHING = ('lammps build', 'demo')  # that somebody else may have made

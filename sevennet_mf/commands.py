@@ -25,6 +25,7 @@ COMMANDS: Final[dict[str, str]] = {
     'lammps_check': 'lammps.commands:run_check',
     'study': 'study.command:run',
     'select': 'select.choose:run',
+    'label': 'label.command:run',
     'demo': 'demo:run',
 }
 

@@ -7,7 +7,7 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
@@ -126,3 +126,31 @@ def how_it_ended(code: int) -> str:
         return f'ended with exit code {code}'
     name = signal.Signals(-code).name
     return f'ended by {name}{" (out of memory?)" * (name == "SIGKILL")}'
+
+
+# ---- for a process that another one starts
+
+# Replaces itself by the command, and makes the kernel send SIGTERM to it when the
+# process that started it dies, even by `kill -9`: nothing else would stop the
+# worker. prctl(PR_SET_PDEATHSIG) survives exec; a function that Popen calls between
+# fork and exec would not be safe with the threads of a live table.
+_LAUNCH: Final[str] = """
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl(1, int(signal.SIGTERM), 0, 0, 0)
+if os.getppid() == int(sys.argv[1]):
+    os.execvp(sys.argv[2], sys.argv[2:])
+"""
+
+
+def bound(command: Sequence[str]) -> list[str]:
+    """Return a command that gets SIGTERM when the process that starts it dies.
+
+    It must be started by this process, in the thread that waits for it.
+    """
+    start = [sys.executable, '-I', '-S', '-c', _LAUNCH, str(os.getpid())]
+    return [*start, *command]
+
+
+def threads(number: int) -> dict[str, str]:
+    """Return the environment variables that set a worker's threads."""
+    return {'OMP_NUM_THREADS': str(number), 'MKL_NUM_THREADS': str(number)}

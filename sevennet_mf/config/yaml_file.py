@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
@@ -35,7 +35,7 @@ def load(filename: str) -> Any:
     """
     try:
         with open(filename, encoding='utf-8') as stream:
-            return _content(_Loader(stream), filename)
+            return parse(stream, filename)
     except FileNotFoundError:
         hint = nearest_file(filename)
         raise UserError(f'no such file: {filename}.{hint}') from None
@@ -43,11 +43,25 @@ def load(filename: str) -> Any:
         raise UserError(f'{filename} is a folder; give a YAML file in it.') from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f'{filename} cannot be read: {error}') from None
-    except UserError:
+
+
+def parse(source: str | IO[str], name: str) -> Any:
+    """Return the content of YAML in a text or a stream.
+
+    Args:
+        name: What errors call it.
+
+    Raises:
+        UserError: It is not valid YAML.
+        RepeatedKey: As `load`.
+    """
+    try:
+        return _content(_Loader(source), name)
+    except (UserError, UnicodeDecodeError):
         raise
     except (yaml.YAMLError, ValueError) as error:  # such as the date 2026-02-30
         reason = ' '.join(str(error).split())
-        raise UserError(f'{filename} is not valid YAML: {reason}') from None
+        raise UserError(f'{name} is not valid YAML: {reason}') from None
 
 
 def _content(loader: _Loader, filename: str) -> Any:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import filecmp
 import io
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import IO, TextIO
+from typing import IO, Final, TextIO
 
+import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io.extxyz import write_extxyz
@@ -17,8 +18,11 @@ from sevennet_mf.arrays import Floats
 from sevennet_mf.data.files import no_cell
 from sevennet_mf.data.read import Structure
 from sevennet_mf.data.stress import as_ase
-from sevennet_mf.errors import UserError
+from sevennet_mf.errors import UserError, nearest
 from sevennet_mf.files import write_whole
+
+# input of a calculation; everything else may be the result of another one
+INPUTS: Final[tuple[str, ...]] = ('initial_magmoms', 'initial_charges', 'tags')
 
 
 def to_atoms(structure: Structure) -> Atoms:
@@ -56,6 +60,45 @@ def with_labels(
         results['stress'] = as_ase(stress)
     atoms.calc = SinglePointCalculator(atoms, **results)
     return atoms
+
+
+def stripped(atoms: Atoms, keep: Sequence[str] = ()) -> Atoms:
+    """Return a structure without labels, constraints and notes.
+
+    Elements, positions, cell, pbc and the arrays in INPUTS are kept.
+
+    Args:
+        keep: Keys of info to keep.
+    """
+    bare = Atoms(
+        numbers=atoms.numbers,
+        positions=atoms.positions,
+        cell=atoms.cell,
+        pbc=atoms.pbc,
+        info={key: atoms.info[key] for key in keep},
+    )
+    for name in INPUTS:
+        if name in atoms.arrays:
+            bare.set_array(name, np.array(atoms.arrays[name]))
+    return bare
+
+
+def check_has(atoms: Atoms, keep: Sequence[str], where: str) -> None:
+    """Check that a structure has the keys to keep.
+
+    Args:
+        where: 'file:frame' of the structure.
+
+    Raises:
+        UserError: If its info lacks one of them.
+    """
+    for key in keep:
+        if key not in atoms.info:
+            raise UserError(
+                f'{where}: --keep {key!r} is not in its info.'
+                f'{nearest(key, map(str, atoms.info))} Give keys that all '
+                'structures have.'
+            )
 
 
 def write(path: Path, frames: Iterable[Atoms]) -> int:

@@ -15,6 +15,7 @@ from rich.table import Table
 from tqdm import tqdm
 
 from sevennet_mf.arrays import Floats
+from sevennet_mf.data.extxyz import check_has
 from sevennet_mf.data.identity import Reader
 from sevennet_mf.errors import UserError
 from sevennet_mf.files import make_folder
@@ -123,7 +124,7 @@ def select(
 
 
 def _look(cost: Cost | None, keep: Sequence[str], atoms: Atoms, where: str) -> float:
-    output.check_has(atoms, keep, where)
+    check_has(atoms, keep, where)
     return 1.0 if cost is None else cost(atoms, where)
 
 

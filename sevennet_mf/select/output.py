@@ -11,18 +11,16 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import ase.io
-import numpy as np
 from ase import Atoms
 from rich.table import Table
 
-from sevennet_mf.errors import UserError, nearest
+from sevennet_mf.data.extxyz import stripped
+from sevennet_mf.errors import UserError
 from sevennet_mf.files import set_aside, write_csv, write_text
 from sevennet_mf.select.pool import Candidate, read_again
 
 FILES: Final[tuple[str, ...]] = ('selected.extxyz', 'selected.csv', 'coverage.png')
 INDEX_KEYS: Final[tuple[str, ...]] = ('rank', 'source', 'frame')
-# input of a calculation; everything else may be the result of another one
-INPUTS: Final[tuple[str, ...]] = ('initial_magmoms', 'initial_charges', 'tags')
 SHOWN: Final[int] = 30  # rows of the table; the file has all
 
 
@@ -78,8 +76,8 @@ def write_structures(
 ) -> None:
     """Write the structures in the order of choosing, without any label.
 
-    Elements, positions, cell, pbc and the arrays in INPUTS are kept; `rank`,
-    `source` and `frame` are added to the info.
+    What `stripped` keeps is kept; `rank`, `source` and `frame` are added to the
+    info.
 
     Args:
         keep: Keys of info to keep.
@@ -91,25 +89,11 @@ def write_structures(
         place = candidate.source, candidate.frame
         assert structure.atoms is not None
         rank = by_place[place].rank
-        bare[rank] = _bare(structure.atoms, keep)
+        bare[rank] = stripped(structure.atoms, keep)
         bare[rank].info.update(zip(INDEX_KEYS, (rank, *place), strict=True))
     text = io.StringIO()
     ase.io.write(text, [bare[rank] for rank in sorted(bare)], format='extxyz')
     write_text(path, text.getvalue())
-
-
-def _bare(atoms: Atoms, keep: Sequence[str]) -> Atoms:
-    bare = Atoms(
-        numbers=atoms.numbers,
-        positions=atoms.positions,
-        cell=atoms.cell,
-        pbc=atoms.pbc,
-        info={key: atoms.info[key] for key in keep},
-    )
-    for name in INPUTS:
-        if name in atoms.arrays:
-            bare.set_array(name, np.array(atoms.arrays[name]))
-    return bare
 
 
 def write_index(path: str, selected: Sequence[Selected], unit: str) -> None:
@@ -163,24 +147,6 @@ def table(selected: Sequence[Selected], unit: str, caption: str) -> Table:
 
 def _digits(value: float | None, form: str) -> str:
     return '–' if value is None else f'{value:{form}}'
-
-
-def check_has(atoms: Atoms, keep: Sequence[str], where: str) -> None:
-    """Check that a structure has the keys to keep.
-
-    Args:
-        where: 'file:frame' of the structure.
-
-    Raises:
-        UserError: If its info lacks one of them.
-    """
-    for key in keep:
-        if key not in atoms.info:
-            raise UserError(
-                f'{where}: --keep {key!r} is not in its info.'
-                f'{nearest(key, map(str, atoms.info))} Give keys that all '
-                'structures have.'
-            )
 
 
 def check_keys(keep: Sequence[str]) -> None:

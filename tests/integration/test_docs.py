@@ -65,7 +65,7 @@ SMALL_PRETRAINED = {
     '7net-mf-0': ('R2SCAN', 'PBE'),
 }
 SMALL_STUDY = {'methods': ['high_only'], 'labels': [2], 'seeds': [1], 'steps': 2}
-START_FROM = ('extend', 'fisher', 'init', 'export', 'deploy', 'select')
+START_FROM = ('extend', 'fisher', 'init', 'export', 'deploy', 'label', 'select')
 # Lines that a test leaves to others, by how they begin, and why
 NOT_RUN = {
     '. .venv/bin/activate': 'this environment is active',
@@ -73,6 +73,8 @@ NOT_RUN = {
     'pip install': 'make does the same',
     'python -m pytest -p sevennet_mf.testing': "needs SevenNet's own tests",
     'python -m pytest SevenNet/': "needs SevenNet's own tests",
+    'sevennet-mf label ../ingan/r2scan_mixed_test.extxyz --with chgnet': 'no CHGNet',
+    'sevennet-mf label selected/selected.extxyz --with dft.py': 'no VASP',
     'python benchmarks/': 'takes too long; make bench',
     'sevennet-mf study benchmarks/': 'an hour; unit/study/test_recipe_studies.py',
 }

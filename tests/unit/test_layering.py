@@ -52,6 +52,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     'lammps': (*TRAINED, 'lammps'),
     'info': (*TRAINED, 'info'),
     'select': (*DATA, 'evaluate', 'select'),
+    'label': (*DATA, 'interrupt', 'program', 'calculators', 'label'),
     'analysis': (*BASE, 'analysis'),
     # select and analysis: their former import paths
     'study': (*TRAINED, 'interrupt', 'program', 'select', 'analysis', 'study'),

@@ -11,10 +11,11 @@ from dataclasses import replace
 from sevennet_mf.errors import TrainingStopped, UserError
 from sevennet_mf.files import read_json
 from sevennet_mf.interrupt import StopRequest
+from sevennet_mf.program import threads
 from sevennet_mf.study import status
 from sevennet_mf.study.plan.study_yaml import RunOptions
 from sevennet_mf.study.running.schedule import Schedule
-from sevennet_mf.study.running.worker_process import COMMAND, Worker, threads
+from sevennet_mf.study.running.worker_process import COMMAND, Worker
 
 PAUSE = 0.1  # s between looks at the workers
 LOOK = 1.0  # s between looks at their learning curves

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from sevennet_mf.errors import UserError, unknown
 from sevennet_mf.files import read_json
+from sevennet_mf.program import threads
 from sevennet_mf.study import status
-from sevennet_mf.study.running.worker_process import Worker, threads
+from sevennet_mf.study.running.worker_process import Worker
 
 if TYPE_CHECKING:
     import submitit

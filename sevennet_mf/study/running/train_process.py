@@ -15,8 +15,7 @@ from typing import Any, Final
 
 from sevennet_mf.checkpoint import unpickle
 from sevennet_mf.files import make_folder
-from sevennet_mf.program import why_it_failed
-from sevennet_mf.study.running.worker_process import bound
+from sevennet_mf.program import bound, why_it_failed
 from sevennet_mf.study.runs import Run
 from sevennet_mf.train.loop.run_folder import RESUME_FILE
 

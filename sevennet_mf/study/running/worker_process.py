@@ -12,38 +12,13 @@ from pathlib import Path
 from sevennet_mf import lock
 from sevennet_mf.errors import UserError
 from sevennet_mf.files import read_json
-from sevennet_mf.program import how_it_ended
+from sevennet_mf.program import bound, how_it_ended
 from sevennet_mf.study import status
 
 # the worker; the folder of the run is added
 COMMAND = (sys.executable, '-m', 'sevennet_mf.study.running.worker')
 TRUST = '--trust'  # an option of it
 LOG_FILE = 'worker.log'  # of all attempts, in the run's folder
-
-# Replaces itself by the command, and makes the kernel send SIGTERM to it when the
-# process that started it dies, even by `kill -9`: nothing else would stop the
-# worker. prctl(PR_SET_PDEATHSIG) survives exec; a function that Popen calls between
-# fork and exec would not be safe with the threads of a live table.
-_LAUNCH = """
-import ctypes, os, signal, sys
-ctypes.CDLL(None).prctl(1, int(signal.SIGTERM), 0, 0, 0)
-if os.getppid() == int(sys.argv[1]):
-    os.execvp(sys.argv[2], sys.argv[2:])
-"""
-
-
-def bound(command: Sequence[str]) -> list[str]:
-    """Return a command that gets SIGTERM when the process that starts it dies.
-
-    It must be started by this process, in the thread that waits for it.
-    """
-    start = [sys.executable, '-I', '-S', '-c', _LAUNCH, str(os.getpid())]
-    return [*start, *command]
-
-
-def threads(number: int) -> dict[str, str]:
-    """Return the environment variables that set a worker's threads."""
-    return {'OMP_NUM_THREADS': str(number), 'MKL_NUM_THREADS': str(number)}
 
 
 class Worker:

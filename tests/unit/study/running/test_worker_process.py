@@ -12,8 +12,9 @@ from study_helpers import Study
 
 from sevennet_mf import lock
 from sevennet_mf.errors import UserError
+from sevennet_mf.program import bound
 from sevennet_mf.study import status
-from sevennet_mf.study.running.worker_process import Worker, bound
+from sevennet_mf.study.running.worker_process import Worker
 
 LIMIT = 120.0  # s after which something hangs
 
@@ -22,7 +23,7 @@ def test_who_is_bound_is_told_of_the_end_of_its_parent() -> None:
     inner = [sys.executable, '-S', '-c', 'import time; time.sleep(60)']
     code = (
         'import subprocess\n'
-        'from sevennet_mf.study.running.worker_process import bound\n'
+        'from sevennet_mf.program import bound\n'
         f'child = subprocess.Popen(bound({inner!r}))\n'
         'print(child.pid, flush=True)\n'
         'child.wait()\n'

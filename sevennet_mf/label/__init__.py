@@ -1,0 +1,1 @@
+"""Structures get labels from a calculator: `sevennet-mf label`."""

@@ -1,0 +1,232 @@
+"""The files of one fidelity, which grow label by label and survive `kill -9`.
+
+`<name>.extxyz` is appended to, frame by frame; what a killed run left of a frame is
+cut off. `<name>_failed.csv` lists what failed, and `<name>.json` says who labels.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, Any, Final
+
+from ase import Atoms
+
+from sevennet_mf import lock
+from sevennet_mf.data.extxyz import write_one
+from sevennet_mf.errors import UserError
+from sevennet_mf.files import (
+    make_folder,
+    read_json,
+    unwritable,
+    write_csv,
+    write_json,
+    write_whole,
+)
+from sevennet_mf.label.structures import FIDELITY, MARK
+from sevennet_mf.label.teacher import same_teacher
+
+HEAD: Final[tuple[str, ...]] = (MARK, 'source', 'error')
+OTHER: Final[str] = 'Choose another folder with -o, or another name with -f.'
+REMEDY: Final[str] = 'What is labelled is kept; free space, then repeat the command.'
+
+
+class Store:
+    """The labels of one fidelity in a folder; locked while it is open.
+
+    Args:
+        folder: It is made if it does not exist.
+        name: Of the fidelity.
+        record: Of the teacher, as `Teacher.record` returns it.
+
+    Raises:
+        UserError: The folder cannot be used, another process works in it, or it has
+            labels of another teacher.
+    """
+
+    def __init__(self, folder: Path, name: str, record: Mapping[str, Any]) -> None:
+        self.name = name
+        self.path = folder / f'{name}.extxyz'
+        self.failures = folder / f'{name}_failed.csv'
+        self.about = folder / f'{name}.json'
+        make_folder(folder, 'Choose another folder with -o.', to_write=True)
+        with ExitStack() as stack:
+            told = f'is labelling {self.path}. Wait, or choose another folder.'
+            stack.enter_context(lock.held(folder / f'.{name}.lock', told))
+            self._take(record)
+            self._frames = dict(self._whole_frames())
+            self._failed = {row[0]: row for row in self._read_failed()}
+            self._stack = stack.pop_all()
+
+    def _take(self, record: Mapping[str, Any]) -> None:
+        known = read_json(self.about)
+        if known and not same_teacher(known, record):
+            raise UserError(
+                f'{self.path} has labels of {_shown(known)}, and now it would get '
+                f'those of {_shown(record)}. {OTHER}'
+            )
+        if self.path.exists() and not known:
+            raise UserError(
+                f'{self.path} was not written by `sevennet-mf label`. {OTHER}'
+            )
+        self._record = {**record, 'seconds': known.get('seconds', 0.0)}
+        write_json(self.about, self._record)
+
+    def close(self) -> None:
+        """Give the files to other processes."""
+        self._stack.close()
+
+    # ---- what there is
+
+    def __contains__(self, mark: str) -> bool:
+        return mark in self._frames
+
+    @property
+    def labelled(self) -> int:
+        """How many structures have a label."""
+        return len(self._frames)
+
+    @property
+    def failed(self) -> dict[str, list[str]]:
+        """Rows (id, source, error) of the structures that failed, by id."""
+        return {m: row for m, row in self._failed.items() if m not in self._frames}
+
+    @property
+    def seconds(self) -> float:
+        """Time spent on the labels so far, of all calls."""
+        return float(self._record['seconds'])
+
+    def _whole_frames(self) -> Iterator[tuple[str, tuple[int, int]]]:
+        """Yield id and place of each frame; cut off a torn one at the end."""
+        if not self.path.is_file():
+            return
+        with self.path.open('r+b') as stream:
+            end = 0
+            for mark, start, end in _frames(stream, str(self.path)):
+                yield mark, (start, end)
+            stream.truncate(end)
+
+    def _read_failed(self) -> Iterator[list[str]]:
+        if not self.failures.is_file():
+            return
+        text = self.failures.read_bytes()
+        whole = text[: text.rfind(b'\n') + 1]
+        if whole != text:
+            os.truncate(self.failures, len(whole))
+        for row in csv.reader(io.StringIO(whole.decode())):
+            if len(row) == len(HEAD) and tuple(row) != HEAD:
+                yield row
+
+    # ---- what is added
+
+    def add(self, mark: str, atoms: Atoms, seconds: float) -> None:
+        """Append a labelled structure; it is on the disk afterwards.
+
+        Raises:
+            UserError: The disk is full.
+        """
+        atoms.info[FIDELITY] = self.name
+        text = io.StringIO()
+        write_one(text, atoms)
+        start = _append(self.path, text.getvalue())
+        self._frames[mark] = (start, start + len(text.getvalue().encode()))
+        self._record['seconds'] += seconds
+
+    def fail(self, mark: str, source: str, line: str) -> None:
+        """Note that a structure failed, and why, in one line."""
+        row = [mark, source, line]
+        text = io.StringIO()
+        write = csv.writer(text, lineterminator='\n')
+        is_new = not self.failures.is_file() or not self.failures.stat().st_size
+        write.writerows([HEAD, row] if is_new else [row])
+        _append(self.failures, text.getvalue())
+        self._failed[mark] = row
+
+    def forget_failures(self) -> None:
+        """Let structures that failed be tried again."""
+        self._failed = {}
+        self.failures.unlink(missing_ok=True)
+
+    def finish(self, order: Iterable[str]) -> None:
+        """Sort the labels, and remove failures that were overcome.
+
+        Args:
+            order: Ids; those of earlier calls with other structures stay in front.
+        """
+        write_json(self.about, self._record)
+        if len(self.failed) < len(self._failed):
+            self._failed = self.failed
+            self.failures.unlink(missing_ok=True)
+            if self._failed:
+                write_csv(self.failures, [HEAD, *self._failed.values()])
+        place = {mark: number for number, mark in enumerate(order)}
+        wanted = sorted(self._frames, key=lambda mark: place.get(mark, -1))
+        if wanted == list(self._frames):
+            return
+        with self.path.open('rb') as old:
+
+            def copy(new: IO[bytes]) -> None:
+                for mark in wanted:
+                    start, end = self._frames[mark]
+                    old.seek(start)
+                    new.write(old.read(end - start))
+
+            write_whole(self.path, copy, REMEDY)
+        with self.path.open('rb') as stream:
+            self._frames = {m: (a, b) for m, a, b in _frames(stream, str(self.path))}
+
+
+def _shown(record: Mapping[str, Any]) -> str:
+    """A teacher in a message."""
+    parts = [str(record.get('with'))]
+    if 'fidelity' in record:
+        parts.append(f'at {record["fidelity"]} (SHA-256 {record["sha256"][:8]})')
+    if record.get('arguments'):
+        parts.append(f'with {record["arguments"]}')
+    return ' '.join(parts)
+
+
+def _append(path: Path, text: str) -> int:
+    """Write at the end of a file and onto the disk; return where that began."""
+    try:
+        with path.open('ab') as stream:
+            start = stream.tell()
+            try:
+                stream.write(text.encode())
+                stream.flush()
+                os.fsync(stream.fileno())
+            except OSError:
+                os.truncate(path, start)
+                raise
+    except OSError as error:
+        raise unwritable(path, error, REMEDY) from None
+    return start
+
+
+def _frames(stream: IO[bytes], path: str) -> Iterator[tuple[str, int, int]]:
+    """Yield (id, start, end) of the whole frames of an extended XYZ file."""
+    while True:
+        start = stream.tell()
+        head = stream.readline()
+        if not head.endswith(b'\n'):
+            return  # torn, or the end
+        comment = stream.readline()
+        found = re.search(rb'\b' + MARK.encode() + rb'=(\w+)', comment)
+        if not comment.endswith(b'\n'):
+            return
+        if not head.strip().isdigit() or found is None:
+            raise UserError(
+                f'{path} has structures that were not labelled by this command. '
+                f'{OTHER}'
+            )
+        line = comment
+        for _ in range(int(head)):
+            line = stream.readline()
+        if not line.endswith(b'\n'):
+            return
+        yield found[1].decode(), start, stream.tell()
