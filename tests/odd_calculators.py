@@ -85,3 +85,29 @@ def no_calculator() -> int:
 
 lennard_jones = LennardJones
 number = 3
+
+
+class Springs(Calculator):
+    """Ties the atoms to where they are when it first sees their cell."""
+
+    implemented_properties = ['energy', 'forces', 'stress']
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.places: dict[float, np.ndarray] = {}
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Any = (),
+        changes: Any = all_changes,
+    ) -> None:
+        super().calculate(atoms, properties, changes)
+        assert self.atoms is not None
+        now = self.atoms.positions
+        moved = now - self.places.setdefault(self.atoms.get_volume(), now.copy())
+        self.results = {
+            'energy': float((moved**2).sum()),
+            'forces': -2.0 * moved,
+            'stress': np.zeros(6),
+        }

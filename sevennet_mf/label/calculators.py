@@ -65,7 +65,8 @@ def _module(name: str) -> Any:
     if not os.path.isfile(name):
         raise UserError(f'no such file: {name}')
     # by a name of its own: it may be called like a package
-    spec = importlib.util.spec_from_file_location('_label_calculator', name)
+    own = f'label:{os.path.abspath(name)}'
+    spec = importlib.util.spec_from_file_location(own, name)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -75,6 +75,9 @@ NOT_RUN = {
     'python -m pytest SevenNet/': "needs SevenNet's own tests",
     'sevennet-mf label ../ingan/r2scan_mixed_test.extxyz --with chgnet': 'no CHGNet',
     'sevennet-mf label selected/selected.extxyz --with dft.py': 'no VASP',
+    'python ../../example_inputs/lipscl/': 'hours; integration/test_lipscl.py',
+    'sevennet-mf label lipscl/': 'hours; integration/test_lipscl.py',
+    'sevennet-mf study lipscl_': 'hours; integration/test_lipscl.py',
     'python benchmarks/': 'takes too long; make bench',
     'sevennet-mf study benchmarks/': 'an hour; unit/study/test_recipe_studies.py',
 }
@@ -222,7 +225,8 @@ def _plugin(pytestconfig: pytest.Config) -> Iterator[None]:
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small copy of the project, with a training in example_inputs/ingan/run."""
     folder = tmp_path_factory.mktemp('project')
-    for source in [*ROOT.glob('example_inputs/*/*'), *ROOT.glob('tests/data/*/*')]:
+    folders = ('example_inputs/*/*', 'tests/data/*/*', 'benchmarks/paper/*')
+    for source in (path for folder in folders for path in ROOT.glob(folder)):
         target = folder / source.relative_to(ROOT)
         if source.suffix == '.extxyz':
             cut(source, target)

@@ -1,0 +1,195 @@
+"""example_inputs/lipscl: from nothing to a study, with a dozen structures."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import re
+import shlex
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import ase.io
+import numpy as np
+import pytest
+from commandline import write_yaml
+from helpers import build, host_config, model_config, registered, save_checkpoint
+from label_helpers import ODD
+
+from sevennet_mf import cli
+from sevennet_mf.config import inputs
+
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / 'example_inputs' / 'lipscl'
+PAPER = ROOT / 'benchmarks' / 'paper'
+
+
+def script(name: str) -> ModuleType:
+    path = EXAMPLE / f'{name}.py'
+    spec = importlib.util.spec_from_file_location(f'lipscl_{name}', path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # data classes look it up
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope='module')
+def structures() -> ModuleType:
+    return script('structures')
+
+
+def commands() -> list[list[str]]:
+    """The lines of the first block of the README, without `cd`."""
+    text = (EXAMPLE / 'README.md').read_text(encoding='utf-8')
+    block = re.search(r'```bash\n(.*?)```', text, re.DOTALL)
+    assert block is not None
+    return [shlex.split(line) for line in block[1].splitlines()][1:]
+
+
+@pytest.fixture(scope='module')
+def made(
+    tmp_path_factory: pytest.TempPathFactory, structures: ModuleType
+) -> Path:
+    """The folder after all commands of the README, in small."""
+    folder = tmp_path_factory.mktemp('paper')
+    for path in PAPER.glob('*.yaml'):
+        shutil.copy(path, folder)
+    config = host_config(
+        model_config(
+            names=('PBE', 'R2SCAN'), chemical_species=['Li', 'P', 'S', 'Cl']
+        )
+    )
+    teacher = save_checkpoint(folder / 'teacher.pth', build(config), config)
+    small = ['--small', '--with', f'{ODD}:Springs', '--arguments', '{}']
+    mains: dict[str, Callable[[list[str]], int]] = {
+        'structures.py': lambda args: structures.main([*args, *small]),
+        'split.py': script('split').main,
+    }
+    with registered(), pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for program, *words in commands():
+            if program == 'python':
+                assert mains[Path(words[0]).name](words[1:]) == 0
+                continue
+            words = [str(teacher) if w == '7net-mf-0' else w for w in words]
+            dry = ['--dry_run'] if words[0] == 'study' else []
+            assert cli.main([*words, *dry]) == cli.DONE
+    return folder
+
+
+def test_the_files_are_what_the_readme_says(made: Path) -> None:
+    frames = {p.stem: ase.io.read(p, ':') for p in made.glob('lipscl/*.extxyz')}
+    numbers = {name: len(frames[name]) for name in frames if '_' in name}
+    assert numbers == {
+        'pbe_train': 12,
+        'r2scan_train': 4,
+        'r2scan_all': 12,
+        'pbe_valid': 4,
+        'r2scan_valid': 2,
+        'pbe_test': 2,
+        'r2scan_test': 2,
+    }
+    ids = {
+        name: {a.info['structure_id'] for a in frames[name]} for name in numbers
+    }
+    assert ids['r2scan_train'] < ids['pbe_train'] == ids['r2scan_all']
+    assert not ids['pbe_train'] & (ids['pbe_valid'] | ids['pbe_test'])
+    trained, tested = (
+        {(a.info['order'], a.info['temperature']) for a in frames[name]}
+        for name in ('r2scan_train', 'r2scan_test')
+    )
+    assert not trained & tested
+    for atoms in frames['structures']:
+        assert atoms.get_chemical_formula() == 'Cl4Li24P4S20'
+
+
+def test_the_training_yaml_trains(
+    made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(made)
+    sections = inputs.load_yaml('lipscl.yaml')
+    inputs.from_sections(sections)  # whole, as it is shipped
+    sections['model'].update(channel=4, lmax=1, num_convolution_layer=1, cutoff=3.5)
+    sections['train'].update(epoch=1, per_epoch=1)
+    sections['train']['fidelity']['steps_per_epoch'] = 2
+    write_yaml(made / 'small.yaml', sections)
+    with registered():
+        assert cli.main(['train', 'small.yaml', '-w', 'run']) == cli.DONE
+    assert (made / 'run' / 'checkpoint_best.pth').is_file()
+
+
+def test_both_trainings_differ_in_the_expensive_labels_alone() -> None:
+    part, whole = (
+        inputs.load_yaml(str(PAPER / f'{name}.yaml'))
+        for name in ('lipscl', 'lipscl_all')
+    )
+    assert part['data']['load_trainset_path'].pop() == {
+        'file': 'lipscl/r2scan_train.extxyz',
+        'fidelity': 'r2scan',
+    }
+    assert whole['data']['load_trainset_path'].pop() == {
+        'file': 'lipscl/r2scan_all.extxyz',
+        'fidelity': 'r2scan',
+    }
+    assert part == whole
+
+
+def test_an_interrupted_call_goes_on(
+    made: Path, structures: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = made / 'again'
+    shutil.copytree(made / 'lipscl', folder)
+    one = folder / 'trajectories' / 'train_50_300K.extxyz'
+    whole = one.read_bytes()
+    one.unlink()
+    done = []
+    real = structures.run
+
+    def noting(run: object, *rest: object) -> object:
+        done.append(run)
+        return real(run, *rest)
+
+    monkeypatch.setattr(structures, 'run', noting)
+    small = ['--small', '--with', f'{ODD}:Springs', '--arguments', '{}']
+    assert structures.main(['-o', str(folder), *small]) == 0
+    assert len(done) == 1
+    assert one.read_bytes() == whole  # the seed is of the trajectory
+
+
+@pytest.mark.parametrize('order', [0, 25, 75, 100])
+def test_the_order_is_that_of_the_free_sites(
+    order: int, structures: ModuleType
+) -> None:
+    atoms = structures.exchanged(order, 10.0, np.random.default_rng(1))
+    ideal = structures.ordered(10.0)
+    moved = np.flatnonzero(atoms.numbers != ideal.numbers)
+    assert len(moved) == 2 * round(order / 25)
+    phosphorus = np.flatnonzero(atoms.symbols == 'P')
+    for i in moved:  # none of a PS4 group
+        assert atoms.get_distances(i, phosphorus, mic=True).min() > 3.5
+
+
+def test_the_full_plan_has_the_numbers_of_the_readme(
+    structures: ModuleType,
+) -> None:
+    plan = structures.Plan()
+    runs = list(structures.trajectories(plan))
+    train = [one for one in runs if one.part == 'train']
+    high = [one for one in train if one.high]
+    assert plan.train * len(train) + plan.strained * len(plan.orders) == 1000
+    assert plan.high * len(high) + plan.high_strained == 100
+    assert (plan.valid * len(train), plan.valid * len(high)) == (70, 24)
+    assert plan.test * (len(runs) - len(train)) == 120
+    assert not set(plan.high_orders) & set(plan.test_orders)
+    assert not set(plan.high_temperatures) & set(plan.test_temperatures)
+    assert plan.strained > plan.high_strained / 2
+    few = dataclasses.replace(plan, strained=6)  # they take a while
+    cells = list(structures.strained(few, 10.0, 1))
+    assert len(cells) == 30
+    assert sum(atoms.info['high'] for atoms in cells) == 16
+    assert {a.info['order'] for a in cells if a.info['high']} == {0, 50, 100}
