@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,24 @@ from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.lj import LennardJones
 
 
-class Odd(Calculator):
+class Simple(Calculator):
+    """Its results are what `find` sets."""
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Any = (),
+        changes: Any = all_changes,
+    ) -> None:
+        super().calculate(atoms, properties, changes)
+        assert self.atoms is not None
+        self.find(self.atoms)
+
+    def find(self, atoms: Atoms) -> None:
+        raise NotImplementedError
+
+
+class Odd(Simple):
     """Energy minus the length of the cell; fails where that is 10 Å or more."""
 
     implemented_properties = ['energy', 'free_energy', 'forces', 'stress']
@@ -28,15 +46,8 @@ class Odd(Calculator):
         self.fault, self.log, self.wait = fault, log, wait
         type(self).made += 1
 
-    def calculate(
-        self,
-        atoms: Atoms | None = None,
-        properties: Any = (),
-        changes: Any = all_changes,
-    ) -> None:
-        super().calculate(atoms, properties, changes)
-        assert self.atoms is not None
-        length = float(self.atoms.cell[0, 0])
+    def find(self, atoms: Atoms) -> None:
+        length = float(atoms.cell[0, 0])
         time.sleep(self.wait)
         Path('output.txt').write_text(f'{length}')
         if self.log:
@@ -46,7 +57,7 @@ class Odd(Calculator):
         self.results = {
             'energy': -length + 0.5,
             'free_energy': -length,
-            'forces': np.full((len(self.atoms), 3), 0.25),
+            'forces': np.full((len(atoms), 3), 0.25),
             'stress': np.arange(6) / 100,
         }
         if length >= 10:
@@ -87,7 +98,7 @@ lennard_jones = LennardJones
 number = 3
 
 
-class Springs(Calculator):
+class Springs(Simple):
     """Ties the atoms to where they are when it first sees their cell."""
 
     implemented_properties = ['energy', 'forces', 'stress']
@@ -96,18 +107,21 @@ class Springs(Calculator):
         super().__init__()
         self.places: dict[float, np.ndarray] = {}
 
-    def calculate(
-        self,
-        atoms: Atoms | None = None,
-        properties: Any = (),
-        changes: Any = all_changes,
-    ) -> None:
-        super().calculate(atoms, properties, changes)
-        assert self.atoms is not None
-        now = self.atoms.positions
-        moved = now - self.places.setdefault(self.atoms.get_volume(), now.copy())
+    def find(self, atoms: Atoms) -> None:
+        now = atoms.positions
+        moved = now - self.places.setdefault(atoms.get_volume(), now.copy())
         self.results = {
             'energy': float((moved**2).sum()),
             'forces': -2.0 * moved,
             'stress': np.zeros(6),
         }
+
+
+class Program(Simple):
+    """Runs a program that takes long, and writes its process id."""
+
+    implemented_properties = ['energy']
+
+    def find(self, atoms: Atoms) -> None:
+        with subprocess.Popen(['sleep', '60']) as program:
+            Path('pid').write_text(f'{program.pid}\n')

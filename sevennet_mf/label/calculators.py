@@ -7,7 +7,8 @@ import importlib.util
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -89,15 +90,20 @@ def _here_importable() -> Iterator[None]:
         sys.path.remove(here)
 
 
-def made(told: str, arguments: Mapping[str, Any]) -> Any:
+def made(told: str, arguments: Mapping[str, Any], folder: Path | None = None) -> Any:
     """Return a new calculator.
+
+    Args:
+        told: Its import path; files and modules are found from the current folder.
+        arguments: Its keywords.
+        folder: Where it is made, if it writes files; default: the current folder.
 
     Raises:
         UserError: It cannot be made with these arguments, or is none.
     """
     make = imported(told)
     try:
-        with _here_importable():
+        with _here_importable(), chdir(folder or '.'):
             calculator = make(**arguments)
     except Exception as error:  # whatever a calculator finds wrong
         raise UserError(

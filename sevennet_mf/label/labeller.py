@@ -43,8 +43,7 @@ class Labeller:
         remove_if_empty(self.folder)
 
     def _made(self) -> Any:
-        with chdir(self.folder):
-            return made(self.teacher.told, self.teacher.arguments)
+        return made(self.teacher.told, self.teacher.arguments, self.folder)
 
     def __call__(self, task: Task) -> Outcome:
         """Label a structure; a failure is one line in the place of results."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import re
 import shlex
 import shutil
@@ -21,6 +20,7 @@ from label_helpers import ODD
 
 from sevennet_mf import cli
 from sevennet_mf.config import inputs
+from sevennet_mf.label.calculators import imported
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / 'example_inputs' / 'lipscl'
@@ -28,14 +28,7 @@ PAPER = ROOT / 'benchmarks' / 'paper'
 
 
 def script(name: str) -> ModuleType:
-    path = EXAMPLE / f'{name}.py'
-    spec = importlib.util.spec_from_file_location(f'lipscl_{name}', path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # data classes look it up
-    spec.loader.exec_module(module)
-    return module
+    return sys.modules[imported(f'{EXAMPLE / name}.py:main').__module__]
 
 
 @pytest.fixture(scope='module')

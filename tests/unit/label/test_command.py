@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -206,6 +207,19 @@ def test_a_program_that_ctrl_c_ended_is_no_failure(
 
 
 # ---- processes
+
+
+@pytest.mark.parametrize('processes', [1, 2])
+def test_a_file_of_the_current_folder_is_found(
+    processes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its name is relative, and the calculator works in a folder of its own."""
+    pool = write_cells(tmp_path / 'pool.extxyz', 5.0, 11.0, 6.0)
+    shutil.copy(ODD, tmp_path / 'own.py')
+    monkeypatch.chdir(tmp_path)
+    teacher = teacher_of('own.py:make', ['low'], {'fault': 'raise'})
+    [found] = label([pool], teacher, 'out', processes=processes)
+    assert (found.labelled, found.failed) == (2, 1)  # made anew after the failure
 
 
 def test_processes_have_folders_of_their_own_and_survive_crashes(
