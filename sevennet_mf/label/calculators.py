@@ -156,6 +156,12 @@ def results_of(calculator: Any, atoms: Atoms) -> dict[str, Any]:
     return found
 
 
+def are_finite(results: Mapping[str, Any]) -> bool:
+    """Return whether no property is NaN or infinite."""
+    numbers = (np.asarray(value) for value in results.values())
+    return all(np.isfinite(x).all() for x in numbers if x.dtype.kind == 'f')
+
+
 # constraints are of somebody's relaxation: labels are without them
 _ask: Final = {
     'forces': lambda atoms: atoms.get_forces(apply_constraint=False),

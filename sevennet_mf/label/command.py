@@ -136,7 +136,8 @@ def _warn_of(teacher: Teacher, found: Survey) -> None:
     """Warn of what is known to be wrong with the labels of a checkpoint."""
     if found.repeats:
         warnings.warn(
-            f'{found.repeats} structures are copies of others and are labelled once',
+            f'copies of other structures: {found.repeats}; each structure is '
+            'labelled once',
             stacklevel=3,
         )
     if teacher.is_calculator:
@@ -159,6 +160,11 @@ def _work(call: _Call, found: Survey, stores: dict[str, Store]) -> None:
     for store in stores.values():
         store.finish(found.sources)
     if todo and done < len(todo):
+        if not by:
+            raise UserError(
+                f'{", ".join(call.paths)} changed while being read. Repeat the '
+                'command; what is labelled is kept.'
+            )
         raise TrainingStopped(
             f'stopped by {by}: {done} of {len(todo)} structures were labelled; the '
             'same command goes on.'

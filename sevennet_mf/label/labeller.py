@@ -9,7 +9,7 @@ from contextlib import chdir, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sevennet_mf.label.calculators import line_of, made, results_of
+from sevennet_mf.label.calculators import are_finite, line_of, made, results_of
 from sevennet_mf.label.exchange import Outcome, Task, Teacher
 
 if TYPE_CHECKING:
@@ -67,6 +67,8 @@ class Labeller:
             self._calculator = self._made()
         with chdir(self.folder):
             results = results_of(self._calculator, task.atoms)
+        if not are_finite(results):  # a failure, as whoever keeps them will find
+            self._calculator = None
         return dict.fromkeys(task.names, results)
 
 

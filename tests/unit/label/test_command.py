@@ -19,10 +19,11 @@ from label_helpers import ODD, cells, odd, write_cells
 from sevennet_mf import cli
 from sevennet_mf.data.read import read_entry
 from sevennet_mf.errors import TrainingStopped, UserError
-from sevennet_mf.label import labeller
+from sevennet_mf.label import command, labeller
 from sevennet_mf.label.command import label
 from sevennet_mf.label.exchange import Outcome, Task
 from sevennet_mf.label.labeller import Labeller
+from sevennet_mf.label.structures import survey
 from sevennet_mf.label.teacher import teacher_of
 
 
@@ -132,7 +133,7 @@ def test_an_input_is_not_written(tmp_path: Path) -> None:
 
 def test_copies_are_labelled_once_and_said(tmp_path: Path) -> None:
     path = write_cells(tmp_path / 'a.extxyz', 5.0, 5.0)
-    with pytest.warns(UserWarning, match='1 structures are copies'):
+    with pytest.warns(UserWarning, match='copies of other structures: 1;'):
         [found] = label([path], odd(), tmp_path / 'out')
     assert found.labelled == 1
 
@@ -153,6 +154,20 @@ def test_numbers_must_be_positive(option: str, pool: str, tmp_path: Path) -> Non
     options: dict[str, Any] = {option: 0}
     with pytest.raises(UserError, match=f'--{option} must be 1 or more, got 0'):
         label([pool], odd(), tmp_path / 'out', **options)
+
+
+def test_a_file_that_changes_meanwhile_is_said(
+    pool: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def changing(*args: Any) -> Any:
+        found = survey(*args)
+        write_cells(Path(pool), 5.0, 6.0)
+        return found
+
+    monkeypatch.setattr(command, 'survey', changing)
+    with pytest.raises(UserError, match='pool.extxyz changed while being read'):
+        label([pool], odd(), tmp_path / 'out')
+    assert lengths(tmp_path / 'out' / 'low.extxyz') == [5.0, 6.0]
 
 
 # ---- interrupted

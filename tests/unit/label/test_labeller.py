@@ -91,9 +91,10 @@ def test_a_failure_is_one_line_and_the_next_structure_is_fine(
     assert (first.calc.results['energy'], last.calc.results['energy']) == (-5, -6)
 
 
-def test_nothing_of_a_failed_calculation_is_left(tmp_path: Path) -> None:
-    """A calculator may keep the results of another structure after an error."""
-    labeller = Labeller(odd(fault='raise'), tmp_path)
+@pytest.mark.parametrize('fault', ['raise', 'unconverged', 'forces'])
+def test_nothing_of_a_failed_calculation_is_left(fault: str, tmp_path: Path) -> None:
+    """A calculator may keep results after an error, or begin from NaN."""
+    labeller = Labeller(odd(fault=fault), tmp_path)
     before = labeller._calculator
     labeller(Task('s', 'x:0', cells(10.0)[0], ('low',)))
     assert labeller._calculator is None
