@@ -36,7 +36,7 @@ from sevennet_mf.lammps.tools import find_lammps
 
 HERE = Path(__file__).resolve().parent
 HOST_SOURCES = Path(sevenn.__file__).parent / 'pair_e3gnn'
-HOST_FILES = ('pair_e3gnn.cpp', 'pair_e3gnn.h', 'pair_e3gnn_oeq_autograd.cpp')
+HOST_FILES = ('pair_e3gnn.cpp', 'pair_e3gnn.h')
 FIDELITY = {'7net-mf-0': 'R2SCAN', 'small': 'r2scan'}
 SMALLEST = 72  # atoms
 SYMBOLS = ['Ga', 'N']

@@ -4,6 +4,10 @@
 #include "pair_e3gnn.h"
 #include "plugin.h"
 
+// of pair_e3gnn_oeq_autograd.cpp, which takes long to compile: for OpenEquivariance,
+// which no file here is deployed with
+void pair_e3gnn_oeq_register_autograd() {}
+
 static void *create(void *lmp) {
   return new LAMMPS_NS::PairE3GNN(static_cast<LAMMPS_NS::LAMMPS *>(lmp));
 }

@@ -242,7 +242,7 @@ def test_the_table_of_md_steps(md: tuple[str, dict[str, Any]]) -> None:
 @pytest.mark.slow
 def test_the_largest_cell_says_how_the_next_failed(tmp_path: Path) -> None:
     file = tmp_path / 'report.json'
-    arguments = ('--quick', '--largest', '--memory', 2, '--json', file)
+    arguments = ('--quick', '--largest', '--memory', 1.5, '--json', file)
     done = run(*arguments, script=LAMMPS_MD)
     assert done.returncode == 0, done.stderr
     result = json.loads(file.read_text())
