@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from sevennet_mf.calculators.doubts import doubtful
+from sevennet_mf.calculators.reference_warnings import doubtful
 from sevennet_mf.errors import TrainingStopped, UserError
 from sevennet_mf.interrupt import StopRequest
 from sevennet_mf.label.exchange import Outcome, Task, Teacher
