@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sevennet_mf import keys
+from sevennet_mf import host_calls, keys
 from sevennet_mf.errors import HostError
 
 WORKS_WITH = 'sevenn 0.13.0'
@@ -192,12 +192,15 @@ def register() -> None:
     """Wrap every seam of the host; a second call changes nothing.
 
     Raises:
-        HostError: The host lacks a seam; nothing is changed.
+        HostError: The host lacks a seam, or a function that is called takes other
+            arguments; nothing is changed.
     """
     if is_registered():
         return
     found = {seam: _find(seam) for seam in SEAMS}
     defaults = _defaults()
+    for difference in host_calls.differences():
+        raise _refusal(difference)
     for seam, original in found.items():
         _originals[seam] = original
         _wrappers[seam] = seam.wrap(original)

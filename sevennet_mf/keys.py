@@ -44,6 +44,12 @@ SITE_SWITCH: Final[dict[str, str]] = {
     'output': 'use_modal_output_block',
 }
 
+# keys of `train.continue` for elastic weight consolidation, as the host's reEWC has
+# them; not every version of the host does
+FISHER: Final[str] = 'fisher_information'
+OPT_PARAMS: Final[str] = 'opt_params'
+EWC_LAMBDA: Final[str] = 'ewc_lambda'
+
 # eV/Å^3 -> kbar, the host's factor
 KBAR: Final[float] = 1602.1766208
 # Å^3 | the host treats a smaller cell as having no volume

@@ -16,6 +16,7 @@ from ase.data import chemical_symbols
 from sevenn.nn.edge_embedding import BesselBasis, PolynomialCutoff, XPLORCutoff
 from sevenn.train.optim import loss_dict, optim_dict, scheduler_dict
 
+from sevennet_mf import keys
 from sevennet_mf.config.optimizer import SCHEDULERS
 from sevennet_mf.errors import UserError, nearest, unknown
 
@@ -190,7 +191,7 @@ def _nested(key: str, block: Config, defaults: Config, conditions: Config) -> No
     parameters.pop('cutoff_length', None)  # the host fills in model.cutoff
     known = [*defaults, *parameters]
     if name == KEY.CONTINUE:  # of EWC, without a default
-        known += [KEY.FISHER, KEY.OPT_PARAMS, KEY.EWC_LAMBDA]
+        known += [keys.FISHER, keys.OPT_PARAMS, keys.EWC_LAMBDA]
     for inner, value in block.items():
         if inner not in known:
             raise UserError(

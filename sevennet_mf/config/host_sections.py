@@ -40,7 +40,7 @@ UNUSED_DATA_KEYS = (
     KEY.SAVE_BY_LABEL,
     KEY.SAVE_BY_TRAIN_VALID,
     KEY.DATASET_TYPE,
-    KEY.REHEARSAL,
+    'rehearsal',  # not in every version of the host
 )
 # what the host's readers raise, meant or not
 HOST_TROUBLE = (

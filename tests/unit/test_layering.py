@@ -30,6 +30,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     'testing': (),
     'program': ('errors', 'files'),
     'host_traps': (),
+    'host_calls': (),
     'interrupt': (),
     'files': ('errors',),
     'lock': ('errors', 'files'),

@@ -2,44 +2,56 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-import sevenn._keys as KEY
 import torch
 from sevenn.train.loss import LossDefinition
-from sevenn.train.reewc import EWCLoss
 
+from sevennet_mf import keys
 from sevennet_mf.errors import UserError
 from sevennet_mf.model.build import theta_of
 from sevennet_mf.train.continuing.start import Start
 from sevennet_mf.train.loop.trainer import FidelityTrainer
 
 Weights = dict[str, torch.Tensor]
-WHERE: Final = 'train.continue.fisher_information'  # KEY.FISHER, readable
+WHERE: Final = 'train.continue.fisher_information'  # keys.FISHER, readable
 
 
-class Consolidation(EWCLoss):
-    """The host's sum of F (w - w*)^2, as a scalar: the host's has shape (1,).
+class Consolidation(LossDefinition):
+    """The sum of F (w - w*)^2.
 
     It needs only the weights, so it is the same on every process, and the mean of
-    the gradients is that of one process.
+    the gradients is that of one process. Weights without an F are free.
+
+    Args:
+        importance: F, by the names of parameters.
+        optimum: w*, of the same.
     """
+
+    def __init__(self, importance: Weights, optimum: Weights) -> None:
+        super().__init__(name='EWC')
+        self.importance, self.optimum = importance, optimum
 
     def get_loss(
         self, batch_data: dict[str, Any], model: Callable | None = None
     ) -> torch.Tensor:
-        with warnings.catch_warnings():
-            # weights of trained fidelities are free
-            warnings.filterwarnings('ignore', 'EWC has no Fisher information')
-            return super().get_loss(batch_data, model).squeeze(0)
+        assert isinstance(model, torch.nn.Module)
+        own = dict(model.named_parameters())
+        device = next(iter(own.values())).device
+        for kept in (self.importance, self.optimum):  # only once
+            kept.update({name: value.to(device) for name, value in kept.items()})
+        loss = torch.zeros((), device=device)
+        for name, value in self.importance.items():
+            apart = own[name] - self.optimum[name]
+            loss = loss + (value * apart.square()).sum()
+        return loss
 
 
 def asked(start: Start) -> bool:
     """Whether `train.continue` has keys of EWC."""
-    wanted = (KEY.FISHER, KEY.OPT_PARAMS, KEY.EWC_LAMBDA)
+    wanted = (keys.FISHER, keys.OPT_PARAMS, keys.EWC_LAMBDA)
     return any(start.options.get(key) for key in wanted)
 
 
@@ -57,11 +69,11 @@ def term(
     """
     block = start.options
     factor = _factor(block)
-    fisher = _read(block[KEY.FISHER], WHERE, start)
+    fisher = _read(block[keys.FISHER], WHERE, start)
     optimum = None
-    if block.get(KEY.OPT_PARAMS):
+    if block.get(keys.OPT_PARAMS):
         optimum = _read(
-            block[KEY.OPT_PARAMS], f'train.continue.{KEY.OPT_PARAMS}', start
+            block[keys.OPT_PARAMS], f'train.continue.{keys.OPT_PARAMS}', start
         )
     own = dict(start.loaded.model.named_parameters())
     zero = {name: torch.zeros_like(p) for name, p in own.items()}
@@ -91,16 +103,16 @@ def term(
 
 def _factor(block: dict[str, Any]) -> float:
     """`ewc_lambda`; UserError if a key of EWC is missing or not valid."""
-    if not block.get(KEY.FISHER):
+    if not block.get(keys.FISHER):
         raise UserError(
             f'{WHERE} is missing, but EWC needs it; `sevennet-mf fisher` writes '
             'it.'
         )
-    factor: Any = block.get(KEY.EWC_LAMBDA)
+    factor: Any = block.get(keys.EWC_LAMBDA)
     is_number = isinstance(factor, int | float) and not isinstance(factor, bool)
     if not is_number or factor <= 0:
         raise UserError(
-            f'train.continue.{KEY.EWC_LAMBDA} must be greater than 0, got '
+            f'train.continue.{keys.EWC_LAMBDA} must be greater than 0, got '
             f'{factor!r}.'
         )
     return float(factor)

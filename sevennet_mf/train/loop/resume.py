@@ -96,7 +96,7 @@ def must_stay(config: dict[str, Any], process: Process) -> dict[str, Any]:
                 for entry in value or ()
             ]
         elif name == KEY.CONTINUE:
-            for key in (KEY.FISHER, KEY.OPT_PARAMS, KEY.EWC_LAMBDA):
+            for key in (keys.FISHER, keys.OPT_PARAMS, keys.EWC_LAMBDA):
                 kept[f'train.continue.{key}'] = value.get(key)
         elif name not in MAY_CHANGE:
             kept[name] = value

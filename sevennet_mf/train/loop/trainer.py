@@ -94,8 +94,8 @@ class FidelityTrainer(Trainer):
             config, 'epoch', FROM_SCRATCH, config[KEY.EPOCH]
         )
         super().__init__(
-            model,
-            losses,
+            model=model,
+            loss_functions=losses,
             optimizer_cls=lambda weights: optimizer_of(config, weights),
             scheduler_cls=self.schedule.made,
             device=process.device(config[KEY.DEVICE]),

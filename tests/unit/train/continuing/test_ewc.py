@@ -99,11 +99,11 @@ def test_a_fidelity_that_is_there_is_trained_further(tmp_path: Path) -> None:
     loss, _ = ewc.term(start, trainer)
     assert isinstance(loss, ewc.Consolidation)
     before = torch.load(fisher, weights_only=True)
-    for name, value in loss.fisher_dict.items():
+    for name, value in loss.importance.items():
         assert torch.equal(value, before[name]), name
     free = {name for name in before if name.endswith('bias.1')}  # scan's own
-    assert set(before) - set(loss.fisher_dict) == free
-    assert float(loss.fisher_dict['onehot_to_feature_x.linear.weight'].sum()) > 0
+    assert set(before) - set(loss.importance) == free
+    assert float(loss.importance['onehot_to_feature_x.linear.weight'].sum()) > 0
 
 
 def test_it_holds_the_old_fidelity(tmp_path: Path) -> None:
