@@ -122,7 +122,9 @@ def _checked(sections: Config) -> Config:
         if value is None:  # `load_validset_path: null` is none
             del sections['data'][name]
     _refuse_host_modality(sections)
-    return sections
+    from sevennet_mf.config import later_host
+
+    return later_host.understood(sections)
 
 
 def _sets(data: Config) -> dict[str, list[Config]]:
@@ -184,14 +186,17 @@ def _no_training(data: Config) -> UserError:
     return UserError(f'data.{TRAINING} is missing: nothing to train on.')
 
 
-def refuse_misspelt(sections: Config) -> None:
-    """Refuse misspellings of `fidelity`, in a YAML that has none.
+def refuse_ignored(sections: Config) -> None:
+    """Refuse misspellings of `fidelity` and later words, in a YAML without one.
 
     SevenNet would train it, and only warn of the unknown key.
 
     Raises:
-        UserError: A key looks like `fidelity`.
+        UserError: A key looks like `fidelity`, or belongs to a later version.
     """
+    from sevennet_mf.config import later_host
+
+    later_host.refuse(sections)
     for where, block in sections.items():
         entries = _load_paths(block) if where == 'data' else {}
         blocks = {where: block}

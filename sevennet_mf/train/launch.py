@@ -49,7 +49,7 @@ def _train_as_host(args: argparse.Namespace, sections: Sections) -> str | None:
         from sevennet_mf.config import host_checks
         from sevennet_mf.distributed import from_environment
 
-    inputs.refuse_misspelt(sections)
+    inputs.refuse_ignored(sections)
     host_checks.complete(sections.get('train'))
     if args.resume:
         raise UserError(

@@ -81,7 +81,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ('optimizer', 'training'),
         ('criteria', 'entry', 'host_checks'),
         ('blocks',),
-        ('complete', 'host_sections', 'run_inputs'),
+        ('complete', 'host_sections', 'later_host', 'run_inputs'),
         ('compatible',),
         ('inherit',),
         ('inputs',),

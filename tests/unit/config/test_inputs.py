@@ -276,13 +276,13 @@ def test_no_fidelity_but_nearly(given: dict[str, Any], where: str) -> None:
     assert not inputs.has_fidelity(given)
     words = f"{where} is not a known key. Did you mean 'fidelity'"
     with pytest.raises(UserError, match=words):
-        inputs.refuse_misspelt(given)
+        inputs.refuse_ignored(given)
 
 
 def test_yaml_of_sevennet_itself_is_not_misspelt() -> None:
     data = {'load_trainset_path': [{'data_modality': 'pbe', 'file_list': []}]}
-    inputs.refuse_misspelt({'model': {'cutoff': 4}, 'train': None, 'data': data})
-    inputs.refuse_misspelt(
+    inputs.refuse_ignored({'model': {'cutoff': 4}, 'train': None, 'data': data})
+    inputs.refuse_ignored(
         {
             'model': const.DEFAULT_E3_EQUIVARIANT_MODEL_CONFIG,
             'train': const.DEFAULT_TRAINING_CONFIG,
