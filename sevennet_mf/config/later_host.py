@@ -29,7 +29,7 @@ class Word:
         ours: The key of train.fidelity that does the same.
         moves: Whether a value means the same there: then it goes there.
         off: Values with which it does nothing.
-        is_meant: Of a key that SevenNet 0.13 has too: whether a value is a later one.
+        is_meant: Whether a value is a later one, of a key that SevenNet 0.13 has.
     """
 
     key: str

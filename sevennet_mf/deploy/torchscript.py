@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import sevenn
 import sevenn._keys as KEY
 import torch
 from ase import Atoms
@@ -40,7 +41,7 @@ from sevennet_mf.deploy.folded import (
 )
 from sevennet_mf.deploy.probe import Answers, deviation, probes, worst
 from sevennet_mf.deploy.slices import split_slices
-from sevennet_mf.errors import UserError
+from sevennet_mf.errors import HostError, UserError
 from sevennet_mf.model.fused import why_not
 from sevennet_mf.model.plain_config import architecture, json_ready
 from sevennet_mf.model.tabulated import FormError
@@ -213,7 +214,17 @@ def _in_form(folded: Folded, form: str) -> Folded:
 
 def _check(parts: Sequence[_Part], folded: Folded, what: str) -> None:
     """Raise UserError unless a deployed model agrees with the original."""
-    found = _answers([part.module for part in parts], folded)
+    try:
+        found = _answers([part.module for part in parts], folded)
+    except RuntimeError as error:
+        if 'KeyError' not in str(error):
+            raise
+        # omni-train's files compute edges and forces themselves, from positions
+        raise HostError(
+            f'sevenn {sevenn.__version__}: sevenn.scripts.deploy writes models that '
+            'take other inputs than those of sevenn 0.13.0, for which the pair '
+            'styles are made. Deploy with it: pip install sevenn==0.13.0'
+        ) from None
     apart = worst([deviation(answers, folded.wanted) for answers in found])
     refuse_deviation(apart, what, len(folded.wanted.energy))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from rich.console import Group, RenderableType
@@ -12,6 +12,8 @@ from rich.text import Text
 from sevennet_mf.config.recipe import as_text
 
 ROWS: Final[int] = 30  # elements in one column of the table of reference energies
+WIDTH: Final[int] = 100  # of a file or a pipe, in which a table has to fit
+FRAME: Final[int] = 3  # what a column takes besides its text
 # where our pair styles get the radial weights of a deployed file from
 FAST_FORM: Final = {
     'table': 'fused in our pair styles, radial weights from a table',
@@ -27,7 +29,7 @@ def render(found: Mapping[str, Any]) -> RenderableType:
     if found['data']:
         parts.append(_data_table(found['data']))
     if found['reference_energies']:
-        parts.append(_reference_table(found))
+        parts += _reference_tables(found)
     if found['files']:
         parts.append(_file_table(found['files']))
     parts += [Text(f'Warning: {line}', style='bold') for line in found['warnings']]
@@ -160,22 +162,45 @@ def _data_table(data: Mapping[str, Any]) -> Table:
     return table
 
 
-def _reference_table(found: Mapping[str, Any]) -> Table:
-    references = found['reference_energies']
+def _reference_tables(found: Mapping[str, Any]) -> Iterator[Table]:
+    """One table, or several where the fidelities are too many for its width."""
     elements = found['elements']
-    blocks = [elements[i : i + ROWS] for i in range(0, len(elements), ROWS)]
-    table = Table(title='Reference energies (eV)', title_justify='left')
-    for _ in blocks:
+    columns = {
+        fidelity: [_energy_cell(own.get(symbol)) for symbol in elements]
+        for fidelity, own in found['reference_energies'].items()
+    }
+    title = 'Reference energies (eV)'
+    while columns:
+        fitting: dict[str, list[str]] = {}
+        width = len('Uu') + FRAME
+        for name, cells in columns.items():
+            own_width = max(map(len, [name, *cells])) + FRAME
+            if fitting and width + own_width >= WIDTH:
+                break
+            fitting[name] = cells
+            width += own_width
+        columns = {k: v for k, v in columns.items() if k not in fitting}
+        blocks = max(1, min(WIDTH // width, -(-len(elements) // ROWS)))
+        yield _reference_table(title, elements, fitting, blocks)
+        title = ''
+
+
+def _reference_table(
+    title: str, elements: Sequence[str], columns: dict[str, list[str]], blocks: int
+) -> Table:
+    """blocks: how many elements are in a row, beside each other."""
+    rows = -(-len(elements) // blocks)
+    table = Table(title=title or None, title_justify='left')
+    for _ in range(blocks):
         table.add_column('', style='bold')
-        for fidelity in references:
+        for fidelity in columns:
             table.add_column(fidelity, justify='right')
-    for row in range(len(blocks[0]) if blocks else 0):
+    for row in range(rows):
         cells = []
-        for block in blocks:
-            symbol = block[row] if row < len(block) else None
-            cells.append(symbol or '')
-            for own in references.values():
-                cells.append(_energy_cell(own.get(symbol)))
+        for i in range(row, rows * blocks, rows):
+            is_there = i < len(elements)
+            cells.append(elements[i] if is_there else '')
+            cells += [own[i] if is_there else '' for own in columns.values()]
         table.add_row(*cells)
     return table
 

@@ -237,8 +237,8 @@ class Start:
         try:
             trainer.load_state_dicts(
                 None,
-                self.origin.content.get(optimizer) if optimizer else None,
-                self.origin.content.get(scheduler) if scheduler else None,
+                (self.origin.content.get(optimizer) or None) if optimizer else None,
+                (self.origin.content.get(scheduler) or None) if scheduler else None,
             )
         except (ValueError, KeyError) as error:
             raise UserError(

@@ -113,7 +113,7 @@ def test_a_value_goes_where_it_means_the_same(
     both['train']['fidelity'] = {'checkpoint_every': 3}
     with pytest.raises(UserError, match='are the same. Remove one of the two'):
         inputs.read(both)
-    with pytest.raises(UserError, match=r'Use train.fidelity.\w+_every, in steps\.$'):
+    with pytest.raises(UserError, match=r'Use train\.fidelity\.\w+, in steps\.$'):
         inputs.read(with_word('train', 'other', 7))
     with pytest.raises(UserError, match='there is nothing like it here'):
         inputs.read(with_word('train', 'absent', 7))

@@ -22,7 +22,7 @@ from sevennet_mf.deploy.deployed import FAST_FILE, extra_files
 from sevennet_mf.deploy.export import export
 from sevennet_mf.deploy.folded import quiet
 from sevennet_mf.deploy.torchscript import deploy, read_deployed
-from sevennet_mf.errors import UserError
+from sevennet_mf.errors import HostError, UserError
 from sevennet_mf.kernels import library
 from sevennet_mf.model import tabulated
 from sevennet_mf.model.load import load_model
@@ -213,6 +213,24 @@ def test_a_wrong_deployed_model_is_refused(
 
     monkeypatch.setattr(torchscript, 'host_deploy', wrong)
     with pytest.raises(UserError, match='deployed model differs .* 1.0e-04'):
+        deploy(checkpoint, str(tmp_path / 'a.pt'), 'pbe')
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_host_that_deploys_another_form_is_named(
+    checkpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As omni-train's, which reads positions; its signature is the same."""
+
+    class OfPositions(torch.nn.Module):
+        def forward(self, data: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+            return {KEY.PRED_TOTAL_ENERGY: data['pos'].sum()}
+
+    def other(source: str, target: str) -> None:
+        torch.jit.script(OfPositions()).save(target)
+
+    monkeypatch.setattr(torchscript, 'host_deploy', other)
+    with pytest.raises(HostError, match=r'sevenn\.scripts\.deploy writes models'):
         deploy(checkpoint, str(tmp_path / 'a.pt'), 'pbe')
     assert list(tmp_path.iterdir()) == []
 
