@@ -423,6 +423,36 @@ def parquet(path: Path, frames: Sequence[Atoms], as_text: bool = False) -> Path:
     return path
 
 
+def colabfit(path: Path, frames: Sequence[Atoms], **more: Any) -> Path:
+    """A configuration and its properties in each row, as ColabFit publishes them."""
+    import pyarrow as pa
+    from pyarrow import parquet as pq
+
+    rows = [
+        {
+            'property_id': f'PO_{k}',
+            'method': 'DFT-PBE',
+            'energy': energy(atoms),
+            'atomic_forces': forces(atoms).tolist(),
+            'cauchy_stress': full(atoms.calc.results['stress']).tolist(),
+            'cauchy_stress_volume_normalized': True,
+            'formation_energy': None,
+            'max_force_norm': float(np.linalg.norm(forces(atoms), axis=1).max()),
+            'mean_force_norm': float(np.linalg.norm(forces(atoms), axis=1).mean()),
+            'cell': atoms.cell.tolist(),
+            'positions': atoms.positions.tolist(),
+            'pbc': atoms.pbc.tolist(),
+            'atomic_numbers': atoms.numbers.tolist(),
+            'nsites': len(atoms),
+            'names': ['a set'],
+            **more,
+        }
+        for k, atoms in enumerate(frames)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    return path
+
+
 def write_all(folder: Path) -> None:
     """Write the files that docs/formats.md names into a new folder."""
     folder.mkdir(parents=True)
@@ -448,3 +478,5 @@ def write_all(folder: Path) -> None:
     isolated = {'Ga': -0.3, 'N': -3.1}
     mace(folder / 'heads.xyz', [*pbe, *r2scan], isolated, heads)
     parquet(folder / 'own.parquet', pbe)
+    (folder / 'co').mkdir()
+    colabfit(folder / 'co' / 'co_0.parquet', pbe)

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any, Final
 
 from rich.console import Group
@@ -62,7 +64,9 @@ __all__ = [
     'write_picture',
 ]
 
-LISTED: Final[int] = 10  # problems of one kind that concern one structure each
+LISTED: Final[int] = 10  # problems of one kind, and structures of one problem
+PLACE: Final[re.Pattern[str]] = re.compile(r'^.+?:\d+(?=[ :,])')  # file:frame
+NUMBER: Final[re.Pattern[str]] = re.compile(r'[-+]?\d+(\.\d+)?(e[-+]?\d+)?')
 
 
 def write_picture(audit: Audit, path: str) -> None:
@@ -155,24 +159,51 @@ def _trained_on(asked: RunInputs) -> list[dict[str, Any]]:
     return [*asked.entries[f'load_{TRAIN}_path'], *labelled]
 
 
+@dataclass
+class _Cause:
+    """Structures that cannot be used for one reason."""
+
+    kind: str
+    message: str
+    places: list[str]
+    count: int = 0
+
+    def finding(self) -> Finding:
+        rest = self.count - 1
+        if not rest:
+            return problem(self.kind, self.message, count=1)
+        more = f' and {rest - len(self.places)} more' * (rest > len(self.places))
+        also = f': {", ".join(self.places)}{more}' if self.places else ''
+        text = f'{self.message} {rest} more like this{also}.'
+        return problem(self.kind, text, count=self.count)
+
+
 class _Unusable:
-    """Structures that cannot be used: many of one kind become one finding."""
+    """Structures that cannot be used: those with one cause are one finding."""
 
     def __init__(self) -> None:
-        self.found: list[Finding] = []
-        self.count: Counter[str] = Counter()
+        self.causes: dict[tuple[str, str], _Cause] = {}
 
     def add(self, kind: str, message: str) -> None:
-        self.count[kind] += 1
-        if self.count[kind] <= LISTED:
-            self.found.append(problem(kind, message, count=1))
+        # the same words about another structure, file or number
+        words = NUMBER.sub('', PLACE.sub('', message, count=1))
+        cause = self.causes.setdefault((kind, words), _Cause(kind, message, []))
+        cause.count += 1
+        place = PLACE.match(message)
+        if cause.count > 1 and place and len(cause.places) < LISTED:
+            cause.places.append(place[0])
 
     def findings(self) -> Iterator[Finding]:
-        yield from self.found
-        for kind, count in self.count.items():
-            if count > LISTED:
-                more = count - LISTED
-                yield problem(kind, f'{more} more like these.', count=more)
+        shown: Counter[str] = Counter()
+        rest: Counter[str] = Counter()
+        for cause in self.causes.values():
+            shown[cause.kind] += 1
+            if shown[cause.kind] <= LISTED:
+                yield cause.finding()
+            else:
+                rest[cause.kind] += cause.count
+        for kind, count in rest.items():
+            yield problem(kind, f'{count} more like these.', count=count)
 
 
 def _sorted(found: Iterable[Finding]) -> list[Finding]:

@@ -65,9 +65,10 @@ class DataEntry(Block):
         None,
         description='What the file is, if its name and content do not tell: a '
         'published form (`matpes`, `mptrj`, `chgnet`, `aselmdb`, `omat24`, `salex`, '
-        '`omol25`, `ani1x`, `ani1ccx`, `spice`, `qm7x`, `aimnet`, `deepmd`, '
-        '`mace`), a general one (`pymatgen`, `hdf5`, `parquet`), or the ASE name of '
-        'a file format. A published form sets the keys, units and signs below.',
+        '`omol25`, `ani1x`, `ani1ccx`, `spice`, `qm7x`, `aimnet`, `colabfit`, '
+        '`deepmd`, `mace`), a general one (`pymatgen`, `hdf5`, `parquet`), or the '
+        'ASE name of a file format. A published form sets the keys, units and signs '
+        'below.',
     )
     energy_unit: str | None = Field(
         None,

@@ -153,6 +153,11 @@ def unreadable(path: str, error: Exception, last: int | None = None) -> UserErro
                 'without labels, charges or isotopes.'
             )
         reason = f'it lacks {name!r}, or ASE does not know it'
+    if 'locked' in reason:
+        return UserError(
+            f'{where} cannot be read: {reason.rstrip(".")}. Another program has it: '
+            'wait until it has ended, or read a copy.'
+        )
     return UserError(
         f'{where} cannot be read: {reason.rstrip(".")}. Correct the file, its '
         '`index` or its `format`, or remove it from the list.'

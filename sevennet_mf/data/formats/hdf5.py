@@ -60,13 +60,8 @@ def units_of(path: str, entry: Entry) -> dict[str, str]:
 def recognised(path: str) -> str:
     """Return the form of a file, recognised by the names of its data sets."""
     with _opened(path) as file:
-        group = file
-        while hasattr(group, 'keys') and len(group):
-            for name, form in SIGNS.items():
-                if name in group:
-                    return form
-            group = group[next(iter(group))]
-    return 'hdf5'
+        names = {name for group in _first_groups(file) for name in group}
+    return next((form for name, form in SIGNS.items() if name in names), 'hdf5')
 
 
 def _opened(path: str) -> Any:
@@ -77,6 +72,13 @@ def _opened(path: str) -> Any:
             f'{path} cannot be opened as HDF5: {" ".join(str(error).split())}. Is '
             'it complete, and is no other program writing it?'
         ) from error
+
+
+def _first_groups(group: Any) -> Iterator[Any]:
+    """A file, the first group in it, the first in that, and so on."""
+    while hasattr(group, 'keys') and len(group):
+        yield group
+        group = group[next(iter(group))]
 
 
 def _groups(
@@ -222,12 +224,7 @@ def charge_of(smiles: str) -> int:
 
 def _known(file: Any, name: str) -> str:
     """What the first group holds, for an error, and what may have been meant."""
-    group = file
-    while hasattr(group, 'keys') and len(group):
-        inner = group[next(iter(group))]
-        if not hasattr(inner, 'keys'):
-            break
-        group = inner
+    *_, group = [{}, *_first_groups(file)]
     held = list(group)
     return f' ({", ".join(held)}).{nearest(name, held)}'
 

@@ -22,7 +22,7 @@ from typing import IO, Any, Final, cast
 from ase import Atoms
 
 from sevennet_mf.data.formats.known import need
-from sevennet_mf.data.formats.records import STRUCTURE, to_atoms
+from sevennet_mf.data.formats.records import STRUCTURE, structures
 from sevennet_mf.data.labels import Entry
 from sevennet_mf.errors import UserError
 
@@ -50,16 +50,8 @@ def rows(path: str, entry: Entry) -> Iterator[Atoms | UserError]:
     found = {LINES: _lines, LIST: _list, TREE: _tree, COLUMNS: _columns}[layout]
     number = -1
     try:
-        for number, record in enumerate(found(path)):
-            where = f'{path}:{number}'
-            try:
-                yield record if isinstance(record, UserError) else to_atoms(
-                    record, where
-                )
-            except UserError as error:
-                yield error
-            except Exception as error:  # whatever a record may hold
-                yield UserError(f'{where} is no structure of pymatgen: {error!r}.')
+        for number, item in enumerate(structures(found(path), path)):  # noqa: B007 - for errors
+            yield item
     except (*BROKEN, need('ijson', path).JSONError) as error:
         raise _broken(path, number, error) from error
 

@@ -40,6 +40,7 @@ class Form:
     levels: Mapping[str, Keys] = field(default_factory=dict)
     asks: tuple[str, ...] = ()
     weights: bool = False  # whether single structures may have weights
+    asks_sign: bool = False  # of the stress, where it has one
 
 
 MATPES = Form(
@@ -68,6 +69,18 @@ MACE = Form(
     weights=True,
 )
 GENERAL = ('energy_key', 'energy_unit')
+# in eV, eV/Å and eV/Å^3 (materials.colabfit.org/docs/configuration_schema), which
+# does not tell the sign of the stress
+COLABFIT = Form(
+    'parquet',
+    {
+        'energy_key': 'energy',
+        'force_key': 'atomic_forces',
+        'stress_key': 'cauchy_stress',
+        'stress_unit': 'eV/Å^3',
+    },
+    asks_sign=True,
+)
 ASE_LMDB = Form('ase_lmdb')
 ANI_LEVELS: Final[dict[str, Keys]] = {
     'wb97x_dz.energy': {'force_key': 'wb97x_dz.forces'},
@@ -148,6 +161,7 @@ FORMS: Final[dict[str, Form]] = {
     ),
     'mace': MACE,
     'parquet': Form('parquet', asks=GENERAL),
+    'colabfit': COLABFIT,
 }
 # other names of these
 SAME_AS: Final[dict[str, str]] = {
@@ -197,7 +211,8 @@ def completed(
                 f'{path}: {reader} files do not say {_ASKED[key][0]}. Write '
                 f'`{key}:` in the entry, as in `{key}: {_ASKED[key][1]}`.'
             )
-    if form.asks and whole.get('stress_key') is not None:
+    asks_sign = form.asks or (form.asks_sign and has_labels)
+    if asks_sign and whole.get('stress_key') is not None:
         _ask_stress(path, whole)
     return whole
 
@@ -272,7 +287,7 @@ def recognised(path: str) -> str | None:
     for suffix in ('.gz', '.bz2', '.xz'):
         name = name.removesuffix(suffix)
     if name.endswith('.parquet'):
-        return 'parquet'
+        return str(module_of(FORMS['parquet']).recognised(path))
     if name.endswith(('.h5', '.hdf5', '.hdf')):
         return str(module_of(FORMS['hdf5']).recognised(path))
     if name.endswith(('.json', '.jsonl', '.ndjson')):

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any, Final
 
 from ase import Atoms
 
 from sevennet_mf.data.formats.known import need
-from sevennet_mf.data.formats.records import to_atoms
+from sevennet_mf.data.formats.records import CONFIGURATION, structures
 from sevennet_mf.data.labels import Entry
 from sevennet_mf.errors import UserError
 
-BATCH = 256  # rows in memory
+BATCH: Final[int] = 256  # rows in memory
+FORCES: Final = 'atomic_forces'  # as ColabFit calls them
 
 
 def rows(path: str, entry: Entry) -> Iterator[Atoms | UserError]:
@@ -19,29 +21,44 @@ def rows(path: str, entry: Entry) -> Iterator[Atoms | UserError]:
 
     A structure is pymatgen's dictionary under `structure`, as nested columns or as
     JSON, or the columns of OPTIMADE (`lattice_vectors`, `species_at_sites`,
-    `cartesian_site_positions`).
+    `cartesian_site_positions`) or of ColabFit (`cell`, `pbc`, `atomic_numbers`,
+    `positions`).
 
     Raises:
         UserError: The file is not Parquet.
     """
     del entry
-    parquet = need('pyarrow.parquet', path)
     arrow = need('pyarrow', path)
-    number = 0
+    number = -1
     try:
-        with parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=BATCH):
-                for record in batch.to_pylist():
-                    where = f'{path}:{number}'
-                    number += 1
-                    try:
-                        yield to_atoms(record, where)
-                    except UserError as error:
-                        yield error
-                    except Exception as error:  # whatever a record may hold
-                        yield UserError(f'{where} is no structure: {error!r}.')
+        for number, item in enumerate(structures(_records(path), path)):  # noqa: B007 - for errors
+            yield item
     except (arrow.ArrowException, OSError) as error:
-        raise UserError(
-            f'{path} cannot be read as Parquet after row {number - 1}: '
-            f'{" ".join(str(error).split()).rstrip(".")}. Is it complete?'
-        ) from error
+        raise _broken(path, f'after row {number}', error) from error
+
+
+def recognised(path: str) -> str:
+    """Return the form of a file, recognised by the names of its columns.
+
+    Raises:
+        UserError: The file is not Parquet.
+    """
+    arrow = need('pyarrow', path)
+    try:
+        names = need('pyarrow.parquet', path).read_schema(path).names
+    except (arrow.ArrowException, OSError) as error:
+        raise _broken(path, 'at its end', error) from error
+    return 'colabfit' if {*CONFIGURATION, FORCES} <= {*names} else 'parquet'
+
+
+def _records(path: str) -> Iterator[dict[str, Any]]:
+    with need('pyarrow.parquet', path).ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=BATCH):
+            yield from batch.to_pylist()
+
+
+def _broken(path: str, where: str, error: Exception) -> UserError:
+    reason = ' '.join(str(error).split()).rstrip('.')
+    return UserError(
+        f'{path} cannot be read as Parquet {where}: {reason}. Is it complete?'
+    )

@@ -1,13 +1,13 @@
 """A structure with its labels from a record: a dictionary of plain values.
 
-The structure is pymatgen's dictionary, or the columns of OPTIMADE; anything else in
-the record goes into `info` unchanged, under its own name.
+The structure is pymatgen's dictionary, or the columns of OPTIMADE or ColabFit;
+anything else in the record goes into `info` unchanged, under its own name.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -22,6 +22,32 @@ COLUMNS: Final[tuple[str, ...]] = (
     'species_at_sites',
     'cartesian_site_positions',
 )
+
+
+# of ColabFit
+CONFIGURATION: Final[tuple[str, ...]] = (
+    'atomic_numbers',
+    'positions',
+    'cell',
+    'pbc',
+)
+
+
+def structures(records: Iterable[Any], path: str) -> Iterator[Atoms | UserError]:
+    """Yield the structure of each record; an error in place of an invalid one.
+
+    Args:
+        records: of a file; an error in place of a record is yielded as it is.
+    """
+    for number, record in enumerate(records):
+        where = f'{path}:{number}'
+        try:
+            is_bad = isinstance(record, UserError)
+            yield record if is_bad else to_atoms(record, where)
+        except UserError as error:
+            yield error
+        except Exception as error:  # whatever a record may hold
+            yield UserError(f'{where} is no structure: {error!r}.')
 
 
 def to_atoms(record: Any, where: str) -> Atoms:
@@ -42,6 +68,8 @@ def to_atoms(record: Any, where: str) -> Atoms:
         used: tuple[str, ...] = (key,)
     elif all(record.get(k) is not None for k in COLUMNS[1:]):
         atoms, used = _of_columns(record), COLUMNS
+    elif all(record.get(k) is not None for k in CONFIGURATION[:2]):
+        atoms, used = _of_configuration(record, where), CONFIGURATION
     else:
         raise UserError(
             f'{where} has no structure: it holds {", ".join(map(str, record))}. A '
@@ -104,6 +132,26 @@ def _of_columns(record: Mapping[str, Any]) -> Atoms:
         positions.reshape(-1, 3),
         cell=None if cell is None else np.array(cell, dtype=np.float64),
         pbc=cell is not None,
+    )
+
+
+def _of_configuration(record: Mapping[str, Any], where: str) -> Atoms:
+    """ColabFit's; a stress that is not one, as the record says, is an error."""
+    cell, pbc = (record.get(name) for name in CONFIGURATION[2:])
+    if (
+        record.get('cauchy_stress') is not None
+        and record.get('cauchy_stress_volume_normalized') is False
+    ):
+        raise UserError(
+            f'{where}: its cauchy_stress is not divided by the volume '
+            '(cauchy_stress_volume_normalized: false), so it is no stress. Leave it '
+            'out with `on_bad: skip`.'
+        )
+    return Atoms(
+        np.array(record[CONFIGURATION[0]], dtype=np.int64),
+        np.array(record[CONFIGURATION[1]], dtype=np.float64).reshape(-1, 3),
+        cell=None if cell is None else np.array(cell, dtype=np.float64),
+        pbc=False if pbc is None else pbc,
     )
 
 

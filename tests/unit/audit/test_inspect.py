@@ -31,6 +31,7 @@ from sevenn.train.graph_dataset import SevenNetGraphDataset
 
 from sevennet_mf.audit.inspect import (
     Audit,
+    _Unusable,
     inspect,
     table,
     write_json,
@@ -618,9 +619,30 @@ def test_many_bad_structures_are_counted(
     audit: Callable[..., Audit], pbe: Frames
 ) -> None:
     frames = [a.copy() for a in pbe[:15]] + pbe[15:]
-    problems = found(audit({'pbe': frames}), 'unusable')
-    assert len(problems) == 11
-    assert problems[-1].message == '5 more like these.'
+    (problem,) = found(audit({'pbe': frames}), 'unusable')
+    assert problem.count == 15
+    assert ':0 has no energy. ' in problem.message
+    assert ' 14 more like this: ' in problem.message
+    assert problem.message.endswith(':10 and 4 more.')
+
+
+def test_each_cause_is_told_once(audit: Callable[..., Audit], pbe: Frames) -> None:
+    frames = [a.copy() for a in pbe[:3]] + pbe[3:]
+    for one in frames[5:7]:
+        one.calc.results['forces'][1, 2] = np.nan
+    first, second = found(audit({'pbe': frames}), 'unusable')
+    assert (first.count, second.count) == (3, 2)
+    assert first.message.endswith(':2.')
+    assert second.message.endswith(':6.')
+
+
+def test_many_causes_of_a_kind_are_counted() -> None:
+    bad = _Unusable()
+    for letter in 'abcdefghijklm':
+        bad.add('unusable', f'a.json:0 lacks {letter}')
+    *listed, rest = bad.findings()
+    assert len(listed) == 10
+    assert rest.message == '3 more like these.'
 
 
 def test_a_truncated_file(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import sqlite3
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 from sevennet_mf.config.paths import data_files
 from sevennet_mf.data.files import reader_of
-from sevennet_mf.data.formats import hdf5, json_records
+from sevennet_mf.data.formats import ase_database, hdf5, json_records
 from sevennet_mf.data.read import Structure, read_entry
 from sevennet_mf.data.told import Told
 from sevennet_mf.errors import UserError
@@ -70,6 +71,31 @@ def test_a_database_cut_short(tmp_path: Path) -> None:
     assert '\n' not in str(e.value)
     file.write_bytes(b'')
     with pytest.raises(UserError, match=r'a\.aselmdb cannot be opened'):
+        read(file)
+
+
+def test_a_set_of_colabfit_asks_for_the_sign_of_its_stress(tmp_path: Path) -> None:
+    """Its publisher tells the unit only."""
+    file = published.colabfit(tmp_path / 'a.parquet', CRYSTALS)
+    with pytest.raises(UserError, match=r'a\.parquet: .* sign of its stress'):
+        read(file)
+    assert all(s.stress is None for s in read(file, stress_key=None))
+    of = {'stress_sign': 'tension'}
+    file = published.colabfit(file, CRYSTALS, cauchy_stress_volume_normalized=False)
+    with pytest.raises(UserError, match=r'parquet:0: .* not divided by the volume'):
+        read(file, **of)
+
+
+def test_a_database_that_another_program_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def locked(*_: Any, **__: Any) -> None:
+        raise sqlite3.OperationalError('database is locked')
+
+    file = tmp_path / 'a.db'
+    ase.io.write(file, CRYSTALS[0], format='db')
+    monkeypatch.setattr(ase_database, 'rows', locked)  # SQLite would wait for it
+    with pytest.raises(UserError, match=r'a\.db cannot .* locked\. Another .* copy'):
         read(file)
 
 
@@ -238,6 +264,7 @@ def test_what_nothing_reads_is_no_bad_record(tmp_path: Path) -> None:
         (lambda p: published.json_lines(p / 'a.jsonl', CRYSTALS), 'pymatgen'),
         (lambda p: published.aselmdb(p / 'a.aselmdb', CRYSTALS), 'aselmdb'),
         (lambda p: published.parquet(p / 'a.parquet', CRYSTALS), 'parquet'),
+        (lambda p: published.colabfit(p / 'a.parquet', CRYSTALS), 'colabfit'),
         (lambda p: published.deepmd_mixed(p / 'a', CRYSTALS, 9), 'deepmd'),
         (lambda p: published.spice(p / 'a.h5', published.molecules()), 'spice'),
         (lambda p: published.qm7x(p / 'a.hdf5', published.molecules()), 'qm7x'),

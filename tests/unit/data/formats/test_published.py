@@ -82,6 +82,10 @@ WITH_STRESS: dict[str, tuple[Callable[[Path], Path], dict[str, Any]]] = {
         {'format': 'deepmd/mixed'},
     ),
     'mace': (lambda p: published.mace(p / 'a.xyz', CRYSTALS), {'format': 'mace'}),
+    'colabfit': (
+        lambda p: published.colabfit(p / 'a.parquet', CRYSTALS),
+        {'stress_sign': 'tension'},
+    ),
     'parquet': (
         lambda p: published.parquet(p / 'a.parquet', CRYSTALS),
         {
