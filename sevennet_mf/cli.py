@@ -24,6 +24,20 @@ LABELS = {  # what each key names, and how to leave it out
     'virial_key': ('key with the virial in place of a stress', '; none: none'),
 }
 
+FORM = {  # how files are written that do not say it themselves
+    'format': 'what the files are, such as matpes, spice or mace, or a name of ASE',
+    'energy_unit': 'unit of the energy, such as Hartree or meV/atom',
+    'length_unit': 'unit of positions and cells',
+    'force_unit': 'unit of the forces',
+    'stress_unit': 'unit of the stress',
+    'stress_sign': 'tension, which is that of ASE, or compression',
+    'stress_order': 'order of six components: ase, vasp or lammps',
+    'positions_key': 'HDF5: data set with the positions',
+    'numbers_key': 'HDF5: data set with the atomic numbers',
+    'cell_key': 'HDF5: data set with the cells',
+    'on_bad': 'skip: leave out structures that cannot be used',
+}
+
 
 def _train(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
@@ -109,6 +123,8 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
     add('--key', help='read the fidelity from this key of atoms.info')
     for name, (what, none) in LABELS.items():
         add(f'--{name}', help=f'{what}{none}')
+    for name, what in FORM.items():
+        add(f'--{name}', help=what)
     add('--set', help='which set of an input.yaml, such as validset')
     add('-o', '--output', default='evaluation', help='folder; default: evaluation')
     add('--batch_size', type=int, default=8, help='structures at a time')

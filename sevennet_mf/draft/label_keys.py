@@ -17,6 +17,7 @@ from sevennet_mf.config.blocks import DataEntry, validate
 from sevennet_mf.config.paths import existing
 from sevennet_mf.data import unread
 from sevennet_mf.data.files import count_frames, items_of, reader_of
+from sevennet_mf.data.formats import known
 from sevennet_mf.data.label_names import origin_of
 from sevennet_mf.data.labels import LABEL_KEYS, StructureLabels
 from sevennet_mf.data.stress import stress_of
@@ -64,8 +65,14 @@ def given(
 
 
 def completed(level: Level) -> Level:
-    """Return a level with the keys that are unambiguous; `taken` lists them."""
+    """Return a level with the keys that are unambiguous; `taken` lists them.
+
+    A published form has its own.
+    """
     files = existing(list(level.files), level.name)
+    readers = [_reader(path, level.keys.get('format')) for path in files]
+    if any(reader in known.FORMS for reader in readers):
+        return level
     every = [_of_file(path, level.keys) for path in files]
     choices = [_choice(lost, own, level.keys) for lost, own in every]
     if not choices or any(choice != choices[0] for choice in choices):
@@ -74,6 +81,14 @@ def completed(level: Level) -> Level:
     whole = {**level.keys, **new}
     ordered = {name: whole[name] for name in OPTIONS if name in whole}
     return replace(level, keys=ordered, taken=tuple(k for k in ordered if k in new))
+
+
+def _reader(path: str, form: str | None) -> str:
+    """How a file is read; '' if it cannot be: the audit says why."""
+    try:
+        return reader_of(path, form)
+    except UserError:
+        return ''
 
 
 def _of_file(path: str, typed: Typed) -> tuple[Found, set[str]]:

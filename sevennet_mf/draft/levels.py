@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from sevennet_mf.config.blocks import DataEntry, validate
 from sevennet_mf.config.paths import existing
+from sevennet_mf.data.formats import mace
 from sevennet_mf.errors import UserError
 
+TEXT: Final = ('.xyz', '.extxyz', '.xyz.gz', '.extxyz.gz')
 # words in a file's name that identify the level of its labels
 LEVELS: Final = frozenset({
     'lda', 'pbe', 'pbesol', 'pbe0', 'rpbe', 'revpbe', 'pw91', 'blyp', 'bp86',
@@ -29,8 +31,8 @@ class Level:
     """A level of theory and its files, as they were typed.
 
     Attributes:
-        keys: The keys of its entry that say where its labels are, such as
-            `energy_key`.
+        keys: The keys of its entry that say what its files are and where their
+            labels are, such as `energy_key`.
         taken: Names of those keys that were found in the files, not typed.
     """
 
@@ -51,13 +53,54 @@ def levels_of(arguments: Sequence[str]) -> list[Level]:
         UserError: For a file that does not exist, and for one without `name=`
             whose file name does not contain a level.
     """
-    found: dict[str, list[str]] = {}
+    found: dict[tuple[str, bool], list[str]] = {}
     for argument in arguments:
-        name, file = _parted(argument)
-        validate(DataEntry, {'file': file, 'fidelity': name}, argument)
-        existing(file, argument)
-        found.setdefault(name, []).append(file)
-    return [Level(name, tuple(files)) for name, files in found.items()]
+        for name, file, is_mace in _named(argument):
+            validate(DataEntry, {'file': file, 'fidelity': name}, argument)
+            existing(file, argument)
+            found.setdefault((name, is_mace), []).append(file)
+    names = [name for name, _ in found]
+    for name in names:
+        if names.count(name) > 1:
+            own = [files[0] for (n, _), files in found.items() if n == name]
+            raise UserError(
+                f'{own[0]} and {own[1]} both have the level {name!r}, but only one '
+                'of them is a file for MACE. Give one of the two another name.'
+            )
+    for (name, is_mace), files in found.items():
+        others = {f for key, own in found.items() if key[0] != name for f in own}
+        shared = [file for file in files if file in others]
+        if is_mace and shared and len(files) > 1:
+            raise UserError(
+                f'{shared[0]} has several levels, and {name!r} has other files as '
+                'well. Put all of them into one file, or split it by its heads.'
+            )
+    return [
+        Level(name, tuple(files), {'format': 'mace'} if is_mace else {})
+        for (name, is_mace), files in found.items()
+    ]
+
+
+def _named(argument: str) -> Iterator[tuple[str, str, bool]]:
+    """(level, file, whether it is one for MACE) of what was typed.
+
+    A file for MACE may have several levels: the heads of its structures.
+    """
+    name, equals, file = argument.partition('=')
+    if not equals or os.path.exists(argument):
+        name, file = '', argument
+    is_text = file.endswith(TEXT) and os.path.isfile(file)
+    heads = mace.heads_of(file) if is_text else None
+    if heads and not name:
+        for head in heads:
+            yield head, file, True
+        return
+    if heads and len(heads) > 1:
+        raise UserError(
+            f'{argument}: {file} has the heads {heads}, each of which is a level. '
+            f'Give it without `{name}=`, or split it.'
+        )
+    yield (*_parted(argument), heads is not None)
 
 
 def _parted(argument: str) -> tuple[str, str]:

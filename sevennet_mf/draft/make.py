@@ -154,6 +154,9 @@ def _said(
                 f'{level.name}: {level.keys_as_text()}, by their names in '
                 f'{" ".join(level.files)}. Check that these are the right labels.'
             )
+    if any(plans.shares_file(level, plan.levels) for level in plan.levels):
+        order = ', '.join(level.name for level in plan.levels)
+        yield f'Levels of one file: check that {order} is from low to high.'
     if size.is_short:
         yield (
             'This is less than the measured recipe: allow more --hours if you can.'

@@ -66,11 +66,11 @@ class Draft:
         """Return the sections of the YAML, with a model of any size."""
         train: Config = {'fidelity': {'target': self.target}}
         data: Config = {
-            'load_trainset_path': [_entry(level) for level in self.levels]
+            'load_trainset_path': _entries(self.levels)
         }
         found: Config = {'train': train, 'data': data}
         if self.valid:
-            data['load_validset_path'] = [_entry(level) for level in self.valid]
+            data['load_validset_path'] = _entries(self.valid)
         else:
             data['data_divide_ratio'] = self.share
         if self.origin is None:
@@ -87,6 +87,24 @@ class Draft:
             own['replay'] = _entry(self.replay)
             own['start_from'] = self.replay.name
         return found
+
+
+def _entries(levels: Sequence[Level]) -> list[Config]:
+    """An entry for each level, but one for all heads of the same files."""
+    found = []
+    for level in levels:
+        entry = _entry(level)
+        if shares_file(level, levels):
+            del entry['fidelity']  # each structure names its own
+        if entry not in found:
+            found.append(entry)
+    return found
+
+
+def shares_file(level: Level, levels: Sequence[Level]) -> bool:
+    """Whether the files of a level, being for MACE, have other levels as well."""
+    same = [other for other in levels if other.files == level.files]
+    return len(same) > 1 and level.keys.get('format') == 'mace'
 
 
 def _entry(level: Level) -> Config:
@@ -120,6 +138,12 @@ def from_checkpoint(
     found = inherit.read({'continue': {'checkpoint': checkpoint}}, given)
     assert found is not None
     *lower, new = levels
+    shared = [level for level in levels if shares_file(level, levels)]
+    if shared:
+        raise UserError(
+            f'{shared[0].files[0]} has several levels. Split it by its heads to '
+            'start from a checkpoint.'
+        )
     names = found.names
     if not names:
         known_as = lower[0].name if lower else PRETRAINED_LEVEL.get(checkpoint)

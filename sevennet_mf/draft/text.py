@@ -146,7 +146,11 @@ def _data(plan: Draft, size: Size, audit: Audit) -> Iterator[str]:
         if load in sections:
             yield f'  {load}:'
             for entry in sections[load]:
-                structures = counts[load].get(entry['fidelity'], 0)
+                named = entry.get('fidelity')
+                own = counts[load]
+                structures = (
+                    sum(own.values()) if named is None else own.get(named, 0)
+                )
                 yield _line(f'    - {_flow(entry)}', f'{structures} structures')
 
 

@@ -59,7 +59,9 @@ def thinned(sections: Config, counts: Mapping[str, int]) -> Config:
     data.pop('data_divide_ratio', None)
     data['fidelity'] = {**data.get('fidelity', {}), 'inferred_labels': 'never'}
     for entry in data['load_trainset_path']:
-        step = max(1, counts[entry['fidelity']] // KEPT)
+        named = entry.get('fidelity')  # none: heads of a file name them
+        count = sum(counts.values()) if named is None else counts[named]
+        step = max(1, count // KEPT)
         entry['index'] = f'::{step}'
     train['fidelity'].pop('replay', None)
     train['fidelity']['steps_per_epoch'] = WARM_UP + TIMED

@@ -13,9 +13,10 @@ from pathlib import Path
 from rich.table import Table
 
 from sevennet_mf.checkpoint import unpickle
+from sevennet_mf.config.blocks import DataEntry
 from sevennet_mf.data.build import load_or_build
 from sevennet_mf.data.dataset import FidelityDataset
-from sevennet_mf.data.labels import LABEL_KEYS
+from sevennet_mf.data.formats import mace
 from sevennet_mf.errors import UserError
 from sevennet_mf.evaluate.entries import (
     Entry,
@@ -176,11 +177,13 @@ def run(args: argparse.Namespace) -> Table:
     """
     labels = {
         name: None if value == 'none' else value
-        for name in ('energy_key', *LABEL_KEYS)
-        if (value := getattr(args, name, None)) is not None
+        for name in DataEntry.model_fields
+        if name != 'file' and (value := getattr(args, name, None)) is not None
     }
-    if args.fidelity:
-        labels['fidelity'] = args.fidelity
+    key = args.key
+    # MACE names the level of each structure
+    if labels.get('format') == 'mace' and not args.fidelity:
+        key = key or mace.HEAD
     data: str | list[Entry] = [{'file': list(args.data), **labels}]
     if any(name.endswith(('.yaml', '.yml')) for name in args.data):
         if len(args.data) > 1 or labels:
@@ -196,7 +199,7 @@ def run(args: argparse.Namespace) -> Table:
         data,
         args.output,
         sets=[args.set] if args.set else None,
-        key=args.key,
+        key=key,
         predict_as=args.predict_as,
         batch_size=args.batch_size,
         device=args.device,

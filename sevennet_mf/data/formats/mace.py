@@ -6,17 +6,21 @@ DeePMD has as well.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
 from ase import Atoms
+from ase.io.formats import open_with_compression
 
 from sevennet_mf.data.labels import Entry
 from sevennet_mf.errors import UserError
 
 HEAD: Final[str] = 'head'  # the key under which MACE has the level of a structure
 KIND, ISOLATED = 'config_type', 'IsolatedAtom'
+IN_COMMENT: Final[re.Pattern[str]] = re.compile(rf'\b{HEAD}=(?:"([^"]*)"|(\S+))')
+OF_MACE: Final[re.Pattern[str]] = re.compile(rf'\b{KIND}="?{ISOLATED}\b')
 # name -> the key of an entry that reads the label it weighs, '' for all of them
 WEIGHTS: Final[dict[str, str]] = {
     'config_weight': '',
@@ -31,6 +35,32 @@ WEIGHTS: Final[dict[str, str]] = {
 def is_isolated(atoms: Atoms) -> bool:
     """Return whether a structure is an isolated atom, for references only."""
     return len(atoms) == 1 and atoms.info.get(KIND) == ISOLATED
+
+
+def heads_of(path: str) -> list[str] | None:
+    """Return the heads in an extended XYZ file in the order of its structures.
+
+    Only its comment lines are read.
+
+    Returns:
+        None for a file with neither heads nor isolated atoms that are marked as
+        MACE marks them.
+    """
+    heads: dict[str, None] = {}
+    is_mace = False
+    try:
+        with open_with_compression(path, 'r') as lines:
+            while (count := lines.readline()).strip():
+                comment = lines.readline()
+                for _ in range(int(count)):
+                    lines.readline()
+                is_mace = is_mace or bool(OF_MACE.search(comment))
+                alone = int(count) == 1 and ISOLATED in comment
+                if not alone and (found := IN_COMMENT.search(comment)):
+                    heads[found[1] or found[2]] = None
+    except (OSError, UnicodeDecodeError, ValueError):
+        return None  # reading it for good will tell
+    return [*heads] if is_mace or heads else None
 
 
 def weightless(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import published
 import pytest
 
 from sevennet_mf.draft.levels import Level, levels_of
@@ -48,3 +50,47 @@ def test_what_cannot_be_meant_is_one_line(argument: str, words: str) -> None:
     with pytest.raises(UserError, match=words) as raised:
         levels_of([argument])
     assert '\n' not in str(raised.value)
+
+
+# ---- files for MACE
+
+
+def of_mace(name: str, heads: Sequence[str], isolated: bool = True) -> str:
+    frames = published.crystals(len(heads))
+    atoms = {'N': -3.1} if isolated else {}
+    return str(published.mace(Path(name), frames, atoms, heads))
+
+
+def test_heads_of_a_file_for_mace_are_levels() -> None:
+    file = of_mace('both.xyz', ['pbe', 'r2scan', 'pbe'])
+    both = {'format': 'mace'}
+    assert levels_of([file]) == [
+        Level('pbe', ('both.xyz',), both),
+        Level('r2scan', ('both.xyz',), both),
+    ]
+    assert levels_of([of_mace('a.xyz', ['hse'])]) == [Level('hse', ('a.xyz',), both)]
+    assert levels_of(['hse06=a.xyz']) == [Level('hse06', ('a.xyz',), both)]
+
+
+def test_isolated_atoms_are_for_references_and_no_level() -> None:
+    """Read as plain extended XYZ they would be trained on."""
+    frames = published.crystals(2)
+    published.mace(Path('pbe_all.xyz'), frames, {'N': -3.1, 'Ga': -0.3})
+    assert levels_of(['pbe_all.xyz'])[0].keys == {'format': 'mace'}
+    published.mace(Path('pbe_plain.xyz'), frames)
+    assert levels_of(['pbe_plain.xyz'])[0].keys == {}
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'words'),
+    [
+        (['pbe=both.xyz'], r"heads \['pbe', 'r2scan'\], each of which is a level"),
+        (['both.xyz', 'r2scan=one.xyz'], 'both.xyz has several levels'),
+        (['both.xyz', 'GaN-r2SCAN.xyz'], "both have the level 'r2scan'"),
+    ],
+)
+def test_several_heads_in_doubt(arguments: list[str], words: str) -> None:
+    of_mace('both.xyz', ['pbe', 'r2scan'])
+    of_mace('one.xyz', ['r2scan'])
+    with pytest.raises(UserError, match=words):
+        levels_of(arguments)

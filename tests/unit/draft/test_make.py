@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import published
 import pytest
 from ase.io import read, write
 from helpers import INGAN, registered
@@ -244,3 +245,32 @@ def test_steps_are_timed_on_a_few(monkeypatch: pytest.MonkeyPatch) -> None:
     listed = few['data']['load_trainset_path']
     assert [entry['index'] for entry in listed] == ['::9', '::3']
     assert 0 < timing.seconds_per_step(sections, counts) < 60
+
+
+def test_published_forms_have_keys_of_their_own(
+    timed: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    frames = published.crystals(12)
+    published.mptrj(Path('MPtrj_pbe.json'), frames)  # with corrected energies, too
+    published.aselmdb(Path('omat_pbe.aselmdb'), frames)
+    for file in ('MPtrj_pbe.json', 'omat_pbe.aselmdb'):
+        data = init(file, '--force')['data']
+        assert data['load_trainset_path'] == [{'file': file, 'fidelity': 'pbe'}]
+        assert 'by their names' not in capsys.readouterr().out
+
+
+def test_a_file_for_mace_with_several_heads(
+    timed: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    frames = published.crystals(8)
+    published.mace(Path('all.xyz'), frames, {'N': -3.1}, ['pbe', 'r2scan'] * 4)
+    data = init('all.xyz')['data']
+    assert data['load_trainset_path'] == [{'file': 'all.xyz', 'format': 'mace'}]
+    assert data['fidelity']['order'] == ['pbe', 'r2scan']
+    said = capsys.readouterr().out
+    assert 'check that pbe, r2scan is from low to high' in said
+    assert '8 structures' in Path('input.yaml').read_text()
+    thin = timing.thinned(timed[0], {'pbe': 4, 'r2scan': 4})
+    assert 'fidelity' not in thin['data']['load_trainset_path'][0]
+    error = refused(capsys, 'all.xyz', '--from', '7net-0', '--force')
+    assert 'all.xyz has several levels. Split it by its heads' in error

@@ -9,6 +9,7 @@ from typing import Any
 
 import ase.io
 import numpy as np
+import published
 import pytest
 import yaml
 from helpers import INGAN, save_checkpoint, sections, trained
@@ -213,7 +214,7 @@ def test_folder_that_is_a_file(checkpoint: str, tmp_path: Path) -> None:
 
 def arguments(checkpoint: str, *data: str, **changes: Any) -> argparse.Namespace:
     names = ('fidelity', 'predict_as', 'key', 'set')
-    values = dict.fromkeys((*names, 'energy_key', 'force_key', 'stress_key'))
+    values: dict[str, Any] = dict.fromkeys(names)
     values |= {'batch_size': 8, 'device': 'cpu', 'output': 'out', **changes}
     return argparse.Namespace(checkpoint=checkpoint, data=list(data), **values)
 
@@ -235,3 +236,35 @@ def test_command_line(
         run(arguments(checkpoint, path, file))
     with pytest.raises(UserError, match='--set validset selects a set of a YAML'):
         run(arguments(checkpoint, file, set='validset'))
+
+
+def test_files_of_another_form(
+    checkpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MACE's heads are fidelities; units are those that the command line says."""
+    monkeypatch.chdir(tmp_path)
+    frames = published.crystals(3)
+    heads = ['pbe', 'r2scan', 'pbe']
+    file = str(published.mace(tmp_path / 'a.xyz', frames, {'N': -3.1}, heads))
+    run(arguments(checkpoint, file, format='mace'))
+    rows = lines(tmp_path / 'out', 'errors.csv')
+    assert [(r['fidelity'], r['structures']) for r in rows] == [
+        ('pbe', '2'),
+        ('r2scan', '1'),
+    ]
+    found = []
+    for name, unit in (('eV', 1.0), ('Hartree', published.HARTREE)):
+        for atoms in frames:
+            atoms.info.clear()
+            atoms.calc.results.pop('free_energy', None)
+            for label in ('energy', 'forces'):
+                atoms.calc.results[label] = atoms.calc.results[label] / unit
+        file = str(tmp_path / f'{name}.extxyz')
+        ase.io.write(file, frames)
+        said = {'energy_unit': name, 'force_unit': f'{name}/Å', 'stress_key': 'none'}
+        run(arguments(checkpoint, file, fidelity='pbe', **said))
+        (row,) = lines(tmp_path / 'out', 'errors.csv')
+        found.append([float(v) for k, v in row.items() if 'MAE' in k and v])
+    assert len(found[0]) == 2
+    assert found[0] == pytest.approx(found[1], rel=1e-4)
+    assert row['stress_labelled'] == '0'
