@@ -50,7 +50,7 @@ def rows(path: str, entry: Entry) -> Iterator[Atoms | UserError]:
     found = {LINES: _lines, LIST: _list, TREE: _tree, COLUMNS: _columns}[layout]
     number = -1
     try:
-        for number, item in enumerate(structures(found(path), path)):  # noqa: B007 - for errors
+        for number, item in enumerate(structures(found(path), path)):  # noqa: B007
             yield item
     except (*BROKEN, need('ijson', path).JSONError) as error:
         raise _broken(path, number, error) from error

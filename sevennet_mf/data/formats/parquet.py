@@ -31,7 +31,7 @@ def rows(path: str, entry: Entry) -> Iterator[Atoms | UserError]:
     arrow = need('pyarrow', path)
     number = -1
     try:
-        for number, item in enumerate(structures(_records(path), path)):  # noqa: B007 - for errors
+        for number, item in enumerate(structures(_records(path), path)):  # noqa: B007
             yield item
     except (arrow.ArrowException, OSError) as error:
         raise _broken(path, f'after row {number}', error) from error
