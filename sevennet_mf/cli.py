@@ -308,6 +308,52 @@ def _fisher(parser: argparse.ArgumentParser) -> None:
     add('--device', default='auto', help='cpu, cuda or auto')
 
 
+def _conductivity(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add('checkpoint', nargs='?', help='checkpoint file, or a name such as 7net-mf-0')
+    add('structure', nargs='?', help='file with the structure to simulate')
+    add('--ion', required=True, help='element of the mobile ion, such as Li')
+    add('--charge', type=float, help='of an ion, in e; default: the usual one')
+    add('-f', '--fidelity', help='which one, if the checkpoint has several')
+    add('-T', '--temperatures', nargs='+', type=float, help='in K')
+    add('--length', type=float, help='of each simulation after equilibration, in ps')
+    add(
+        '--equilibration',
+        type=float,
+        help='left out at the start, in ps; default: 10, and 0 with --read',
+    )
+    add(
+        '--timestep',
+        type=float,
+        help='in fs; default: 2, with hydrogen 0.5; with --read that of the dump',
+    )
+    add('--every', type=float, default=100.0, help='time between frames in fs')
+    add('--engine', default='ase', help='ase or lammps; default: ase')
+    add('--parallel', type=int, default=1, help='temperatures at the same time')
+    add('--resume', action='store_true', help='continue the runs in the folder')
+    add(
+        '--read',
+        nargs='+',
+        metavar='T=FILE',
+        help='analyse trajectories, one at each T or parts of it in their order',
+    )
+    add('--frame_time', type=float, help='with --read: time between frames in fs')
+    add('--types', nargs='+', help='with --read: elements of the types of a dump')
+    add('--start', type=float, help='lag at which diffusion begins, in ps')
+    add(
+        '--extrapolate', type=float, default=300.0, help='to this T; default: 300 K'
+    )
+    add(
+        '-o',
+        '--output',
+        default='conductivity',
+        help='folder; default: conductivity',
+    )
+    add('--seed', type=int, default=1, help='of velocities, thermostat and samples')
+    add('--device', default='auto', help='cpu, cuda or auto')
+    add('--only_run', action='store_true', help=argparse.SUPPRESS)
+
+
 def _demo(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add('--example', default='example_inputs/ingan', help='folder of the example')
@@ -331,6 +377,7 @@ COMMANDS = {
     'study': ('compare training methods over numbers of labels and seeds', _study),
     'select': ('choose structures to compute next at the high fidelity', _select),
     'label': ('label structures with a calculator', _label),
+    'conductivity': ('simulate the ionic conductivity of a material', _conductivity),
     'demo': ('train and test on real data, in minutes', _demo),
 }
 READ_NOTHING = ('lammps build', 'demo')  # that somebody else may have made

@@ -26,6 +26,7 @@ COMMANDS: Final[dict[str, str]] = {
     'study': 'study.command:run',
     'select': 'select.choose:run',
     'label': 'label.command:run',
+    'conductivity': 'analysis.conductivity.command:run',
     'demo': 'demo:run',
 }
 

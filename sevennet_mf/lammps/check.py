@@ -173,6 +173,15 @@ def built_plugin() -> Path:
     return plugin
 
 
+def environment_for(lammps: Lammps, plugin: Path) -> dict[str, str]:
+    """Return the environment in which `lmp` has our pair styles, on one thread."""
+    return {
+        **lammps.environment,
+        'LAMMPS_PLUGIN_PATH': str(plugin.parent),
+        'OMP_NUM_THREADS': os.environ.get('OMP_NUM_THREADS', '1'),
+    }
+
+
 def example(elements: Sequence[int], cutoff: float) -> Atoms:
     """Return a small rattled rock-salt cell, always the same one.
 
@@ -213,15 +222,11 @@ def _deployed(folded: Folded, folder: Path, style: str) -> str:
 def _one_step(
     script: str, folder: Path, lammps: Lammps, plugin: Path, ranks: int
 ) -> Numbers:
-    environment = {
-        **lammps.environment,
-        'LAMMPS_PLUGIN_PATH': str(plugin.parent),
-        'OMP_NUM_THREADS': os.environ.get('OMP_NUM_THREADS', '1'),
-    }
     dump = folder / 'dump'
     dump.unlink(missing_ok=True)
     try:
-        run = run_lammps(lammps, script, folder, environment, ranks, LIMIT)
+        own = environment_for(lammps, plugin)
+        run = run_lammps(lammps, script, folder, own, ranks, LIMIT)
     except subprocess.TimeoutExpired:
         raise UserError(
             f'LAMMPS on {ranks} ranks took more than {LIMIT:g} s for one step. '

@@ -13,8 +13,22 @@ import numpy as np
 from ase import Atoms, units
 from ase.io.lammpsdata import write_lammps_data
 
-from sevennet_mf.arrays import Floats, Ints
+from sevennet_mf.arrays import Floats
+from sevennet_mf.lammps.dump import Dump, read_dump
 from sevennet_mf.lammps.tools import Lammps
+
+__all__ = [
+    'Dump',
+    'Result',
+    'end',
+    'error_in',
+    'lammps_frame',
+    'read_dump',
+    'read_thermo',
+    'run_lammps',
+    'start_lammps',
+    'write_data',
+]
 
 BAR: Final[float] = 1e5 * units.Pascal  # eV/Å^3
 LOG_FILE: Final[str] = 'log.lammps'
@@ -52,26 +66,8 @@ class Result:
     def error(self) -> str:
         """The error message of LAMMPS, one line; else the last line of output."""
         text = f'{self.stdout}\n{self.stderr}'
-        own = re.search(r'^ERROR.*', text, re.MULTILINE)
         lines = text.split('\n')
-        return own[0] if own else next((s for s in lines[::-1] if s.strip()), '')
-
-
-@dataclass(frozen=True, eq=False)
-class Dump:
-    """One snapshot of n atoms, in ascending order of their ids.
-
-    Attributes:
-        ids: (n,).
-        values: (n,) values by column.
-    """
-
-    ids: Ints
-    values: dict[str, Floats]
-
-    def columns(self, *names: str) -> Floats:
-        """Return columns such as 'fx', 'fy', 'fz', (n, len(names))."""
-        return np.stack([self.values[name] for name in names], axis=1)
+        return error_in(text) or next((s for s in lines[::-1] if s.strip()), '')
 
 
 def run_lammps(
@@ -93,32 +89,57 @@ def run_lammps(
     Raises:
         subprocess.TimeoutExpired: After all processes were ended.
     """
-    (folder / 'in.lmp').write_text(script, encoding='utf-8')
-    (folder / LOG_FILE).unlink(missing_ok=True)
-    start: list[str] = []
-    if ranks > 1 if mpiexec is None else mpiexec:
-        start = [str(lammps.mpiexec), '-n', str(ranks)]
-    command = [*start, str(lammps.binary), '-in', 'in.lmp', '-log', LOG_FILE]
-    with subprocess.Popen(
-        [*command, '-nocite'],
-        cwd=folder,
-        env=dict(env),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
+    with start_lammps(lammps, script, folder, env, ranks, mpiexec) as process:
         try:
             out, err = process.communicate(timeout=timeout)
         except BaseException:
-            _end(process)
+            end(process)
             raise
     file = folder / LOG_FILE
     log = file.read_text(encoding='utf-8') if file.is_file() else ''
     return Result(process.returncode, out, err, log, read_thermo(log))
 
 
-def _end(process: subprocess.Popen[str]) -> None:
+def start_lammps(
+    lammps: Lammps,
+    script: str,
+    folder: Path,
+    env: Mapping[str, str],
+    ranks: int = 1,
+    mpiexec: bool | None = None,
+    quiet: bool = False,
+) -> subprocess.Popen[str]:
+    """Start what `run_lammps` runs, and return the process.
+
+    Args:
+        quiet: Write the log file alone, for runs whose output nobody collects.
+    """
+    (folder / 'in.lmp').write_text(script, encoding='utf-8')
+    (folder / LOG_FILE).unlink(missing_ok=True)
+    start: list[str] = []
+    if ranks > 1 if mpiexec is None else mpiexec:
+        start = [str(lammps.mpiexec), '-n', str(ranks)]
+    command = [*start, str(lammps.binary), '-in', 'in.lmp', '-log', LOG_FILE]
+    command += ['-screen', 'none'] if quiet else []
+    return subprocess.Popen(
+        [*command, '-nocite'],
+        cwd=folder,
+        env=dict(env),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL if quiet else subprocess.PIPE,
+        stderr=subprocess.DEVNULL if quiet else subprocess.PIPE,
+        text=True,
+    )
+
+
+def error_in(text: str) -> str:
+    """Return the error message of LAMMPS in its output, one line; '' if none."""
+    own = re.search(r'^ERROR.*', text, re.MULTILINE)
+    return own[0] if own else ''
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """End LAMMPS, at once if it does not listen."""
     process.terminate()  # mpiexec then ends its ranks
     try:
         process.wait(10.0)
@@ -158,37 +179,30 @@ def lammps_frame(atoms: Atoms) -> Atoms:
     cell, rotation = turned.cell.standard_form()
     turned.set_cell(cell, scale_atoms=False)
     turned.positions = turned.positions @ rotation.T
+    if turned.has('momenta'):
+        turned.set_momenta(turned.get_momenta() @ rotation.T)
     return turned
 
 
-def write_data(atoms: Atoms, path: Path, symbols: Sequence[str]) -> Atoms:
+def write_data(
+    atoms: Atoms, path: Path, symbols: Sequence[str], velocities: bool = False
+) -> Atoms:
     """Write a data file for units metal and atom_style atomic.
 
     Args:
         symbols: Elements of types 1, 2, ..., in the order of `pair_coeff`.
+        velocities: Write those of the structure as well.
 
     Returns:
         The structure in the file, from `lammps_frame`; atom i has the id i + 1.
     """
     turned = lammps_frame(atoms)
     with path.open('w', encoding='utf-8') as stream:
-        write_lammps_data(stream, turned, specorder=list(symbols), masses=True)
+        write_lammps_data(
+            stream,
+            turned,
+            specorder=list(symbols),
+            masses=True,
+            velocities=velocities,
+        )
     return turned
-
-
-def read_dump(path: Path) -> list[Dump]:
-    """Read all snapshots of a `dump custom` file with a column id."""
-    frames = []
-    lines = iter(path.read_text(encoding='utf-8').splitlines())
-    count = 0
-    for line in lines:
-        if line.startswith('ITEM: NUMBER OF ATOMS'):
-            count = int(next(lines))
-        elif line.startswith('ITEM: ATOMS'):
-            names = line.split()[2:]
-            rows = [next(lines).split() for _ in range(count)]
-            table = np.array(rows, dtype=float).reshape(count, len(names))
-            table = table[np.argsort(table[:, names.index('id')])]
-            values = dict(zip(names, table.T, strict=True))
-            frames.append(Dump(values.pop('id').astype(int), values))
-    return frames

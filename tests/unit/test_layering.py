@@ -54,7 +54,10 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     'info': (*TRAINED, 'info'),
     'select': (*DATA, 'evaluate', 'select'),
     'label': (*DATA, 'interrupt', 'program', 'calculators', 'label'),
-    'analysis': (*BASE, 'analysis'),
+    'analysis': (
+        *(*TRAINED, 'lammps', 'interrupt', 'program'),
+        'analysis',
+    ),
     # select and analysis: their former import paths
     'study': (*TRAINED, 'interrupt', 'program', 'select', 'analysis', 'study'),
     'draft': (*DATA, 'audit', 'train', 'draft'),

@@ -1,0 +1,1 @@
+"""Ionic conductivity from molecular dynamics: runs, trajectories, diffusion."""
