@@ -59,6 +59,7 @@ MORE = {
     'study': 'See [](study.md).',
     'select': 'See [](select.md).',
     'label': 'See [](label.md).',
+    'conductivity': 'See [](conductivity.md).',
     'demo': 'This is the command that `make demo` runs. See [](quickstart.md).',
 }
 

@@ -65,7 +65,13 @@ SMALL_PRETRAINED = {
     '7net-mf-0': ('R2SCAN', 'PBE'),
 }
 SMALL_STUDY = {'methods': ['high_only'], 'labels': [2], 'seeds': [1], 'steps': 2}
-START_FROM = ('extend', 'fisher', 'init', 'export', 'deploy', 'label', 'select')
+START_FROM = (
+    *('extend', 'fisher', 'init', 'export', 'deploy', 'label', 'select'),
+    'conductivity',
+)
+# simulations of a few steps, before random weights make them fly apart
+SHORT_MD = {'--timestep': '0.5', '--every': '0.5', '--equilibration': '0'}
+LENGTHS = {'200': '0.01', '400': '0.012'}  # ps
 # Lines that a test leaves to others, by how they begin, and why
 NOT_RUN = {
     '. .venv/bin/activate': 'this environment is active',
@@ -192,7 +198,7 @@ def shrink_fidelity(block: dict[str, Any]) -> None:
 
 def write_pretrained(folder: Path) -> None:
     """Write small random checkpoints of SevenNet, of all elements of the data."""
-    elements = ['Ga', 'In', 'N', 'C', 'H', 'O']
+    elements = ['Ga', 'In', 'N', 'C', 'H', 'O', 'Li', 'P', 'S', 'Cl']
     for name, fidelities in SMALL_PRETRAINED.items():
         config = host_config(
             model_config(names=fidelities, chemical_species=elements)
@@ -330,6 +336,9 @@ class Page:
                 str(self.project / f'{arg}.pth') if arg in SMALL_PRETRAINED else arg
                 for arg in args
             ]
+        if args[0] == 'conductivity' and '--read' not in args:
+            args = [LENGTHS.get(arg, arg) for arg in args]
+            args += [word for pair in SHORT_MD.items() for word in pair]
         try:
             code: Any = cli.main(args)
         except SystemExit as stop:  # --help

@@ -16,7 +16,7 @@ from sevennet_mf import cli
 from sevennet_mf.analysis.conductivity import diffusion, guard, md_lammps, simulate
 from sevennet_mf.analysis.conductivity.command import simulations
 from sevennet_mf.analysis.conductivity.md_lammps import Follower
-from sevennet_mf.analysis.conductivity.options import Options
+from sevennet_mf.analysis.conductivity.options import ConductivityOptions
 from sevennet_mf.lammps.dump import read_dump
 from sevennet_mf.lammps.plugin_path import CACHE_VARIABLE
 
@@ -43,7 +43,9 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 def deployed(inputs: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The model for LAMMPS, made once as the command makes it."""
     out = tmp_path_factory.mktemp('deployed')
-    options = Options(ion='Ga', fidelity='pbe', temperatures=[KELVIN], length=1.0)
+    options = ConductivityOptions(
+        ion='Ga', fidelity='pbe', temperatures=[KELVIN], length=1.0
+    )
     simulate._deploy(simulations(*inputs, out, options))
     return out / simulate.DEPLOYED_FILE
 

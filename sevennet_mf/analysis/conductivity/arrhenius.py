@@ -83,6 +83,9 @@ class Carriers:
         Args:
             diffusion: Any shape, in cm^2/s.
             temperature: In K.
+
+        Returns:
+            Conductivities of the same shape.
         """
         charge = self.charge * ELEMENTARY_CHARGE
         density = self.number / (self.volume * 1e-30)
@@ -133,11 +136,25 @@ class Arrhenius:
         return self.probability is None or self.probability >= UNLIKELY
 
     def diffusion(self, temperature: float) -> Floats:
-        """Return samples (n_samples,) of D in cm^2/s on the line."""
+        """Return diffusion coefficients on the line.
+
+        Args:
+            temperature: In K.
+
+        Returns:
+            (n_samples,) in cm^2/s.
+        """
         return np.exp(self.intercepts - self.energies / (units.kB * temperature))
 
     def is_extrapolation(self, temperature: float) -> bool:
-        """Whether a temperature is outside of those that were simulated."""
+        """Whether a temperature is outside of those that were simulated.
+
+        Args:
+            temperature: In K.
+
+        Returns:
+            True below the lowest and above the highest of them.
+        """
         low, high = self.temperatures.min(), self.temperatures.max()
         return bool(temperature < low or temperature > high)
 

@@ -19,7 +19,7 @@ from sevennet_mf.analysis.conductivity.arrhenius import (
 from sevennet_mf.analysis.conductivity.diffusion import diffusion_of, need_kinisi
 from sevennet_mf.analysis.conductivity.guard import too_close
 from sevennet_mf.analysis.conductivity.md import Model, sha256_of
-from sevennet_mf.analysis.conductivity.options import Options, options_of
+from sevennet_mf.analysis.conductivity.options import ConductivityOptions, options_of
 from sevennet_mf.analysis.conductivity.picture import draw_arrhenius, draw_msd
 from sevennet_mf.analysis.conductivity.read import (
     Reading,
@@ -28,7 +28,7 @@ from sevennet_mf.analysis.conductivity.read import (
 )
 from sevennet_mf.analysis.conductivity.report import (
     AtTemperature,
-    Results,
+    Conductivities,
     as_dictionary,
     shown,
 )
@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> tuple[RenderableType | None, int]:
 
 
 def simulations(
-    checkpoint: str, structure: str, out: Path, options: Options
+    checkpoint: str, structure: str, out: Path, options: ConductivityOptions
 ) -> Simulations:
     """Return what to simulate, checked.
 
@@ -150,11 +150,11 @@ def _words(args: argparse.Namespace) -> list[str]:
 
 def analyse(
     files: Mapping[float, Sequence[str]],
-    options: Options,
+    options: ConductivityOptions,
     charge: float,
     model: str = '',
     failures: Mapping[float, str] | None = None,
-) -> Results:
+) -> Conductivities:
     """Return the conductivity at each temperature, and the Arrhenius line.
 
     Args:
@@ -181,13 +181,13 @@ def analyse(
         ],
         options.seed,
     )
-    return Results(model, found, failures or {}, line, options.extrapolate)
+    return Conductivities(model, found, failures or {}, line, options.extrapolate)
 
 
 def _at_temperature(
     temperature: float,
     files: Sequence[str],
-    options: Options,
+    options: ConductivityOptions,
     charge: float,
     how: Reading,
 ) -> AtTemperature:
@@ -216,7 +216,7 @@ def _at_temperature(
     )
 
 
-def write(results: Results, out: Path) -> None:
+def write(results: Conductivities, out: Path) -> None:
     """Write conductivity.json, msd.png and arrhenius.png.
 
     Raises:
@@ -226,7 +226,7 @@ def write(results: Results, out: Path) -> None:
     write_json(out / RESULT_FILE, as_dictionary(results), finite=True)
     if not results.temperatures:
         return
-    pictures: list[tuple[Callable[[Results, str], None], str]] = [
+    pictures: list[tuple[Callable[[Conductivities, str], None], str]] = [
         (draw_msd, MSD_FILE),
         (draw_arrhenius, ARRHENIUS_FILE),
     ]

@@ -94,6 +94,9 @@ def diffusion_of(
             from which on the exponent of the MSD is 1.
         seed: Of the samples.
 
+    Returns:
+        Both, without the coefficient if the run is not diffusive.
+
     Raises:
         UserError: kinisi is missing, or `start` is not a lag of this run.
     """

@@ -114,16 +114,24 @@ def start(atoms: Atoms, protocol: Protocol) -> Atoms:
 
 
 def prepare_folder(
-    folder: Path, atoms: Atoms, protocol: Protocol, model: Model, resume: bool
+    trajectory: Path, atoms: Atoms, protocol: Protocol, model: Model, resume: bool
 ) -> None:
     """Make the folder of a run, or check that it is of the same run.
+
+    Args:
+        trajectory: The file that the run writes, in its folder.
+        atoms: The structure.
+        protocol: What is simulated.
+        model: What with.
+        resume: Continue a run that is there.
 
     Raises:
         UserError: There is a run already, and `resume` is False or it differs.
     """
     settings = _settings(atoms, protocol, model)
+    folder = trajectory.parent
     path = folder / SETTINGS_FILE
-    if path.is_file():
+    if path.is_file() and trajectory.is_file():
         if not resume:
             raise UserError(
                 f'{folder} has a run already: --resume continues it. {OLD_WARNING}'

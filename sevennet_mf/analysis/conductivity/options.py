@@ -1,4 +1,4 @@
-"""Options of `sevennet-mf conductivity`, and their checks."""
+"""ConductivityOptions of `sevennet-mf conductivity`, and their checks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ROOM: Final[float] = 300.0  # K
 
 
 @dataclass(frozen=True)
-class Options:
+class ConductivityOptions:
     """What `conductivity` is asked for.
 
     Attributes:
@@ -87,13 +87,13 @@ class Options:
         )
 
 
-def options_of(args: Namespace) -> Options:
+def options_of(args: Namespace) -> ConductivityOptions:
     """Return the checked options of the command line.
 
     Raises:
         UserError: One is out of range, missing, or contradicts another.
     """
-    options = Options(
+    options = ConductivityOptions(
         ion=args.ion,
         charge=args.charge,
         temperatures=tuple(args.temperatures or ()),
@@ -135,7 +135,7 @@ def _files(words: Sequence[str]) -> dict[float, list[str]]:
     return found
 
 
-def check(options: Options) -> None:
+def check(options: ConductivityOptions) -> None:
     """Check the values of options.
 
     Raises:
@@ -180,7 +180,7 @@ def _above_zero(name: str, value: float, unit: str) -> None:
         raise UserError(f'{name} must be above 0 {unit}, got {value:g}.')
 
 
-def _check_frames(options: Options) -> None:
+def _check_frames(options: ConductivityOptions) -> None:
     """Enough frames to be analysed, and no more than steps."""
     if options.timestep is not None and options.every < options.timestep:
         raise UserError(
@@ -202,7 +202,7 @@ def _listed(values: Sequence[float]) -> str:
 
 
 def _check_source(
-    options: Options, checkpoint: str | None, structure: str | None
+    options: ConductivityOptions, checkpoint: str | None, structure: str | None
 ) -> None:
     """Either simulate, or read."""
     if options.files:

@@ -8,14 +8,14 @@ import numpy as np
 
 from sevennet_mf import drawing
 from sevennet_mf.analysis.conductivity.arrhenius import MS_PER_CM, Estimate
-from sevennet_mf.analysis.conductivity.report import AtTemperature, Results
+from sevennet_mf.analysis.conductivity.report import AtTemperature, Conductivities
 from sevennet_mf.arrays import Floats
 
 COLUMNS: Final[int] = 3
 WIDTH, HEIGHT = 3.4, 2.7  # inches of a panel
 
 
-def draw_msd(results: Results, path: str) -> None:
+def draw_msd(results: Conductivities, path: str) -> None:
     """Draw the MSD of each temperature with its uncertainty and the fitted line."""
     number = max(1, len(results.temperatures))
     columns = min(COLUMNS, number)
@@ -63,7 +63,7 @@ def _band(axes: Any, x: Floats, lines: Floats, label: str) -> None:
     )
 
 
-def draw_arrhenius(results: Results, path: str) -> None:
+def draw_arrhenius(results: Conductivities, path: str) -> None:
     """Draw σT over 1000/T, with the line and where it is extrapolated to."""
     with drawing.styled():
         figure = drawing.sheet(4.8, 3.6)
@@ -101,7 +101,7 @@ def _points(axes: Any, known: list[tuple[AtTemperature, Floats]]) -> None:
         )
 
 
-def _line(axes: Any, results: Results) -> None:
+def _line(axes: Any, results: Conductivities) -> None:
     line = results.line
     if line is None:
         return

@@ -62,12 +62,16 @@ class _Frame:
 def read_trajectory(paths: Sequence[str], how: Reading) -> Trajectory:
     """Read the files of one run, in their order.
 
-    Frames that a restarted run wrote twice are read once. Positions become
-    unwrapped: as xu yu zu, by image flags, or by the shortest step between frames.
+    What a run wrote before it was restarted from an earlier frame is left out.
+    Positions become unwrapped: as xu yu zu, by image flags, or by the shortest step
+    between frames.
 
     Args:
         paths: LAMMPS dumps in text, or files that ASE reads.
         how: What they leave open.
+
+    Returns:
+        The run; its frames are evenly spaced.
 
     Raises:
         UserError: A file or a frame cannot be used; the message names it.
@@ -78,8 +82,8 @@ def read_trajectory(paths: Sequence[str], how: Reading) -> Trajectory:
         for frame in found:
             if frames:
                 _check_same(frames[0], frame)
-            if not frames or not _is_repeated(frames[-1], frame):
-                frames.append(frame)
+                _rewind(frames, frame)
+            frames.append(frame)
     if len(frames) < 2:
         raise UserError(
             f'{", ".join(paths)}: {len(frames)} frame{"s" * (len(frames) != 1)}; a '
@@ -209,9 +213,17 @@ def check_types(types: Sequence[str]) -> None:
 # ---- all frames
 
 
-def _is_repeated(before: _Frame, frame: _Frame) -> bool:
-    """Whether a restart wrote the same moment again."""
-    return before.clock is not None and before.clock == frame.clock
+def _rewind(frames: list[_Frame], frame: _Frame) -> None:
+    """Remove what a run wrote before it was restarted from this moment."""
+    if frame.clock is None or frames[-1].clock is None:
+        return
+    for k in range(len(frames) - 1, -1, -1):
+        clock = frames[k].clock
+        if clock is None or clock < frame.clock:
+            return  # also of a run that goes on: its last frame is earlier
+        if clock == frame.clock:
+            del frames[k:]
+            return
 
 
 def _check_same(first: _Frame, frame: _Frame) -> None:

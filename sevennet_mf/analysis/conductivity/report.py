@@ -1,4 +1,4 @@
-"""Results of all temperatures: from trajectories to JSON and a table."""
+"""Conductivities of all temperatures: from trajectories to JSON and a table."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class AtTemperature:
 
 
 @dataclass(frozen=True, eq=False)
-class Results:
+class Conductivities:
     """Everything that was found.
 
     Attributes:
@@ -85,7 +85,7 @@ class Results:
 # ---- JSON
 
 
-def as_dictionary(results: Results) -> dict[str, Any]:
+def as_dictionary(results: Conductivities) -> dict[str, Any]:
     """Return the content of conductivity.json: plain builtins, all finite."""
     return {
         'sevennet_mf': __version__,
@@ -132,7 +132,7 @@ def _temperature(found: AtTemperature) -> dict[str, Any]:
     }
 
 
-def _arrhenius(results: Results) -> dict[str, Any] | None:
+def _arrhenius(results: Conductivities) -> dict[str, Any] | None:
     line, sigma = results.line, results.at_target
     if line is None or sigma is None:
         return None
@@ -164,7 +164,7 @@ def _estimate(samples: Floats | None, factor: float = 1.0) -> dict[str, Any] | N
 # ---- table
 
 
-def shown(results: Results, folder: str) -> RenderableType:
+def shown(results: Conductivities, folder: str) -> RenderableType:
     """Return what the command prints."""
     lines = [Text(f'{t:g} K: {why}') for t, why in results.failures.items()]
     if not results.temperatures:
@@ -204,7 +204,7 @@ def _doubts(found: AtTemperature) -> list[str]:
     return said
 
 
-def _of(results: Results) -> str:
+def _of(results: Conductivities) -> str:
     ions = {found.carriers.ion for found in results.temperatures}
     of = f' of {", ".join(sorted(ions))}' if ions else ''
     return f'{of}, {results.model}' if results.model else of
@@ -234,7 +234,7 @@ def _range(ends: tuple[float, float]) -> str:
     return f'{ends[0]:.3g} to {ends[1]:.3g}'
 
 
-def _caption(results: Results, folder: str) -> str:
+def _caption(results: Conductivities, folder: str) -> str:
     found = results.temperatures[0]
     carriers = found.carriers
     return (
@@ -244,7 +244,7 @@ def _caption(results: Results, folder: str) -> str:
     )
 
 
-def _line_words(results: Results) -> list[str]:
+def _line_words(results: Conductivities) -> list[str]:
     line, sigma = results.line, results.at_target
     if line is None or sigma is None:
         return [

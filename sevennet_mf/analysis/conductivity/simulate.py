@@ -92,10 +92,13 @@ def simulate(
     """
     make_folder(what.out, 'Choose another folder with -o.', to_write=True)
     for protocol in what.protocols:
-        folder = what.folder(protocol.temperature)
-        prepare_folder(folder, what.atoms, protocol, what.model, what.resume)
+        trajectory = what.trajectory(protocol)
+        prepare_folder(trajectory, what.atoms, protocol, what.model, what.resume)
+    calculator = None
     if any(protocol.engine == LAMMPS for protocol in what.protocols):
         _deploy(what)
+    else:
+        calculator = _calculator(what.model)
     if parallel > 1 and len(what.protocols) > 1:
         return _in_processes(what, parallel, words)
     failures = {}
@@ -106,7 +109,7 @@ def simulate(
         for protocol in what.protocols:
             begun = bar.n
             try:
-                simulate_one(what, protocol, stop, bar)
+                simulate_one(what, protocol, stop, bar, calculator)
             except FlewApart as error:
                 failures[protocol.temperature] = str(error)
             bar.update(begun + protocol.steps - bar.n)
@@ -114,7 +117,11 @@ def simulate(
 
 
 def simulate_one(
-    what: Simulations, protocol: Protocol, stop: StopRequest, bar: Any = None
+    what: Simulations,
+    protocol: Protocol,
+    stop: StopRequest,
+    bar: Any = None,
+    calculator: FidelityCalculator | None = None,
 ) -> None:
     """Do one simulation, in this process.
 
@@ -132,9 +139,8 @@ def simulate_one(
                 what.atoms, protocol, deployed, guard, progress.told
             )
         else:
-            md_ase.run_ase(
-                what.atoms, protocol, _calculator(what.model), guard, progress.told
-            )
+            own = calculator or _calculator(what.model)
+            md_ase.run_ase(what.atoms, protocol, own, guard, progress.told)
 
 
 def _calculator(model: Model) -> FidelityCalculator:

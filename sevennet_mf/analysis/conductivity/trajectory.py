@@ -47,7 +47,13 @@ class Trajectory:
         return self.interval * (len(self.positions) - 1)
 
     def after(self, time: float) -> Trajectory:
-        """Return the frames from `time` (ps) on.
+        """Return the frames from a time on.
+
+        Args:
+            time: In ps.
+
+        Returns:
+            The rest of the run.
 
         Raises:
             UserError: Hardly any are left.
@@ -86,6 +92,9 @@ def motion_of(trajectory: Trajectory, ion: str) -> Motion:
     Args:
         trajectory: The run.
         ion: Symbol of the mobile element.
+
+    Returns:
+        Their positions, and what these are relative to.
 
     Raises:
         UserError: No atom is of this element.

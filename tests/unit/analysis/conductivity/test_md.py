@@ -190,13 +190,16 @@ MODEL = Model('a.pth', None, 'cpu', 'digest')
 def test_another_run_is_not_resumed(
     change: dict[str, Any], words: str, tmp_path: Path
 ) -> None:
-    prepare_folder(tmp_path, argon(), PROTOCOL, MODEL, resume=False)
+    trajectory = tmp_path / 'run' / md_ase.TRAJECTORY_FILE
+    for _ in range(2):  # nothing was simulated
+        prepare_folder(trajectory, argon(), PROTOCOL, MODEL, resume=False)
+    trajectory.touch()
     with pytest.raises(UserError, match='has a run already: --resume continues it'):
-        prepare_folder(tmp_path, argon(), PROTOCOL, MODEL, resume=False)
+        prepare_folder(trajectory, argon(), PROTOCOL, MODEL, resume=False)
     # longer, and the checkpoint moved
     longer = replace(PROTOCOL, length=9.0)
     moved = replace(MODEL, checkpoint='elsewhere/a.pth')
-    prepare_folder(tmp_path, argon(), longer, moved, resume=True)
+    prepare_folder(trajectory, argon(), longer, moved, resume=True)
     atoms, protocol, model = argon(), PROTOCOL, MODEL
     if 'scaled' in change:
         atoms.set_cell(change['scaled'] * atoms.cell, scale_atoms=True)
@@ -205,4 +208,4 @@ def test_another_run_is_not_resumed(
     else:
         protocol = replace(PROTOCOL, **change)
     with pytest.raises(UserError, match=words):
-        prepare_folder(tmp_path, atoms, protocol, model, resume=True)
+        prepare_folder(trajectory, atoms, protocol, model, resume=True)

@@ -125,9 +125,11 @@ def test_times_in_a_dump_are_used(units: str, factor: float, tmp_path: Path) -> 
 
 
 def test_parts_of_a_restarted_run(tmp_path: Path) -> None:
-    """The restart wrote a frame again, and the last one is cut off."""
+    """What came after the restart's frame is replaced; the last one is cut off."""
     one, two = tmp_path / 'one', tmp_path / 'two'
     one.write_text(''.join(frame(k) for k in range(5)))
+    # other positions than after the restart, of a moment that was lost
+    one.write_text(one.read_text() + frame(0).replace('STEP\n0\n', 'STEP\n250\n'))
     two.write_text(''.join(frame(k) for k in range(4, 12)) + frame(11)[:-9])
     found = read_trajectory([str(one), str(two)], Reading(timestep=STEP))
     np.testing.assert_allclose(found.positions, TRUE, atol=1e-8)
