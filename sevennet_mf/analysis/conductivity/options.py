@@ -201,18 +201,31 @@ def _listed(values: Sequence[float]) -> str:
     return ', '.join(f'{value:g}' for value in values)
 
 
+def _of_simulations(options: ConductivityOptions) -> str:
+    """The first option that only a simulation has and that was given, or ''."""
+    names = ('temperatures', 'length', 'every', 'engine', 'fidelity', 'parallel')
+    default = ConductivityOptions(options.ion)
+    for name in (*names, 'device', 'resume'):
+        if getattr(options, name) != getattr(default, name):
+            return f'--{name}'
+    return ''
+
+
 def _check_source(
     options: ConductivityOptions, checkpoint: str | None, structure: str | None
 ) -> None:
     """Either simulate, or read."""
     if options.files:
-        if checkpoint is not None or options.temperatures:
-            given = f'{checkpoint}' if checkpoint is not None else '--temperatures'
+        given = _of_simulations(options) if checkpoint is None else checkpoint
+        if given:
             raise UserError(
                 '--read analyses trajectories and simulates nothing: remove '
                 f'{given}.'
             )
         return
+    if options.reading.types or options.reading.frame_time is not None:
+        given = '--types' if options.reading.types else '--frame_time'
+        raise UserError(f'{given} is for trajectories that are read with --read.')
     if checkpoint is None or structure is None:
         raise UserError(
             'give a checkpoint and a structure to simulate, or trajectories with '

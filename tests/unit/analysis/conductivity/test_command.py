@@ -296,6 +296,8 @@ def test_a_model_that_flies_apart_is_told(
         (['--engine', 'lamps'], "got 'lamps'. Did you mean 'lammps'?"),
         (['--read', '800=x'], '--read analyses trajectories and simulates nothing'),
         (['-f', 'pbesol'], "'pbesol'"),
+        (['--types', 'Ga'], '--types is for trajectories that are read with --read'),
+        (['--frame_time', '9'], '--frame_time is for trajectories that are read'),
     ],
 )
 def test_wrong_options(
@@ -324,6 +326,8 @@ def test_wrong_options(
         (['--ion', 'Na'], 'give a checkpoint and a structure to simulate, or'),
         (['--ion', 'Na', '--read', 'x.dump'], 'the temperature in K is missing.'),
         (['--ion', 'Na', '--read', '9=no.dump'], 'no.dump'),
+        (['--ion', 'Na', '--read', 'WALK', '--length', '9'], 'remove --length.'),
+        (['--ion', 'Na', '--read', 'WALK', '--resume'], 'remove --resume.'),
         (['--ion', 'Li', '--read', 'WALK', '--frame_time', '9'], 'no Li in the str'),
         (['--ion', 'Na', '--read', 'WALK'], 'Give it: --frame_time, in fs'),
         (
