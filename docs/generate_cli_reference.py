@@ -1,4 +1,4 @@
-"""Write cli.md from the parser of sevennet_mf/cli.py.
+"""Write cli.md from the parser of sevennet_mf/cli.
 
     python docs/generate_cli_reference.py
 
@@ -12,12 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sevennet_mf import cli
+from sevennet_mf.cli.commands import COMMANDS
 
 PAGE = Path(__file__).with_name('cli.md')
 HEAD = """\
 # Command line
 
-<!-- written by docs/generate_cli_reference.py from sevennet_mf/cli.py -->
+<!-- written by docs/generate_cli_reference.py from sevennet_mf/cli/options.py -->
 
 `sevennet-mf COMMAND --help` prints the same information. Every command accepts
 `--debug`, which shows the traceback of an error instead of one line, and `--e3nn`,
@@ -98,9 +99,10 @@ def page() -> str:
     """Return the whole page."""
     parts = [HEAD]
     commands = dict(commands_of(cli.make_parser()))
-    for name, (summary, _) in cli.COMMANDS.items():
+    for name, command in COMMANDS.items():
         lines = [f'## `sevennet-mf {name}`', '']
-        lines += [f'{summary[0].upper()}{summary[1:]}. {MORE.get(name, "")}'.strip()]
+        summary = f'{command.summary[0].upper()}{command.summary[1:]}.'
+        lines += [f'{summary} {MORE.get(name, "")}'.strip()]
         lines += ['', '| argument | meaning |', '|---|---|']
         for action in commands[name]._actions:
             if action.dest in ('help', 'debug', 'e3nn'):

