@@ -42,6 +42,12 @@ def ingan() -> Path:
 
 
 @pytest.fixture(scope='session')
+def former_graphs() -> Path:
+    """Three structures, and a folder of version 0.1.0 with their graphs."""
+    return DATA / 'former_graphs'
+
+
+@pytest.fixture(scope='session')
 def molecules() -> Path:
     """Small molecules with PBE and energy-only CCSD(T) labels."""
     return DATA / 'molecules'

@@ -220,8 +220,12 @@ class RecordedSet:
         number = self.fidelities.index(fidelity)
         return np.flatnonzero(self.records['fidelity'][self.own] == number)
 
-    def kinds(self) -> tuple[Ints, Ints]:
-        return self.records.compositions, self.records['kind'][self.own]
+    def compositions(self, rows: Ints | None = None) -> Iterator[tuple[Ints, Ints]]:
+        chosen = np.arange(len(self)) if rows is None else rows
+        kind = self.records['kind'][self.own]
+        for start in range(0, len(chosen), CHUNK):
+            part = chosen[start : start + CHUNK]
+            yield part, self.records.compositions[kind[part]]
 
     def source(self, i: int) -> str:
         return self.records.source(int(self.own[i]))

@@ -14,34 +14,65 @@ from functools import partial
 from itertools import islice
 from multiprocessing.pool import Pool
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Final, NoReturn
 
 import numpy as np
 import torch
-from sevenn import _keys as KEY
-from sevenn.atom_graph_data import AtomGraphData
-from torch_geometric.data.collate import collate
 from tqdm import tqdm
 
 from sevennet_mf import lock
 from sevennet_mf.data import graphs
-from sevennet_mf.data.cache import META, Cached, CacheRecipe, is_whole, recipe_of
+from sevennet_mf.data.cache import Cached, CacheRecipe, is_whole, recipe_of
 from sevennet_mf.data.files import count_frames, size_of
-from sevennet_mf.data.geometry import Geometry
-from sevennet_mf.data.identity import Traits
 from sevennet_mf.data.labels import Entry
 from sevennet_mf.data.read import Structure, read_entry
+from sevennet_mf.data.store import Item, Writer, item_of
 from sevennet_mf.data.told import Told
 from sevennet_mf.errors import UserError
 from sevennet_mf.files import unwritable
 
-SHARD: Final[int] = 2000  # structures in one file
-SHARD_EDGES: Final[int] = 5_000_000  # or so many edges: 100 MB
 BATCH: Final[int] = 256  # structures handed to the worker processes at once
 LOCK: Final[str] = 'lock'
 GRACE: Final[float] = 60.0  # s within which a new folder gets its lock
 
-Edges = dict[str, np.ndarray[Any, Any]]
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """How entries become processed data.
+
+    Attributes:
+        key: data.fidelity.key.
+        fidelities: known names.
+        cutoff: in Å.
+        folder: where processed data are kept.
+        cores: number of processes that search for neighbours.
+        keeps_graphs: whether graphs are kept, or made when they are needed.
+    """
+
+    key: str | None
+    fidelities: Sequence[str]
+    cutoff: float
+    folder: Path
+    cores: int = 1
+    keeps_graphs: bool = True
+
+    def recipe_of(self, entry: Entry) -> CacheRecipe:
+        """Return what determines the processed data of an entry."""
+        return recipe_of(entry, self.key, self.cutoff)
+
+    def load_or_build(self, entry: Entry, recipe: CacheRecipe) -> Cached:
+        """Return the processed structures of an entry, from disk if they are there.
+
+        Raises:
+            UserError: The data cannot be used, or the folder cannot be written.
+        """
+        sweep(self.folder)
+        found = recipe.found_in(self.folder, self.keeps_graphs)
+        if found is None:
+            name = recipe.folder_name if self.keeps_graphs else recipe.bare_name
+            found = self.folder / name
+            build(entry, self, recipe, found)
+        return Cached(found, recipe)
 
 
 def load_or_build(
@@ -56,33 +87,21 @@ def load_or_build(
 
     Args:
         entry, key, fidelities, cutoff: as for read.read_entry.
-        folder: where processed data are kept.
-        cores: number of processes that search for neighbours.
+        folder, cores: as in Reading.
 
     Raises:
         UserError: The data cannot be used, or the folder cannot be written.
     """
-    recipe = recipe_of(entry, key, cutoff)
-    target = folder / recipe.folder_name
-    sweep(folder)
-    if not is_whole(target):
-        build(entry, key, fidelities, cutoff, recipe, target, cores)
-    return Cached(target, recipe)
+    reading = Reading(key, fidelities, cutoff, folder, cores)
+    return reading.load_or_build(entry, reading.recipe_of(entry))
 
 
 def build(
-    entry: Entry,
-    key: str | None,
-    fidelities: Sequence[str],
-    cutoff: float,
-    recipe: CacheRecipe,
-    target: Path,
-    cores: int = 1,
+    entry: Entry, reading: Reading, recipe: CacheRecipe, target: Path
 ) -> None:
     """Process an entry into the folder `target`; on failure nothing is left behind.
 
     Args:
-        entry, key, fidelities, cutoff, cores: as for load_or_build.
         recipe: as recipe_of returns it.
         target: the folder to write.
 
@@ -93,18 +112,25 @@ def build(
     # the order of the folder is that of the recipe, whatever the files are called
     ordered = {**entry, 'file': [i.path for i in recipe.inputs]}
     told = Told()
-    structures = read_entry(ordered, key, fidelities, cutoff, told=told)
-    with _temporary(target) as folder:
-        shards = _Shards(folder, told)
+    structures = read_entry(
+        ordered, reading.key, reading.fidelities, reading.cutoff, told=told
+    )
+    with _temporary(target) as folder, _writing(folder) as writer:
         with (
             _Progress(recipe, entry) as progress,
-            contextlib.closing(_with_edges(structures, cutoff, cores)) as pairs,
+            contextlib.closing(_items(structures, reading)) as items,
         ):
-            for structure, edges in pairs:
-                shards.add(structure, edges)
-                progress.passed(structure)
-        shards.close()
-        if recipe_of(entry, key, cutoff) != recipe:
+            for item in items:
+                with _disk(target):
+                    writer.add(item)
+                progress.passed(item)
+        with _disk(target):
+            writer.finish({
+                'cutoff': reading.cutoff,
+                'told': [dataclasses.astuple(line) for line in told.lines()],
+                'isolated': told.isolated,
+            })
+        if reading.recipe_of(entry) != recipe:
             paths = ', '.join(i.path for i in recipe.inputs)
             raise UserError(f'{paths} changed while it was read. Start again.')
         _publish(folder, target)
@@ -178,30 +204,41 @@ class _Progress:
     def __exit__(self, *_: object) -> None:
         self.bar.close()
 
-    def passed(self, structure: Structure) -> None:
-        if self.total is None and structure.file != self.file:
+    def passed(self, item: Item) -> None:
+        if self.total is None and item.file != self.file:
             # the rest may be like what was read
-            self.file = structure.file
+            self.file = item.file
             part = self.bytes_before[self.file] / self.bytes_before[-1]
             self.bar.total = round(self.done / part)
         self.done += 1
         self.bar.update()
 
 
-def _with_edges(
-    structures: Iterator[Structure], cutoff: float, cores: int
-) -> Generator[tuple[Structure, Edges], None, None]:
-    find = partial(graphs.edges_of, cutoff=cutoff)
-    if cores <= 1:
-        for structure in structures:
-            yield structure, find(structure)
+def _items(
+    structures: Iterator[Structure], reading: Reading
+) -> Generator[Item, None, None]:
+    """What is kept of each structure, in their order."""
+    make = partial(_item, cutoff=reading.cutoff, keeps_graphs=reading.keeps_graphs)
+    if reading.cores <= 1:
+        yield from map(make, structures)
         return
     import sevenn.train.dataload  # noqa: F401 - once, not in each process
 
-    with _pool(cores) as pool:
+    with _pool(reading.cores) as pool:
         # in batches: a pool would read all its input at once
-        while batch := list(islice(structures, BATCH)):
-            yield from zip(batch, pool.map(find, batch), strict=True)
+        batch = list(islice(structures, BATCH))
+        while batch:
+            made = pool.map_async(make, batch)
+            try:  # this process reads while the others work
+                batch = list(islice(structures, BATCH))
+            except UserError:
+                yield from made.get()  # an error in them comes first
+                raise
+            yield from made.get()
+
+
+def _item(structure: Structure, cutoff: float, keeps_graphs: bool) -> Item:
+    return item_of(structure, graphs.edges_of(structure, cutoff), keeps_graphs)
 
 
 def _pool(cores: int) -> Pool:
@@ -213,89 +250,21 @@ def _pool(cores: int) -> Pool:
     return multiprocessing.Pool(cores, torch.set_num_threads, (1,))
 
 
-def _identity(structure: Structure) -> dict[str, Any]:
-    """What tells the structure of a graph; its lattice has zeros for less than 3."""
-    geometry = Geometry.of(structure)
-    traits = Traits.of(structure, geometry)
-    lattice = np.zeros((3, 3))
-    lattice[: len(geometry.lattice)] = geometry.lattice
-    return {**vars(traits), 'lattice': lattice}
+@contextlib.contextmanager
+def _writing(folder: Path) -> Iterator[Writer]:
+    """The writer of a folder, whose files are closed afterwards."""
+    with _disk(folder):
+        writer = Writer(folder)
+    try:
+        yield writer
+    finally:
+        writer.close()
 
 
-class _Shards:
-    """Packs structures into files as they come; the small arrays at the end."""
-
-    def __init__(self, folder: Path, told: Told) -> None:
-        self.folder, self.told = folder, told
-        self.graphs: list[AtomGraphData] = []
-        self.compositions: list[np.ndarray[Any, Any]] = []
-        self.edges = 0
-        self.first_rows = [0]
-        self.names: list[str] = []
-        self.columns: dict[str, list[Any]] = {}
-        self.sizes: dict[str, int] = {}
-
-    def add(self, structure: Structure, edges: Edges) -> None:
-        self.graphs.append(graphs.pack(structure, edges))
-        self.compositions.append(graphs.composition(structure.numbers))
-        self.edges += len(edges[KEY.EDGE_VEC])
-        if structure.fidelity not in self.names:
-            self.names.append(structure.fidelity)
-        forces = structure.forces
-        row = {
-            'n_atoms': len(structure.numbers),
-            'n_edges': len(edges[KEY.EDGE_VEC]),
-            'n_centres': len(np.unique(edges[KEY.EDGE_IDX][0])),
-            'file': structure.file,
-            'frame': structure.frame,
-            'fidelity': self.names.index(structure.fidelity),
-            **_identity(structure),
-            'energy': structure.energy,
-            'force_square': 0.0 if forces is None else float(np.sum(forces**2)),
-            'has_force': forces is not None,
-            'has_stress': structure.stress is not None,
-        }
-        for name, value in row.items():
-            self.columns.setdefault(name, []).append(value)
-        if len(self.graphs) >= SHARD or self.edges >= SHARD_EDGES:
-            self._flush()
-
-    def _flush(self) -> None:
-        if not self.graphs:
-            return
-        data, slices, _ = collate(
-            AtomGraphData, self.graphs, increment=False, add_batch=False
-        )
-        packed = {
-            'data': data.to_dict(),
-            'slices': dict(slices),
-            'composition': torch.from_numpy(np.stack(self.compositions)),
-        }
-        self._write(f'{len(self.first_rows) - 1:05d}.pt', packed)
-        self.first_rows.append(self.first_rows[-1] + len(self.graphs))
-        self.graphs, self.compositions, self.edges = [], [], 0
-
-    def close(self) -> None:
-        """Write what is left and meta.pt, without which a folder is not whole."""
-        self._flush()
-        arrays = {k: torch.from_numpy(np.array(v)) for k, v in self.columns.items()}
-        meta = {
-            'fidelity_names': self.names,
-            'first_rows': torch.tensor(self.first_rows),
-            'arrays': arrays,
-            'sizes': dict(self.sizes),
-            'told': [dataclasses.astuple(line) for line in self.told.lines()],
-            'isolated': self.told.isolated,
-        }
-        self._write(META, meta)
-
-    def _write(self, name: str, packed: dict[str, Any]) -> None:
-        path = self.folder / name
-        try:
-            with open(path, 'wb') as stream:
-                torch.save(packed, stream)
-                stream.flush()
-                os.fsync(stream.fileno())
-        except (OSError, RuntimeError) as error:  # torch has its own for a full disk
-            raise _not_writable(self.folder.parent, error) from error
-        self.sizes[name] = path.stat().st_size
+@contextlib.contextmanager
+def _disk(target: Path) -> Iterator[None]:
+    """Raise UserError for what the file system refuses."""
+    try:
+        yield
+    except OSError as error:
+        raise _not_writable(target.parent, error) from error

@@ -1,20 +1,16 @@
 """Processed graphs on disk, one folder for each entry of a `load_*_path`.
 
 A folder is named after the content of everything that went into it, is written next
-to its final place and moved there when complete, and is read by memory-mapping its
-files, so that the data need not fit into memory. It contains only plain tensors:
-
-    meta.pt      small arrays over the structures, see Cached
-    00000.pt ..  {'data': {key: tensor}, 'slices': {key: (n+1,)}, 'composition'},
-                 as torch_geometric packs a list of graphs
+to its final place and moved there when complete. Its structures stay on disk, so
+that they need not fit into memory: see store.py for its files.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import pickle
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -23,35 +19,24 @@ import ase
 import numpy as np
 import sevenn
 import torch
-from sevenn import _keys as KEY
-from sevenn.atom_graph_data import AtomGraphData
-from torch_geometric.data.separate import separate
 
 from sevennet_mf.arrays import Ints
 from sevennet_mf.config.blocks import DataEntry
-from sevennet_mf.data.files import (
-    GRAPH,
-    LIST,
-    files_of,
-    listed,
-    reader_of,
-    unreadable,
-)
-from sevennet_mf.data.formats import deepmd
+from sevennet_mf.data import former_store, store
+from sevennet_mf.data.compositions import Compositions
+from sevennet_mf.data.content import content_hash
+from sevennet_mf.data.files import files_of, reader_of
 from sevennet_mf.data.geometry import Geometry
 from sevennet_mf.data.labels import Entry
 from sevennet_mf.data.told import Line
 
-CACHE_FORMAT: Final[int] = 2  # raise it when what is written changes its meaning
-META: Final[str] = 'meta.pt'
+CACHE_FORMAT: Final[int] = 3  # raise it when what is written changes its meaning
 # what of an entry decides about the structures; unset and null differ
 ENTRY_KEYS: Final[tuple[str, ...]] = tuple(
     name for name in DataEntry.model_fields if name != 'file'
 )
 
 Plain = dict[str, Any]
-# graphs in one, where each begins, their compositions
-Shard = tuple[AtomGraphData, Plain, torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -66,15 +51,42 @@ class Input:
 
 @dataclass(frozen=True)
 class CacheRecipe:
-    """Everything that determines the content of a folder, except the paths."""
+    """Everything that determines the content of a folder, except the paths.
 
-    inputs: tuple[Input, ...]  # by content, whatever the files are called
-    settings: str
+    Attributes:
+        inputs: sorted by content, whatever the files are called.
+        settings: how they are read.
+    """
+
+    inputs: tuple[Input, ...]
+    settings: Mapping[str, Any]
 
     @property
     def folder_name(self) -> str:
+        """The name of a folder with graphs."""
+        return self._name({'cache': CACHE_FORMAT})
+
+    @property
+    def bare_name(self) -> str:
+        """The name of a folder whose graphs are made when they are needed."""
+        return self._name({'cache': CACHE_FORMAT, 'graphs': False})
+
+    @property
+    def former_name(self) -> str:
+        """The name that version 0.1.0 gave to a folder with graphs."""
+        return self._name({'cache': former_store.CACHE_FORMAT})
+
+    def found_in(self, folder: Path, keeps_graphs: bool) -> Path | None:
+        """Return a whole folder with these data, if there is one."""
+        names = [self.folder_name, self.former_name]
+        if not keeps_graphs:  # kept ones save the time to make them
+            names.append(self.bare_name)
+        return next((folder / n for n in names if is_whole(folder / n)), None)
+
+    def _name(self, form: Mapping[str, Any]) -> str:
+        settings = json.dumps({**self.settings, **form}, sort_keys=True)
         parts = [f'{i.sha256} {i.reader}' for i in self.inputs]
-        digest = hashlib.sha256('\n'.join([self.settings, *parts]).encode())
+        digest = hashlib.sha256('\n'.join([settings, *parts]).encode())
         return f'fidelity_{digest.hexdigest()[:16]}'
 
 
@@ -91,102 +103,85 @@ def recipe_of(entry: Entry, key: str | None, cutoff: float) -> CacheRecipe:
     inputs = []
     for place, path in enumerate(files_of(entry)):
         reader = reader_of(path, entry.get('format'))
-        inputs.append(Input(_content(path, reader), reader, path, place))
+        inputs.append(Input(content_hash(path, reader), reader, path, place))
     inputs.sort(key=lambda i: (i.sha256, i.reader))
     settings = {
         'entry': {k: entry[k] for k in ENTRY_KEYS if k in entry},
         'key': key,
         'cutoff': float(cutoff),
-        'cache': CACHE_FORMAT,
         'sevenn': sevenn.__version__,
         'ase': ase.__version__,
     }
-    return CacheRecipe(tuple(inputs), json.dumps(settings, sort_keys=True))
-
-
-def _content(path: str, reader: str) -> str:
-    """sha256 of a file, and of those that only together with it have a meaning."""
-    names = [path]
-    try:
-        if reader == GRAPH:
-            names.append(path.removesuffix('.pt') + '.yaml')
-        elif reader == LIST:
-            names += [file for file, _ in listed(path)]
-        elif os.path.isdir(path):
-            names = deepmd.files(path)
-        digests = []
-        for name in filter(os.path.isfile, names):
-            with open(name, 'rb') as stream:
-                digests.append(hashlib.file_digest(stream, 'sha256').hexdigest())
-    except (OSError, UnicodeDecodeError) as error:
-        raise unreadable(path, error) from error
-    if len(digests) == 1:
-        return digests[0]
-    return hashlib.sha256(' '.join(digests).encode()).hexdigest()
+    return CacheRecipe(tuple(inputs), settings)
 
 
 def is_whole(folder: Path) -> bool:
-    """Return whether a folder contains what its meta.pt lists, by name and size."""
+    """Return whether a folder contains all that its meta file lists, in full."""
     try:
-        sizes = _load(folder / META)['sizes']
+        sizes = _meta(folder)['sizes']
         return all(
             (folder / name).stat().st_size == size for name, size in sizes.items()
         )
-    except (OSError, RuntimeError, LookupError, TypeError, EOFError):
+    except (OSError, RuntimeError, LookupError, TypeError, ValueError, EOFError):
         return False
     except pickle.UnpicklingError:  # not even a file of ours
         return False
 
 
-def _load(path: Path) -> Plain:
-    # weights_only: plain tensors, no code of a file is run
-    loaded: Plain = torch.load(path, mmap=True, weights_only=True)
-    return loaded
+def _is_former(folder: Path) -> bool:
+    return (folder / former_store.META).is_file()
+
+
+def _meta(folder: Path) -> Plain:
+    form = former_store if _is_former(folder) else store
+    return form.read_meta(folder)
+
+
+class _Columns(Mapping[str, store.Column]):
+    """The columns of a folder, each read as it is used."""
+
+    def __init__(self, kept: store.Store | former_store.FormerStore) -> None:
+        self._kept = kept
+
+    def __getitem__(self, name: str) -> store.Column:
+        return self._kept.column(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(store.COLUMNS)
+
+    def __len__(self) -> int:
+        return len(store.COLUMNS)
 
 
 class Cached:
     """A processed entry of n structures. Rows are in the order of its folder.
 
     Attributes:
-        n_atoms, n_edges: (n,) int64.
-        n_centres: (n,) int64, number of atoms that have a neighbour.
-        file, frame: (n,) int64.
-        fidelity: (n,) int64, index into fidelity_names.
-        digest, kind: (n,) int64, see identity.Traits.
-        signature: (n, WIDTH) float32, see identity.Traits.
-        lattice: (n, 3, 3) float64, Å, the periodic vectors followed by zeros.
-        energy: (n,) float64, eV, total.
-        force_square: (n,) float64, eV^2/Å^2, summed over components.
-        has_force, has_stress: (n,) bool.
+        arrays: by name, see store.ROW.
+        told: what there was to say while it was read.
+        isolated: {fidelity: {symbol: eV}}, energies of isolated atoms.
     """
 
     def __init__(self, folder: Path, recipe: CacheRecipe) -> None:
-        self._shards: dict[int, Shard] = {}  # those opened so far
         self.folder = folder
         self.inputs = recipe.inputs
-        meta = _load(folder / META)
-        # what there was to say while it was read, and energies of isolated atoms
-        self.told = [Line(*line) for line in meta.get('told', ())]
+        former = _is_former(folder)
+        self._kept: store.Store | former_store.FormerStore = (
+            former_store.FormerStore(folder) if former else store.Store(folder)
+        )
+        meta = self._kept.meta
+        self.told = [Line(*_line(line)) for line in meta.get('told', ())]
         self.isolated: dict[str, dict[str, float]] = meta.get('isolated', {})
         self.fidelity_names: list[str] = meta['fidelity_names']
-        self._first = meta['first_rows'].numpy()  # of each shard, then the end
-        self.arrays: dict[str, np.ndarray[Any, Any]] = {
-            name: tensor.numpy() for name, tensor in meta['arrays'].items()
-        }
+        self.arrays = _Columns(self._kept)
+        self._compositions: Compositions | None = None
 
     def __len__(self) -> int:
-        return int(self._first[-1])
+        return len(self._kept)
 
     def __getstate__(self) -> Plain:
-        # a worker process maps the files for itself
-        return {**self.__dict__, '_shards': {}}
-
-    def _shard(self, number: int) -> Shard:
-        if number not in self._shards:
-            packed = _load(self.folder / f'{number:05d}.pt')
-            data = AtomGraphData(**packed['data'])
-            self._shards[number] = data, packed['slices'], packed['composition']
-        return self._shards[number]
+        # of use for a whole data set, not for a worker process
+        return {**self.__dict__, '_compositions': None}
 
     def rows(self) -> Ints:
         """Return (n,) rows in the order of the entry's files."""
@@ -198,6 +193,12 @@ class Cached:
         path = self.inputs[self.arrays['file'][row]].path
         return f'{path}:{self.arrays["frame"][row]}'
 
+    def sources(self) -> list[str]:
+        """Return 'path:frame' of every row."""
+        paths = [given.path for given in self.inputs]
+        file, frame = self.arrays['file'].tolist(), self.arrays['frame'].tolist()
+        return [f'{paths[f]}:{k}' for f, k in zip(file, frame, strict=True)]
+
     def lines(self, only_loud: bool = False) -> list[str]:
         """Return the log lines on the files, with their current paths."""
         paths = {number: given.path for number, given in enumerate(self.inputs)}
@@ -206,34 +207,21 @@ class Cached:
 
     def graph(self, row: int) -> dict[str, torch.Tensor]:
         """Return new tensors of a row, in the host's types; labels as on disk."""
-        number = int(np.searchsorted(self._first, row, side='right')) - 1
-        data, slices, _ = self._shard(number)
-        graph = separate(
-            AtomGraphData,
-            data,
-            row - int(self._first[number]),
-            slices,
-            decrement=False,
-        ).to_dict()
-        graph[KEY.CELL_VOLUME] = graph[KEY.CELL_VOLUME].reshape(())
-        index = graph.pop(KEY.EDGE_IDX).to(torch.int64)
-        # the host writes into what it is given, so nothing is shared
-        fresh = {key: value.clone() for key, value in graph.items()}
-        return {**fresh, KEY.EDGE_IDX: index}
+        return self._kept.graph(row)
 
     def geometry(self, row: int) -> Geometry:
         """Return the atoms (positions as float32) and the lattice of a row."""
-        number = int(np.searchsorted(self._first, row, side='right')) - 1
-        data, slices, _ = self._shard(number)
-        start, end = slices[KEY.POS][row - int(self._first[number]) :][:2].tolist()
-        lattice = self.arrays['lattice'][row]
-        return Geometry(
-            data[KEY.ATOMIC_NUMBERS][start:end].numpy(),
-            data[KEY.POS][start:end].double().numpy(),
-            lattice[lattice.any(axis=1)],
-        )
+        return self._kept.geometry(row)
 
-    def composition(self) -> np.ndarray[Any, np.dtype[np.int32]]:
-        """Return (n, 119) int32, number of atoms of each atomic number."""
-        shards = range(len(self._first) - 1)
-        return np.concatenate([self._shard(k)[2].numpy() for k in shards])
+    @property
+    def compositions(self) -> Compositions:
+        """The number of atoms of each element in every row."""
+        if self._compositions is None:
+            self._compositions = self._kept.compositions()
+        return self._compositions
+
+
+def _line(saved: Any) -> tuple[str, tuple[int, ...], bool]:
+    """What is saved of a told.Line."""
+    text, files, loud = saved
+    return text, tuple(files), loud

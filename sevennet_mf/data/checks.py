@@ -171,19 +171,17 @@ def unknown_elements(
     Args:
         known: atomic numbers that it knows.
     """
-    compositions, kind = data.kinds()
     remedy = (
         'Remove them, or add the elements to model.chemical_species and train a '
         'new model.'
     )
     yield from foreign_elements(
-        compositions, kind, data.source, known, 'the model', remedy
+        data.compositions(), data.source, known, 'the model', remedy
     )
 
 
 def foreign_elements(
-    compositions: Ints,
-    kind: Ints,
+    parts: Iterable[tuple[Ints, Ints]],
     name_of: Callable[[int], str],
     known: Collection[int],
     model: str,
@@ -192,26 +190,29 @@ def foreign_elements(
     """Yield elements that are not among those that a model knows.
 
     Args:
-        compositions: (m, 119).
-        kind: (n,), index into `compositions` of each structure.
+        parts: (k,) structures and their (k, 119) atoms of each atomic number.
         name_of: returns the name of structure i.
         known: atomic numbers that the model knows.
         model: what to call the model.
     """
     is_known = np.zeros(N_SPECIES, bool)
     is_known[list(known)] = True
-    foreign = compositions[:, ~is_known] > 0
-    is_foreign: Bools = np.asarray(foreign.any(axis=1))
-    rows = np.flatnonzero(is_foreign[kind])
-    if len(rows) == 0:
+    first, n, used = -1, 0, np.zeros(N_SPECIES, bool)
+    for rows, count in parts:
+        foreign = (count > 0) & ~is_known
+        is_foreign: Bools = np.asarray(foreign.any(axis=1))
+        if first < 0 and is_foreign.any():
+            first = int(rows[is_foreign.argmax()])
+        n += int(is_foreign.sum())
+        used |= foreign.any(axis=0)
+    if n == 0:
         return
-    used = foreign[np.unique(kind[rows])].any(axis=0)
-    unknown = [chemical_symbols[z] for z in np.flatnonzero(~is_known)[used]]
+    unknown = [chemical_symbols[z] for z in np.flatnonzero(used)]
     names = ', '.join(chemical_symbols[z] for z in np.flatnonzero(is_known))
     yield problem('element', (
-        f'{name_of(int(rows[0]))}: {model} does not know {", ".join(unknown)}, in '
-        f'{structures(len(rows))}; it knows {names}. {remedy}'
-    ), *unknown, count=len(rows))
+        f'{name_of(first)}: {model} does not know {", ".join(unknown)}, in '
+        f'{structures(n)}; it knows {names}. {remedy}'
+    ), *unknown, count=n)
 
 
 # ---- the sets as they are trained on

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from sevenn import _keys as KEY
 
 from sevennet_mf import keys
-from sevennet_mf.arrays import Bools, Ints
-from sevennet_mf.data.build import load_or_build
+from sevennet_mf.arrays import Bools, Floats, Ints
+from sevennet_mf.data.build import Reading
+from sevennet_mf.data.cache import CacheRecipe
 from sevennet_mf.data.identity import partners
-from sevennet_mf.data.labels import Entry
+from sevennet_mf.data.references import Labels
 from sevennet_mf.data.structures import FidelityDataset, FidelityGraph
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     'FidelityGraph',
     'build_datasets',
     'is_validation',
+    'labels_in',
     'pair_index',
     'random_split',
 ]
@@ -29,36 +31,54 @@ TRAIN = 'trainset'
 DRIFT = 'drift'  # what old fidelities are watched on
 FOLDER = 'sevenn_data'  # the host's name for processed data
 
+Recipes: TypeAlias = dict[str, list[CacheRecipe]]  # of the entries of each set
+
 
 def build_datasets(
     config: Mapping[str, Any],
     working_dir: str | Path,
-    rank: int = 0,
-    barrier: Callable[[], None] | None = None,
+    share: Callable[[Callable[[], Recipes]], Recipes] | None = None,
 ) -> dict[str, FidelityDataset]:
     """Return the data sets of a run by name: 'trainset', 'validset', ...
 
-    With several processes rank 0 works while the others wait at `barrier` and then
-    read its files, or, on a machine that does not see them, write their own.
+    With several processes the first one reads all files while the others wait. They
+    are told what it found, and read its processed data, or, on a machine that does
+    not see them, write their own.
 
     Args:
         config: the host's merged configuration, whose `load_*_path` are entries as
             read.read_entry takes them; it is not changed.
+        share: returns on all processes what its argument returns on the first, as
+            Process.share; None: there is one process.
 
     Raises:
         UserError: The data cannot be used.
     """
-    waits = barrier is not None and rank != 0
-    if barrier is not None and waits:
-        barrier()
-    try:
-        return {
-            name: _build(entries, config, Path(working_dir))
-            for name, entries in sets_of(config).items()
-        }
-    finally:  # the others would wait forever for a rank that failed
-        if barrier is not None and not waits:
-            barrier()
+    reading = _reading(config, Path(working_dir))
+    listed = {
+        name: [entries] if isinstance(entries, Mapping) else entries
+        for name, entries in sets_of(config).items()
+    }
+
+    def processed() -> Recipes:
+        recipes = {}
+        for name, entries in listed.items():
+            recipes[name] = [reading.recipe_of(entry) for entry in entries]
+            for entry, recipe in zip(entries, recipes[name], strict=True):
+                reading.load_or_build(entry, recipe)
+        return recipes
+
+    recipes = processed() if share is None else share(processed)
+    return {
+        name: FidelityDataset(
+            [
+                reading.load_or_build(entry, recipe)
+                for entry, recipe in zip(entries, recipes[name], strict=True)
+            ],
+            reading.fidelities,
+        )
+        for name, entries in listed.items()
+    }
 
 
 def sets_of(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -70,25 +90,18 @@ def sets_of(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _build(
-    entries: Entry | Sequence[Entry], config: Mapping[str, Any], working_dir: Path
-) -> FidelityDataset:
-    listed = [entries] if isinstance(entries, Mapping) else entries
+def _reading(config: Mapping[str, Any], working_dir: Path) -> Reading:
+    """How a configuration wants entries to be read."""
     options = config.get(keys.FIDELITY_DATA) or {}
     modal_map = config.get(KEY.MODAL_MAP)
-    fidelities = keys.by_index(modal_map) if modal_map else options['order']
-    parts = [
-        load_or_build(
-            entry,
-            options.get('key'),
-            fidelities,
-            config[KEY.CUTOFF],
-            working_dir / FOLDER,
-            config.get(KEY.PREPROCESS_NUM_CORES, 1),
-        )
-        for entry in listed
-    ]
-    return FidelityDataset(parts, fidelities)
+    return Reading(
+        key=options.get('key'),
+        fidelities=keys.by_index(modal_map) if modal_map else options['order'],
+        cutoff=config[KEY.CUTOFF],
+        folder=working_dir / FOLDER,
+        cores=config.get(KEY.PREPROCESS_NUM_CORES, 1),
+        keeps_graphs=options.get('cache', True),
+    )
 
 
 def random_split(
@@ -129,20 +142,23 @@ def validated(
     count = np.bincount(fidelity)
     left = np.rint(count * ratio).astype(np.int64)
     marks, group = np.unique(fingerprint, return_inverse=True)
-    members = np.split(
-        np.argsort(group, kind='stable'), np.cumsum(np.bincount(group))[:-1]
-    )
+    order = np.argsort(group, kind='stable')  # the structures, group after group
+    ends = np.cumsum(np.bincount(group))
+    starts = np.concatenate([[0], ends])[: len(ends)]
     # at random, but those of the rarest fidelity first: later on their pairs might
     # find the other fidelity's share taken
     chance = np.random.default_rng(seed).permutation(len(marks))
-    rarest = [count[fidelity[m]].min() for m in members]
+    of_rarest = np.minimum.reduceat(count[fidelity[order]], starts)
     is_spared = np.isin(marks, [] if spared is None else spared)
     is_valid = np.zeros(len(fidelity), bool)
-    for k in np.lexsort((chance, rarest, is_spared)):
-        needs = np.bincount(fidelity[members[k]], minlength=len(count))
+    for k in np.lexsort((chance, of_rarest, is_spared)):
+        if not left.any():
+            break
+        members = order[starts[k] : ends[k]]
+        needs = np.bincount(fidelity[members], minlength=len(count))
         if (needs <= left).all():
             left -= needs
-            is_valid[members[k]] = True
+            is_valid[members] = True
     return is_valid
 
 
@@ -151,6 +167,30 @@ def is_validation(name: str) -> bool:
     words = name.split('_')
     no = name in (TRAIN, DRIFT) or any(word.startswith('test') for word in words)
     return not no
+
+
+def labels_in(
+    dataset: FidelityDataset,
+    rows: Ints | None = None,
+    pair: Ints | None = None,
+    model_energy: Floats | None = None,
+) -> Iterator[Labels]:
+    """Yield the energies of structures in parts, to fit reference energies to.
+
+    Args:
+        rows: (n,) the structures; None: all of them.
+        pair, model_energy: (n,), as in Labels.
+    """
+    start = 0
+    for chosen, composition in dataset.compositions(rows):
+        part = slice(start, start + len(chosen))
+        start += len(chosen)
+        yield Labels(
+            composition,
+            dataset.energy[chosen],
+            None if pair is None else pair[part],
+            None if model_energy is None else model_energy[part],
+        )
 
 
 def pair_index(dataset: FidelityDataset, base: str, fidelity: str) -> Ints:

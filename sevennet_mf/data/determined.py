@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 import numpy as np
 from ase.data import chemical_symbols
 
-from sevennet_mf.arrays import Ints
+from sevennet_mf.arrays import N_SPECIES, Ints
 from sevennet_mf.data.dataset import TRAIN, is_validation
 from sevennet_mf.data.findings import (
     Finding,
@@ -61,11 +61,13 @@ def _untold(
     references: References, fidelity: str, data: LabelledSet
 ) -> tuple[Ints, Ints]:
     """The structures whose energies no label tells, and their compositions."""
-    compositions, kind = data.kinds()
-    rows = data.rows_of(fidelity)
-    used, where = np.unique(kind[rows], return_inverse=True)
-    is_told = references.determined(compositions[used], fidelity)
-    return rows[~is_told[where]], compositions[used[~is_told]]
+    rows, own = [np.zeros(0, np.int64)], [np.zeros((0, N_SPECIES), np.int64)]
+    for chosen, count in data.compositions(data.rows_of(fidelity)):
+        kinds, kind = np.unique(count, axis=0, return_inverse=True)
+        is_untold = ~references.determined(kinds, fidelity)[kind.reshape(-1)]
+        rows.append(chosen[is_untold])
+        own.append(count[is_untold])
+    return np.concatenate(rows), np.concatenate(own)
 
 
 def _in(own: Ints, lacking: Sequence[str]) -> list[str]:

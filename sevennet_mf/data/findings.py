@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -92,8 +92,12 @@ class LabelledSet(Protocol):
         """Return the structures of a fidelity."""
         ...
 
-    def kinds(self) -> tuple[Ints, Ints]:
-        """Return (m, 119) compositions and (n,) the index of each structure's."""
+    def compositions(self, rows: Ints | None = None) -> Iterator[tuple[Ints, Ints]]:
+        """Yield (k,) structures and their (k, 119) atoms of each atomic number.
+
+        Args:
+            rows: the structures; None: all of them.
+        """
         ...
 
     def source(self, i: int) -> str:

@@ -6,12 +6,10 @@ from itertools import permutations
 from typing import Any, Final
 
 import numpy as np
-import torch
 from ase import Atoms
 from ase.data import chemical_symbols, covalent_radii
 from ase.neighborlist import neighbor_list
 from sevenn import _keys as KEY
-from sevenn.atom_graph_data import AtomGraphData
 
 from sevennet_mf.arrays import Floats, Ints
 from sevennet_mf.data.read import Structure
@@ -153,27 +151,6 @@ def edges_of(structure: Structure, cutoff: float) -> dict[str, np.ndarray[Any, A
     edges[KEY.EDGE_VEC] = edges[KEY.EDGE_VEC].astype(np.float32)
     edges[KEY.CELL_VOLUME] = edges[KEY.CELL_VOLUME].astype(np.float32)
     return edges
-
-
-def pack(
-    structure: Structure, edges: dict[str, np.ndarray[Any, Any]]
-) -> AtomGraphData:
-    """Return what is stored of a structure except its energy; NaN: no such label."""
-    n = len(structure.numbers)
-    forces, stress = structure.forces, structure.stress
-    forces = np.full((n, 3), np.nan) if forces is None else forces
-    stress = np.full(6, np.nan) if stress is None else stress
-    values: dict[str, np.ndarray[Any, Any]] = {
-        **edges,
-        KEY.ATOMIC_NUMBERS: structure.numbers,
-        KEY.POS: structure.positions.astype(np.float32),
-        KEY.FORCE: forces.astype(np.float32),
-        KEY.STRESS: stress.reshape(1, 6).astype(np.float32),
-    }
-    graph = AtomGraphData()
-    for name, value in values.items():
-        graph[name] = torch.from_numpy(np.array(value))
-    return graph
 
 
 def composition(numbers: Ints) -> np.ndarray[Any, np.dtype[np.int32]]:

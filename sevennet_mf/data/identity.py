@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sevennet_mf.arrays import Floats, Ints
 from sevennet_mf.data.geometry import TOLERANCE, Geometry, signature
@@ -171,32 +170,6 @@ def _drawers(traits: Traits, reach: float) -> Iterator[tuple[int, ...]]:
         (a,) if a == b else (a, b) for a, b in zip(low, high, strict=True)
     )
     return itertools.product((traits.kind,), *choices)
-
-
-@dataclass(frozen=True, eq=False)
-class Identity:
-    """Of n structures: marks (n,) int64 and orders (n,), both as in Same."""
-
-    marks: Ints
-    orders: NDArray[np.object_]
-
-    def at(self, rows: Ints) -> Identity:
-        return Identity(self.marks[rows], self.orders[rows])
-
-
-def identify(
-    listed: Iterable[Traits], geometry_of: Callable[[int], Geometry]
-) -> Identity:
-    """Return which structures are the same.
-
-    Args:
-        geometry_of: returns the geometry of the n-th of them.
-    """
-    known = Known(geometry_of)
-    found = [known.place(traits) for traits in listed]
-    orders = np.empty(len(found), object)
-    orders[:] = [same.order for same in found]
-    return Identity(np.array([same.mark for same in found], np.int64), orders)
 
 
 def first_of(marks: Ints, wanted: Ints) -> Ints:

@@ -357,7 +357,7 @@ def fit_references(
 
 def fit_to_model(
     fidelity: str,
-    labels: Labels,
+    labels: LabelSource,
     energies: Floats,
     elements: Sequence[str],
     numbers: Mapping[str, float] | None = None,
@@ -380,7 +380,6 @@ def fit_to_model(
     Raises:
         UserError: There is neither a label nor a number.
     """
-    assert labels.model_energy is not None
     given = _given({fidelity: numbers or {}}, (fidelity,))[fidelity]
     symbols = [(s, _number(s, 'elements')) for s in elements]
     free = np.full(N_SPECIES, np.nan)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import numpy as np
 import torch
 from ase.stress import full_3x3_to_voigt_6_stress
-from numpy.typing import NDArray
 from sevenn import _keys as KEY
 from sevenn.atom_graph_data import AtomGraphData
 from torch.utils.data import Dataset
@@ -18,9 +17,10 @@ from sevennet_mf import keys
 from sevennet_mf.arrays import N_SPECIES, Bools, Floats, Ints
 from sevennet_mf.data.cache import Cached
 from sevennet_mf.data.geometry import Geometry
-from sevennet_mf.data.identity import Identity, Traits, identify, order_between
+from sevennet_mf.data.identity import order_between
 from sevennet_mf.data.inferred.two_body import TwoBody, edges_of
-from sevennet_mf.data.read import require_known
+from sevennet_mf.data.repeated import Identity, identify
+from sevennet_mf.data.rows import Rows
 from sevennet_mf.data.stress import as_host
 
 OWN_INDICES: Final = (keys.FIDELITY_INDEX, keys.STRUCTURE_INDEX)
@@ -33,7 +33,6 @@ OVER_STRUCTURES: Final = (
     'inferred',
     'inferred_by',
 )
-CHUNK: Final[int] = 65536  # structures whose compositions are float64 at once
 
 
 class FidelityGraph(AtomGraphData):
@@ -71,47 +70,23 @@ class FidelityDataset(Dataset[FidelityGraph]):
     def __init__(self, parts: Sequence[Cached], fidelities: Sequence[str]) -> None:
         """Join processed entries; UserError for a fidelity none knows."""
         self.fidelities = tuple(fidelities)
-        self._parts = list(parts)
-        rows = [part.rows() for part in parts]
-        # (n, 2): entry and row in it
-        where = [np.stack([np.full_like(r, k), r], 1) for k, r in enumerate(rows)]
-        self._where: Ints = np.concatenate([np.zeros((0, 2), np.int64), *where])
-        self.n_atoms: Ints = self._column('n_atoms', np.int64)
-        self.energy: Floats = self._column('energy', np.float64)
+        self._rows = Rows.of(parts)
+        self.n_atoms: Ints = self._rows.column('n_atoms', np.int64)
+        self.energy: Floats = self._rows.column('energy', np.float64)
         self.has: dict[str, Bools] = {
             'energy': np.ones(len(self), bool),  # read.py sees to it
-            'force': self._column('has_force', np.bool_),
-            'stress': self._column('has_stress', np.bool_),
+            'force': self._rows.column('has_force', np.bool_),
+            'stress': self._rows.column('has_stress', np.bool_),
         }
-        self.fidelity_index: Ints = self._fidelity_index()
+        self.fidelity_index: Ints = self._rows.fidelity_index(self.fidelities)
         self.residual: Floats = self.energy.copy()
         self.inferred: Bools = np.zeros(len(self), bool)
         self.inferred_by: Ints = np.full(len(self), -1)
         self._differences: tuple[TwoBody, ...] = ()
         self._identity: Identity | None = None
 
-    def _column(self, name: str, dtype: type[np.generic]) -> NDArray[Any]:
-        shape = self._parts[0].arrays[name].shape[1:] if self._parts else ()
-        result = np.zeros((len(self), *shape), dtype)
-        for k, part in enumerate(self._parts):
-            mine = self._where[:, 0] == k
-            result[mine] = part.arrays[name][self._where[mine, 1]]
-        return result
-
-    def _fidelity_index(self) -> Ints:
-        index = np.zeros(len(self), np.int64)
-        for k, part in enumerate(self._parts):
-            mine = np.flatnonzero(self._where[:, 0] == k)
-            inside = part.arrays['fidelity'][self._where[mine, 1]]
-            for number, name in enumerate(part.fidelity_names):
-                rows = mine[inside == number]
-                if len(rows):  # the cache may be of a run with other fidelities
-                    require_known(name, self.fidelities, self.source(int(rows[0])))
-                    index[rows] = self.fidelities.index(name)
-        return index
-
     def __len__(self) -> int:
-        return len(self._where)
+        return len(self._rows)
 
     @property
     def fingerprint(self) -> Ints:
@@ -129,37 +104,37 @@ class FidelityDataset(Dataset[FidelityGraph]):
 
     def geometry(self, i: int) -> Geometry:
         """Return the atoms of structure i and its lattice."""
-        part, row = self._where[i]
-        return self._parts[part].geometry(int(row))
+        return self._rows.geometry(i)
 
     def _identities(self) -> Identity:
         if self._identity is None:
-            columns = (
-                self._column('digest', np.int64),
-                self._column('kind', np.int64),
-                self._column('signature', np.float32),
+            rows = self._rows
+            self._identity = identify(
+                rows.column('digest', np.int64),
+                rows.column('kind', np.int64),
+                lambda chosen: rows.at(chosen).column('signature', np.float32),
+                self.geometry,
             )
-            self._identity = identify(map(Traits, *columns), self.geometry)
         return self._identity
 
     def source(self, i: int) -> str:
         """Return 'path:frame' of structure i, for messages."""
-        part, row = self._where[i]
-        return self._parts[part].source(int(row))
+        return self._rows.source(i)
 
     def sources(self) -> list[str]:
         """Return 'path:frame' of all structures."""
-        return [self.source(i) for i in range(len(self))]
+        return self._rows.sources()
 
     def lines(self, only_loud: bool = False) -> list[str]:
         """Return the log lines on the files; only_loud: only those on lost data."""
-        return [line for part in self._parts for line in part.lines(only_loud)]
+        parts = self._rows.parts
+        return [line for part in parts for line in part.lines(only_loud)]
 
     @property
     def isolated(self) -> dict[str, dict[str, float]]:
         """Energies of isolated atoms in the files, {fidelity: {symbol: eV}}."""
         found: dict[str, dict[str, float]] = {}
-        for part in self._parts:
+        for part in self._rows.parts:
             for name, energies in part.isolated.items():
                 found.setdefault(name, {}).update(energies)
         return found
@@ -167,18 +142,26 @@ class FidelityDataset(Dataset[FidelityGraph]):
     @property
     def file_hashes(self) -> dict[str, str]:
         """Return the sha256 of the content of each file, by its path."""
-        used = np.unique(self._where[:, 0])
-        return {i.path: i.sha256 for k in used for i in self._parts[k].inputs}
+        used = self._rows.used()
+        return {given.path: given.sha256 for part in used for given in part.inputs}
 
     @property
     def composition(self) -> Ints:
-        """(n, 119) int64, atoms of each atomic number; computed at each call."""
-        result = np.zeros((len(self), N_SPECIES), np.int64)
-        for k, part in enumerate(self._parts):
-            mine = self._where[:, 0] == k
-            if mine.any():
-                result[mine] = part.composition()[self._where[mine, 1]]
-        return result
+        """(n, 119) int64, atoms of each atomic number; for few structures."""
+        parts = [count for _, count in self.compositions()]
+        return np.concatenate([np.zeros((0, N_SPECIES), np.int64), *parts])
+
+    def compositions(self, rows: Ints | None = None) -> Iterator[tuple[Ints, Ints]]:
+        """Yield (k,) structures and their (k, 119) atoms of each atomic number.
+
+        Args:
+            rows: the structures; None: all of them.
+        """
+        return self._rows.compositions(rows)
+
+    def elements(self) -> Ints:
+        """Return the atomic numbers in the data, ascending."""
+        return self._rows.elements()
 
     def set_reference(self, energies: Floats) -> None:
         """Subtract reference energies, in float64 before anything is cast.
@@ -198,13 +181,7 @@ class FidelityDataset(Dataset[FidelityGraph]):
         Args:
             energies: (n_fidelities, 119) float64, in eV per atom.
         """
-        composition, sums = self.composition, np.zeros(len(self))
-        for start in range(0, len(self), CHUNK):
-            rows = slice(start, start + CHUNK)
-            count, f = composition[rows], self.fidelity_index[rows]
-            # an element without a reference must not spoil structures without it
-            sums[rows] = np.where(count > 0, count * energies[f], 0.0).sum(axis=1)
-        return sums
+        return self._rows.sums_of(energies, self.fidelity_index)
 
     def __getitem__(self, i: int) -> FidelityGraph:
         """Return structure i with fresh tensors; labels it lacks are NaN.
@@ -214,8 +191,7 @@ class FidelityDataset(Dataset[FidelityGraph]):
         """
         if not 0 <= i < len(self):
             raise IndexError(i)
-        part, row = self._where[i]
-        values = self._parts[part].graph(int(row))
+        values = self._rows.graph(i)
         numbers = values[KEY.ATOMIC_NUMBERS]
         f = int(self.fidelity_index[i])
         graph = FidelityGraph(x=numbers.clone(), **values)
@@ -255,8 +231,7 @@ class FidelityDataset(Dataset[FidelityGraph]):
 
     def of_entries(self, first: int) -> Bools:
         """Return (n,) which structures are of the entries from number `first` on."""
-        late: Bools = self._where[:, 0] >= first
-        return late
+        return self._rows.of_entries(first)
 
     def add_energies(self, rows: Ints, energies: Floats) -> None:
         """Add energies of the elements to the labels of some structures.
@@ -266,7 +241,8 @@ class FidelityDataset(Dataset[FidelityGraph]):
         Args:
             energies: (119,) in eV.
         """
-        self.energy[rows] += self.composition[rows] @ energies
+        for chosen, count in self.compositions(rows):
+            self.energy[chosen] += count @ energies
         self.residual = self.energy.copy()
 
     def joined(self, other: FidelityDataset) -> FidelityDataset:
@@ -277,9 +253,7 @@ class FidelityDataset(Dataset[FidelityGraph]):
         """
         assert self.fidelities == other.fidelities
         both = copy.copy(self)
-        both._parts = [*self._parts, *other._parts]
-        shift = np.array([len(self._parts), 0])
-        both._where = np.concatenate([self._where, other._where + shift])
+        both._rows = self._rows.followed_by(other._rows)
         both.has = {
             label: np.concatenate([mask, other.has[label]])
             for label, mask in self.has.items()
@@ -295,7 +269,7 @@ class FidelityDataset(Dataset[FidelityGraph]):
         chosen = np.asarray(indices, np.int64)
         other = copy.copy(self)
         other.has = {label: mask[chosen] for label, mask in self.has.items()}
-        other._where = self._where[chosen]
+        other._rows = self._rows.at(chosen)
         for name in OVER_STRUCTURES:
             setattr(other, name, getattr(self, name)[chosen])
         # from the whole set, so that parts of it agree
@@ -329,10 +303,6 @@ class FidelityDataset(Dataset[FidelityGraph]):
         other._differences = (*self._differences, difference)
         return other
 
-    def kinds(self) -> tuple[Ints, Ints]:
-        """Return (n, 119) compositions and (n,) the index of each structure's."""
-        return self.composition, np.arange(len(self))
-
     @property
     def has_neighbours(self) -> bool:
         """Return whether any two atoms of a structure are within the cutoff."""
@@ -340,15 +310,15 @@ class FidelityDataset(Dataset[FidelityGraph]):
 
     def average_neighbours(self) -> float:
         """Return edges per atom, over atoms that have any, as the host counts."""
-        centres = self._column('n_centres', np.int64).sum()
-        edges = self._column('n_edges', np.int64).sum()
+        centres = self._rows.column('n_centres', np.int64).sum()
+        edges = self._rows.column('n_edges', np.int64).sum()
         return float(edges / centres) if centres else float('nan')
 
     def force_rms(self, fidelity: int | str | None = None) -> float:
         """Return the RMS of force components, eV/Å; NaN if no structure has any."""
         rows = self._chosen(fidelity) & self.has['force']
         components = 3 * self.n_atoms[rows].sum()
-        square = self._column('force_square', np.float64)[rows].sum()
+        square = self._rows.column('force_square', np.float64)[rows].sum()
         return float(np.sqrt(square / components)) if components else float('nan')
 
     def residual_energy_std(self, fidelity: int | str | None = None) -> float:

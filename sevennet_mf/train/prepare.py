@@ -109,9 +109,7 @@ def _divided(
     if start is not None and is_wanted(start):
         replay = ReplayData(start, working_dir, process)
         entries = replay.entries
-    sets = build_datasets(
-        {**config, **entries}, working_dir, process.rank, process.barrier
-    )
+    sets = build_datasets({**config, **entries}, working_dir, process.share)
     chemistry = setup.species(config, sets)
     own = entries['load_trainset_path']
     needs = Needs.of(inputs, own)

@@ -19,6 +19,7 @@ from sevennet_mf.data.dataset import (
     TRAIN,
     FidelityDataset,
     is_validation,
+    labels_in,
     pair_index,
     random_split,
 )
@@ -27,7 +28,6 @@ from sevennet_mf.data.findings import Finding, refuse
 from sevennet_mf.data.inferred.infer import Report, infer_from, sources_of
 from sevennet_mf.data.needs import Needs
 from sevennet_mf.data.references import (
-    Labels,
     References,
     fit_references,
     with_isolated,
@@ -126,7 +126,7 @@ def infer(
 
 def present_elements(sets: Sets) -> np.ndarray:
     """Atomic numbers that any set contains, ascending."""
-    return np.flatnonzero(sum(d.composition.sum(axis=0) for d in sets.values()))
+    return np.unique(np.concatenate([d.elements() for d in sets.values()]))
 
 
 def species(config: Config, sets: Sets) -> Config:
@@ -163,12 +163,10 @@ def fit(
         type_map: the model's, by atomic number.
     """
     train, base = sets[TRAIN], inputs.base
-    composition = train.composition
     labels = {}
     for name in inputs.order:
-        rows = train.rows_of(name)
         pair = None if name == base else pair_index(train, base, name)
-        labels[name] = Labels(composition[rows], train.energy[rows], pair=pair)
+        labels[name] = labels_in(train, train.rows_of(name), pair)
     elements = known_elements(inputs, type_map, sets)
     method = with_isolated(inputs.data.reference_energies, train.isolated)
     return fit_references(labels, base, elements, method)

@@ -11,7 +11,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from ase.data import chemical_symbols
 
 from sevennet_mf import keys
@@ -157,7 +156,7 @@ def _references(
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         part = load_or_build(entry, None, [added], loaded.cutoff, Path(folder))
         dataset = FidelityDataset([part], [added])
-        present = np.flatnonzero(dataset.composition.any(axis=0))
+        present = dataset.elements()
         references = fit_residual(
             loaded,
             dataset,

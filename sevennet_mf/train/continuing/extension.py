@@ -120,7 +120,8 @@ class Extension(Start):
         elements = named_elements(self.inputs, sets)
         references = self.fit(labelled, name, elements, self.old_name(name))
         offsets = references.energies[0] - own
-        per_atom = labelled.composition @ offsets / labelled.n_atoms
+        sums = [count @ offsets for _, count in labelled.compositions()]
+        per_atom = np.concatenate(sums) / labelled.n_atoms
         off = float(np.abs(per_atom).mean())
         if off <= ALIGNED_WITHIN:
             return None

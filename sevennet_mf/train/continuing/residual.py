@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
-from sevennet_mf.data.dataset import FidelityDataset
-from sevennet_mf.data.references import Labels, References, fit_to_model
+from sevennet_mf.data.dataset import FidelityDataset, labels_in
+from sevennet_mf.data.references import References, fit_to_model
 from sevennet_mf.evaluate.predict import predict
 from sevennet_mf.evaluate.predictions import Predictions
 from sevennet_mf.model.load import LoadedModel
@@ -71,7 +71,7 @@ def fit_residual(
     row = loaded.fidelities.index(fidelity) if len(loaded.fidelities) > 1 else 0
     return fit_to_model(
         name,
-        Labels(labelled.composition, labelled.energy, model_energy=found.energy),
+        labels_in(labelled, model_energy=found.energy),
         np.nan_to_num(reference_energies(loaded.model))[row],
         elements,
         numbers,

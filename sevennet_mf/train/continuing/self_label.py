@@ -85,8 +85,7 @@ def check_elements(structures: Sequence[Atoms], loaded: LoadedModel) -> None:
     """Raise UserError for an element that the model does not know."""
     counts = np.array([composition(atoms.numbers) for atoms in structures])
     found = foreign_elements(
-        counts.reshape(-1, N_SPECIES),
-        np.arange(len(structures)),
+        [(np.arange(len(structures)), counts.reshape(-1, N_SPECIES))],
         lambda i: structures[i].get_chemical_formula(),
         list(loaded.type_map),
         str(loaded.path),

@@ -1,6 +1,7 @@
 """Processed graphs on disk: those of the host, and never stale or half written."""
 
 import os
+import pickle
 import resource
 import shutil
 import subprocess
@@ -21,6 +22,7 @@ from sevenn.train import dataload
 from sevenn.train.graph_dataset import SevenNetGraphDataset
 
 from sevennet_mf.data import build as build_module
+from sevennet_mf.data import store
 from sevennet_mf.data.build import GRACE, build, load_or_build
 from sevennet_mf.data.cache import Cached, recipe_of
 from sevennet_mf.errors import UserError
@@ -35,7 +37,7 @@ def builds(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     done: list[Path] = []
 
     def counted(*args: object) -> None:
-        done.append(args[5])
+        done.append(args[3])
         build(*args)
 
     monkeypatch.setattr(build_module, 'build', counted)
@@ -116,7 +118,7 @@ def test_numbers_of_each_structure(ingan: Path, tmp_path: Path) -> None:
     assert not arrays['has_stress'].any()
     squares = [np.sum(a.calc.results['forces'] ** 2) for a in frames]
     assert arrays['force_square'] == pytest.approx(squares)
-    composition = cached.composition()
+    composition = cached.compositions.at(np.arange(13))
     assert composition.shape == (13, 119)
     for count, atoms in zip(composition, frames, strict=True):
         assert (count == np.bincount(atoms.numbers, minlength=119)).all()
@@ -127,25 +129,27 @@ def test_numbers_of_each_structure(ingan: Path, tmp_path: Path) -> None:
     assert cached.source(7) == f'{file}:7'
 
 
-def test_shards(
+def test_numbers_are_written_in_blocks(
     ingan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(build_module, 'SHARD', 5)
+    monkeypatch.setattr(store, 'BLOCK', 5)
     file = str(ingan / 'r2scan_valid.extxyz')
     cached = load(file, tmp_path)
-    assert len(list(cached.folder.glob('0*.pt'))) == 3
     same_graphs(cached, dataload.ase_reader(file), CUTOFF)
-    assert cached.composition().sum() == cached.arrays['n_atoms'].sum()
+    counts = cached.compositions.at(np.arange(13)).sum(axis=1)
+    assert counts.tolist() == cached.arrays['n_atoms'].tolist()
+    assert cached.arrays['frame'].tolist() == list(range(13))
 
 
-def test_files_are_mapped_and_shared_with_nobody(few: str, tmp_path: Path) -> None:
+def test_structures_are_read_one_at_a_time(few: str, tmp_path: Path) -> None:
     cached = load(few, tmp_path)
     cached.graph(0)[KEY.CELL_VOLUME].fill_(0.0)  # as the host does
     cached.graph(0)[KEY.EDGE_VEC].fill_(0.0)
     assert cached.graph(0)[KEY.CELL_VOLUME] > 1.0
     assert cached.graph(0)[KEY.EDGE_VEC].abs().max() > 1.0
+    # neither in memory nor mapped, whose pages would count as memory
     mapped = Path('/proc/self/maps').read_text()
-    assert str(cached.folder / '00000.pt') in mapped
+    assert str(cached.folder / store.RECORDS) not in mapped
 
 
 def test_host_graph_files(ingan: Path, tmp_path: Path) -> None:
@@ -161,6 +165,40 @@ def test_host_graph_files(ingan: Path, tmp_path: Path) -> None:
         for key, value in from_file.graph(row).items():
             assert torch.equal(own[key], value), key
             assert own[key].dtype == value.dtype
+
+
+def test_the_form_of_version_0_1_0(
+    former_graphs: Path, tmp_path: Path, builds: list[Path]
+) -> None:
+    """A folder that was written by it is opened, and equal to a new one."""
+    file = str(former_graphs / 'few.extxyz')
+    recipe = recipe_of({'file': [file], 'fidelity': 'pbe'}, None, 3.0)
+    former = tmp_path / 'sevenn_data' / recipe.former_name
+    shutil.copytree(former_graphs / 'processed', former)
+    old = load(file, tmp_path, cutoff=3.0)
+    assert not builds
+    new = load(file, tmp_path / 'elsewhere', cutoff=3.0)
+    assert len(builds) == 1
+    assert (old.folder, len(old)) == (former, len(new))
+    assert old.fidelity_names == new.fidelity_names
+    for name in set(store.COLUMNS) - {'start', 'n_elements', 'signature'}:
+        assert np.array_equal(old.arrays[name], new.arrays[name]), name
+    signatures = old.arrays['signature'], new.arrays['signature']
+    assert np.allclose(*signatures, rtol=1e-5, atol=1e-2)
+    rows = np.arange(len(old))
+    assert (old.compositions.at(rows) == new.compositions.at(rows)).all()
+    for row in rows.tolist():
+        assert old.source(row) == new.source(row)
+        graph = old.graph(row)
+        assert graph.keys() == new.graph(row).keys()
+        for key, value in new.graph(row).items():
+            other = graph[key]
+            assert torch.equal(value.nan_to_num(7.0), other.nan_to_num(7.0)), key
+            assert value.dtype == other.dtype
+        for name, value in vars(new.geometry(row)).items():
+            assert np.array_equal(value, getattr(old.geometry(row), name))
+    graph = pickle.loads(pickle.dumps(old)).graph(1)  # as a worker process has it
+    assert torch.equal(graph[KEY.POS], new.graph(1)[KEY.POS])
 
 
 # -------------------------------------------------------------- when it is rebuilt
@@ -268,14 +306,14 @@ def test_files_that_a_structure_list_names(
 def test_file_that_changes_while_it_is_read(
     few: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    flush = build_module._Shards.close
+    finish = store.Writer.finish
 
-    def late_change(shards: build_module._Shards) -> None:
-        flush(shards)
+    def late_change(writer: store.Writer, meta: dict) -> None:
+        finish(writer, meta)
         with open(few, 'a') as stream:
             stream.write('1\nenergy=-1\nH 0 0 0\n')
 
-    monkeypatch.setattr(build_module._Shards, 'close', late_change)
+    monkeypatch.setattr(store.Writer, 'finish', late_change)
     with pytest.raises(UserError, match=r'few\.extxyz changed while it was read'):
         load(few, tmp_path)
     assert not list((tmp_path / 'sevenn_data').iterdir())
@@ -287,10 +325,10 @@ def test_file_that_changes_while_it_is_read(
 def test_a_damaged_folder_is_processed_again(
     few: str, tmp_path: Path, builds: list[Path]
 ) -> None:
-    for damage in ('00000.pt', 'meta.pt'):
+    for damage in ('records.bin', 'meta.json'):
         path = load(few, tmp_path).folder / damage
         path.write_bytes(path.read_bytes()[:100])
-    path = load(few, tmp_path).folder / '00000.pt'
+    path = load(few, tmp_path).folder / 'energy.bin'
     path.unlink()
     assert load(few, tmp_path).graph(5)[KEY.POS].shape[1] == 3
     assert len(builds) == 4
@@ -299,17 +337,17 @@ def test_a_damaged_folder_is_processed_again(
 KILLED = """
     import os, signal, sys
     from pathlib import Path
-    from sevennet_mf.data import build
+    from sevennet_mf.data import build, store
 
-    pack = build.graphs.pack
+    make = build.item_of
 
-    def kill_at_fourth(structure, edges):
+    def kill_at_fourth(structure, *rest):
         if structure.frame == 4:
             os.kill(os.getpid(), signal.SIGKILL)
-        return pack(structure, edges)
+        return make(structure, *rest)
 
-    build.SHARD = 2
-    build.graphs.pack = kill_at_fourth
+    store.BLOCK = 2
+    build.item_of = kill_at_fourth
     entry = {'file': [sys.argv[1]], 'fidelity': 'pbe'}
     build.load_or_build(entry, None, ['pbe'], 4.5, Path(sys.argv[2]))
 """
@@ -322,7 +360,8 @@ def test_killed_in_the_middle(few: str, tmp_path: Path, builds: list[Path]) -> N
     assert run.returncode == -9
     (left,) = folder.iterdir()
     assert left.name.endswith('.tmp')
-    assert len(list(left.glob('*.pt'))) == 2
+    assert (left / 'records.bin').exists()
+    assert not (left / 'meta.json').exists()
     assert len(load(few, tmp_path)) == 6
     assert len(builds) == 1
     assert left.exists()  # too young to tell from one that is being started
@@ -346,16 +385,16 @@ def test_work_of_others_is_let_alone(few: str, tmp_path: Path) -> None:
 def test_two_at_once(
     few: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    close = build_module._Shards.close
+    finish = store.Writer.finish
     others: list[Cached] = []
 
-    def overtaken(shards: build_module._Shards) -> None:
-        close(shards)
+    def overtaken(writer: store.Writer, meta: dict) -> None:
+        finish(writer, meta)
         if not others:
             others.append(None)  # type: ignore[arg-type]
             others[0] = load(few, tmp_path)
 
-    monkeypatch.setattr(build_module._Shards, 'close', overtaken)
+    monkeypatch.setattr(store.Writer, 'finish', overtaken)
     own = load(few, tmp_path)
     assert own.folder == others[0].folder
     assert len(list((tmp_path / 'sevenn_data').iterdir())) == 1
@@ -433,8 +472,10 @@ def test_bar_with_the_time_left(few: str, tmp_path: Path) -> None:
         recipe = recipe_of(entry, None, CUTOFF)
         ordered = {**entry, 'file': [i.path for i in recipe.inputs]}
         with build_module._Progress(recipe, entry) as progress:
-            for structure in build_module.read_entry(ordered, None, NAMES, CUTOFF):
-                progress.passed(structure)
+            reading = build_module.Reading(None, NAMES, CUTOFF, tmp_path)
+            structures = build_module.read_entry(ordered, None, NAMES, CUTOFF)
+            for item in build_module._items(structures, reading):
+                progress.passed(item)
             totals.append((progress.total, progress.bar.total))
     assert totals[0] == (6, 6)
     assert totals[1][0] is None

@@ -2,7 +2,7 @@
 
 import copy
 import pickle
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 
 import ase.io
@@ -19,6 +19,7 @@ from torch_geometric.loader import DataLoader
 
 from sevennet_mf import keys
 from sevennet_mf.data import build as build_module
+from sevennet_mf.data import cache
 from sevennet_mf.data.dataset import (
     FidelityDataset,
     build_datasets,
@@ -386,37 +387,36 @@ def test_others_wait_and_then_only_load(
 ) -> None:
     config = config_of(trainset=[entry(ingan, 'r2scan_valid', 'r2scan')])
     events: list[str] = []
-    build = build_module.build
 
-    def counted(*args: object) -> None:
-        events.append('build')
-        build(*args)
+    def counted(name: str, done: Callable) -> Callable:
+        def call(*args: object) -> object:
+            events.append(name)
+            return done(*args)
 
-    monkeypatch.setattr(build_module, 'build', counted)
-    build_datasets(config, tmp_path, 0, lambda: events.append('barrier 0'))
-    assert events == ['build', 'barrier 0']
+        return call
 
-    def arrive() -> None:
-        events.append('barrier 1')
-        assert list((tmp_path / 'sevenn_data').iterdir())
+    hashed = counted('hash', cache.content_hash)
+    monkeypatch.setattr(build_module, 'build', counted('build', build_module.build))
+    monkeypatch.setattr(cache, 'content_hash', hashed)
+    found: list = []
 
-    build_datasets(config, tmp_path, 1, arrive)
-    assert events == ['build', 'barrier 0', 'barrier 1']
+    def first(make: Callable) -> object:
+        found.append(make())
+        return found[0]
+
+    def other(_: Callable) -> object:
+        return found[0]  # without a file of the data being read
+
+    own = build_datasets(config, tmp_path, first)['trainset']
+    # again at the end, in case the file has changed meanwhile
+    assert events == ['hash', 'build', 'hash']
+    theirs = build_datasets(config, tmp_path, other)['trainset']
+    assert events == ['hash', 'build', 'hash']
+    assert theirs.file_hashes == own.file_hashes
+    assert theirs.energy.tolist() == own.energy.tolist()
     # a machine that does not see the files makes its own
-    build_datasets(config, tmp_path / 'elsewhere', 1, lambda: None)
-    assert events[3:] == ['build']
-
-
-def test_a_rank_that_fails_does_not_leave_the_others_waiting(tmp_path: Path) -> None:
-    file = tmp_path / 'a.extxyz'
-    file.write_text('nonsense\n')
-    config = config_of(trainset=[entry(tmp_path, 'a', 'pbe')])
-    events: list[int] = []
-    for rank in (0, 1):
-        arrive = partial(events.append, rank)
-        with pytest.raises(UserError, match='cannot be read'):
-            build_datasets(config, tmp_path, rank, arrive)
-    assert events == [0, 1]
+    build_datasets(config, tmp_path / 'elsewhere', other)
+    assert events[3:] == ['build', 'hash']
 
 
 def test_repeated_structures_pair_with_the_first(tmp_path: Path) -> None:

@@ -16,9 +16,10 @@ from sevenn.train.graph_dataset import SevenNetGraphDataset
 
 from sevennet_mf.data import identity
 from sevennet_mf.data.geometry import Geometry, signature
-from sevennet_mf.data.identity import Reader, Same, order_between
+from sevennet_mf.data.identity import Reader, Same, Traits, order_between
 from sevennet_mf.data.match import match
 from sevennet_mf.data.read import Structure, read_entry
+from sevennet_mf.data.repeated import identify
 
 
 def structure(atoms: Atoms) -> Structure:
@@ -44,8 +45,24 @@ def geometry(atoms: Atoms) -> Geometry:
 
 
 def recognised(listed: Iterable[Atoms]) -> list[Same]:
-    reader = Reader()
-    return [reader.same(structure(atoms)) for atoms in listed]
+    """One after another, and the same all at once."""
+    reader, traits = Reader(), []
+    found = []
+    for atoms in listed:
+        found.append(reader.same(structure(atoms)))
+        traits.append(Traits.of(structure(atoms), geometry(atoms)))
+    signatures = np.array([one.signature for one in traits])
+    whole = identify(
+        np.array([one.digest for one in traits]),
+        np.array([one.kind for one in traits]),
+        lambda rows: signatures[rows],
+        reader.geometry,
+    )
+    assert whole.marks.tolist() == [same.mark for same in found]
+    for order, same in zip(whole.orders, found, strict=True):
+        assert (order is None) == (same.order is None)
+        assert order is None or (order == same.order).all()
+    return found
 
 
 def wire() -> Atoms:
