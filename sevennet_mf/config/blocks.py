@@ -192,6 +192,13 @@ class TrainFidelity(Block):
         'no validation after each pass. Default: the number of steps that process '
         'as many structures as there are computed labels.',
     )
+    batch_edges: Count | None = Field(
+        None,
+        description='Batches by work instead of `data.batch_size`: each takes as '
+        'many structures as have at most this many edges (pairs of neighbours, '
+        'both directions) together, for each process. A structure with more is a '
+        'batch of its own.',
+    )
     regularization: NonNegative = Field(
         1.0e-6,
         description='L2 penalty on the effective fidelity-owned weights only '
@@ -302,6 +309,12 @@ class DataFidelity(Block):
         None,
         description="Read each structure's fidelity from this key of its "
         '`atoms.info`, or of the `key_value_pairs` of an ASE database.',
+    )
+    cache: bool = Field(
+        True,
+        description='Keep the graphs on disk. `false` keeps only what they are made '
+        'of, which needs far less space, and finds the neighbours again whenever a '
+        'structure is used. The results are the same.',
     )
     about: dict[Name, dict[str, str | int | float | bool | None]] = Field(
         default_factory=dict,

@@ -102,6 +102,12 @@ def read(
         validate(TrainFidelity, given['train'], 'train.fidelity'),
         validate(DataFidelity, given['data'], 'data.fidelity'),
     )
+    if blocks.train.batch_edges is not None and 'batch_size' in sections['data']:
+        raise UserError(
+            f'data.batch_size: {sections["data"]["batch_size"]} and '
+            f'train.fidelity.batch_edges: {blocks.train.batch_edges} both say how '
+            'large a batch is. Remove one of the two.'
+        )
     entries = _sets(sections['data'])
     origin = _inherit(sections, blocks, entries[TRAINING], opened)
     is_default_order = blocks.data.order is None and blocks.data.base is None

@@ -46,6 +46,7 @@ class FidelityBatchSampler(Sampler[list[int]]):
 
     Attributes:
         draw_probability: (n_fidelities,) float64, p_f.
+        structures_per_batch: of one rank.
 
     Raises:
         ValueError: A fidelity has a share but no structure, or structures but no
@@ -72,7 +73,9 @@ class FidelityBatchSampler(Sampler[list[int]]):
         ]
         if not len(self.fidelity_index) or batch_size < 1:
             raise ValueError(f'no structures, or batch size {batch_size} below 1')
+        self.structures_per_batch = float(batch_size)
         self.batch = batch_size * world_size
+        self._all: Ints = np.arange(len(self.fidelity_index))
         self.seed, self.shuffle = seed % 2**64, shuffle
         self.rank, self.world_size = rank, world_size
         whole = math.ceil(len(self.fidelity_index) / self.batch)
@@ -106,13 +109,17 @@ class FidelityBatchSampler(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         epoch = self.epoch
         for step in range(self.start, self.steps_per_epoch):
-            yield self._deal(self._draw(epoch, step))
+            yield self._mine(epoch, step)
 
     def present(self, step: int) -> torch.Tensor:
         """Return which fidelities a step draws, over all ranks, (n,) bool."""
         drawn = self.fidelity_index[self._draw(self.epoch, step)]
         counts = np.bincount(drawn, minlength=len(self.members))
         return torch.from_numpy(counts > 0)
+
+    def _mine(self, epoch: int, step: int) -> list[int]:
+        """The structures of one step on this rank."""
+        return self._deal(self._draw(epoch, step))
 
     def _draw(self, epoch: int, step: int) -> Ints:
         """The structures of one step over all ranks."""
@@ -121,17 +128,34 @@ class FidelityBatchSampler(Sampler[list[int]]):
             return order[step * self.batch : (step + 1) * self.batch]
         before = self.batch * (epoch * self.steps_per_epoch + step)
         if self._drawn is None:
-            n = len(self.fidelity_index)
-            numbers = range(before, before + self.batch)
-            chosen = [self._permutation(-1, j // n)[j % n] for j in numbers]
-            return np.array(chosen, np.int64)
+            return self._taken(-1, before, before + self.batch)
         first, last = self._count(before), self._count(before + self.batch)
-        chosen = [
-            self._permutation(f, j // len(members))[j % len(members)]
-            for f, members in enumerate(self.members)
-            for j in range(first[f], last[f])
-        ]
-        return np.array(chosen, np.int64)
+        several = range(len(self.members))
+        return np.concatenate([self._taken(f, first[f], last[f]) for f in several])
+
+    def _stream(self, first: int, last: int) -> Ints:
+        """The structures of draws first, ..., last - 1, one after another."""
+        if self._drawn is None:
+            return self._taken(-1, first, last)
+        period = len(self._drawn) - 1
+        inside = (first % period + np.arange(last - first)) % period
+        fidelity = (self._drawn[inside + 1] - self._drawn[inside]).argmax(axis=1)
+        before, after = self._count(first), self._count(last)
+        drawn = np.empty(last - first, np.int64)
+        for f in np.unique(fidelity):
+            drawn[fidelity == f] = self._taken(f, before[f], after[f])
+        return drawn
+
+    def _taken(self, fidelity: int, first: int, last: int) -> Ints:
+        """Draws first, ..., last - 1 of a fidelity; -1: of all structures."""
+        parts = [np.zeros(0, np.int64)]
+        while first < last:
+            n = len(self._members(fidelity))
+            turn, at = divmod(first, n)
+            order = self._permutation(fidelity, turn)
+            parts.append(order[at : at + last - first])
+            first += len(parts[-1])
+        return np.concatenate(parts)
 
     def _count(self, draws: int) -> list[int]:
         """How often each fidelity was drawn within the first `draws` draws."""
@@ -143,13 +167,15 @@ class FidelityBatchSampler(Sampler[list[int]]):
 
     def _permute(self, fidelity: int, turn: int) -> Ints:
         """The turn-th order of a fidelity's structures; fidelity -1: of all."""
-        members = self.members[fidelity]
-        if fidelity < 0:
-            members = np.arange(len(self.fidelity_index))
+        members = self._members(fidelity)
         if not self.shuffle:
             return members
         generator = np.random.default_rng([self.seed, fidelity + 1, turn])
         return generator.permutation(members)
+
+    def _members(self, fidelity: int) -> Ints:
+        """The structures of a fidelity; -1: all of them."""
+        return self._all if fidelity < 0 else self.members[fidelity]
 
     def _deal(self, drawn: Ints) -> list[int]:
         """This rank's part, with about its share of each fidelity."""

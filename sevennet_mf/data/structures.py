@@ -304,6 +304,12 @@ class FidelityDataset(Dataset[FidelityGraph]):
         return other
 
     @property
+    def n_edges(self) -> Ints:
+        """(n,) int64, edges of each graph; read from disk at each call."""
+        found: Ints = self._rows.column('n_edges', np.int64)
+        return found
+
+    @property
     def has_neighbours(self) -> bool:
         """Return whether any two atoms of a structure are within the cutoff."""
         return not np.isnan(self.average_neighbours())
@@ -311,7 +317,7 @@ class FidelityDataset(Dataset[FidelityGraph]):
     def average_neighbours(self) -> float:
         """Return edges per atom, over atoms that have any, as the host counts."""
         centres = self._rows.column('n_centres', np.int64).sum()
-        edges = self._rows.column('n_edges', np.int64).sum()
+        edges = self.n_edges.sum()
         return float(edges / centres) if centres else float('nan')
 
     def force_rms(self, fidelity: int | str | None = None) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,13 +14,20 @@ import sevenn._keys as KEY
 from sevenn.logger import Logger
 
 from sevennet_mf import keys
+from sevennet_mf.arrays import Ints
 from sevennet_mf.config.optimizer import schedule_of
 from sevennet_mf.config.run_inputs import RunInputs
 from sevennet_mf.data import checks
 from sevennet_mf.data.dataset import FidelityDataset, build_datasets
+from sevennet_mf.data.equal_work import EqualWorkSampler, batches_in_order
+from sevennet_mf.data.findings import structures
 from sevennet_mf.data.inferred.infer import provenance
 from sevennet_mf.data.needs import Needs
-from sevennet_mf.data.sampler import FidelityBatchSampler, eval_loader, make_loader
+from sevennet_mf.data.sampler import (
+    FidelityBatchSampler,
+    eval_batches,
+    make_loader,
+)
 from sevennet_mf.distributed import Process
 from sevennet_mf.model.build import train_only
 from sevennet_mf.train import setup
@@ -140,7 +148,11 @@ def prepare_fit(
     trained = names if start is None else start.trained
     sampler = _sampler(settled, trained, process)
     losses = losses_from(
-        inputs, names, sampler.draw_probability, _labelled(train_set, len(names))
+        inputs,
+        names,
+        sampler.draw_probability,
+        _labelled(train_set, len(names)),
+        sampler.structures_per_batch,
     )
     trainer = FidelityTrainer(
         model,
@@ -182,17 +194,42 @@ def _sampler(
         shares = {names.index(n): sampling[n] for n in here}
     else:
         shares = sampling
-    return FidelityBatchSampler(
-        train_set.fidelity_index,
-        len(names),
-        inputs.batch_size,
-        shares,
-        inputs.seed,
-        inputs.host[KEY.TRAIN_SHUFFLE],
-        process.rank,
-        process.world_size,
-        _steps_per_epoch(inputs, train_set, trained, process),
+    drawn = shares, inputs.seed, inputs.host[KEY.TRAIN_SHUFFLE]
+    index, ranks = train_set.fidelity_index, (process.rank, process.world_size)
+    limit = inputs.train.batch_edges
+    if limit is None:
+        joint = inputs.batch_size * process.world_size
+        steps = _steps_per_epoch(inputs, train_set, trained, joint)
+        return FidelityBatchSampler(
+            index, len(names), inputs.batch_size, *drawn, *ranks, steps
+        )
+    n_edges = train_set.n_edges
+    sampler = EqualWorkSampler(n_edges, limit, index, len(names), *drawn, *ranks)
+    in_one = sampler.structures_per_batch * process.world_size
+    steps = _steps_per_epoch(inputs, train_set, trained, in_one)
+    sampler.steps_per_epoch = steps or sampler.steps_per_epoch
+    _say_batches(train_set, n_edges, limit, sampler.structures_per_batch)
+    return sampler
+
+
+def _say_batches(
+    train_set: FidelityDataset, n_edges: Ints, limit: int, average: float
+) -> None:
+    """Say how large batches are, and which structures exceed the limit alone."""
+    log = Logger()
+    log.writeline(
+        f'Batches of at most {limit} edges: {average:.1f} structures on average'
     )
+    large = np.flatnonzero(n_edges > limit)
+    if len(large):
+        most = int(n_edges.argmax())
+        message = (
+            f'train.fidelity.batch_edges: {limit} is less than the edges of '
+            f'{structures(len(large))}, each of which is a batch of its own. The '
+            f'largest, {train_set.source(most)}, has {n_edges[most]}.'
+        )
+        log.writeline(f'WARNING: {message}')
+        warnings.warn(message, UserWarning, stacklevel=2)
 
 
 def _loaded(
@@ -200,34 +237,48 @@ def _loaded(
 ) -> dict[str, DataSet]:
     """The sets with what draws their batches."""
     inputs, names, sets = settled.inputs, settled.names, settled.sets
-    train_set, size = sets[setup.TRAIN], inputs.batch_size
+    train_set = sets[setup.TRAIN]
     on_gpu = process.device(inputs.host[KEY.DEVICE]).type == 'cuda'
     workers = int(inputs.host.get(KEY.NUM_WORKERS) or 0)
+    few = _a_few(train_set)
     loaded = {
         setup.TRAIN: DataSet(
             train_set,
             make_loader(train_set, sampler, workers, on_gpu),
             fidelities_of(train_set, names),
-            probe=eval_loader(_a_few(train_set), size),
+            probe=make_loader(few, _in_order(few, inputs)),
         )
     }
     for name, dataset in sets.items():
         if name != setup.TRAIN:
-            loader = eval_loader(dataset, size, process.rank, process.world_size)
+            mine = _in_order(dataset, inputs, process.rank, process.world_size)
+            loader = make_loader(dataset, mine)
             loaded[name] = DataSet(dataset, loader, fidelities_of(dataset, names))
     return loaded
+
+
+def _in_order(
+    dataset: FidelityDataset, inputs: RunInputs, rank: int = 0, world_size: int = 1
+) -> list[list[int]]:
+    """Batches that have each structure once, in order, on one of the ranks."""
+    limit = inputs.train.batch_edges
+    if limit is None:
+        return eval_batches(len(dataset), inputs.batch_size, rank, world_size)
+    return batches_in_order(dataset.n_edges, limit, rank, world_size)
 
 
 def _steps_per_epoch(
     inputs: RunInputs,
     train_set: FidelityDataset,
     trained: Sequence[str],
-    process: Process,
+    in_one: float,
 ) -> int | None:
     """As asked for; otherwise inferred labels do not make an epoch longer.
 
     Where the YAML does not say how long the run is, the least steps of the recipe,
     or a pass over the structures of `trained`, the fidelities that it is for.
+
+    in_one: structures of a step over all processes.
     """
     asked, least = inputs.train.steps_per_epoch, inputs.least_steps
     computed = ~train_set.inferred
@@ -236,7 +287,6 @@ def _steps_per_epoch(
     if least is not None:
         own = np.concatenate([train_set.rows_of(name) for name in trained])
         computed = computed[own]
-    in_one = inputs.batch_size * process.world_size
     return max(least or 1, math.ceil(int(computed.sum()) / in_one))
 
 

@@ -80,7 +80,7 @@ class FidelityLoss(LossDefinition):
     Args:
         weights: (n_fidelities,) w_fk.
         constant: sum_f p_f w_fk rho_fk.
-        batch_size: |B|, the structures of a full batch of one process.
+        batch_size: |B|, the structures of a full batch of one process, on average.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class FidelityLoss(LossDefinition):
         criterion: Criterion,
         weights: np.ndarray,
         constant: float,
-        batch_size: int,
+        batch_size: float,
     ) -> None:
         _, name, ref_key, pred_key = next(row for row in LABELS if row[0] == label)
         super().__init__(
@@ -191,6 +191,7 @@ def losses_from(
     order: Sequence[str],
     probability: np.ndarray,
     labelled: dict[str, np.ndarray],
+    batch_size: float | None = None,
 ) -> list[tuple[LossDefinition, float]]:
     """Return the (loss, lambda) pairs of a run.
 
@@ -200,6 +201,8 @@ def losses_from(
         order: fidelities by index.
         probability: (n_fidelities,) p_f.
         labelled: rho_fk by label, each (n_fidelities,).
+        batch_size: |B|, the structures of a batch of one process, on average; None:
+            that of the inputs.
     """
     host, train = inputs.host, inputs.train
     weights = fidelity_weights(train.loss_weight, order, probability)
@@ -208,9 +211,8 @@ def losses_from(
         criterion = criterion_of(label, host, train.loss)
         constant = float((probability * weights[label] * labelled[label]).sum())
         if constant > 0:
-            loss = FidelityLoss(
-                label, criterion, weights[label], constant, inputs.batch_size
-            )
+            size = batch_size or inputs.batch_size
+            loss = FidelityLoss(label, criterion, weights[label], constant, size)
             losses.append((loss, float(factor)))
     if train.regularization > 0 and len(order) > 1:
         losses.append((ThetaPenalty(), train.regularization))

@@ -47,9 +47,10 @@ BLOCKS = {
     keys.FIDELITY_TRAIN: 'train.fidelity',
     keys.FIDELITY_DATA: 'data.fidelity',
 }
-# notes, and how often to write: without effect on the numbers
+# notes, what is on disk, how often to write: without effect on the numbers
 FREE = (
     'data.fidelity.about',
+    'data.fidelity.cache',
     'train.fidelity.checkpoint_every',
     'train.fidelity.early_stopping',  # as `epoch`: when the run ends
     'train.fidelity.report_to',

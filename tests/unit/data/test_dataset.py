@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
+from ase.build import fcc111
 from ase.calculators.singlepoint import SinglePointCalculator
 from helpers import rewritten
 from sevenn import _keys as KEY
@@ -377,6 +378,42 @@ def test_random_split_keeps_pairs_together(train: FidelityDataset) -> None:
     assert (again.fingerprint == held.fingerprint).all()
     other = random_split(train, 0.2, seed=4)[1]
     assert set(other.fingerprint) != set(held.fingerprint)
+
+
+def test_graphs_that_are_not_kept_are_the_same(
+    ingan: Path, molecules: Path, tmp_path: Path
+) -> None:
+    slab = fcc111('Al', (2, 2, 2), vacuum=4.0)  # does not repeat along z
+    slab.info.clear()  # of a kind that no extended XYZ keeps
+    slab.calc = SinglePointCalculator(slab, energy=-1.0)
+    ase.io.write(tmp_path / 'slab.xyz', slab, format='extxyz')
+    entries = [
+        {**entry(ingan, 'pbe_valid', 'pbe'), 'index': ':4'},
+        {**entry(molecules, 'pbe_valid', 'pbe'), 'index': ':2'},
+        {'file': [str(tmp_path / 'slab.xyz')], 'fidelity': 'r2scan'},
+    ]
+    config = config_of(trainset=entries)
+    kept = build_datasets(config, tmp_path / 'kept')['trainset']
+    config[keys.FIDELITY_DATA]['cache'] = False
+    made = build_datasets(config, tmp_path / 'made')['trainset']
+    sizes = []
+    for folder in ('kept', 'made'):
+        files = (tmp_path / folder).rglob('records.bin')
+        sizes.append(sum(file.stat().st_size for file in files))
+    assert sizes[1] < 0.2 * sizes[0]
+    assert kept.average_neighbours() == made.average_neighbours()
+    for i in range(len(kept)):
+        one, other = kept[i], made[i]
+        for key, value in one.to_dict().items():
+            if isinstance(value, torch.Tensor):
+                assert torch.equal(value.nan_to_num(7.0), other[key].nan_to_num(7.0))
+        here, there = kept.geometry(i), made.geometry(i)
+        assert (here.positions == there.positions).all()
+        assert (here.lattice == there.lattice).all()
+    # graphs that are on disk are used
+    folders = set((tmp_path / 'kept/sevenn_data').iterdir())
+    build_datasets(config, tmp_path / 'kept')
+    assert set((tmp_path / 'kept/sevenn_data').iterdir()) == folders
 
 
 # ----------------------------------------------------------------- several processes
