@@ -188,10 +188,14 @@ class Cached:
         place = np.array([i.place for i in self.inputs])
         return np.argsort(place[self.arrays['file']], kind='stable')
 
+    def values(self, name: str, rows: store.Places) -> store.Column:
+        """Return some rows of a column, (k, ...)."""
+        return self._kept.values(name, rows)
+
     def source(self, row: int) -> str:
         """Return 'path:frame' of a row, with the current path."""
-        path = self.inputs[self.arrays['file'][row]].path
-        return f'{path}:{self.arrays["frame"][row]}'
+        file, frame = (self.values(n, np.array([row]))[0] for n in ('file', 'frame'))
+        return f'{self.inputs[file].path}:{frame}'
 
     def sources(self) -> list[str]:
         """Return 'path:frame' of every row."""

@@ -243,8 +243,10 @@ def _items(
     form = known.form_of(reader)
     if form is known.MACE:  # extended XYZ, whose heads are texts
         form, reader, key = None, 'extxyz', key or mace.HEAD
-    if reader == 'extxyz' and entry.get('on_bad') == SKIP:
-        rows = partial(xyz.frames, path, partial(names.parse_comment, key=key or ''))
+    if reader == 'extxyz':
+        parse = xyz.parsed if key is None else partial(names.parse_comment, key=key)
+        strict = entry.get('on_bad') != SKIP
+        rows = partial(xyz.frames, path, parse, strict)
         yield from _streamed(rows, _as_slice(chosen))
         return
     if reader == GRAPH:
@@ -270,7 +272,7 @@ def _items(
         yield from databases.rows(path, reader, chosen)
     else:
         numbers = _numbers(path, chosen, reader)
-        yield from zip(numbers, _frames(path, index, reader, key), strict=False)
+        yield from zip(numbers, _frames(path, index, reader), strict=False)
 
 
 def _of_form(
@@ -340,13 +342,9 @@ def no_cell(where: str) -> UserError:
     )
 
 
-def _frames(
-    path: str, index: str, reader: str, key: str | None = None
-) -> Iterator[Atoms]:
+def _frames(path: str, index: str, reader: str) -> Iterator[Atoms]:
     # parallel: one rank reads alone; at_sign: a name with @ is only a name
     options: dict[str, Any] = {'parallel': False, 'do_not_split_by_at_sign': True}
-    if key is not None and reader == 'extxyz':
-        options['properties_parser'] = partial(names.parse_comment, key=key)
     yield from ase.io.iread(path, index=index, format=reader, **options)
 
 

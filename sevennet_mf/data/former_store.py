@@ -18,6 +18,7 @@ from torch_geometric.data.separate import separate
 
 from sevennet_mf.data.compositions import Compositions
 from sevennet_mf.data.geometry import Geometry
+from sevennet_mf.data.store import Places
 
 META: Final[str] = 'meta.pt'
 CACHE_FORMAT: Final[int] = 2  # part of the folder's name then
@@ -50,6 +51,11 @@ class FormerStore:
     def column(self, name: str) -> np.ndarray[Any, Any]:
         """Return a column, (n, ...)."""
         found: np.ndarray[Any, Any] = self.meta['arrays'][name].numpy()
+        return found
+
+    def values(self, name: str, rows: Places) -> np.ndarray[Any, Any]:
+        """Return some rows of a column, (k, ...)."""
+        found: np.ndarray[Any, Any] = self.column(name)[rows]
         return found
 
     def compositions(self) -> Compositions:

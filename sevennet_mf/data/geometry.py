@@ -11,12 +11,12 @@ from functools import lru_cache
 from typing import Final
 
 import numpy as np
-from ase.geometry import minkowski_reduce
 from scipy.spatial import cKDTree
 from sevenn import _keys as KEY
 from sevenn.atom_graph_data import AtomGraphData
 
 from sevennet_mf.arrays import Floats, Ints
+from sevennet_mf.data.lattice import inverse_of, reduced, volume_of
 from sevennet_mf.data.read import Structure
 
 # Å that an atom, or a vector of the cell, of the same structure may be off
@@ -107,12 +107,16 @@ def signature(geometry: Geometry) -> Floats:
     real, imaginary = weights @ np.cos(phases), weights @ np.sin(phases)
     sizes = np.hypot(real, imaginary) / weights.sum(axis=1, keepdims=True)
     parts = [waves.lengths / TOLERANCE]
-    for values, kept in zip(sizes * waves.factors, KEPT, strict=True):
-        parts.append(_few(np.sort(values)[::-1], kept, 0.0))
+    sizes *= waves.factors
+    sizes.sort(axis=1)
+    for values, kept in zip(sizes[:, ::-1], KEPT, strict=True):
+        parts.append(_few(values, kept, 0.0))
     shortest, nearest = _distances(geometry.positions, waves)
+    shortest.sort()
+    nearest.sort()
     two = 2 * TOLERANCE  # both atoms may move
-    parts.append(_few(np.sort(shortest), CLOSE, waves.far) / two)
-    parts.append(_few(np.sort(nearest)[::-1], CLOSE, 0.0) / two)
+    parts.append(_few(shortest, CLOSE, waves.far) / two)
+    parts.append(_few(nearest[::-1], CLOSE, 0.0) / two)
     return np.concatenate(parts).astype(np.float32)
 
 
@@ -192,39 +196,41 @@ def _waves(lattice: bytes) -> _Waves:
     d = len(basis)
     lengths = np.zeros(3)
     lengths[:d] = np.sqrt((basis**2).sum(axis=1))
-    along, limit = _reciprocal(basis)
+    inverse = inverse_of(basis)
+    vectors, squares, limit = _reciprocal(basis, inverse)
     # none beyond the limit, and none that comes or goes at once
-    fade = 1.0 - (along**2).sum(axis=1) / limit**2 if d else np.ones(1)
-    vectors = along
+    fade = 1.0 - squares / limit**2 if d else np.ones(1)
     if d < 3:
-        across = _ACROSS - _ACROSS @ np.linalg.pinv(basis) @ basis
-        vectors = (along[:, None] + across).reshape(-1, 3)
+        across = _ACROSS - _ACROSS @ inverse @ basis
+        vectors = (vectors[:, None] + across).reshape(-1, 3)
+        squares = (vectors**2).sum(axis=1)
         fade = np.repeat(fade, len(_ACROSS))
-    size = np.sqrt((vectors**2).sum(axis=1))
+    size = np.sqrt(squares)
     cosines = _AXES @ (vectors / np.hypot(size, 1e-3)[:, None]).T
     factors = fade * (0.3 + 0.7 * cosines**2) / (np.hypot(size, 0.3) * TOLERANCE)
-    inverse = np.asarray(np.linalg.pinv(basis), np.float64)
     heights = 1 / np.sqrt((inverse**2).sum(axis=0))
     far = min(FAR, 0.5 * float(heights.min(initial=np.inf)))
     return _Waves(basis, inverse, lengths, vectors, factors, far)
 
 
-def _reciprocal(basis: Floats) -> tuple[Floats, float]:
-    """Vectors (m, 3) of the reciprocal lattice in 1/Å, and what they are below.
+def _reciprocal(basis: Floats, inverse: Floats) -> tuple[Floats, Floats, float]:
+    """Vectors (m, 3) of the reciprocal lattice in 1/Å, their squares (m,), and what
+    they are below.
 
     Of two opposite ones in a lattice of three dimensions there is one, and not the
     zero; beside what does not repeat, all are different.
     """
     d = len(basis)
     if d == 0:
-        return np.zeros((1, 3)), 0.0
-    squares = basis @ basis.T
-    limit = RANGE * 2 * np.pi * np.linalg.det(squares) ** (-0.5 / d)
-    most = limit / (2 * np.pi) * np.sqrt(squares.diagonal())
+        return np.zeros((1, 3)), np.zeros(1), 0.0
+    size = volume_of(basis) ** 2 if d == 3 else np.linalg.det(basis @ basis.T)
+    limit = RANGE * 2 * np.pi * size ** (-0.5 / d)
+    most = limit / (2 * np.pi) * np.sqrt((basis**2).sum(axis=1))
     whole = _whole_numbers(tuple(int(x) for x in most), d == 3)
-    vectors = 2 * np.pi * whole @ np.linalg.solve(squares, basis)
-    near = (vectors**2).sum(axis=1) < limit**2
-    return vectors[near], float(limit)
+    vectors = 2 * np.pi * whole @ inverse.T
+    squares = (vectors**2).sum(axis=1)
+    near = squares < limit**2
+    return vectors[near], squares[near], float(limit)
 
 
 @lru_cache(maxsize=256)
@@ -233,28 +239,3 @@ def _whole_numbers(most: tuple[int, ...], half: bool) -> Floats:
     shape = tuple(2 * k + 1 for k in most)
     whole = np.indices(shape).reshape(len(most), -1).T - np.array(most)
     return (whole[len(whole) // 2 + 1 :] if half else whole).astype(np.float64)
-
-
-def reduced(lattice: Floats) -> Floats:
-    """Return (d, 3), the shortest vectors of the same lattice, shortest first."""
-    basis = _by_length(lattice)
-    if len(basis) < 2 or _is_reduced(basis):
-        return basis
-    cell = np.zeros((3, 3))
-    cell[: len(basis)] = basis
-    found, _ = minkowski_reduce(cell, np.arange(3) < len(basis))
-    return _by_length(np.asarray(found)[: len(basis)])
-
-
-def _by_length(basis: Floats) -> Floats:
-    return basis[np.argsort((basis**2).sum(axis=1), kind='stable')]
-
-
-def _is_reduced(basis: Floats) -> bool:
-    """Whether no vector is longer than with others added to it; sorted by length."""
-    for k in range(1, len(basis)):
-        others = basis[k] + _whole_numbers((1,) * k, False) @ basis[:k]
-        square = (others**2).sum(axis=1)
-        if square.min() < basis[k] @ basis[k] - 1e-9:
-            return False
-    return True

@@ -13,6 +13,7 @@ from sevenn.atom_graph_data import AtomGraphData
 from sevennet_mf.arrays import Floats
 from sevennet_mf.data import labels as label_rules
 from sevennet_mf.data.labels import Entry, StructureLabels
+from sevennet_mf.data.lattice import is_independent
 from sevennet_mf.errors import UserError
 
 
@@ -87,17 +88,18 @@ def _check_geometry(geometry: Mapping[str, Any], where: str) -> None:
             f'{where}: atom {numbers.argmin()} is not an element (atomic number '
             f'{numbers.min()}). Correct its symbol.'
         )
-    wrong = np.argwhere(~np.isfinite(geometry['positions']))
-    if len(wrong):
+    is_finite = np.isfinite(geometry['positions'])
+    if not is_finite.all():
         raise UserError(
-            f'{where}: a position of atom {wrong[0][0]} is not a finite number. '
+            f'{where}: a position of atom {np.argwhere(~is_finite)[0][0]} is not a '
+            'finite number. '
             'Correct or remove the structure.'
         )
     if cell is None:
         return
     periodic = cell[geometry['pbc']]
     finite = np.isfinite(cell).all()
-    if not finite or np.linalg.matrix_rank(periodic) < len(periodic):
+    if not finite or not is_independent(periodic):
         raise UserError(
             f'{where} is periodic (pbc {geometry["pbc"].tolist()}), but its cell '
             f'{cell.tolist()} has no volume to repeat. Correct the cell or pbc.'

@@ -142,7 +142,9 @@ def _is_blank(value: Any) -> bool:
         array = np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError):
         return False  # what it is will be said
-    return array.size > 0 and bool(np.isnan(array).all())
+    # most are numbers, which the first one tells
+    is_first = array.size > 0 and bool(np.isnan(array.flat[0]))
+    return is_first and bool(np.isnan(array).all())
 
 
 def info_of(atoms: Atoms) -> dict[str, Any]:

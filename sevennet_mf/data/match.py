@@ -9,12 +9,8 @@ from typing import Final
 import numpy as np
 
 from sevennet_mf.arrays import Floats, Ints
-from sevennet_mf.data.geometry import (
-    TOLERANCE,
-    Geometry,
-    periodic_tree,
-    reduced,
-)
+from sevennet_mf.data.geometry import TOLERANCE, Geometry, periodic_tree
+from sevennet_mf.data.lattice import inverse_of, reduced
 
 # of TOLERANCE: where atoms are this near, no nearer way is looked for
 AT_ONCE: Final[float] = 0.01
@@ -82,7 +78,7 @@ class _Pair:
         basis, theirs = reduced(one.lattice), reduced(other.lattice)
         if len(basis) != len(theirs):
             return None
-        inverse = np.linalg.pinv(basis)
+        inverse = inverse_of(basis)
         whole = np.rint(theirs @ inverse)
         if len(basis) and (
             abs(round(float(np.linalg.det(whole)))) != 1
@@ -90,7 +86,7 @@ class _Pair:
         ):
             return None
         own = one.positions @ inverse
-        parts = other.positions @ np.linalg.pinv(theirs)
+        parts = other.positions @ inverse_of(theirs)
         across = one.positions - own @ basis, other.positions - parts @ theirs
         return cls(basis, numbers, (own, parts @ whole), across)
 
@@ -153,7 +149,7 @@ class _Search:
     def __init__(self, pair: _Pair, i: int) -> None:
         self.pair = pair
         # Å between planes of the lattice: so much is one in `parts`
-        self.heights = 1 / np.linalg.norm(np.linalg.pinv(pair.basis), axis=0)
+        self.heights = 1 / np.linalg.norm(inverse_of(pair.basis), axis=0)
         parts = pair.parts[0] - pair.parts[0][i]
         across = pair.across[0] - pair.across[0][i]
         element = APART * pair.numbers[0][:, None]

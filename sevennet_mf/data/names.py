@@ -12,13 +12,15 @@ from ase.io.extxyz import key_val_str_to_dict
 from sevenn import _keys as KEY
 from sevenn.atom_graph_data import AtomGraphData
 
+from sevennet_mf.data.formats import xyz
+
 
 def parse_comment(line: str, key: str) -> dict[str, Any]:
     """Parse the comment of an extended XYZ frame as ASE does, except for `key`.
 
     Its value stays a string: T and true would both become True, and 1e3 1000.0.
     """
-    info: dict[str, Any] = key_val_str_to_dict(line)
+    info = xyz.parsed(line)
     value = info.get(key)
     if isinstance(value, (bool, int, float, np.generic)):
         given = re.findall(

@@ -59,12 +59,13 @@ class Rows:
 
     def column(self, name: str, dtype: type[np.generic]) -> NDArray[Any]:
         """Return a column of the entries, (n, ...)."""
-        shape = self.parts[0].arrays[name].shape[1:] if self.parts else ()
+        none = np.zeros(0, np.int64)
+        shape = self.parts[0].values(name, none).shape[1:] if self.parts else ()
         result = np.zeros((len(self), *shape), dtype)
         for k, part in enumerate(self.parts):
             mine = self.part == k
             if mine.any():
-                result[mine] = part.arrays[name][self.row[mine]]
+                result[mine] = part.values(name, self.row[mine])
         return result
 
     def fidelity_index(self, fidelities: Sequence[str]) -> Ints:
@@ -76,7 +77,7 @@ class Rows:
         index = np.zeros(len(self), np.int64)
         for k, part in enumerate(self.parts):
             mine = np.flatnonzero(self.part == k)
-            inside = part.arrays['fidelity'][self.row[mine]]
+            inside = part.values('fidelity', self.row[mine])
             for number, name in enumerate(part.fidelity_names):
                 rows = mine[inside == number]
                 if len(rows):

@@ -29,9 +29,10 @@ from sevennet_mf.data.packed import Edges, Packed, packed
 from sevennet_mf.data.read import Structure
 
 META: Final[str] = 'meta.json'
-RECORDS: Final[str] = 'records.bin'
+RECORDS: Final[str] = 'records'
 # structures whose numbers are written at once
 BLOCK: Final[int] = 1024
+FEW: Final[int] = 64  # rows that are read one at a time
 OPEN_BUFFER: Final[int] = 1 << 20
 ROW: Final = np.dtype([
     ('n_atoms', '<i4'),
@@ -58,6 +59,7 @@ ELEMENTS: Final[dict[str, np.dtype[Any]]] = {
 }
 
 Column: TypeAlias = np.ndarray[Any, Any]
+Places: TypeAlias = np.ndarray[Any, np.dtype[np.integer[Any]]]
 
 
 class Item(NamedTuple):
@@ -128,7 +130,7 @@ class Writer:
             for stem in (*COLUMNS, *ELEMENTS)
         }
         self._records = open(  # noqa: SIM115
-            folder / RECORDS, 'wb', buffering=OPEN_BUFFER
+            folder / f'{RECORDS}.bin', 'wb', buffering=OPEN_BUFFER
         )
 
     def add(self, item: Item) -> None:
@@ -189,15 +191,14 @@ class Store:
         self.folder = folder
         self.meta = read_meta(folder)
         self._n = int(self.meta['n'])
-        self._stream: int | None = None  # of the records
-        self._starts: Column | None = None
+        self._streams: dict[str, int] = {}  # files that are open
 
     def __len__(self) -> int:
         return self._n
 
     def __getstate__(self) -> dict[str, Any]:
         # a worker process opens the files for itself
-        return {**self.__dict__, '_stream': None, '_starts': None}
+        return {**self.__dict__, '_streams': {}}
 
     def column(self, name: str) -> Column:
         """Return a column of ROW, (n, ...); its file is read as it is used."""
@@ -210,6 +211,16 @@ class Store:
             return np.zeros(shape, dtype.base)
         return np.memmap(path, dtype.base, 'r', shape=shape)
 
+    def values(self, name: str, rows: Places) -> Column:
+        """Return some rows of a column, (k, ...)."""
+        if len(rows) > FEW:
+            found: Column = self.column(name)[rows]
+            return found
+        dtype = ROW[name]
+        size = dtype.itemsize
+        content = b''.join(self._read(name, k * size, size) for k in rows.tolist())
+        return np.frombuffer(content, dtype.base).reshape(-1, *dtype.shape)
+
     def compositions(self) -> Compositions:
         """Return those of all structures."""
         found = {
@@ -220,24 +231,27 @@ class Store:
 
     def graph(self, row: int) -> dict[str, torch.Tensor]:
         """Return new tensors of a row, in the host's types, without an energy."""
-        return self._read(row).graph(float(self.meta['cutoff']))
+        return self._packed(row).graph(float(self.meta['cutoff']))
 
     def geometry(self, row: int) -> Geometry:
         """Return the atoms (positions as float32) and the lattice of a row."""
-        return self._read(row).geometry()
+        return self._packed(row).geometry()
 
-    def _read(self, row: int) -> Packed:
-        if self._stream is None or self._starts is None:
-            self._stream = os.open(self.folder / RECORDS, os.O_RDONLY)
-            weakref.finalize(self, os.close, self._stream)
-            self._starts = self.column('start')
-        start = int(self._starts[row])
-        last = row + 1 == self._n
-        end = self.meta['sizes'][RECORDS] if last else int(self._starts[row + 1])
-        content = bytearray(end - start)
+    def _packed(self, row: int) -> Packed:
+        place = np.arange(row, min(row + 2, self._n))
+        start, *following = self.values('start', place).tolist()
+        end = following[0] if following else self.meta['sizes'][f'{RECORDS}.bin']
+        return Packed.of(self._read(RECORDS, start, end - start))
+
+    def _read(self, stem: str, start: int, size: int) -> bytearray:
+        if stem not in self._streams:
+            stream = os.open(self.folder / f'{stem}.bin', os.O_RDONLY)
+            self._streams[stem] = stream
+            weakref.finalize(self, os.close, stream)
+        content = bytearray(size)
         # at a place, not from where the file is: processes may share it
-        os.preadv(self._stream, [content], start)
-        return Packed.of(content)
+        os.preadv(self._streams[stem], [content], start)
+        return content
 
 
 def read_meta(folder: Path) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 
 from sevennet_mf.arrays import Floats
 from sevennet_mf.data.convention import ASE, Convention
+from sevennet_mf.data.lattice import volume_of
 from sevennet_mf.errors import UserError
 from sevennet_mf.keys import FLAT
 
@@ -22,7 +23,7 @@ STRESS_SHAPES: Final[tuple[tuple[int, ...], ...]] = ((6,), (9,), (3, 3))
 
 def has_stress(atoms: Atoms) -> bool:
     """Return whether a stress is meaningful: without a volume it is not."""
-    return bool(atoms.pbc.any()) and abs(atoms.cell.volume) >= FLAT
+    return bool(atoms.pbc.any()) and volume_of(atoms.cell.array) >= FLAT
 
 
 def array_of(value: Any, name: str, shape: str, where: str) -> Floats:

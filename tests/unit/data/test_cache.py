@@ -149,7 +149,7 @@ def test_structures_are_read_one_at_a_time(few: str, tmp_path: Path) -> None:
     assert cached.graph(0)[KEY.EDGE_VEC].abs().max() > 1.0
     # neither in memory nor mapped, whose pages would count as memory
     mapped = Path('/proc/self/maps').read_text()
-    assert str(cached.folder / store.RECORDS) not in mapped
+    assert str(cached.folder / 'records.bin') not in mapped
 
 
 def test_host_graph_files(ingan: Path, tmp_path: Path) -> None:
