@@ -6,6 +6,7 @@ positions are, in double precision, so that the edges found later are the same.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -96,10 +97,9 @@ class Packed:
 
         def taken(dtype: str, *shape: int) -> np.ndarray[Any, Any]:
             nonlocal start
-            count = int(np.prod(shape))
-            found = np.frombuffer(content, dtype, count, start).reshape(shape)
+            found = np.frombuffer(content, dtype, math.prod(shape), start)
             start += found.nbytes
-            return found
+            return found.reshape(shape)
 
         keeps = bool(head['has_edges'])
         pos, force = taken('<f4' if keeps else '<f8', n, 3), taken('<f4', n, 3)

@@ -238,9 +238,11 @@ class Store:
         return self._packed(row).geometry()
 
     def _packed(self, row: int) -> Packed:
-        place = np.arange(row, min(row + 2, self._n))
-        start, *following = self.values('start', place).tolist()
-        end = following[0] if following else self.meta['sizes'][f'{RECORDS}.bin']
+        size = ROW['start'].itemsize
+        is_last = row + 1 == self._n
+        content = self._read('start', row * size, size if is_last else 2 * size)
+        start, *following = np.frombuffer(content, ROW['start']).tolist()
+        end = self.meta['sizes'][f'{RECORDS}.bin'] if is_last else following[0]
         return Packed.of(self._read(RECORDS, start, end - start))
 
     def _read(self, stem: str, start: int, size: int) -> bytearray:

@@ -196,14 +196,14 @@ class FidelityDataset(Dataset[FidelityGraph]):
         f = int(self.fidelity_index[i])
         graph = FidelityGraph(x=numbers.clone(), **values)
         graph[KEY.NODE_ATTR] = numbers.clone()
-        graph[KEY.NUM_ATOMS] = torch.tensor(len(numbers))
-        graph[KEY.ENERGY] = _float32(self.residual[i])
-        graph[KEY.PER_ATOM_ENERGY] = _float32(self.residual[i] / self.n_atoms[i])
+        graph[KEY.NUM_ATOMS] = _scalar(len(numbers), np.int64)
+        graph[KEY.ENERGY] = _scalar(self.residual[i])
+        graph[KEY.PER_ATOM_ENERGY] = _scalar(self.residual[i] / self.n_atoms[i])
         if len(self.fidelities) > 1:  # the host crashes on one modality
             graph[KEY.DATA_MODALITY] = self.fidelities[f]
-        graph[keys.FIDELITY_INDEX] = torch.tensor(f)
-        graph[keys.STRUCTURE_INDEX] = torch.tensor(int(i))
-        graph[keys.SAMPLE_WEIGHT] = torch.tensor(1.0)
+        graph[keys.FIDELITY_INDEX] = _scalar(f, np.int64)
+        graph[keys.STRUCTURE_INDEX] = _scalar(i, np.int64)
+        graph[keys.SAMPLE_WEIGHT] = _scalar(1.0)
         if self.inferred[i]:
             self._infer(graph, int(i))
         return graph
@@ -342,5 +342,6 @@ class FidelityDataset(Dataset[FidelityGraph]):
         return self.fidelity_index == fidelity
 
 
-def _float32(value: float) -> torch.Tensor:
-    return torch.tensor(float(value), dtype=torch.float32)
+def _scalar(value: Any, dtype: type[np.generic] = np.float32) -> torch.Tensor:
+    """A tensor of shape (), several times as fast as torch.tensor."""
+    return torch.from_numpy(np.array(value, dtype))
