@@ -7,8 +7,9 @@ import os
 import time
 from typing import Final
 
-from sevennet_mf.data.files import GRAPH, LIST, listed, unreadable
+from sevennet_mf.data.files import GRAPH, LIST, unreadable
 from sevennet_mf.data.formats import deepmd
+from sevennet_mf.data.formats.structure_list import listed
 
 # s that a file must be older than its hash: the clocks of file systems are coarse,
 # and what is written in the same tick leaves no trace

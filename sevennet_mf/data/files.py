@@ -18,15 +18,15 @@ from ase import Atoms
 from ase.data import chemical_symbols
 from ase.io.formats import filetype, ioformats
 from ase.utils import string2index
-from braceexpand import braceexpand
 from sevenn.atom_graph_data import AtomGraphData
 
 from sevennet_mf.data import convention, names
 from sevennet_mf.data.convention import UNIT_KEYS
 from sevennet_mf.data.formats import ase_database as databases
 from sevennet_mf.data.formats import deepmd, graph_files, known, mace, xyz
+from sevennet_mf.data.formats.structure_list import listed
 from sevennet_mf.data.labels import LABEL_KEYS, Entry
-from sevennet_mf.errors import UserError, nearest, nearest_file
+from sevennet_mf.errors import UserError, nearest
 
 GRAPH, OLD_GRAPH, LIST = 'sevenn graph', 'sevenn_data', 'structure_list'
 SKIP = 'skip'  # of `on_bad`
@@ -99,42 +99,6 @@ def count_frames(path: str, reader: str, index: str = ':') -> int | None:
     except (OSError, ValueError):
         return None  # reading it will tell what is wrong
     return len(range(total)[chosen]) if isinstance(chosen, slice) else 1
-
-
-def listed(path: str) -> list[tuple[str, str]]:
-    """Return (file, index) of a `structure_list`, with braces expanded.
-
-    Lines are `[title]`, or a file with an optional index. Files are looked up from
-    the working directory, then from the folder of the list.
-
-    Raises:
-        UserError: The list cannot be used.
-    """
-    found = []
-    with open(path, encoding='utf-8') as lines:
-        for line in map(str.strip, lines):
-            if not line or (line.startswith('[') and line.endswith(']')):
-                continue
-            name, index, *more = [*line.split(), ':']
-            if more not in ([], [':']):
-                raise UserError(
-                    f'{path}: {line!r} is neither `[title]` nor `file index`.'
-                )
-            # a name that is there is no pattern
-            for part in [name] if _listed_file(path, name) else braceexpand(name):
-                file = _listed_file(path, part)
-                if file is None:
-                    raise UserError(
-                        f'{path}: no such file: {part}.{nearest_file(part)}'
-                    )
-                found.append((file, index))
-    return found
-
-
-def _listed_file(path: str, name: str) -> str | None:
-    """The file that a list at `path` names, here or beside the list."""
-    beside = os.path.join(os.path.dirname(path), name)
-    return next((file for file in (name, beside) if os.path.isfile(file)), None)
 
 
 def unreadable(path: str, error: Exception, last: int | None = None) -> UserError:

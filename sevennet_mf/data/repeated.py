@@ -25,7 +25,8 @@ SEARCHED: Final[list[int]] = list(FILED[3:])
 # the search is in double precision, the comparison in single
 REACH: Final[float] = 1.001 * WINDOW
 APART: Final[float] = 1e3 * WINDOW  # between structures of different atoms
-CHUNK: Final[int] = 16384  # structures that are searched for at once
+LEAF: Final[int] = 64  # structures in a leaf of the tree: more take less memory
+CHUNK: Final[int] = 4096  # structures that are searched for at once
 
 Signatures: TypeAlias = NDArray[np.float32]
 
@@ -99,14 +100,16 @@ class _Lookup:
         geometry_of: Callable[[int], Geometry],
     ) -> None:
         self.signatures_of, self.geometry_of = signatures_of, geometry_of
-        _, number = np.unique(kind, return_inverse=True)
         self.points: Floats = np.empty((len(kind), 1 + len(SEARCHED)))
-        self.points[:, 0] = APART * number
+        self.points[:, 0] = np.unique(kind, return_inverse=True)[1]
+        self.points[:, 0] *= APART
         for start in range(0, len(kind), CHUNK):
             rows = np.arange(start, min(start + CHUNK, len(kind)))
             self.points[rows, 1:] = signatures_of(rows)[:, SEARCHED]
         # neither balanced nor compact: it is asked about once for each structure
-        self.tree = cKDTree(self.points, balanced_tree=False, compact_nodes=False)
+        self.tree = cKDTree(
+            self.points, LEAF, balanced_tree=False, compact_nodes=False
+        )
         self.firsts: set[int] = set()  # representations that others may be like
 
     def resembling(self) -> Iterator[int]:

@@ -113,11 +113,18 @@ ONLY = {
     'errors.py': set(),
     'arrays.py': {'numpy'},
     'data/estimator.py': {'numpy', 'sevennet_mf.arrays'},
+    'data/labelled_energies.py': {
+        'numpy',
+        'sevennet_mf.arrays',
+        'sevennet_mf.data.estimator',
+        'sevennet_mf.errors',
+    },
     'data/references.py': {
         'numpy',
         'ase.data',  # the symbols of the elements
         'sevennet_mf.arrays',
         'sevennet_mf.data.estimator',
+        'sevennet_mf.data.labelled_energies',
         'sevennet_mf.errors',
     },
 }
