@@ -15,13 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from sevennet_mf.arrays import Floats, Ints
+from sevennet_mf.arrays import Bools, Floats, Ints
 from sevennet_mf.data.geometry import TOLERANCE, Geometry
-from sevennet_mf.data.identity import FILED, WINDOW
+from sevennet_mf.data.identity import WINDOW
 from sevennet_mf.data.match import AT_ONCE, match
 
-# of the numbers of a signature, those that the tree is made of
-SEARCHED: Final[list[int]] = list(FILED[3:])
+SEARCHED: Final[int] = 5  # numbers of a signature that the tree is made of
+SAMPLED: Final[int] = 4096  # structures that these are chosen by
+NEIGHBOURS: Final[int] = 8  # others that each of them is compared with
 # the search is in double precision, the comparison in single
 REACH: Final[float] = 1.001 * WINDOW
 APART: Final[float] = 1e3 * WINDOW  # between structures of different atoms
@@ -43,29 +44,39 @@ class Identity:
 
 
 def identify(
-    digest: Ints,
-    kind: Ints,
+    column: Callable[[str], Ints],
     signatures_of: Callable[[Ints], Signatures],
     geometry_of: Callable[[int], Geometry],
 ) -> Identity:
     """Return which of n structures are the same.
 
     Args:
-        digest, kind: (n,), see identity.Traits.
+        column: returns all 'digest' or 'kind', (n,), see identity.Traits. Each is
+            asked for when it is needed, and not kept.
         signatures_of: returns the signatures, (k, WIDTH), of some of them.
         geometry_of: returns the geometry of the i-th of them.
     """
-    search = _Lookup(kind, signatures_of, geometry_of)
-    first = np.arange(len(digest))  # of each structure, its first representation
-    orders: NDArray[np.object_] = np.empty(len(digest), object)
+    search = _Lookup(_numbered(column('kind')), signatures_of, geometry_of)
+    n = len(search.points)
+    first = np.arange(n)  # of each structure, its first representation
+    orders: NDArray[np.object_] = np.empty(n, object)
     for i in search.resembling():
         found = search.earlier(i)
         if found is not None:
             first[i], orders[i] = found
-    is_first = first == np.arange(len(digest))
-    marks = np.zeros(len(digest), np.int64)
-    marks[is_first] = _different(digest[is_first])
+    del search
+    marks = column('digest')
+    is_first = first == np.arange(n)
+    marks[is_first] = _different(marks[is_first])
     return Identity(marks[first], orders)
+
+
+def _numbered(kind: Ints) -> NDArray[np.int32]:
+    """Numbers from 0 in place of hashes, in less memory than np.unique needs."""
+    order = np.argsort(kind, kind='stable')
+    number = np.empty(len(kind), np.int32)
+    number[order] = np.cumsum(np.diff(kind[order], prepend=kind[order[:1]]) != 0)
+    return number
 
 
 def _different(digests: Ints) -> Ints:
@@ -90,27 +101,60 @@ def _is_in(values: Ints, mark: int) -> bool:
     return at < len(values) and int(values[at]) == mark
 
 
+def _telling(
+    kind: NDArray[np.int32], signatures_of: Callable[[Ints], Signatures]
+) -> list[int]:
+    """The numbers of a signature that together tell the structures apart best.
+
+    In small cells many distances are those of the lattice, in a trajectory the cell
+    is one: which ones tell depends on the data. They are chosen one after another,
+    by pairs of structures of the same atoms.
+    """
+    random = np.random.default_rng(0)
+    rows = np.sort(random.permutation(len(kind))[:SAMPLED])
+    signatures = signatures_of(rows)
+    order = np.argsort(kind[rows], kind='stable')
+    none = np.zeros((0, signatures.shape[1]), bool)
+    found = [none]
+    for step in range(1, min(NEIGHBOURS, len(order))):
+        one, other = order[:-step], order[step:]
+        same = kind[rows[one]] == kind[rows[other]]
+        apart = np.abs(signatures[one[same]] - signatures[other[same]])
+        found.append(apart <= REACH)
+    near = np.concatenate(found)
+    near = near[~near.all(axis=1)]  # those are the same, by any number
+    chosen: list[int] = []
+    for _ in range(SEARCHED):
+        left = near.sum(axis=0)
+        left[chosen] = len(near) + 1
+        chosen.append(int(left.argmin()))
+        near = near[near[:, chosen[-1]]]
+    return chosen
+
+
 class _Lookup:
     """Finds structures that may be the same, among structures in their order."""
 
     def __init__(
         self,
-        kind: Ints,
+        kind: NDArray[np.int32],
         signatures_of: Callable[[Ints], Signatures],
         geometry_of: Callable[[int], Geometry],
     ) -> None:
+        """kind: (n,), equal for structures of the same atoms."""
         self.signatures_of, self.geometry_of = signatures_of, geometry_of
-        self.points: Floats = np.empty((len(kind), 1 + len(SEARCHED)))
-        self.points[:, 0] = np.unique(kind, return_inverse=True)[1]
-        self.points[:, 0] *= APART
+        searched = _telling(kind, signatures_of)
+        self.points: Floats = np.empty((len(kind), 1 + len(searched)))
+        np.multiply(kind, APART, out=self.points[:, 0])
         for start in range(0, len(kind), CHUNK):
             rows = np.arange(start, min(start + CHUNK, len(kind)))
-            self.points[rows, 1:] = signatures_of(rows)[:, SEARCHED]
+            self.points[rows, 1:] = signatures_of(rows)[:, searched]
         # neither balanced nor compact: it is asked about once for each structure
         self.tree = cKDTree(
             self.points, LEAF, balanced_tree=False, compact_nodes=False
         )
-        self.firsts: set[int] = set()  # representations that others may be like
+        # representations that later ones may be like
+        self.is_first: Bools = np.zeros(len(kind), bool)
 
     def resembling(self) -> Iterator[int]:
         """Yield those that another one may be the same as, in their order."""
@@ -130,7 +174,8 @@ class _Lookup:
         Also how its atoms correspond; see identity.Same.
         """
         near = self.tree.query_ball_point(self.points[i], REACH, p=np.inf)
-        known = np.array(sorted(k for k in near if k < i and k in self.firsts), int)
+        known = np.sort(np.array([k for k in near if k < i], np.int64))
+        known = known[self.is_first[known]]
         best: tuple[float, int, Ints | None] | None = None
         geometry = None
         for k in self._alike(i, known):
@@ -141,7 +186,7 @@ class _Lookup:
                 if how.distance <= AT_ONCE * TOLERANCE:
                     break
         if best is None:
-            self.firsts.add(i)
+            self.is_first[i] = True
         return None if best is None else best[1:]
 
     def _alike(self, i: int, known: Ints) -> list[int]:

@@ -110,8 +110,7 @@ class FidelityDataset(Dataset[FidelityGraph]):
         if self._identity is None:
             rows = self._rows
             self._identity = identify(
-                rows.column('digest', np.int64),
-                rows.column('kind', np.int64),
+                lambda name: rows.column(name, np.int64),
                 lambda chosen: rows.at(chosen).column('signature', np.float32),
                 self.geometry,
             )
