@@ -102,17 +102,23 @@ def read(
         validate(TrainFidelity, given['train'], 'train.fidelity'),
         validate(DataFidelity, given['data'], 'data.fidelity'),
     )
-    if blocks.train.batch_edges is not None and 'batch_size' in sections['data']:
-        raise UserError(
-            f'data.batch_size: {sections["data"]["batch_size"]} and '
-            f'train.fidelity.batch_edges: {blocks.train.batch_edges} both say how '
-            'large a batch is. Remove one of the two.'
-        )
+    if blocks.train.batch_edges is not None:
+        _refuse_batch_size(sections['data'], blocks.train.batch_edges)
     entries = _sets(sections['data'])
     origin = _inherit(sections, blocks, entries[TRAINING], opened)
     is_default_order = blocks.data.order is None and blocks.data.base is None
     blocks.complete(entries, () if origin is None else origin.names)
     return _assembled(sections, blocks, entries, origin, is_default_order, began)
+
+
+def _refuse_batch_size(data: Config, batch_edges: int) -> None:
+    """Raise UserError if `data` has a batch size as well; null is none."""
+    size = data.pop('batch_size', None)
+    if size is not None:
+        raise UserError(
+            f'data.batch_size: {size} and train.fidelity.batch_edges: {batch_edges} '
+            'both say how large a batch is. Remove one of the two.'
+        )
 
 
 def _checked(sections: Config) -> Config:

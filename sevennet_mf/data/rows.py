@@ -17,6 +17,8 @@ from sevennet_mf.data.read import require_known
 # structures whose compositions are in memory as they are at once, 15 MB
 CHUNK: Final[int] = 16384
 
+FEW: Final[int] = 1024
+
 Places = NDArray[np.int32]
 
 
@@ -86,16 +88,17 @@ class Rows:
         return index
 
     def compositions(
-        self, chosen: Ints | None = None
+        self, chosen: Ints | None = None, chunk: int = CHUNK
     ) -> Iterator[tuple[Ints, Ints]]:
         """Yield (k,) structures and their (k, 119) atoms of each atomic number.
 
         Args:
             chosen: the structures; None: all of them.
+            chunk: the largest k.
         """
         n = len(self) if chosen is None else len(chosen)
-        for start in range(0, n, CHUNK):
-            end = min(start + CHUNK, n)
+        for start in range(0, n, chunk):
+            end = min(start + chunk, n)
             rows = np.arange(start, end) if chosen is None else chosen[start:end]
             yield rows, self._composition(rows)
 
@@ -122,7 +125,8 @@ class Rows:
             fidelity_index: (n,) which row of them each structure takes.
         """
         sums = np.zeros(len(self))
-        for rows, count in self.compositions():
+        # each for itself, so that parts of any size give the same
+        for rows, count in self.compositions(chunk=FEW):
             own = energies[fidelity_index[rows]]
             # an element without a reference must not spoil structures without it
             sums[rows] = np.where(count > 0, count * own, 0.0).sum(axis=1)

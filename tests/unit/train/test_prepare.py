@@ -102,3 +102,5 @@ def test_one_word_for_the_size_of_a_batch() -> None:
     sections['data']['batch_size'] = 4
     with pytest.raises(UserError, match=r'batch_size: 4 .*batch_edges: 700 both'):
         inputs.read(sections)
+    sections['data']['batch_size'] = None  # as if left out
+    assert inputs.read(sections).train.batch_edges == LIMIT
