@@ -26,6 +26,7 @@ import sevennet_mf
 from sevennet_mf import keys
 from sevennet_mf.cli import main
 from sevennet_mf.config import inputs
+from sevennet_mf.data.read import Structure
 from sevennet_mf.model.build import fidelity_layers
 
 DATA = Path(__file__).parent / 'data'
@@ -122,6 +123,25 @@ def build(config: dict[str, Any]) -> AtomGraphSequential:
     torch.manual_seed(0)
     with registered():
         return build_E3_equivariant_model(copy.deepcopy(config)).eval()
+
+
+def structure_of(atoms: Atoms) -> Structure:
+    """What a reader makes of atoms at `pbe`, with an energy of 0 eV."""
+    return Structure(
+        numbers=atoms.numbers.astype(np.int64),
+        positions=atoms.get_positions(),
+        cell=np.array(atoms.cell),
+        pbc=atoms.pbc,
+        atoms=atoms,
+        graph=None,
+        fidelity='pbe',
+        energy=0.0,
+        forces=None,
+        stress=None,
+        source='',
+        file=0,
+        frame=0,
+    )
 
 
 def randomise(module: torch.nn.Module, size: float = 0.5, seed: int = 1) -> None:

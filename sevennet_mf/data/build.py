@@ -37,7 +37,7 @@ GRACE: Final[float] = 60.0  # s within which a new folder gets its lock
 
 
 @dataclasses.dataclass(frozen=True)
-class Reading:
+class Processing:
     """How entries become processed data.
 
     Attributes:
@@ -87,17 +87,17 @@ def load_or_build(
 
     Args:
         entry, key, fidelities, cutoff: as for read.read_entry.
-        folder, cores: as in Reading.
+        folder, cores: as in Processing.
 
     Raises:
         UserError: The data cannot be used, or the folder cannot be written.
     """
-    reading = Reading(key, fidelities, cutoff, folder, cores)
-    return reading.load_or_build(entry, reading.recipe_of(entry))
+    how = Processing(key, fidelities, cutoff, folder, cores)
+    return how.load_or_build(entry, how.recipe_of(entry))
 
 
 def build(
-    entry: Entry, reading: Reading, recipe: CacheRecipe, target: Path
+    entry: Entry, how: Processing, recipe: CacheRecipe, target: Path
 ) -> None:
     """Process an entry into the folder `target`; on failure nothing is left behind.
 
@@ -113,12 +113,12 @@ def build(
     ordered = {**entry, 'file': [i.path for i in recipe.inputs]}
     told = Told()
     structures = read_entry(
-        ordered, reading.key, reading.fidelities, reading.cutoff, told=told
+        ordered, how.key, how.fidelities, how.cutoff, told=told
     )
     with _temporary(target) as folder, _writing(folder) as writer:
         with (
             _Progress(recipe, entry) as progress,
-            contextlib.closing(_items(structures, reading)) as items,
+            contextlib.closing(_items(structures, how)) as items,
         ):
             for item in items:
                 with _disk(target):
@@ -126,11 +126,11 @@ def build(
                 progress.passed(item)
         with _disk(target):
             writer.finish({
-                'cutoff': reading.cutoff,
+                'cutoff': how.cutoff,
                 'told': [dataclasses.astuple(line) for line in told.lines()],
                 'isolated': told.isolated,
             })
-        if reading.recipe_of(entry) != recipe:
+        if how.recipe_of(entry) != recipe:
             paths = ', '.join(i.path for i in recipe.inputs)
             raise UserError(f'{paths} changed while it was read. Start again.')
         _publish(folder, target)
@@ -215,16 +215,16 @@ class _Progress:
 
 
 def _items(
-    structures: Iterator[Structure], reading: Reading
+    structures: Iterator[Structure], how: Processing
 ) -> Generator[Item, None, None]:
     """What is kept of each structure, in their order."""
-    make = partial(_item, cutoff=reading.cutoff, keeps_graphs=reading.keeps_graphs)
-    if reading.cores <= 1:
+    make = partial(_item, cutoff=how.cutoff, keeps_graphs=how.keeps_graphs)
+    if how.cores <= 1:
         yield from map(make, structures)
         return
     import sevenn.train.dataload  # noqa: F401 - once, not in each process
 
-    with _pool(reading.cores) as pool:
+    with _pool(how.cores) as pool:
         # in batches: a pool would read all its input at once
         batch = list(islice(structures, BATCH))
         while batch:

@@ -140,7 +140,7 @@ def _meta(folder: Path) -> Plain:
 class _Columns(Mapping[str, store.Column]):
     """The columns of a folder, each read as it is used."""
 
-    def __init__(self, kept: store.Store | former_store.FormerStore) -> None:
+    def __init__(self, kept: store.GraphStore | former_store.FormerStore) -> None:
         self._kept = kept
 
     def __getitem__(self, name: str) -> store.Column:
@@ -166,8 +166,8 @@ class Cached:
         self.folder = folder
         self.inputs = recipe.inputs
         former = _is_former(folder)
-        self._kept: store.Store | former_store.FormerStore = (
-            former_store.FormerStore(folder) if former else store.Store(folder)
+        self._kept: store.GraphStore | former_store.FormerStore = (
+            former_store.FormerStore(folder) if former else store.GraphStore(folder)
         )
         meta = self._kept.meta
         self.told = [Line(*_line(line)) for line in meta.get('told', ())]

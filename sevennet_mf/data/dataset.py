@@ -11,7 +11,7 @@ from sevenn import _keys as KEY
 
 from sevennet_mf import keys
 from sevennet_mf.arrays import Bools, Floats, Ints
-from sevennet_mf.data.build import Reading
+from sevennet_mf.data.build import Processing
 from sevennet_mf.data.cache import CacheRecipe
 from sevennet_mf.data.identity import partners
 from sevennet_mf.data.references import Labels
@@ -54,7 +54,7 @@ def build_datasets(
     Raises:
         UserError: The data cannot be used.
     """
-    reading = _reading(config, Path(working_dir))
+    how = _how(config, Path(working_dir))
     listed = {
         name: [entries] if isinstance(entries, Mapping) else entries
         for name, entries in sets_of(config).items()
@@ -63,19 +63,19 @@ def build_datasets(
     def processed() -> Recipes:
         recipes = {}
         for name, entries in listed.items():
-            recipes[name] = [reading.recipe_of(entry) for entry in entries]
+            recipes[name] = [how.recipe_of(entry) for entry in entries]
             for entry, recipe in zip(entries, recipes[name], strict=True):
-                reading.load_or_build(entry, recipe)
+                how.load_or_build(entry, recipe)
         return recipes
 
     recipes = processed() if share is None else share(processed)
     return {
         name: FidelityDataset(
             [
-                reading.load_or_build(entry, recipe)
+                how.load_or_build(entry, recipe)
                 for entry, recipe in zip(entries, recipes[name], strict=True)
             ],
-            reading.fidelities,
+            how.fidelities,
         )
         for name, entries in listed.items()
     }
@@ -90,11 +90,11 @@ def sets_of(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _reading(config: Mapping[str, Any], working_dir: Path) -> Reading:
+def _how(config: Mapping[str, Any], working_dir: Path) -> Processing:
     """How a configuration wants entries to be read."""
     options = config.get(keys.FIDELITY_DATA) or {}
     modal_map = config.get(KEY.MODAL_MAP)
-    return Reading(
+    return Processing(
         key=options.get('key'),
         fidelities=keys.by_index(modal_map) if modal_map else options['order'],
         cutoff=config[KEY.CUTOFF],

@@ -29,7 +29,7 @@ Shard = tuple[AtomGraphData, Plain, torch.Tensor]
 
 
 class FormerStore:
-    """A folder in the former form, as store.Store has it.
+    """A folder in the former form, as store.GraphStore has it.
 
     Attributes:
         meta: 'fidelity_names', 'told' and 'isolated'.

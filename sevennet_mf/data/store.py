@@ -180,7 +180,7 @@ class Writer:
                 continue
 
 
-class Store:
+class GraphStore:
     """A folder that a Writer has finished; n structures.
 
     Attributes:

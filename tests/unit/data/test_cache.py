@@ -472,9 +472,9 @@ def test_bar_with_the_time_left(few: str, tmp_path: Path) -> None:
         recipe = recipe_of(entry, None, CUTOFF)
         ordered = {**entry, 'file': [i.path for i in recipe.inputs]}
         with build_module._Progress(recipe, entry) as progress:
-            reading = build_module.Reading(None, NAMES, CUTOFF, tmp_path)
+            how = build_module.Processing(None, NAMES, CUTOFF, tmp_path)
             structures = build_module.read_entry(ordered, None, NAMES, CUTOFF)
-            for item in build_module._items(structures, reading):
+            for item in build_module._items(structures, how):
                 progress.passed(item)
             totals.append((progress.total, progress.bar.total))
     assert totals[0] == (6, 6)

@@ -12,37 +12,19 @@ from ase import Atoms
 from ase.build import bulk, molecule
 from ase.calculators.lj import LennardJones
 from ase.io import write
-from helpers import CUTOFF, rewritten, structures
+from helpers import CUTOFF, rewritten, structure_of, structures
 from sevenn.train.graph_dataset import SevenNetGraphDataset
 
 from sevennet_mf.data import identity, repeated
 from sevennet_mf.data.geometry import Geometry, signature
 from sevennet_mf.data.identity import Reader, Same, Traits, order_between
 from sevennet_mf.data.match import match
-from sevennet_mf.data.read import Structure, read_entry
+from sevennet_mf.data.read import read_entry
 from sevennet_mf.data.repeated import identify
 
 
-def structure(atoms: Atoms) -> Structure:
-    return Structure(
-        numbers=atoms.numbers.astype(np.int64),
-        positions=atoms.get_positions(),
-        cell=np.array(atoms.cell),
-        pbc=atoms.pbc,
-        atoms=atoms,
-        graph=None,
-        fidelity='',
-        energy=0.0,
-        forces=None,
-        stress=None,
-        source='',
-        file=0,
-        frame=0,
-    )
-
-
 def geometry(atoms: Atoms) -> Geometry:
-    return Geometry.of(structure(atoms))
+    return Geometry.of(structure_of(atoms))
 
 
 def recognised(listed: Iterable[Atoms]) -> list[Same]:
@@ -50,8 +32,8 @@ def recognised(listed: Iterable[Atoms]) -> list[Same]:
     reader, traits = Reader(), []
     found = []
     for atoms in listed:
-        found.append(reader.same(structure(atoms)))
-        traits.append(Traits.of(structure(atoms), geometry(atoms)))
+        found.append(reader.same(structure_of(atoms)))
+        traits.append(Traits.of(structure_of(atoms), geometry(atoms)))
     signatures = np.array([one.signature for one in traits])
     whole = identify(
         lambda name: np.array([getattr(one, name) for one in traits]),
@@ -214,7 +196,7 @@ def test_structures_that_are_written_alike() -> None:
     first = Atoms('He', cell=[4.0, 4.0, 4.0], pbc=True)
     other = first.copy()
     other.pbc = False
-    digests = {identity.digest(structure(a)) for a in (first, other)}
+    digests = {identity.digest(structure_of(a)) for a in (first, other)}
     assert len(digests) == 1
     again = recognised([first, other, first, other])
     marks = [same.mark for same in again]
@@ -292,4 +274,4 @@ def test_graphs_of_the_host(tmp_path: Path) -> None:
     reader = Reader()
     marks = [reader.same(graph).mark for graph in graphs]
     assert len(set(marks)) == 3
-    assert [reader.same(structure(rewritten(a, 1))).mark for a in frames] == marks
+    assert [reader.same(structure_of(rewritten(a, 1))).mark for a in frames] == marks

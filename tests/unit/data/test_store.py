@@ -7,38 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ase import Atoms
 from ase.build import bulk
+from helpers import structure_of
 
 from sevennet_mf.data import store
 from sevennet_mf.data.cache import Cached, CacheRecipe, Input
 from sevennet_mf.data.geometry import Geometry
 from sevennet_mf.data.graphs import edges_of
 from sevennet_mf.data.packed import HEAD, Packed, packed
-from sevennet_mf.data.read import Structure
-from sevennet_mf.data.store import Store, Writer, item_of
+from sevennet_mf.data.store import GraphStore, Writer, item_of
 from sevennet_mf.data.structures import FidelityDataset
 
 MANY = 20_000
 ALLOWED = 200  # bytes of each
-
-
-def structure_of(atoms: Atoms) -> Structure:
-    return Structure(
-        numbers=atoms.numbers.astype(np.int64),
-        positions=atoms.get_positions(),
-        cell=np.array(atoms.cell),
-        pbc=atoms.pbc,
-        atoms=atoms,
-        graph=None,
-        fidelity='pbe',
-        energy=-1.5,
-        forces=None,
-        stress=None,
-        source='',
-        file=0,
-        frame=0,
-    )
 
 
 @contextmanager
@@ -79,7 +60,7 @@ def test_a_data_set_of_many(folder: Path) -> None:
 
 
 def test_rows_one_by_one_and_all_at_once(folder: Path) -> None:
-    kept = Store(folder)
+    kept = GraphStore(folder)
     for name in store.COLUMNS:
         few = kept.values(name, np.array([3, MANY - 1]))
         many = kept.values(name, np.arange(MANY))
