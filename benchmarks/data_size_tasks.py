@@ -26,6 +26,7 @@ from sevenn.train.graph_dataset import SevenNetGraphDataset
 from torch_geometric.loader import DataLoader
 
 from sevennet_mf import keys
+from sevennet_mf.data.batches.sampler import FidelityBatchSampler, make_loader
 from sevennet_mf.data.dataset import (
     FidelityDataset,
     build_datasets,
@@ -33,7 +34,6 @@ from sevennet_mf.data.dataset import (
     pair_index,
 )
 from sevennet_mf.data.references import fit_references
-from sevennet_mf.data.sampler import FidelityBatchSampler, make_loader
 
 CUTOFF: Final = 5.0  # Å
 BATCH: Final = 32  # structures

@@ -38,8 +38,8 @@ import sevennet_mf
 from sevennet_mf import keys
 from sevennet_mf.config import inputs
 from sevennet_mf.config.run_inputs import RunInputs
+from sevennet_mf.data.batches.sampler import eval_loader
 from sevennet_mf.data.dataset import FidelityDataset, build_datasets
-from sevennet_mf.data.sampler import eval_loader
 from sevennet_mf.deploy.folded import build_alone, quiet
 from sevennet_mf.deploy.torchscript import deploy
 from sevennet_mf.distributed import Process

@@ -26,7 +26,7 @@ import sevennet_mf
 from sevennet_mf import keys
 from sevennet_mf.cli import main
 from sevennet_mf.config import inputs
-from sevennet_mf.data.read import Structure
+from sevennet_mf.data.reading.read import Structure
 from sevennet_mf.model.build import fidelity_layers
 
 DATA = Path(__file__).parent / 'data'

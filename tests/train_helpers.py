@@ -12,8 +12,8 @@ import torch
 from helpers import DATA, INGAN, build
 
 from sevennet_mf.config import inputs
+from sevennet_mf.data.batches.sampler import make_loader
 from sevennet_mf.data.dataset import FidelityDataset
-from sevennet_mf.data.sampler import make_loader
 from sevennet_mf.distributed import Process
 from sevennet_mf.train.loop import run_folder
 from sevennet_mf.train.loop.fit import Fit

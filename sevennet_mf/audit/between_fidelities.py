@@ -44,7 +44,7 @@ from sevennet_mf.audit.robust import (
     slope,
 )
 from sevennet_mf.data.findings import Finding, note, problem
-from sevennet_mf.data.stress import as_ase
+from sevennet_mf.data.reading.stress import as_ase
 
 SPREAD: Final[float] = 6.0  # factor of the spread of energies that is remarkable
 ALIKE: Final[float] = 0.8  # cosine of the angle between shear components

@@ -10,7 +10,7 @@ from ase.neighborlist import neighbor_list
 
 from sevennet_mf.audit.records import Records
 from sevennet_mf.data.findings import Finding, note
-from sevennet_mf.data.read import Structure
+from sevennet_mf.data.reading.read import Structure
 
 DENSE: Final[float] = 30.0  # Å^3 per atom: a molecule in a box has more
 LONG: Final[float] = 12.0  # Å: twice what interatomic potentials use

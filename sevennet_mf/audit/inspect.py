@@ -45,10 +45,10 @@ from sevennet_mf.config.blocks import DataFidelity
 from sevennet_mf.config.run_inputs import RunInputs
 from sevennet_mf.data import checks
 from sevennet_mf.data.dataset import TRAIN, sets_of
-from sevennet_mf.data.determined import undetermined
 from sevennet_mf.data.findings import Finding, note, problem
 from sevennet_mf.data.needs import Needs
 from sevennet_mf.data.references import References, with_isolated
+from sevennet_mf.data.undetermined import undetermined
 from sevennet_mf.errors import UserError
 
 __all__ = [

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from sevennet_mf import units
-from sevennet_mf.data import convention
+from sevennet_mf.data.reading import convention
 
 BOHR: Final[float] = units.length('bohr')
 # what a number written in the unit is, over what it is in eV (eV/Å, eV/Å^3)

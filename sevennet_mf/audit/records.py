@@ -9,10 +9,10 @@ from typing import Any, Final
 import numpy as np
 
 from sevennet_mf.arrays import Bools, Floats, Ints
-from sevennet_mf.data.geometry import Geometry
-from sevennet_mf.data.identity import partners
-from sevennet_mf.data.read import Structure
+from sevennet_mf.data.reading.read import Structure
 from sevennet_mf.data.references import Labels
+from sevennet_mf.data.same.geometry import Geometry
+from sevennet_mf.data.same.identity import partners
 
 CHUNK: Final[int] = 16384  # structures whose compositions are in memory at once
 # eV/Å: bins of the histogram of forces

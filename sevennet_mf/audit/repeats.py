@@ -11,7 +11,7 @@ from sevennet_mf.audit.records import Records
 from sevennet_mf.data.checks import equal, leak
 from sevennet_mf.data.dataset import TRAIN
 from sevennet_mf.data.findings import Finding, note, problem, structures
-from sevennet_mf.data.identity import first_of
+from sevennet_mf.data.same.identity import first_of
 
 SAME_ENERGY: Final[float] = 1e-6  # eV/atom; a file may have been rounded
 CONFLICT: Final[float] = 1e-3  # eV/atom that two labels of one structure differ by

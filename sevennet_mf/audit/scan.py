@@ -15,13 +15,17 @@ from sevennet_mf.arrays import N_SPECIES, Floats
 from sevennet_mf.audit import cutoffs
 from sevennet_mf.audit.records import FORCE_EDGES, Records
 from sevennet_mf.data.dataset import TRAIN
-from sevennet_mf.data.files import count_frames, files_of, reader_of
-from sevennet_mf.data.graphs import close_atoms, nearest_distance, pairs_within
-from sevennet_mf.data.identity import Reader
-from sevennet_mf.data.labels import Entry
-from sevennet_mf.data.read import Structure, read_entry
-from sevennet_mf.data.told import Told
-from sevennet_mf.data.unread import UnreadLabel
+from sevennet_mf.data.processed.graphs import (
+    close_atoms,
+    nearest_distance,
+    pairs_within,
+)
+from sevennet_mf.data.reading.files import count_frames, files_of, reader_of
+from sevennet_mf.data.reading.labels import Entry
+from sevennet_mf.data.reading.notes import Told
+from sevennet_mf.data.reading.read import Structure, read_entry
+from sevennet_mf.data.reading.unread_labels import UnreadLabel
+from sevennet_mf.data.same.identity import Reader
 from sevennet_mf.errors import UserError
 
 KEPT_ATOMS: Final[int] = 20_000_000  # whose forces are kept for pairs: 240 MB

@@ -13,15 +13,15 @@ import numpy as np
 from sevennet_mf.arrays import Floats, Ints
 from sevennet_mf.audit.records import Records
 from sevennet_mf.config.blocks import DataFidelity
-from sevennet_mf.data.build import load_or_build
 from sevennet_mf.data.checks import nothing_held_out
 from sevennet_mf.data.dataset import TRAIN, FidelityDataset, is_validation, validated
-from sevennet_mf.data.determined import reference_elements
 from sevennet_mf.data.findings import Finding, note, problem
 from sevennet_mf.data.inferred.infer import FEWEST, infer_from, sources_of
 from sevennet_mf.data.needs import Needs
+from sevennet_mf.data.processed.build import load_or_build
+from sevennet_mf.data.reading.unread_labels import UnreadLabel
 from sevennet_mf.data.references import References, fit_references
-from sevennet_mf.data.unread import UnreadLabel
+from sevennet_mf.data.undetermined import reference_elements
 from sevennet_mf.errors import UserError
 
 VALID: Final[str] = 'validset'

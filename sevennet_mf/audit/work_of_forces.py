@@ -12,8 +12,8 @@ from ase.stress import voigt_6_to_full_3x3_stress as full
 from sevennet_mf.arrays import Floats
 from sevennet_mf.audit.likely_units import ORDERS
 from sevennet_mf.audit.records import Records
-from sevennet_mf.data.read import Structure
-from sevennet_mf.data.stress import as_ase
+from sevennet_mf.data.reading.read import Structure
+from sevennet_mf.data.reading.stress import as_ase
 
 CLOSE_BY: Final[float] = 0.4  # Å: farther moves are no straight line in energy
 STRAIN: Final[float] = 0.12

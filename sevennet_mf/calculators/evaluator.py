@@ -9,8 +9,8 @@ import sevenn._keys as KEY
 import torch
 from ase import Atoms
 
-from sevennet_mf.data.graphs import check_structure, host_graph, not_finite
-from sevennet_mf.data.stress import as_ase
+from sevennet_mf.data.processed.graphs import check_structure, host_graph, not_finite
+from sevennet_mf.data.reading.stress import as_ase
 from sevennet_mf.keys import FLAT
 from sevennet_mf.model.load import LoadedModel
 from sevennet_mf.model.runner import Runner

@@ -31,9 +31,9 @@ from sevennet_mf.data.findings import (
     some,
     structures,
 )
-from sevennet_mf.data.identity import first_of
-from sevennet_mf.data.labels import Entry
 from sevennet_mf.data.needs import Needs
+from sevennet_mf.data.reading.labels import Entry
+from sevennet_mf.data.same.identity import first_of
 from sevennet_mf.errors import nearest
 
 Sets = Mapping[str, LabelledSet]

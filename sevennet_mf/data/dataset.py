@@ -11,10 +11,10 @@ from sevenn import _keys as KEY
 
 from sevennet_mf import keys
 from sevennet_mf.arrays import Bools, Floats, Ints
-from sevennet_mf.data.build import Processing
-from sevennet_mf.data.cache import CacheRecipe
-from sevennet_mf.data.identity import partners
+from sevennet_mf.data.processed.build import Processing
+from sevennet_mf.data.processed.cache import CacheRecipe
 from sevennet_mf.data.references import Labels
+from sevennet_mf.data.same.identity import partners
 from sevennet_mf.data.structures import FidelityDataset, FidelityGraph
 
 __all__ = [

@@ -15,9 +15,9 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io.extxyz import write_extxyz
 
 from sevennet_mf.arrays import Floats
-from sevennet_mf.data.files import no_cell
-from sevennet_mf.data.read import Structure
-from sevennet_mf.data.stress import as_ase
+from sevennet_mf.data.reading.files import no_cell
+from sevennet_mf.data.reading.read import Structure
+from sevennet_mf.data.reading.stress import as_ase
 from sevennet_mf.errors import UserError, nearest
 from sevennet_mf.files import write_whole
 

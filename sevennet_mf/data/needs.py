@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import sevenn._keys as KEY
 
 from sevennet_mf.config.run_inputs import RunInputs
-from sevennet_mf.data.labels import Entry
+from sevennet_mf.data.reading.labels import Entry
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,13 @@ from torch.utils.data import Dataset
 
 from sevennet_mf import keys
 from sevennet_mf.arrays import N_SPECIES, Bools, Floats, Ints
-from sevennet_mf.data.cache import Cached
-from sevennet_mf.data.geometry import Geometry
-from sevennet_mf.data.identity import order_between
 from sevennet_mf.data.inferred.two_body import TwoBody, edges_of
-from sevennet_mf.data.repeated import Identity, identify
-from sevennet_mf.data.rows import Rows
-from sevennet_mf.data.stress import as_host
+from sevennet_mf.data.processed.cache import Cached
+from sevennet_mf.data.processed.rows import Rows
+from sevennet_mf.data.reading.stress import as_host
+from sevennet_mf.data.same.geometry import Geometry
+from sevennet_mf.data.same.identity import order_between
+from sevennet_mf.data.same.repeated import Identity, identify
 
 OWN_INDICES: Final = (keys.FIDELITY_INDEX, keys.STRUCTURE_INDEX)
 # arrays of FidelityDataset beside its masks of labels

@@ -13,7 +13,7 @@ from ase.data import covalent_radii
 from sevenn.nn.sequential import AtomGraphSequential
 
 from sevennet_mf.arrays import Floats
-from sevennet_mf.data.graphs import host_graph
+from sevennet_mf.data.processed.graphs import host_graph
 from sevennet_mf.model.runner import Evaluated, Runner
 
 PER_CELL: Final[int] = 8  # atoms of a probe: 2 x 2 x 2 sites of a simple cubic cell

@@ -22,7 +22,7 @@ from sevenn.scripts.deploy import deploy_parallel as host_deploy_parallel
 
 from sevennet_mf import files, keys
 from sevennet_mf.arrays import Floats
-from sevennet_mf.data.graphs import host_graph
+from sevennet_mf.data.processed.graphs import host_graph
 from sevennet_mf.deploy.deployed import (
     FAST_FILE,
     PROVENANCE_FILE,

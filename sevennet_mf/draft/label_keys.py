@@ -15,12 +15,12 @@ from ase import Atoms
 
 from sevennet_mf.config.blocks import DataEntry, validate
 from sevennet_mf.config.paths import existing
-from sevennet_mf.data import unread
-from sevennet_mf.data.files import count_frames, items_of, reader_of
 from sevennet_mf.data.formats import known
-from sevennet_mf.data.label_names import origin_of
-from sevennet_mf.data.labels import LABEL_KEYS, StructureLabels
-from sevennet_mf.data.stress import stress_of
+from sevennet_mf.data.reading import unread_labels
+from sevennet_mf.data.reading.files import count_frames, items_of, reader_of
+from sevennet_mf.data.reading.label_names import origin_of
+from sevennet_mf.data.reading.labels import LABEL_KEYS, StructureLabels
+from sevennet_mf.data.reading.stress import stress_of
 from sevennet_mf.draft.levels import Level
 from sevennet_mf.draft.plan import CUTOFF
 from sevennet_mf.errors import UserError, unknown
@@ -29,7 +29,7 @@ Keys = dict[str, str | None]
 Typed = Mapping[str, str | None]
 OPTIONS: Final = ('energy_key', *LABEL_KEYS)
 LOOKED: Final[int] = 100  # structures of each file, spread over it
-Found = dict[str, set[str]]  # by kind of unread.READ_BY
+Found = dict[str, set[str]]  # by kind of unread_labels.READ_BY
 
 
 def given(
@@ -105,7 +105,7 @@ def _of_file(path: str, typed: Typed) -> tuple[Found, set[str]]:
             results.get('forces'),
             None if stress is None else stress_of(stress, path),
         )
-        for label in unread.find(atoms, typed, labels):
+        for label in unread_labels.find(atoms, typed, labels):
             lost.setdefault(label.kind, set()).add(label.name)
     return lost, own
 
@@ -130,14 +130,14 @@ def _choice(lost: Found, own: set[str], typed: Typed) -> Keys:
     that all labels have the same origin: those that ASE reads do not show it.
     """
     lost = {kind: set(names) for kind, names in lost.items()}
-    placeholder = lost.pop(unread.PLACEHOLDER, None)
+    placeholder = lost.pop(unread_labels.PLACEHOLDER, None)
     chosen: Keys = {} if placeholder is None else {'energy_key': 'energy'}
     twice = [kind for kind in lost if len(lost[kind]) > 1 or kind in own]
     known = own | set(lost)
     if twice or {'virial', 'stress'} <= known or {'gradient', 'forces'} <= known:
         return {}
-    names = {unread.READ_BY[kind]: name for kind, (name,) in lost.items()}
-    read_as_own = {unread.READ_BY[kind]: kind for kind in own}
+    names = {unread_labels.READ_BY[kind]: name for kind, (name,) in lost.items()}
+    read_as_own = {unread_labels.READ_BY[kind]: kind for kind in own}
     read_as_own = {k: v for k, v in read_as_own.items() if k not in typed}
     every = {**read_as_own, **{k: v for k, v in typed.items() if v}, **names}
     if len({origin_of(name) for name in every.values()}) > 1:

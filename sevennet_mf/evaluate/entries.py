@@ -9,8 +9,8 @@ from sevennet_mf import keys
 from sevennet_mf.config import inputs
 from sevennet_mf.config.blocks import DataEntry, validate
 from sevennet_mf.config.paths import existing
-from sevennet_mf.data.files import completed, records_of
-from sevennet_mf.data.names import fidelity_in, info_of
+from sevennet_mf.data.reading.fidelity_names import fidelity_in, info_of
+from sevennet_mf.data.reading.files import completed, records_of
 from sevennet_mf.errors import UserError, nearest
 from sevennet_mf.model.load import LoadedModel
 

@@ -14,9 +14,9 @@ from rich.table import Table
 
 from sevennet_mf.checkpoint import unpickle
 from sevennet_mf.config.blocks import DataEntry
-from sevennet_mf.data.build import load_or_build
 from sevennet_mf.data.dataset import FidelityDataset
 from sevennet_mf.data.formats import mace
+from sevennet_mf.data.processed.build import load_or_build
 from sevennet_mf.errors import UserError
 from sevennet_mf.evaluate.entries import (
     Entry,

@@ -15,7 +15,7 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import PropertyNotImplementedError
 
-from sevennet_mf.data.stress import has_stress
+from sevennet_mf.data.reading.stress import has_stress
 from sevennet_mf.errors import UserError, nearest
 from sevennet_mf.label.exchange import IMPORT_PATH
 

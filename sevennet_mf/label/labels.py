@@ -10,13 +10,13 @@ from ase import Atoms
 
 from sevennet_mf.arrays import Floats
 from sevennet_mf.data.extxyz import with_labels
-from sevennet_mf.data.labels import (
+from sevennet_mf.data.reading.labels import (
     MAX_ENERGY,
     MAX_FORCE,
     MAX_STRESS,
     is_placeholder,
 )
-from sevennet_mf.data.stress import has_stress, stress_of
+from sevennet_mf.data.reading.stress import has_stress, stress_of
 from sevennet_mf.errors import UserError
 from sevennet_mf.keys import KBAR
 

@@ -12,8 +12,8 @@ from ase import Atoms
 
 from sevennet_mf.config.paths import existing
 from sevennet_mf.data.extxyz import check_has, stripped
-from sevennet_mf.data.files import atoms_of
-from sevennet_mf.data.label_names import kind_of
+from sevennet_mf.data.reading.files import atoms_of
+from sevennet_mf.data.reading.label_names import kind_of
 from sevennet_mf.errors import UserError
 
 MARK: Final[str] = 'structure_id'

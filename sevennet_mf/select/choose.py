@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from sevennet_mf.arrays import Floats
 from sevennet_mf.data.extxyz import check_has
-from sevennet_mf.data.identity import Reader
+from sevennet_mf.data.same.identity import Reader
 from sevennet_mf.errors import UserError
 from sevennet_mf.files import make_folder
 from sevennet_mf.model.load import load_model

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from sevennet_mf.arrays import Floats, Ints
-from sevennet_mf.data.read import Structure
+from sevennet_mf.data.reading.read import Structure
 from sevennet_mf.model.runner import Values
 from sevennet_mf.select.network import Network, Predicted, batch_edges
 

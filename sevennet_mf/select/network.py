@@ -13,8 +13,8 @@ from sevenn.nn.equivariant_gate import EquivariantGate
 from sevenn.nn.sequential import AtomGraphSequential
 
 from sevennet_mf.arrays import Floats
-from sevennet_mf.data.graphs import edges_of
-from sevennet_mf.data.read import Structure
+from sevennet_mf.data.processed.graphs import edges_of
+from sevennet_mf.data.reading.read import Structure
 from sevennet_mf.errors import UserError, unknown
 from sevennet_mf.model.load import UNNAMED, LoadedModel
 from sevennet_mf.model.runner import Runner, Values, structure_of

@@ -15,10 +15,10 @@ import numpy as np
 from ase import Atoms
 
 from sevennet_mf.arrays import Floats
-from sevennet_mf.data.files import atoms_of
-from sevennet_mf.data.graphs import check_structure
-from sevennet_mf.data.identity import Reader, digest
-from sevennet_mf.data.read import Structure
+from sevennet_mf.data.processed.graphs import check_structure
+from sevennet_mf.data.reading.files import atoms_of
+from sevennet_mf.data.reading.read import Structure
+from sevennet_mf.data.same.identity import Reader, digest
 from sevennet_mf.errors import UserError, nearest
 from sevennet_mf.evaluate.entries import checked
 

@@ -18,16 +18,16 @@ from sevennet_mf.arrays import Ints
 from sevennet_mf.config.optimizer import schedule_of
 from sevennet_mf.config.run_inputs import RunInputs
 from sevennet_mf.data import checks
-from sevennet_mf.data.dataset import FidelityDataset, build_datasets
-from sevennet_mf.data.equal_work import EqualWorkSampler, batches_in_order
-from sevennet_mf.data.findings import structures
-from sevennet_mf.data.inferred.infer import provenance
-from sevennet_mf.data.needs import Needs
-from sevennet_mf.data.sampler import (
+from sevennet_mf.data.batches.equal_work import EqualWorkSampler, batches_in_order
+from sevennet_mf.data.batches.sampler import (
     FidelityBatchSampler,
     eval_batches,
     make_loader,
 )
+from sevennet_mf.data.dataset import FidelityDataset, build_datasets
+from sevennet_mf.data.findings import structures
+from sevennet_mf.data.inferred.infer import provenance
+from sevennet_mf.data.needs import Needs
 from sevennet_mf.distributed import Process
 from sevennet_mf.model.build import train_only
 from sevennet_mf.train import setup

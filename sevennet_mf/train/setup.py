@@ -23,7 +23,6 @@ from sevennet_mf.data.dataset import (
     pair_index,
     random_split,
 )
-from sevennet_mf.data.determined import reference_elements, undetermined
 from sevennet_mf.data.findings import Finding, refuse
 from sevennet_mf.data.inferred.infer import Report, infer_from, sources_of
 from sevennet_mf.data.needs import Needs
@@ -32,6 +31,7 @@ from sevennet_mf.data.references import (
     fit_references,
     with_isolated,
 )
+from sevennet_mf.data.undetermined import reference_elements, undetermined
 from sevennet_mf.distributed import Process
 from sevennet_mf.errors import UserError
 from sevennet_mf.train.loop.provenance import report

@@ -11,8 +11,8 @@ import torch
 from torch_geometric.data import Data
 
 import sevennet_mf
-from sevennet_mf.data import build
-from sevennet_mf.data.sampler import make_loader
+from sevennet_mf.data.batches.sampler import make_loader
+from sevennet_mf.data.processed import build
 
 PACKAGE = Path(sevennet_mf.__file__).parent
 # what starts processes that are copies of this one, and who does: see below

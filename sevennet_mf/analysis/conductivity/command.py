@@ -40,7 +40,7 @@ from sevennet_mf.analysis.conductivity.simulate import (
 from sevennet_mf.analysis.conductivity.trajectory import is_ion, motion_of
 from sevennet_mf.checkpoint import unpickle
 from sevennet_mf.checkpoint.file import read_checkpoint
-from sevennet_mf.data.files import atoms_of
+from sevennet_mf.data.reading.files import atoms_of
 from sevennet_mf.errors import UserError
 from sevennet_mf.files import make_folder, write_json
 from sevennet_mf.interrupt import StopRequest

@@ -16,7 +16,7 @@ from sevennet_mf.analysis.conductivity.trajectory import (
     unwrapped,
 )
 from sevennet_mf.arrays import Floats
-from sevennet_mf.data.files import atoms_of
+from sevennet_mf.data.reading.files import atoms_of
 from sevennet_mf.errors import UserError
 from sevennet_mf.lammps.dump import Dump, is_dump, snapshots
 

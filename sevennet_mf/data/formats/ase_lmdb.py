@@ -13,7 +13,7 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from sevennet_mf.data.formats.known import need
-from sevennet_mf.data.labels import Entry
+from sevennet_mf.data.reading.labels import Entry
 from sevennet_mf.errors import UserError
 
 LABELS: Final[tuple[str, ...]] = ('energy', 'forces', 'stress')

@@ -18,7 +18,7 @@ from ase import Atoms
 from ase.data import atomic_numbers
 
 from sevennet_mf.arrays import Ints
-from sevennet_mf.data.labels import Entry
+from sevennet_mf.data.reading.labels import Entry
 from sevennet_mf.errors import UserError
 
 TYPES, NAMES, NO_CELL = 'type.raw', 'type_map.raw', 'nopbc'

@@ -17,7 +17,7 @@ from ase import Atoms
 
 from sevennet_mf import units
 from sevennet_mf.data.formats.known import need
-from sevennet_mf.data.labels import Entry, NotComputed
+from sevennet_mf.data.reading.labels import Entry, NotComputed
 from sevennet_mf.errors import UserError, nearest
 
 BLOCK: Final[int] = 256  # frames read at once

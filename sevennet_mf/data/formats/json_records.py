@@ -23,7 +23,7 @@ from ase import Atoms
 
 from sevennet_mf.data.formats.known import need
 from sevennet_mf.data.formats.records import STRUCTURE, structures
-from sevennet_mf.data.labels import Entry
+from sevennet_mf.data.reading.labels import Entry
 from sevennet_mf.errors import UserError
 
 OPENERS: Final[dict[str, Any]] = {'.gz': gzip, '.bz2': bz2, '.xz': lzma}

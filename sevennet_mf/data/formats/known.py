@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, Final
 
-from sevennet_mf.data.convention import ALTERNATIVES
-from sevennet_mf.data.labels import LABEL_KEYS, Entry
+from sevennet_mf.data.reading.convention import ALTERNATIVES
+from sevennet_mf.data.reading.labels import LABEL_KEYS, Entry
 from sevennet_mf.errors import UserError
 
 Keys = dict[str, Any]

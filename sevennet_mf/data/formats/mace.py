@@ -14,7 +14,7 @@ import numpy as np
 from ase import Atoms
 from ase.io.formats import open_with_compression
 
-from sevennet_mf.data.labels import Entry
+from sevennet_mf.data.reading.labels import Entry
 from sevennet_mf.errors import UserError
 
 HEAD: Final[str] = 'head'  # the key under which MACE has the level of a structure

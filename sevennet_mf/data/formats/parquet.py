@@ -9,7 +9,7 @@ from ase import Atoms
 
 from sevennet_mf.data.formats.known import need
 from sevennet_mf.data.formats.records import CONFIGURATION, structures
-from sevennet_mf.data.labels import Entry
+from sevennet_mf.data.reading.labels import Entry
 from sevennet_mf.errors import UserError
 
 BATCH: Final[int] = 256  # rows in memory

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Final, TextIO
 
 from sevennet_mf.data import extxyz
-from sevennet_mf.data.identity import Reader
-from sevennet_mf.data.read import Structure
+from sevennet_mf.data.reading.read import Structure
+from sevennet_mf.data.same.identity import Reader
 from sevennet_mf.errors import UserError
 from sevennet_mf.files import make_folder
 from sevennet_mf.study.plan import determined

@@ -13,7 +13,7 @@ import sevenn._keys as KEY
 from sevennet_mf.config import inputs
 from sevennet_mf.config.run_inputs import RunInputs
 from sevennet_mf.data.dataset import is_validation, sets_of
-from sevennet_mf.data.read import Structure, read_entry
+from sevennet_mf.data.reading.read import Structure, read_entry
 from sevennet_mf.errors import UserError
 from sevennet_mf.study.plan.methods import Config
 

@@ -12,9 +12,9 @@ from ase.data import chemical_symbols
 from ase.formula import Formula
 
 from sevennet_mf.arrays import N_SPECIES, Bools, Ints
-from sevennet_mf.data.graphs import composition
-from sevennet_mf.data.identity import Reader
-from sevennet_mf.data.read import Structure
+from sevennet_mf.data.processed.graphs import composition
+from sevennet_mf.data.reading.read import Structure
+from sevennet_mf.data.same.identity import Reader
 
 
 @dataclass(frozen=True, eq=False)

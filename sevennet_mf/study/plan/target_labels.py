@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from sevennet_mf.data.checks import leak, two_validations
 from sevennet_mf.data.findings import refuse
-from sevennet_mf.data.identity import Reader
-from sevennet_mf.data.read import Structure, read_entry
+from sevennet_mf.data.reading.read import Structure, read_entry
+from sevennet_mf.data.same.identity import Reader
 from sevennet_mf.errors import UserError
 from sevennet_mf.evaluate.entries import checked
 from sevennet_mf.study.plan import split as splits

@@ -16,10 +16,10 @@ from ase import Atoms
 
 from sevennet_mf.arrays import Floats
 from sevennet_mf.data import extxyz
-from sevennet_mf.data.build import load_or_build
 from sevennet_mf.data.dataset import FOLDER, FidelityDataset
-from sevennet_mf.data.identity import Reader, Same, order_between
-from sevennet_mf.data.read import Structure, read_entry
+from sevennet_mf.data.processed.build import load_or_build
+from sevennet_mf.data.reading.read import Structure, read_entry
+from sevennet_mf.data.same.identity import Reader, Same, order_between
 from sevennet_mf.evaluate.predict import predict
 from sevennet_mf.evaluate.predictions import Predictions
 from sevennet_mf.files import make_folder

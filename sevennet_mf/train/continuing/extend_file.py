@@ -24,9 +24,9 @@ from sevennet_mf.config.blocks import (
     validate,
 )
 from sevennet_mf.config.paths import existing
-from sevennet_mf.data.build import load_or_build
 from sevennet_mf.data.dataset import FidelityDataset
-from sevennet_mf.data.labels import LABEL_KEYS
+from sevennet_mf.data.processed.build import load_or_build
+from sevennet_mf.data.reading.labels import LABEL_KEYS
 from sevennet_mf.data.references import IN_COMPOUNDS, References, as_text
 from sevennet_mf.errors import UserError, said_as
 from sevennet_mf.model.extend import (

@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from sevennet_mf.checkpoint.file import save
 from sevennet_mf.config.paths import existing
-from sevennet_mf.data.graphs import host_graph
+from sevennet_mf.data.processed.graphs import host_graph
 from sevennet_mf.errors import UserError
 from sevennet_mf.model.fold import chosen
 from sevennet_mf.model.load import LoadedModel, load_model

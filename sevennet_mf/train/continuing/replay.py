@@ -18,8 +18,8 @@ from sevennet_mf.arrays import Bools
 from sevennet_mf.config.blocks import Replay, SelfLabel
 from sevennet_mf.data.dataset import FOLDER, FidelityDataset, random_split
 from sevennet_mf.data.extxyz import to_atoms
-from sevennet_mf.data.identity import Reader
-from sevennet_mf.data.read import read_entry
+from sevennet_mf.data.reading.read import read_entry
+from sevennet_mf.data.same.identity import Reader
 from sevennet_mf.distributed import Process
 from sevennet_mf.errors import UserError
 from sevennet_mf.evaluate.metrics import errors

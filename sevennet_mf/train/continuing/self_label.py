@@ -21,9 +21,9 @@ from sevennet_mf.calculators.evaluator import Evaluator
 from sevennet_mf.config.blocks import Dynamics, SelfLabel
 from sevennet_mf.data import extxyz
 from sevennet_mf.data.checks import foreign_elements
-from sevennet_mf.data.files import atoms_of
 from sevennet_mf.data.findings import refuse
-from sevennet_mf.data.graphs import composition
+from sevennet_mf.data.processed.graphs import composition
+from sevennet_mf.data.reading.files import atoms_of
 from sevennet_mf.errors import UserError
 from sevennet_mf.model.load import LoadedModel
 from sevennet_mf.train.continuing import perturb

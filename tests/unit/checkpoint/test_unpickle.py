@@ -24,7 +24,7 @@ from sevennet_mf import DeltaCalculator, FidelityCalculator, host_traps
 from sevennet_mf.checkpoint import unpickle
 from sevennet_mf.checkpoint.file import OpenedCheckpoint, load
 from sevennet_mf.cli import main
-from sevennet_mf.data.read import read_entry
+from sevennet_mf.data.reading.read import read_entry
 from sevennet_mf.errors import UserError
 from sevennet_mf.evaluate.evaluation import evaluate
 from sevennet_mf.info import info

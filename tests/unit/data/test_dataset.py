@@ -19,14 +19,14 @@ from sevenn.train.modal_dataset import SevenNetMultiModalDataset
 from torch_geometric.loader import DataLoader
 
 from sevennet_mf import keys
-from sevennet_mf.data import build as build_module
-from sevennet_mf.data import cache
 from sevennet_mf.data.dataset import (
     FidelityDataset,
     build_datasets,
     pair_index,
     random_split,
 )
+from sevennet_mf.data.processed import build as build_module
+from sevennet_mf.data.processed import cache
 from sevennet_mf.errors import UserError
 
 CUTOFF = 4.5

@@ -11,8 +11,8 @@ from sevenn.train.graph_dataset import SevenNetGraphDataset
 from train_helpers import MOLECULES
 
 from sevennet_mf.data import extxyz
-from sevennet_mf.data.identity import digest
-from sevennet_mf.data.read import read_entry
+from sevennet_mf.data.reading.read import read_entry
+from sevennet_mf.data.same.identity import digest
 from sevennet_mf.errors import UserError
 
 FILES = {

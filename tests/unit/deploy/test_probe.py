@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from helpers import CUTOFF, NAMES, evaluate, structures, trained
 
-from sevennet_mf.data.graphs import host_graph
+from sevennet_mf.data.processed.graphs import host_graph
 from sevennet_mf.deploy.probe import Answers, ask, deviation, probes, worst
 
 PERIODIC_TABLE = list(range(1, 119))

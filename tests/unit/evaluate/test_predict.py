@@ -26,8 +26,8 @@ from helpers import evaluate as host_evaluate
 from sevenn.calculator import SevenNetCalculator
 from torch_geometric.data import Batch
 
-from sevennet_mf.data.build import load_or_build
 from sevennet_mf.data.dataset import FidelityDataset
+from sevennet_mf.data.processed.build import load_or_build
 from sevennet_mf.errors import UserError
 from sevennet_mf.evaluate.predict import match_fidelities, predict
 from sevennet_mf.model.load import load_model

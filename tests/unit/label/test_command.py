@@ -17,7 +17,7 @@ from helpers import INGAN, build, model_config, save_checkpoint
 from label_helpers import ODD, cells, odd, write_cells
 
 from sevennet_mf import cli
-from sevennet_mf.data.read import read_entry
+from sevennet_mf.data.reading.read import read_entry
 from sevennet_mf.errors import TrainingStopped, UserError
 from sevennet_mf.label import command, labeller
 from sevennet_mf.label.command import label

@@ -22,7 +22,7 @@ from helpers import (
 from sevenn.nn.sequential import AtomGraphSequential
 from torch_geometric.data import Batch
 
-from sevennet_mf.data.graphs import host_graph
+from sevennet_mf.data.processed.graphs import host_graph
 from sevennet_mf.errors import UserError
 from sevennet_mf.model.runner import Runner, structure_of, total_energy
 from sevennet_mf.model.shift import reference_energies, shift_of

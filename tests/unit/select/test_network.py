@@ -8,7 +8,7 @@ import sevenn._keys as KEY
 from ase import Atoms
 from helpers import evaluate, save_checkpoint, structures, trained
 
-from sevennet_mf.data.read import Structure
+from sevennet_mf.data.reading.read import Structure
 from sevennet_mf.errors import UserError
 from sevennet_mf.model.load import load_model
 from sevennet_mf.select.network import Network, Predicted, batch_edges

@@ -8,7 +8,7 @@ import pytest
 from ase import Atoms
 from helpers import INGAN, rewritten, structures
 
-from sevennet_mf.data.identity import Reader
+from sevennet_mf.data.same.identity import Reader
 from sevennet_mf.errors import UserError
 from sevennet_mf.select.pool import distinct, files_of, read_again, survey
 

@@ -11,7 +11,7 @@ import pytest
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from sevennet_mf.data.read import Structure, read_entry
+from sevennet_mf.data.reading.read import Structure, read_entry
 from sevennet_mf.errors import UserError
 from sevennet_mf.evaluate.entries import names_in
 

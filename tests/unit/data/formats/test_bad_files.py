@@ -17,10 +17,10 @@ import pytest
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from sevennet_mf.config.paths import data_files
-from sevennet_mf.data.files import reader_of
 from sevennet_mf.data.formats import ase_database, hdf5, json_records
-from sevennet_mf.data.read import Structure, read_entry
-from sevennet_mf.data.told import Told
+from sevennet_mf.data.reading.files import reader_of
+from sevennet_mf.data.reading.notes import Told
+from sevennet_mf.data.reading.read import Structure, read_entry
 from sevennet_mf.errors import UserError
 
 CRYSTALS = published.crystals(4)

@@ -14,9 +14,9 @@ import pytest
 from ase import Atoms
 
 from sevennet_mf.config.paths import data_files
-from sevennet_mf.data.read import Structure, read_entry
-from sevennet_mf.data.stress import as_host
-from sevennet_mf.data.told import Told
+from sevennet_mf.data.reading.notes import Told
+from sevennet_mf.data.reading.read import Structure, read_entry
+from sevennet_mf.data.reading.stress import as_host
 from sevennet_mf.errors import UserError
 
 CRYSTALS = published.crystals(3)

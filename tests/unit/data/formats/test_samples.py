@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 from sevennet_mf.config.paths import data_files
-from sevennet_mf.data.read import Structure, read_entry
-from sevennet_mf.data.stress import as_ase
-from sevennet_mf.data.told import Told
+from sevennet_mf.data.reading.notes import Told
+from sevennet_mf.data.reading.read import Structure, read_entry
+from sevennet_mf.data.reading.stress import as_ase
 from sevennet_mf.errors import UserError
 
 SAMPLES = Path(__file__).parents[5] / 'shared' / 'data' / 'formats'

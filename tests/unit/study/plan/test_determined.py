@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from ase import Atoms
 
-from sevennet_mf.data.read import Structure
+from sevennet_mf.data.reading.read import Structure
 from sevennet_mf.study.plan.determined import undetermined
 from sevennet_mf.study.plan.label_set import LabelSet
 

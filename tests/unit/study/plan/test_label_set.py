@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from helpers import INGAN
 
-from sevennet_mf.data.identity import Reader
-from sevennet_mf.data.read import read_entry
+from sevennet_mf.data.reading.read import read_entry
+from sevennet_mf.data.same.identity import Reader
 from sevennet_mf.study.plan.label_set import LabelSet, label_order
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from helpers import INGAN
 
-from sevennet_mf.data.identity import Reader
-from sevennet_mf.data.read import read_entry
+from sevennet_mf.data.reading.read import read_entry
+from sevennet_mf.data.same.identity import Reader
 from sevennet_mf.errors import UserError
 from sevennet_mf.study.plan import split as module
 from sevennet_mf.study.plan.label_set import LabelSet, label_order

@@ -10,7 +10,7 @@ from ase import Atoms
 from ase.io import write
 from helpers import rewritten, structures
 
-from sevennet_mf.data.read import Structure, read_entry
+from sevennet_mf.data.reading.read import Structure, read_entry
 from sevennet_mf.study.running.differences import read_paired
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sevennet_mf.data.build import load_or_build
 from sevennet_mf.data.dataset import FidelityDataset
+from sevennet_mf.data.processed.build import load_or_build
 from sevennet_mf.errors import UserError
 from sevennet_mf.model.load import load_model
 from sevennet_mf.train.continuing.residual import fit_residual, predict_own

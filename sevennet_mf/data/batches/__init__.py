@@ -1,0 +1,1 @@
+"""Which structures each batch holds, on each rank, in every epoch."""

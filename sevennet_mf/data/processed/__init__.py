@@ -1,0 +1,1 @@
+"""Processed structures on disk: written once, opened without reading them all."""

@@ -1,0 +1,1 @@
+"""From files to labelled structures of known fidelity, one at a time."""

@@ -1,0 +1,1 @@
+"""Whether two descriptions are the same structure, and which of many are."""
