@@ -17,6 +17,9 @@ from sevennet_mf.files import make_folder, read_json, write_json
 ASE, LAMMPS = 'ase', 'lammps'
 ENGINES: Final = (ASE, LAMMPS)
 SETTINGS_FILE: Final[str] = 'run.json'
+# files of a run, with either engine, that has begun; a state without a trajectory
+# would go on from its middle
+BEGUN: Final = ('trajectory.*', 'state.npz')
 # what may differ when a run is resumed
 FREE: Final = ('length', 'equilibration')
 COUPLING: Final[float] = 100.0  # fs, of the thermostat: weak enough not to disturb
@@ -131,7 +134,7 @@ def prepare_folder(
     settings = _settings(atoms, protocol, model)
     folder = trajectory.parent
     path = folder / SETTINGS_FILE
-    if path.is_file() and trajectory.is_file():
+    if any(file for name in BEGUN for file in folder.glob(name)):
         if not resume:
             raise UserError(
                 f'{folder} has a run already: --resume continues it. {OLD_WARNING}'
@@ -157,6 +160,10 @@ def _settings(atoms: Atoms, protocol: Protocol, model: Model) -> dict[str, Any]:
 
 def _check_same(path: Path, settings: dict[str, Any]) -> None:
     before = read_json(path)
+    if not before:
+        raise UserError(
+            f'{path.parent} cannot be resumed: {path} is missing. {OLD_WARNING}'
+        )
     for name, value in settings.items():
         # the same file may be elsewhere
         if name in FREE or name == 'checkpoint' or before.get(name) == value:

@@ -72,10 +72,14 @@ class ConductivityOptions:
         return default if self.equilibration is None else self.equilibration
 
     def protocol(self, temperature: float, has_hydrogen: bool) -> Protocol:
-        """Return the simulation at one of the temperatures."""
+        """Return the simulation at one of the temperatures.
+
+        Raises:
+            UserError: It would have too few frames, or more frames than steps.
+        """
         default = WITH_HYDROGEN if has_hydrogen else TIMESTEP
         assert self.length is not None
-        return Protocol(
+        found = Protocol(
             temperature=temperature,
             length=self.length,
             equilibration=self.discarded,
@@ -85,6 +89,8 @@ class ConductivityOptions:
             seed=100_000 * self.seed + round(temperature),
             engine=self.engine,
         )
+        _check_frames(found)
+        return found
 
 
 def options_of(args: Namespace) -> ConductivityOptions:
@@ -161,7 +167,6 @@ def check(options: ConductivityOptions) -> None:
     ):
         if value is not None:
             _above_zero(name, value, unit)
-    _check_frames(options)
     if not 0 <= options.discarded < math.inf:
         raise UserError(
             f'--equilibration must be 0 ps or more, got {options.discarded:g}.'
@@ -180,21 +185,21 @@ def _above_zero(name: str, value: float, unit: str) -> None:
         raise UserError(f'{name} must be above 0 {unit}, got {value:g}.')
 
 
-def _check_frames(options: ConductivityOptions) -> None:
+def _check_frames(protocol: Protocol) -> None:
     """Enough frames to be analysed, and no more than steps."""
-    if options.timestep is not None and options.every < options.timestep:
+    if protocol.every < protocol.timestep:
         raise UserError(
-            f'--every {options.every:g} fs is less than a step: --timestep '
-            f'{options.timestep:g} fs.'
+            f'--every {protocol.every:g} fs is less than a step: --timestep '
+            f'{protocol.timestep:g} fs.'
         )
-    if options.length is not None:
-        frames = int(1000 * options.length / options.every)
-        if frames < FEWEST:
-            raise UserError(
-                f'--length {options.length:g} ps has {frames} frames, --every '
-                f'{options.every:g} fs, and at least {FEWEST} are needed. Simulate '
-                'for longer: ions must hop many times.'
-            )
+    spacing = protocol.stride * protocol.timestep  # whole steps
+    frames = int(1000 * protocol.length / spacing + 1e-6)
+    if frames < FEWEST:
+        raise UserError(
+            f'--length {protocol.length:g} ps has {frames} frames, one every '
+            f'{spacing:g} fs, and at least {FEWEST} are needed. Simulate for '
+            'longer: ions must hop many times.'
+        )
 
 
 def _listed(values: Sequence[float]) -> str:

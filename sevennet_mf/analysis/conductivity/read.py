@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NoReturn
 
 import numpy as np
 from ase import Atoms
@@ -23,7 +23,7 @@ from sevennet_mf.lammps.dump import Dump, is_dump, snapshots
 # in atoms.info, of the trajectories that this package writes
 STEP_KEY: Final[str] = 'md_step'
 TIME_KEY: Final[str] = 'md_time_ps'
-# ps in a unit of time of LAMMPS's units
+# ps in the unit of time of those of LAMMPS's units that have lengths in Å
 TIME_UNITS: Final[dict[str, float]] = {'metal': 1.0, 'real': 1e-3}
 WRAPPED: Final = ('x', 'y', 'z')
 UNWRAPPED: Final = ('xu', 'yu', 'zu')
@@ -145,9 +145,14 @@ def _of_dump(path: str, how: Reading) -> Iterator[_Frame]:
                 f'{where}: the box has boundaries {dump.boundary}; a conductivity '
                 'needs a bulk cell, with pp pp pp.'
             )
+        if dump.units and dump.units not in TIME_UNITS:
+            raise UserError(
+                f'{where} is of a run in units {dump.units}: lengths must be in Å, '
+                f'as in units {" or ".join(TIME_UNITS)}. Convert the dump.'
+            )
         positions, is_wrapped = _positions(dump, where)
         clock, counts = float(dump.step), 'step'
-        if dump.time is not None and dump.units in TIME_UNITS:
+        if dump.time is not None and dump.units:
             clock, counts = dump.time * TIME_UNITS[dump.units], 'ps'
         yield _Frame(
             where=where,
@@ -262,20 +267,25 @@ def _interval(frames: Sequence[_Frame], how: Reading) -> float:
             f'before, and others are {median:g} apart. Frames must be evenly '
             'spaced; give the files of a run in their order.'
         )
-    if named is not None:
-        return named
-    if first.counts == 'ps':
-        return median
-    if how.timestep is None:
-        _ask(first, '--timestep, in fs')
-    return median * float(how.timestep or 0.0) / 1000
+    known = median if first.counts == 'ps' else None
+    if known is None and how.timestep is not None:
+        known = median * how.timestep / 1000
+    if named is not None and known is not None:
+        if abs(named - known) > SAME * known:
+            raise UserError(
+                f'{first.where}: --frame_time {how.frame_time:g} fs, but frames are '
+                f'{1000 * known:g} fs apart, by their times or steps. Remove '
+                '--frame_time.'
+            )
+        return known
+    return named or known or _ask(first, '--timestep, in fs')
 
 
 def _unit(frame: _Frame) -> str:
     return 'steps' if frame.counts == 'step' else 'ps'
 
 
-def _ask(frame: _Frame, option: str) -> float:
+def _ask(frame: _Frame, option: str) -> NoReturn:
     of = 'steps' if frame.counts == 'step' else 'frames'
     raise UserError(
         f'{frame.where}: the time between {of} is not in the file. Give it: '

@@ -18,6 +18,7 @@ from ase.calculators.lj import LennardJones
 from sevennet_mf.analysis.conductivity import md_ase
 from sevennet_mf.analysis.conductivity.guard import LAST_GOOD, FlewApart, Guard
 from sevennet_mf.analysis.conductivity.md import (
+    SETTINGS_FILE,
     Model,
     Protocol,
     prepare_folder,
@@ -193,9 +194,14 @@ def test_another_run_is_not_resumed(
     trajectory = tmp_path / 'run' / md_ase.TRAJECTORY_FILE
     for _ in range(2):  # nothing was simulated
         prepare_folder(trajectory, argon(), PROTOCOL, MODEL, resume=False)
+    # a state alone would go on from the middle, without the frames before it
+    for name in (md_ase.STATE_FILE, 'trajectory.lammpstrj', trajectory.name):
+        (trajectory.parent / name).touch()
+        with pytest.raises(UserError, match='a run already: --resume continues it'):
+            prepare_folder(trajectory, argon(), PROTOCOL, MODEL, resume=False)
+        if name != trajectory.name:
+            (trajectory.parent / name).unlink()
     trajectory.touch()
-    with pytest.raises(UserError, match='has a run already: --resume continues it'):
-        prepare_folder(trajectory, argon(), PROTOCOL, MODEL, resume=False)
     # longer, and the checkpoint moved
     longer = replace(PROTOCOL, length=9.0)
     moved = replace(MODEL, checkpoint='elsewhere/a.pth')
@@ -209,3 +215,6 @@ def test_another_run_is_not_resumed(
         protocol = replace(PROTOCOL, **change)
     with pytest.raises(UserError, match=words):
         prepare_folder(trajectory, atoms, protocol, model, resume=True)
+    (trajectory.parent / SETTINGS_FILE).unlink()
+    with pytest.raises(UserError, match='cannot be resumed: .*run.json is missing'):
+        prepare_folder(trajectory, argon(), PROTOCOL, MODEL, resume=True)

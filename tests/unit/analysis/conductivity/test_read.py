@@ -124,6 +124,31 @@ def test_times_in_a_dump_are_used(units: str, factor: float, tmp_path: Path) -> 
     assert found.interval == pytest.approx(INTERVAL)
 
 
+def test_lengths_in_other_units_are_refused(tmp_path: Path) -> None:
+    """Bohr and reduced lengths are no Å, whatever the time step."""
+    for units in ('electron', 'lj'):
+        path = tmp_path / units
+        text = ''.join(frame(k) for k in range(len(TRUE)))
+        path.write_text(f'ITEM: UNITS\n{units}\n{text}')
+        refused(str(path), f'of a run in units {units}: lengths must be in Å')
+
+
+def test_a_time_that_the_file_contradicts(tmp_path: Path) -> None:
+    text = ''.join(
+        frame(k, before=f'ITEM: TIME\n{INTERVAL * k:.12g}\n')
+        for k in range(len(TRUE))
+    )
+    path = tmp_path / 'run.dump'
+    path.write_text(f'ITEM: UNITS\nmetal\n{text}')
+    said = read_trajectory([str(path)], Reading(frame_time=1000 * INTERVAL))
+    assert said.interval == pytest.approx(INTERVAL)
+    words = '--frame_time 50 fs, but frames are 100 fs apart'
+    refused(str(path), words, Reading(frame_time=500 * INTERVAL))
+    # steps of a known length contradict it as well
+    steps = dump(tmp_path / 'steps.dump')
+    refused(steps, words, Reading(frame_time=500 * INTERVAL, timestep=STEP))
+
+
 def test_parts_of_a_restarted_run(tmp_path: Path) -> None:
     """What came after the restart's frame is replaced; the last one is cut off."""
     one, two = tmp_path / 'one', tmp_path / 'two'
