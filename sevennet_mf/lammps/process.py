@@ -16,6 +16,7 @@ from ase.io.lammpsdata import write_lammps_data
 from sevennet_mf.arrays import Floats
 from sevennet_mf.lammps.dump import Dump, read_dump
 from sevennet_mf.lammps.tools import Lammps
+from sevennet_mf.program import bound
 
 __all__ = [
     'Dump',
@@ -111,6 +112,8 @@ def start_lammps(
 ) -> subprocess.Popen[str]:
     """Start what `run_lammps` runs, and return the process.
 
+    It gets SIGTERM when this process dies, even by `kill -9`.
+
     Args:
         quiet: Write the log file alone, for runs whose output nobody collects.
     """
@@ -122,7 +125,7 @@ def start_lammps(
     command = [*start, str(lammps.binary), '-in', 'in.lmp', '-log', LOG_FILE]
     command += ['-screen', 'none'] if quiet else []
     return subprocess.Popen(
-        [*command, '-nocite'],
+        bound([*command, '-nocite']),
         cwd=folder,
         env=dict(env),
         stdin=subprocess.DEVNULL,

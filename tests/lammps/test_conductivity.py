@@ -44,7 +44,7 @@ def deployed(inputs: list[str], tmp_path_factory: pytest.TempPathFactory) -> Pat
     """The model for LAMMPS, made once as the command makes it."""
     out = tmp_path_factory.mktemp('deployed')
     options = ConductivityOptions(
-        ion='Ga', fidelity='pbe', temperatures=[KELVIN], length=1.0
+        ion='Ga', fidelity='pbe', temperatures=[KELVIN], length=2.0
     )
     simulate._deploy(simulations(*inputs, out, options))
     return out / simulate.DEPLOYED_FILE

@@ -50,7 +50,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         *('calculators', 'evaluate', 'train'),
     ),
     'deploy': (*DATA, 'calculators', 'train', 'deploy'),
-    'lammps': (*TRAINED, 'lammps'),
+    'lammps': (*TRAINED, 'program', 'lammps'),
     'info': (*TRAINED, 'info'),
     'select': (*DATA, 'evaluate', 'select'),
     'label': (*DATA, 'interrupt', 'program', 'calculators', 'label'),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -29,7 +30,7 @@ from sevennet_mf.errors import TrainingStopped, UserError
 from sevennet_mf.files import make_folder, read_json, write_json
 from sevennet_mf.interrupt import StopRequest
 from sevennet_mf.lock import held
-from sevennet_mf.program import why_it_failed
+from sevennet_mf.program import bound, threads, why_it_failed
 
 PROGRESS_FILE: Final[str] = 'progress.json'
 FAILURE_FILE: Final[str] = 'failed.json'
@@ -209,6 +210,7 @@ def _in_processes(
     waiting = [protocol.temperature for protocol in what.protocols]
     running: dict[float, subprocess.Popen[bytes]] = {}
     failures: dict[float, str] = {}
+    share = _share(min(parallel, len(waiting)))
     with (
         StopRequest().listening() as stop,
         ExitStack() as stack,
@@ -217,7 +219,8 @@ def _in_processes(
         while waiting or running:
             while waiting and len(running) < parallel:
                 temperature = waiting.pop(0)
-                process = _start(what.folder(temperature), temperature, words)
+                folder = what.folder(temperature)
+                process = _start(folder, temperature, words, share)
                 stack.callback(process.wait)
                 stack.callback(process.terminate)  # before it is waited for
                 running[temperature] = process
@@ -245,8 +248,15 @@ def _done(folder: Path) -> int:
     return int(read_json(folder / PROGRESS_FILE).get('step', 0))
 
 
+def _share(parallel: int) -> dict[str, str]:
+    """The threads of each process in its environment, unless the user set them."""
+    if 'OMP_NUM_THREADS' in os.environ:
+        return {}
+    return threads(max(1, len(os.sched_getaffinity(0)) // parallel))
+
+
 def _start(
-    folder: Path, temperature: float, words: Sequence[str]
+    folder: Path, temperature: float, words: Sequence[str], share: dict[str, str]
 ) -> subprocess.Popen[bytes]:
     failure = folder / FAILURE_FILE
     failure.unlink(missing_ok=True)
@@ -254,7 +264,8 @@ def _start(
     try:
         with (folder / 'messages.txt').open('ab') as messages:
             return subprocess.Popen(
-                [*command, '--failure', str(failure)],
+                bound([*command, '--failure', str(failure)]),
+                env={**os.environ, **share},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=messages,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +18,10 @@ from sevennet_mf.lammps.process import (
     lammps_frame,
     read_dump,
     read_thermo,
+    run_lammps,
     write_data,
 )
+from sevennet_mf.lammps.tools import Lammps
 
 LOG = """\
 run 0
@@ -111,3 +116,23 @@ def test_the_error_is_lammpss_own() -> None:
     out = 'LAMMPS\nERROR: no such thing (src/x.cpp:1)\nLast input line: x\n'
     assert Result(1, out, '', '', []).error.startswith('ERROR: no such thing')
     assert Result(9, '', 'a\nkilled\n\n', '', []).error == 'killed'
+
+
+# stands for LAMMPS: says which signal it gets when its parent dies
+STAND_IN = f"""#!{sys.executable} -S
+import ctypes
+number = ctypes.c_int()
+ctypes.CDLL(None).prctl(2, ctypes.byref(number))
+print(number.value)
+"""
+
+
+def test_lammps_does_not_outlive_its_parent(tmp_path: Path) -> None:
+    """It would go on writing the trajectory that a resumed run writes as well."""
+    program = tmp_path / 'lmp'
+    program.write_text(STAND_IN)
+    program.chmod(0o755)
+    lammps = Lammps(program, tmp_path, {}, (), 'MPICH', tmp_path)
+    run = run_lammps(lammps, 'run 0', tmp_path, os.environ)
+    assert run.returncode == 0
+    assert int(run.stdout) == signal.SIGTERM

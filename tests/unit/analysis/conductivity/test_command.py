@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -207,13 +208,17 @@ def test_a_short_simulation(
 
 # stands for the command of one temperature: it begins, and ends in two ways
 STAND_IN = """
-import json, pathlib, sys
+import ctypes, json, os, pathlib, sys
+signal = ctypes.c_int()
+ctypes.CDLL(None).prctl(2, ctypes.byref(signal))
+assert signal.value == 15  # of the end of its parent
 words = sys.argv[1:]
 out = pathlib.Path(words[words.index('-o') + 1])
 kelvin = float(words[words.index('--temperatures') + 1])
 assert '--only_run' in words and '--resume' in words
 folder = out / f'{kelvin:g}K'
 (folder / 'words.json').write_text(json.dumps(words))
+(folder / 'threads').write_text(os.environ['OMP_NUM_THREADS'])
 (folder / 'progress.json').write_text('{"step": 24}')
 if kelvin == 100:
     failed = {'kind': 'FlewApart', 'message': 'it flew apart'}
@@ -230,6 +235,8 @@ def test_temperatures_in_processes(
     """Each is the command itself, with one temperature; failures are told."""
     monkeypatch.setattr(simulate, 'COMMAND', (sys.executable, '-c', STAND_IN))
     monkeypatch.setattr(simulate, 'LOOK', 0.05)
+    monkeypatch.delenv('OMP_NUM_THREADS', raising=False)
+    monkeypatch.setattr(os, 'sched_getaffinity', lambda _: range(7))
     found: dict[float, str] = {}
     real = simulate.simulate
 
@@ -242,6 +249,7 @@ def test_temperatures_in_processes(
     words += ['-T', 50, 100, '-o', tmp_path]
     assert command(*words, '--parallel', 2) == cli.FAILED
     assert found == {100.0: 'it flew apart'}
+    assert (tmp_path / '50K' / 'threads').read_text() == '3'  # of 7 cores
     # what the process of a temperature is told is all of it
     own = json.loads((tmp_path / '50K' / 'words.json').read_text())
     assert cli.main(['conductivity', *own[: own.index('--failure')]]) == cli.DONE
