@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import os
@@ -103,6 +104,12 @@ def write_csv(path: Path, table: Sequence[Sequence[Any]]) -> None:
     text = io.StringIO()
     csv.writer(text, lineterminator='\n').writerows(table)
     write_text(path, text.getvalue())
+
+
+def sha256_of(path: Path) -> str:
+    """Return the digest of a file, as 64 hexadecimal digits."""
+    with open(path, 'rb') as stream:
+        return hashlib.file_digest(stream, 'sha256').hexdigest()
 
 
 # ---- JSON

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 import uuid
@@ -32,7 +31,7 @@ from sevennet_mf.deploy.probe import (
     worst,
 )
 from sevennet_mf.errors import UserError
-from sevennet_mf.files import make_folder
+from sevennet_mf.files import make_folder, sha256_of
 from sevennet_mf.model.fold import (
     COMMON,
     FoldChoice,
@@ -194,8 +193,6 @@ def _provenance(
     loaded: LoadedModel, choice: FoldChoice, original: dict[str, Any]
 ) -> dict[str, Any]:
     """What is known about the original, and that this was made from it."""
-    with open(loaded.path, 'rb') as stream:
-        digest = hashlib.file_digest(stream, 'sha256').hexdigest()
     known = loaded.provenance
     earlier = known.get(keys.FOLDED)
     doubts = reference_doubts(loaded).get(choice.references, [])
@@ -206,7 +203,7 @@ def _provenance(
         'fidelities': [choice.name],
         keys.FOLDED: {
             'file': os.path.basename(loaded.path),
-            'sha256': digest,
+            'sha256': sha256_of(loaded.path),
             'hash': original.get('hash'),
             'sevenn': original['config']['version'],  # the version that wrote it
             'fidelities': list(loaded.fidelities),

@@ -229,7 +229,7 @@ def _summary(store: Store, found: Survey) -> Labelled:
         store.labelled,
         len(failed),
         str(store.failures),
-        store.seconds / max(store.labelled, 1),
+        store.seconds_each,
     )
 
 

@@ -42,7 +42,7 @@ class Store:
     Args:
         folder: It is made if it does not exist.
         name: Of the fidelity.
-        record: Of the teacher, as `Teacher.record` returns it.
+        record: Of the teacher, as `record_of` returns it.
 
     Raises:
         UserError: The folder cannot be used, another process works in it, or it has
@@ -74,7 +74,9 @@ class Store:
             raise UserError(
                 f'{self.path} was not written by `sevennet-mf label`. {OTHER}'
             )
-        self._record = {**record, 'seconds': known.get('seconds', 0.0)}
+        # a killed run loses times: they belong to so many labels, not to all of them
+        timed = {name: known.get(name, 0) for name in ('seconds', 'timed')}
+        self._record = {**record, **timed}
         write_json(self.about, self._record)
 
     def close(self) -> None:
@@ -97,9 +99,9 @@ class Store:
         return {m: row for m, row in self._failed.items() if m not in self._frames}
 
     @property
-    def seconds(self) -> float:
-        """Time spent on the labels so far, of all calls."""
-        return float(self._record['seconds'])
+    def seconds_each(self) -> float:
+        """Time spent on a label, of all calls; 0 before the first."""
+        return float(self._record['seconds'] / max(self._record['timed'], 1))
 
     def _whole_frames(self) -> Iterator[tuple[str, tuple[int, int]]]:
         """Yield id and place of each frame; cut off a torn one at the end."""
@@ -136,6 +138,7 @@ class Store:
         start = _append(self.path, text.getvalue())
         self._frames[mark] = (start, start + len(text.getvalue().encode()))
         self._record['seconds'] += seconds
+        self._record['timed'] += 1
 
     def fail(self, mark: str, source: str, line: str) -> None:
         """Note that a structure failed, and why, in one line."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
+import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 from sevennet_mf.checkpoint.file import read_checkpoint
@@ -12,6 +11,7 @@ from sevennet_mf.checkpoint.origin import names_in
 from sevennet_mf.config import yaml_file
 from sevennet_mf.config.blocks import NAME_PATTERN
 from sevennet_mf.errors import UserError, unknown
+from sevennet_mf.files import sha256_of
 from sevennet_mf.label.calculators import imported
 from sevennet_mf.label.exchange import Teacher, is_import_path
 from sevennet_mf.model.load import UNNAMED
@@ -30,12 +30,14 @@ DEVICES: Final[tuple[str, ...]] = (
 def record_of(teacher: Teacher, name: str) -> Options:
     """Return what the labels of a fidelity depend on, to compare with later."""
     if teacher.is_calculator:
-        return {'with': teacher.told, 'arguments': teacher.arguments}
+        # as they are read back: with text for numbers as keys, tuples and dates
+        arguments = json.loads(json.dumps(teacher.arguments, default=str))
+        return {'with': teacher.told, 'arguments': arguments}
     path, _ = read_checkpoint(teacher.told)
     return {
         'with': teacher.told,
         'fidelity': teacher.names[name],
-        'sha256': hashlib.sha256(Path(path).read_bytes()).hexdigest(),
+        'sha256': sha256_of(path),
     }
 
 

@@ -18,7 +18,7 @@ from sevennet_mf.analysis.conductivity.arrhenius import (
 )
 from sevennet_mf.analysis.conductivity.diffusion import diffusion_of, need_kinisi
 from sevennet_mf.analysis.conductivity.guard import too_close
-from sevennet_mf.analysis.conductivity.md import Model, sha256_of
+from sevennet_mf.analysis.conductivity.md import Model
 from sevennet_mf.analysis.conductivity.options import ConductivityOptions, options_of
 from sevennet_mf.analysis.conductivity.picture import draw_arrhenius, draw_msd
 from sevennet_mf.analysis.conductivity.read import (
@@ -42,7 +42,7 @@ from sevennet_mf.checkpoint import unpickle
 from sevennet_mf.checkpoint.file import read_checkpoint
 from sevennet_mf.data.reading.files import atoms_of
 from sevennet_mf.errors import UserError
-from sevennet_mf.files import make_folder, write_json
+from sevennet_mf.files import make_folder, sha256_of, write_json
 from sevennet_mf.interrupt import StopRequest
 
 RESULT_FILE: Final[str] = 'conductivity.json'

@@ -91,12 +91,6 @@ class Model:
         return f'{self.checkpoint}{at}'
 
 
-def sha256_of(path: str) -> str:
-    """Return the digest of a file."""
-    with open(path, 'rb') as stream:
-        return hashlib.file_digest(stream, 'sha256').hexdigest()
-
-
 def start(atoms: Atoms, protocol: Protocol) -> Atoms:
     """Return the structure with thermal velocities and a centre of mass at rest."""
     begun = Atoms(

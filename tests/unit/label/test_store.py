@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import errno
 import os
 from collections.abc import Iterator
@@ -14,8 +15,10 @@ import pytest
 from label_helpers import cells
 
 from sevennet_mf.errors import UserError
+from sevennet_mf.label.exchange import Teacher
 from sevennet_mf.label.labels import labelled
 from sevennet_mf.label.store import Store
+from sevennet_mf.label.teacher import record_of
 
 RECORD: dict[str, Any] = {'with': 'x:y', 'arguments': {}}
 
@@ -51,7 +54,31 @@ def test_what_is_added_is_there_at_once_and_later(tmp_path: Path) -> None:
         assert 's5' in store
         assert 's6' in store
         assert 's7' not in store
-        assert (store.labelled, store.seconds) == (2, 1.0)
+        assert (store.labelled, store.seconds_each) == (2, 0.5)
+
+
+def test_the_time_per_label_survives_a_kill(tmp_path: Path) -> None:
+    """Labels whose time was lost do not make the others look quicker."""
+    with opened(tmp_path) as store:
+        add(store, 5.0)  # and no finish
+    with opened(tmp_path) as store:
+        add(store, 6.0)
+        store.finish(['s5', 's6'])
+        assert (store.labelled, store.seconds_each) == (2, 0.5)
+    with opened(tmp_path) as store:
+        assert store.seconds_each == 0.5
+
+
+def test_arguments_that_json_writes_otherwise_are_the_same(tmp_path: Path) -> None:
+    """Setups by the number of an atom, a date, a k-mesh."""
+    told = {'setups': {0: 'sv'}, 'kpts': (2, 2), 'day': datetime.date(2026, 1, 1)}
+    record = record_of(Teacher('x:y', {'low': ''}, told), 'low')
+    for _ in range(2):
+        with opened(tmp_path, **record):
+            pass
+    other = record_of(Teacher('x:y', {'low': ''}, {'setups': {1: 'sv'}}), 'low')
+    with pytest.raises(UserError, match='has labels of'), opened(tmp_path, **other):
+        pass
 
 
 def test_a_file_cut_anywhere_keeps_its_whole_frames(tmp_path: Path) -> None:
