@@ -18,6 +18,7 @@ from sevenn.train.optim import loss_dict, optim_dict, scheduler_dict
 
 from sevennet_mf import keys
 from sevennet_mf.config.optimizer import SCHEDULERS
+from sevennet_mf.config.recipe import FROM_SCRATCH
 from sevennet_mf.errors import UserError, nearest, unknown
 
 Config = dict[str, Any]
@@ -96,14 +97,24 @@ def section(where: str, given: Config, known: Config, conditions: Config) -> Non
         if name in (KEY.CONTINUE, *NAMED_LAYERS):
             _nested(key, value, known[name], conditions[name])
         if name in PARAMETERS:
-            _parameters(key, value, str({**known, **given}[PARAMETERS[name]]))
+            chooser = PARAMETERS[name]
+            word = str({**known, **given}[chooser])
+            # without a name the recipe chooses its own, if the parameters are its
+            own = getattr(FROM_SCRATCH, chooser)
+            if chooser not in given and {*value} <= {*_taken(chooser, own)}:
+                word = own
+            _parameters(key, value, word)
+
+
+def _taken(chooser: str, name: str) -> list[str]:
+    """The parameters that a YAML may give to a class chosen by name."""
+    taken = inspect.signature(OURS[chooser][name.lower()]).parameters
+    return [k for k in taken if k not in FILLED_IN]
 
 
 def _parameters(key: str, block: Config, name: str) -> None:
     """Raise UserError for keys that are no parameters of the block's class."""
-    word = OURS[PARAMETERS[key.split('.')[-1]]][name.lower()]
-    taken = list(inspect.signature(word).parameters)
-    known = [k for k in taken if k not in FILLED_IN]
+    known = _taken(PARAMETERS[key.split('.')[-1]], name)
     for inner in block:
         if inner not in known:
             raise UserError(

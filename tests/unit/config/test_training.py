@@ -28,6 +28,25 @@ def refusal(block: dict[str, Any] | None = None, **train: Any) -> str:
     return str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ('key', 'given', 'chooser', 'name'),
+    [
+        ('scheduler_param', {'end_factor': 0.1}, 'scheduler', 'linearlr'),
+        ('scheduler_param', {'gamma': 0.9}, 'scheduler', 'exponentiallr'),
+        ('loss_param', {'delta': 0.02}, 'loss', 'huber'),
+    ],
+)
+def test_parameters_without_a_name_belong_to_what_is_chosen(
+    key: str, given: dict[str, Any], chooser: str, name: str
+) -> None:
+    """To the recipe's class, or else to SevenNet's default."""
+    yaml = yaml_of()
+    yaml['train'].pop(chooser, None)
+    host = inputs.read({**yaml, 'train': {**yaml['train'], key: given}}).host
+    assert host[chooser] == name
+    assert given.items() <= host[key].items()
+
+
 # ---- blocks
 
 
