@@ -3,7 +3,7 @@
 The default weights of CHGNet predict PBE energies to which the corrections of the
 Materials Project (2020) have been added: per anion, -0.687 eV for an oxide, -0.503
 for S, -0.462 for F, -0.614 for Cl, and so on. They are no part of PBE, and `pbe`
-takes them off. The r2SCAN weights were trained without them.
+removes them. The r2SCAN weights were trained without them.
 
 Needs `pip install chgnet`, which brings pymatgen with its table of corrections.
 """

@@ -76,7 +76,7 @@ def label(
 
     Raises:
         UserError: Something of this cannot be used.
-        TrainingStopped: After SIGTERM or Ctrl-C; the same call goes on.
+        TrainingStopped: After SIGTERM or Ctrl-C; the same call continues.
     """
     for name, value in (('processes', processes), ('threads', threads)):
         if value < 1:
@@ -167,7 +167,7 @@ def _work(call: _Call, found: Survey, stores: dict[str, Store]) -> None:
             )
         raise TrainingStopped(
             f'stopped by {by}: {done} of {len(todo)} structures were labelled; the '
-            'same command goes on.'
+            'same command continues.'
         )
 
 
@@ -244,7 +244,7 @@ def run(args: argparse.Namespace) -> tuple[list[Table | str], int]:
 
     Raises:
         UserError: As `label`.
-        TrainingStopped: If it was interrupted; the same call goes on.
+        TrainingStopped: If it was interrupted; the same call continues.
     """
     teacher = teacher_of(
         args.calculator, args.fidelity, arguments_of(args.arguments), args.trust

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -126,6 +127,10 @@ def read_structure(path: str, ion: str) -> Atoms:
     atoms = found[0]
     check_periodic(atoms, path)
     is_ion(tuple(atoms.symbols), ion)
+    if atoms.constraints:
+        warnings.warn(
+            f'{path}: its constraints are not used; all atoms move', stacklevel=2
+        )
     pair = too_close(atoms)
     if pair is not None:
         raise UserError(f'{path}: {pair}. Correct the structure.')

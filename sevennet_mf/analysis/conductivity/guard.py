@@ -108,8 +108,9 @@ class Guard:
             kept += str(path)
         return FlewApart(
             f'{self.model} at {self.target:g} K flew apart at step {step}: '
-            f'{reason}; {kept}. Try a smaller --timestep; else the model does not '
-            'know these structures: label some of the last frames and train on them.'
+            f'{reason}; {kept}. Try a smaller --timestep. If that does not help, '
+            'the model does not know such structures: label some of the last frames '
+            'and train on them.'
         )
 
 

@@ -10,7 +10,7 @@ from typing import Final
 
 from ase.data import chemical_symbols
 
-from sevennet_mf.analysis.conductivity.md import ENGINES, Protocol
+from sevennet_mf.analysis.conductivity.md import ENGINES, LAMMPS, Protocol
 from sevennet_mf.analysis.conductivity.read import Reading, check_types
 from sevennet_mf.analysis.conductivity.trajectory import FEWEST
 from sevennet_mf.errors import UserError, nearest, unknown
@@ -238,6 +238,11 @@ def _check_source(
         )
     if not options.temperatures:
         raise UserError('--temperatures is missing, as in --temperatures 800 1000.')
+    if options.engine == LAMMPS and options.device != 'auto':
+        raise UserError(
+            f'--device {options.device} is for --engine ase: LAMMPS uses a GPU if '
+            'torch finds one. Remove it; CUDA_VISIBLE_DEVICES= hides the GPUs.'
+        )
     if options.length is None:
         raise UserError(
             '--length is missing: how long to simulate at each temperature, in ps. '

@@ -13,6 +13,7 @@ import ase.io
 import numpy as np
 import pytest
 from ase import Atoms, units
+from ase.constraints import FixAtoms
 from helpers import save_checkpoint, structures, trained
 from matplotlib.figure import Figure
 
@@ -304,6 +305,7 @@ def test_a_model_that_flies_apart_is_told(
         (['--parallel', '0'], '--parallel must be 1 or more, got 0'),
         (['--seed', '-1'], '--seed must be 0 or more, got -1'),
         (['--engine', 'lamps'], "got 'lamps'. Did you mean 'lammps'?"),
+        (['--engine', 'lammps', '--device', 'cpu'], '--device cpu is for --engine'),
         (['--read', '800=x'], '--read analyses trajectories and simulates nothing'),
         (['-f', 'pbesol'], "'pbesol'"),
         (['--types', 'Ga'], '--types is for trajectories that are read with --read'),
@@ -365,6 +367,15 @@ def test_wrong_trajectories(
     said = ' '.join(capsys.readouterr().err.split())
     assert said.startswith('sevennet-mf: ')
     assert message in said
+
+
+def test_constraints_of_a_structure_are_told(tmp_path: Path) -> None:
+    atoms = Atoms('Li2', [[0, 0, 0], [2.5, 2.5, 2.5]], cell=3 * [5.0], pbc=True)
+    atoms.set_constraint(FixAtoms([0]))
+    path = str(tmp_path / 'fixed.traj')
+    ase.io.write(path, atoms)
+    with pytest.warns(UserWarning, match='its constraints are not used; all atoms'):
+        conductivity_command.read_structure(path, 'Li')
 
 
 def test_a_structure_that_is_no_start(
