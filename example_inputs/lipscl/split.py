@@ -14,29 +14,25 @@ pbe_valid, r2scan_valid, r2scan_test, and pbe_test for comparison
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import ase.io
-from ase import Atoms
+from sevennet_mf.label.pieces import write_parts
 
-from sevennet_mf.data import extxyz
-from sevennet_mf.errors import UserError
-
-FILES: dict[str, tuple[str, Callable[[Atoms], bool]]] = {
-    'pbe_train': ('pbe', lambda a: a.info['part'] == 'train'),
+PARTS = {
+    'pbe_train': ('pbe', lambda info: info['part'] == 'train'),
     'r2scan_train': (
         'r2scan',
-        lambda a: a.info['part'] == 'train' and a.info['high'] == 1,
+        lambda info: info['part'] == 'train' and info['high'] == 1,
     ),
-    'r2scan_all': ('r2scan', lambda a: a.info['part'] == 'train'),
-    'pbe_valid': ('pbe', lambda a: a.info['part'] == 'valid'),
+    'r2scan_all': ('r2scan', lambda info: info['part'] == 'train'),
+    'pbe_valid': ('pbe', lambda info: info['part'] == 'valid'),
     'r2scan_valid': (
         'r2scan',
-        lambda a: a.info['part'] == 'valid' and a.info['high'] == 1,
+        lambda info: info['part'] == 'valid' and info['high'] == 1,
     ),
-    'pbe_test': ('pbe', lambda a: a.info['part'] == 'test'),
-    'r2scan_test': ('r2scan', lambda a: a.info['part'] == 'test'),
+    'pbe_test': ('pbe', lambda info: info['part'] == 'test'),
+    'r2scan_test': ('r2scan', lambda info: info['part'] == 'test'),
 }
 
 
@@ -45,16 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or '').splitlines()[0])
     parser.add_argument('folder', nargs='?', default='lipscl')
     folder = Path(parser.parse_args(argv).folder)
-    labels = {}
-    for level in ('pbe', 'r2scan'):
-        path = folder / 'labels' / f'{level}.extxyz'
-        if not path.is_file():
-            raise UserError(f'no such file: {path}. Label the structures first.')
-        labels[level] = ase.io.read(path, ':')
-    for name, (level, belongs) in FILES.items():
-        chosen = [atoms for atoms in labels[level] if belongs(atoms)]
-        extxyz.write(folder / f'{name}.extxyz', chosen)
-        print(f'{folder}/{name}.extxyz: {len(chosen)} structures')
+    for path, n in write_parts(folder, PARTS).items():
+        print(f'{path}: {n} structures')
     return 0
 
 

@@ -16,31 +16,29 @@ high         1 for those that get an expensive label in training or validation
 
 from __future__ import annotations
 
-import argparse
 import warnings
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import ase.io
 import numpy as np
-from ase import Atoms, units
-from ase.md.langevin import Langevin
+from ase import Atoms
 from ase.spacegroup import crystal
 
 from sevennet_mf.analysis.relax import relax
+from sevennet_mf.calculators.dynamics import langevin, snapshots
 from sevennet_mf.data import extxyz
-from sevennet_mf.errors import UserError
 from sevennet_mf.files import make_folder
 from sevennet_mf.label.calculators import made
+from sevennet_mf.label.pieces import in_pieces, noted, options, rng_of
 from sevennet_mf.label.teacher import arguments_of
-from sevennet_mf.train.continuing.perturb import copies, shortest_distance
+from sevennet_mf.train.continuing.perturb import copies
 
-KEEP = ('part', 'kind', 'order', 'temperature', 'high')
-TIME_STEP = 2.0 * units.fs
-FRICTION = 0.01 / units.fs
+TIME_STEP = 2.0  # fs
+FRICTION = 0.01  # 1/fs
 CLOSEST = 1.3  # Å: Li-Li and P-S never come closer, unless a run falls apart
 
 
@@ -154,9 +152,6 @@ class Trajectory:
     def name(self) -> str:
         return f'{self.part}_{self.order}_{self.temperature}K'
 
-    def rng(self, seed: int) -> np.random.Generator:
-        return np.random.default_rng([seed, zlib.crc32(self.name.encode())])
-
 
 def trajectories(plan: Plan) -> Iterator[Trajectory]:
     """All runs, in their order."""
@@ -181,50 +176,36 @@ def run(
     Raises:
         UserError: It fell apart.
     """
-    rng = one.rng(seed)
+    rng = rng_of(one, seed)
     lattice *= 1 + rng.uniform(-0.01, 0.03)
     atoms = exchanged(one.order, lattice, rng)
     (atoms,) = copies(atoms, 1, 0.05, 0.0, rng)
     atoms.calc = calculator
-    spread = np.sqrt(units.kB * one.temperature * atoms.get_masses())[:, None]
-    atoms.set_momenta(spread * rng.standard_normal((len(atoms), 3)))
-    motion = Langevin(
-        atoms,
-        TIME_STEP,
-        temperature_K=one.temperature,
-        friction=FRICTION,
-        fixcm=False,  # which would not sample the ensemble
-        rng=rng,
-    )
-    motion.run(plan.equilibration)
+    motion = langevin(atoms, one.temperature, rng, TIME_STEP, FRICTION)
     n_train = plan.train if one.part == 'train' else plan.test
     n = n_train + (plan.valid if one.part == 'train' else 0)
     chosen = set(np.linspace(0, n_train - 1, plan.high).round().astype(int))
+    steps = plan.equilibration, plan.interval
     found = []
-    for number in range(n):
-        motion.run(plan.interval)
-        if not shortest_distance(atoms) > CLOSEST:  # NaN compares false
-            raise UserError(f'{one.name} falls apart. Use another calculator.')
+    for number, atoms in enumerate(snapshots(motion, n, *steps, CLOSEST)):
         part = one.part if number < n_train else 'valid'
         high = one.high and (part != 'train' or number in chosen)
-        found.append(noted(atoms, one, part=part, high=high))
+        found.append(described(atoms, one, 'md', part, high))
     return found
 
 
-def noted(atoms: Atoms, one: Trajectory, **other: Any) -> Atoms:
+def described(
+    atoms: Atoms, one: Trajectory, kind: str, part: str, high: bool
+) -> Atoms:
     """A copy without labels that says what it is."""
-    bare = extxyz.stripped(atoms)
-    words = {'kind': 'md', 'part': one.part, 'high': one.high, **other}
-    bare.info.update(
-        {
-            'part': words['part'],
-            'kind': words['kind'],
-            'order': one.order,
-            'temperature': one.temperature,
-            'high': int(words['high']),
-        }
+    return noted(
+        atoms,
+        part=part,
+        kind=kind,
+        order=one.order,
+        temperature=one.temperature,
+        high=high,
     )
-    return bare
 
 
 # ---- strained and rattled
@@ -236,7 +217,7 @@ def strained(plan: Plan, lattice: float, seed: int) -> Iterator[Atoms]:
     left = plan.high_strained
     for order in plan.orders:
         one = Trajectory('train', order, 0, False)
-        rng = one.rng(seed)
+        rng = rng_of(one, seed)
         share = -(-left // len(orders)) if order in orders else 0
         if order in orders:
             orders.remove(order)
@@ -244,7 +225,7 @@ def strained(plan: Plan, lattice: float, seed: int) -> Iterator[Atoms]:
         for number in range(plan.strained):
             atoms = exchanged(order, lattice, rng)
             (copy,) = copies(atoms, 1, rng.uniform(0.02, 0.15), 0.05, rng)
-            yield noted(copy, one, kind='strained', high=number < share)
+            yield described(copy, one, 'strained', one.part, number < share)
 
 
 # ---- the whole
@@ -252,23 +233,21 @@ def strained(plan: Plan, lattice: float, seed: int) -> Iterator[Atoms]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Make what is not yet there."""
-    args = parsed(argv)
+    parser = options((__doc__ or '').splitlines()[0], 'lipscl')
+    args = parser.parse_args(argv)
     plan = SMALL if args.small else Plan()
     folder = Path(args.output)
-    make_folder(folder / 'trajectories', to_write=True)
+    make_folder(folder, to_write=True)
     calculator = made(args.calculator, arguments_of(args.arguments))
     lattice = lattice_constant(folder, plan, calculator, args.seed)
     print(f'lattice constant: {lattice:.3f} Å', flush=True)
-    runs = list(trajectories(plan))
-    for number, one in enumerate(runs, 1):
-        path = folder / 'trajectories' / f'{one.name}.extxyz'
-        if not path.is_file():
-            extxyz.write(path, run(one, plan, lattice, calculator, args.seed))
-            print(f'{number} of {len(runs)} trajectories: {one.name}', flush=True)
     found = list(strained(plan, lattice, args.seed))
-    for one in runs:
-        path = folder / 'trajectories' / f'{one.name}.extxyz'
-        found += ase.io.read(path, ':')
+    found += in_pieces(
+        folder / 'trajectories',
+        trajectories(plan),
+        lambda one: run(one, plan, lattice, calculator, args.seed),
+        partial(print, flush=True),
+    )
     n = extxyz.write(folder / 'structures.extxyz', found)
     print(f'{folder}/structures.extxyz: {n} structures')
     return 0
@@ -286,26 +265,6 @@ def lattice_constant(folder: Path, plan: Plan, calculator: Any, seed: int) -> fl
             found = relax(start, calculator, fmax=0.1, steps=plan.relaxation)
         extxyz.write(path, [found])
     return float(ase.io.read(path).get_volume() ** (1 / 3))
-
-
-def parsed(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or '').splitlines()[0])
-    add = parser.add_argument
-    add('-o', '--output', default='lipscl', help='folder; default: lipscl')
-    add(
-        '--with',
-        dest='calculator',
-        default='sevennet_mf:FidelityCalculator',
-        help='calculator of the dynamics, as of sevennet-mf label',
-    )
-    add(
-        '--arguments',
-        default='{checkpoint: 7net-mf-0, fidelity: PBE, device: cpu}',
-        help='its keywords',
-    )
-    add('--seed', type=int, default=1)
-    add('--small', action='store_true', help='a dozen structures, to try it out')
-    return parser.parse_args(argv)
 
 
 if __name__ == '__main__':

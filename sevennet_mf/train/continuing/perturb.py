@@ -7,9 +7,9 @@ from typing import Final
 
 import numpy as np
 from ase import Atoms
-from ase.neighborlist import neighbor_list
 
 from sevennet_mf.arrays import Floats
+from sevennet_mf.calculators.dynamics import shortest_distance
 from sevennet_mf.errors import UserError
 
 # of the shortest distance in the original: structures with closer atoms are outside
@@ -76,12 +76,3 @@ def bare(atoms: Atoms) -> Atoms:
     return Atoms(
         atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc
     )
-
-
-def shortest_distance(atoms: Atoms) -> float:
-    """Return the shortest distance between two atoms or their images, Å.
-
-    Distances beyond 4 Å are returned as 4 Å.
-    """
-    found = neighbor_list('d', atoms, 4.0)
-    return float(found.min()) if len(found) else 4.0

@@ -10,13 +10,13 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from ase import Atoms, units
+from ase import Atoms
 from ase.calculators.calculator import Calculator
 from ase.calculators.singlepoint import SinglePointCalculator
-from ase.md.langevin import Langevin
 from tqdm import tqdm
 
 from sevennet_mf.arrays import N_SPECIES
+from sevennet_mf.calculators.dynamics import langevin
 from sevennet_mf.calculators.evaluator import Evaluator
 from sevennet_mf.config.blocks import Dynamics, SelfLabel
 from sevennet_mf.data import extxyz
@@ -28,8 +28,8 @@ from sevennet_mf.errors import UserError
 from sevennet_mf.model.load import LoadedModel
 from sevennet_mf.train.continuing import perturb
 
-FRICTION: Final[float] = 0.02 / units.fs
-TIME_STEP: Final[float] = 1.0 * units.fs
+FRICTION: Final[float] = 0.02  # 1/fs
+TIME_STEP: Final[float] = 1.0  # fs
 LARGEST: Final[float] = 100.0  # eV/Å: a force that only a broken structure has
 
 
@@ -157,17 +157,7 @@ def _dynamics(
 ) -> Iterator[Atoms]:
     """Structures of a Langevin run at constant volume, every `steps` of 1 fs."""
     temperature = md.temperature
-    # Maxwell-Boltzmann; ASE renames its own function from version to version
-    spread = np.sqrt(units.kB * temperature * atoms.get_masses())[:, None]
-    atoms.set_momenta(spread * rng.standard_normal((len(atoms), 3)))
-    run = Langevin(
-        atoms,
-        TIME_STEP,
-        temperature_K=temperature,
-        friction=FRICTION,
-        fixcm=False,  # which would not sample the ensemble
-        rng=rng,
-    )
+    run = langevin(atoms, temperature, rng, TIME_STEP, FRICTION)
     for _ in range(n):
         try:
             run.run(md.steps)
