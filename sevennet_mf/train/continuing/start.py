@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import sevenn._keys as KEY
 import torch
+from sevenn.logger import Logger
 
 from sevennet_mf.checkpoint.origin import names_in
 from sevennet_mf.config.run_inputs import RunInputs
@@ -218,6 +219,16 @@ class Start:
                 'reset_scheduler: true.'
             )
 
+    def _state_of(self, part: str, key: str) -> Any:
+        """Return what the checkpoint keeps of a part of training, None without."""
+        state = self.origin.content.get(f'{part}_state_dict')
+        if not state:  # as in published checkpoints, to be smaller
+            Logger().writeline(
+                f'WARNING: train.continue: {self.path} has no state of the {part}, '
+                f'which starts anew, as with {key}: true.'
+            )
+        return state or None
+
     def load_into(self, trainer: FidelityTrainer, last_epoch: int) -> int:
         """Load weights and, as the YAML says, the rest; return the epoch reached.
 
@@ -230,16 +241,14 @@ class Start:
         """
         trainer.load_weights(self.weights)
         options = self.options
-        optimizer = None if options[KEY.RESET_OPTIMIZER] else 'optimizer_state_dict'
-        scheduler = None if options[KEY.RESET_SCHEDULER] else 'scheduler_state_dict'
-        if scheduler is not None:
+        optimizer = scheduler = None
+        if not options[KEY.RESET_OPTIMIZER]:
+            optimizer = self._state_of('optimizer', 'reset_optimizer')
+        if not options[KEY.RESET_SCHEDULER]:
             self._check_schedule(trainer)
+            scheduler = self._state_of('scheduler', 'reset_scheduler')
         try:
-            trainer.load_state_dicts(
-                None,
-                (self.origin.content.get(optimizer) or None) if optimizer else None,
-                (self.origin.content.get(scheduler) or None) if scheduler else None,
-            )
+            trainer.load_state_dicts(None, optimizer, scheduler)
         except (ValueError, KeyError) as error:
             raise UserError(
                 f'train.continue: the optimiser of {self.path} does not fit '

@@ -19,6 +19,7 @@ from helpers import (
     structures,
     to_double,
 )
+from sevenn.logger import Logger
 from sevenn.model_build import build_E3_equivariant_model
 from train_helpers import (
     PBE,
@@ -240,9 +241,25 @@ def test_nothing_left_to_train(tmp_path: Path, ours: Path) -> None:
 
 
 def test_another_optimiser(tmp_path: Path, ours: Path) -> None:
-    path = host_checkpoint(tmp_path, ('pbe', 'r2scan'))  # its state is empty
+    content = torch.load(ours, weights_only=False)
+    content['optimizer_state_dict']['param_groups'][0]['params'].pop()
+    path = tmp_path / 'other.pth'
+    torch.save(content, path)
     with pytest.raises(UserError, match='does not fit.*reset_optimizer'):
-        going_on(path, tmp_path, reset=False)
+        going_on(path, tmp_path, reset=False, model={'train_shift_scale': True})
+
+
+def test_without_the_state_of_an_optimiser_it_starts_anew_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = host_checkpoint(tmp_path, ('pbe', 'r2scan'))  # its state is empty
+    said: list[str] = []
+    monkeypatch.setattr(Logger, 'writeline', lambda self, line: said.append(line))
+    fit = going_on(path, tmp_path, reset=False)
+    assert not fit.trainer.optimizer.state
+    (line,) = [line for line in said if 'no state of the optimizer' in line]
+    assert line.startswith('WARNING: train.continue: ')
+    assert 'reset_optimizer: true' in line
 
 
 @pytest.mark.parametrize('switch', ['use_flash_tp', 'use_oeq'])
