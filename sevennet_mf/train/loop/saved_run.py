@@ -8,9 +8,11 @@ from typing import Any
 
 import sevenn._keys as KEY
 import torch
+from sevenn.logger import Logger
 
 from sevennet_mf import keys
 from sevennet_mf.checkpoint import file as checkpoint_file
+from sevennet_mf.config.recipe import as_text
 from sevennet_mf.data.dataset import FidelityDataset
 from sevennet_mf.distributed import Process
 from sevennet_mf.errors import TrainingStopped, UserError
@@ -137,6 +139,7 @@ class SavedRun:
             None, content['optimizer_state_dict'], content['scheduler_state_dict']
         )
         self._check_cycle()
+        self._tell_kept_numbers()
         self.state = State(**saved['state'])
         if self.drift is not None:
             self.drift.smallest = self.state.least_drift
@@ -163,6 +166,21 @@ class SavedRun:
             dataset.set_reference(energies)
         self.trainer.references = saved
         self.config[KEY.SHIFT] = config[KEY.SHIFT]
+
+    def _tell_kept_numbers(self) -> None:
+        """Log what a schedule keeps although a changed `epoch` asks for more."""
+        schedule, scheduler = self.trainer.schedule, self.trainer.scheduler
+        kept = {
+            name: own
+            for name, asked in schedule.parameters.items()
+            if isinstance(own := getattr(scheduler, name, asked), int | float)
+            and own != asked
+        }
+        if kept:
+            Logger().writeline(
+                f'Schedule: {schedule.name} keeps {as_text(kept)}, as the run began '
+                'with'
+            )
 
     def _check_cycle(self) -> None:
         """Raise UserError if the schedule of a resumed run ends before the run."""

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sevenn.logger import Logger
 from train_helpers import (
     PBE,
     R2SCAN,
@@ -202,6 +203,22 @@ def test_more_epochs_are_no_change(tmp_path: Path, whole: dict[str, Fit]) -> Non
     again.run()
     assert same(weights(again), weights(whole['proportional']))
     assert len(lines(again)) == 3
+
+
+def test_a_schedule_that_keeps_its_numbers_says_so(tmp_path: Path) -> None:
+    """The log has just named those of the longer run, which are not used."""
+
+    def sections(epoch: int) -> dict[str, Any]:
+        by_step = {'train': {'schedule_by': 'step'}}
+        how = {'scheduler': 'linearlr', 'scheduler_param': {}}
+        return yaml_of(**SMALL, epoch=epoch, fidelity=by_step, **how)
+
+    fit_of(sections(2), tmp_path).write_resumable(in_epoch=False)
+    for epoch, said in ((2, False), (3, True)):
+        with Logger().switch_file(str(tmp_path / f'log{epoch}')):
+            resumed(sections(epoch), tmp_path)
+        line = 'Schedule: linearlr keeps total_iters: 8, as the run began with'
+        assert (line in (tmp_path / f'log{epoch}').read_text()) is said
 
 
 def test_a_finished_run_has_nothing_to_resume(
