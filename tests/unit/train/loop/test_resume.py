@@ -106,10 +106,16 @@ def assert_same_run(fit: Fit, wanted: Fit) -> None:
     assert same(*(b['model_state_dict'] for b in best))
 
 
-@pytest.mark.parametrize('name', list(RUNS))
-@pytest.mark.parametrize('number', [1, 4, 6, 8])
+@pytest.mark.parametrize(
+    ('number', 'name'),
+    [
+        *((n, name) for n in (1, 4, 6, 8) for name in ('proportional', 'balanced')),
+        # at the end of an epoch, and within one
+        *((n, 'everything') for n in (4, 6)),
+    ],
+)
 def test_sigterm_and_resume(
-    tmp_path: Path, whole: dict[str, Fit], name: str, number: int
+    tmp_path: Path, whole: dict[str, Fit], number: int, name: str
 ) -> None:
     """After the step that is under way; then as if nothing had happened."""
     fit = fit_of(RUNS[name], tmp_path)
