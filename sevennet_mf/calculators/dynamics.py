@@ -50,18 +50,21 @@ def snapshots(
         closest: Distance of two atoms in Å that only a broken structure has.
 
     Raises:
-        UserError: The atoms are closer, or their positions no longer numbers.
+        UserError: Atoms are closer, or positions are no longer numbers.
     """
     motion.run(equilibration)
     for _ in range(n):
         motion.run(interval)
-        distance = shortest_distance(motion.atoms)
-        if not distance > closest:  # NaN compares false
+        atoms = motion.atoms
+        known = bool(np.isfinite(atoms.positions).all())
+        distance = shortest_distance(atoms) if known else 0.0
+        if distance <= closest:
+            apart = f'two are {distance:.2f} Å apart'
             raise UserError(
-                f'{motion.atoms.get_chemical_formula()} falls apart: two atoms are '
-                f'{distance:.2f} Å apart. Use another calculator.'
+                f'the atoms of {atoms.get_chemical_formula()} fly apart or collide: '
+                f'{apart if known else "positions are NaN"}. Use another calculator.'
             )
-        yield motion.atoms
+        yield atoms
 
 
 def shortest_distance(atoms: Atoms) -> float:

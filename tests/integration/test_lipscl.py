@@ -3,75 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
-import re
-import shlex
 import shutil
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import ase.io
 import numpy as np
 import pytest
-from commandline import write_yaml
-from helpers import build, host_config, model_config, registered, save_checkpoint
-from label_helpers import ODD
+from paper_helpers import PAPER, ROOT, SMALL, follow, script, train_small
 
-from sevennet_mf import cli
 from sevennet_mf.config import inputs
-from sevennet_mf.label.calculators import imported
 
-ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / 'example_inputs' / 'lipscl'
-PAPER = ROOT / 'benchmarks' / 'paper'
-
-
-def script(name: str) -> ModuleType:
-    return sys.modules[imported(f'{EXAMPLE / name}.py:main').__module__]
 
 
 @pytest.fixture(scope='module')
 def structures() -> ModuleType:
-    return script('structures')
-
-
-def commands() -> list[list[str]]:
-    """The lines of the first block of the README, without `cd`."""
-    text = (EXAMPLE / 'README.md').read_text(encoding='utf-8')
-    block = re.search(r'```bash\n(.*?)```', text, re.DOTALL)
-    assert block is not None
-    return [shlex.split(line) for line in block[1].splitlines()][1:]
+    return script(EXAMPLE / 'structures.py')
 
 
 @pytest.fixture(scope='module')
-def made(
-    tmp_path_factory: pytest.TempPathFactory, structures: ModuleType
-) -> Path:
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder after all commands of the README, in small."""
     folder = tmp_path_factory.mktemp('paper')
-    for path in PAPER.glob('*.yaml'):
-        shutil.copy(path, folder)
-    config = host_config(
-        model_config(
-            names=('PBE', 'R2SCAN'), chemical_species=['Li', 'P', 'S', 'Cl']
-        )
-    )
-    teacher = save_checkpoint(folder / 'teacher.pth', build(config), config)
-    small = ['--small', '--with', f'{ODD}:Springs', '--arguments', '{}']
-    mains: dict[str, Callable[[list[str]], int]] = {
-        'structures.py': lambda args: structures.main([*args, *small]),
-        'split.py': script('split').main,
-    }
-    with registered(), pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        for program, *words in commands():
-            if program == 'python':
-                assert mains[Path(words[0]).name](words[1:]) == 0
-                continue
-            words = [str(teacher) if w == '7net-mf-0' else w for w in words]
-            dry = ['--dry_run'] if words[0] == 'study' else []
-            assert cli.main([*words, *dry]) == cli.DONE
+    assert follow(EXAMPLE, folder, ['Li', 'P', 'S', 'Cl']) == []
     return folder
 
 
@@ -101,19 +56,8 @@ def test_the_files_are_what_the_readme_says(made: Path) -> None:
         assert atoms.get_chemical_formula() == 'Cl4Li24P4S20'
 
 
-def test_the_training_yaml_trains(
-    made: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(made)
-    sections = inputs.load_yaml('lipscl.yaml')
-    inputs.from_sections(sections)  # whole, as it is shipped
-    sections['model'].update(channel=4, lmax=1, num_convolution_layer=1, cutoff=3.5)
-    sections['train'].update(epoch=1, per_epoch=1)
-    sections['train']['fidelity']['steps_per_epoch'] = 2
-    write_yaml(made / 'small.yaml', sections)
-    with registered():
-        assert cli.main(['train', 'small.yaml', '-w', 'run']) == cli.DONE
-    assert (made / 'run' / 'checkpoint_best.pth').is_file()
+def test_the_training_yaml_trains(made: Path) -> None:
+    assert (train_small(made, 'lipscl.yaml') / 'checkpoint_best.pth').is_file()
 
 
 def test_both_trainings_differ_in_the_expensive_labels_alone() -> None:
@@ -148,8 +92,7 @@ def test_an_interrupted_call_goes_on(
         return real(run, *rest)
 
     monkeypatch.setattr(structures, 'run', noting)
-    small = ['--small', '--with', f'{ODD}:Springs', '--arguments', '{}']
-    assert structures.main(['-o', str(folder), *small]) == 0
+    assert structures.main(['-o', str(folder), *SMALL]) == 0
     assert len(done) == 1
     assert one.read_bytes() == whole  # the seed is of the trajectory
 
