@@ -25,9 +25,10 @@ from rich.table import Table
 from sevennet_mf import DeltaCalculator, FidelityCalculator
 from sevennet_mf.analysis.mixing import Mixing, mixing_energy, r_squared
 from sevennet_mf.arrays import Floats
+from sevennet_mf.checkpoint.file import read_checkpoint
+from sevennet_mf.checkpoint.origin import names_in
 from sevennet_mf.errors import UserError
 from sevennet_mf.files import write_json
-from sevennet_mf.model.load import load_model
 from sevennet_mf.study.report.run_results import OverSeeds, RunResult, collect
 from sevennet_mf.study.report.words import spread
 from sevennet_mf.study.running.measure import checkpoint_of
@@ -65,8 +66,9 @@ def calculator_of(run: Run, device: str = 'cpu') -> Any:
 
 
 def own_name(checkpoint: Path, fidelity: str) -> str | None:
-    """Return the fidelity, or None for a model of one: it does not know its name."""
-    return fidelity if len(load_model(str(checkpoint)).fidelities) > 1 else None
+    """Return the fidelity, or None for a model of one: it may not know its name."""
+    names = names_in(read_checkpoint(str(checkpoint))[1]['config'])
+    return fidelity if len(names) > 1 else None
 
 
 def of_study(folder: str, structures: Sequence[Atoms]) -> list[Curve]:

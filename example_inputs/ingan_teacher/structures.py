@@ -146,7 +146,7 @@ SMALL = Plan(
         Crystals('mixing', 'zb8', QUARTERS, 1),
     ),
     high=8,
-    relaxation=2,
+    relaxation=40,
     equilibration=2,
     interval=2,
 )

@@ -84,6 +84,11 @@ NOT_RUN = {
     'python ../../example_inputs/lipscl/': 'hours; integration/test_lipscl.py',
     'sevennet-mf label lipscl/': 'hours; integration/test_lipscl.py',
     'sevennet-mf study lipscl_': 'hours; integration/test_lipscl.py',
+    'python ../../example_inputs/ingan_teacher/': 'test_ingan_teacher.py',
+    'sevennet-mf label ingan/': 'integration/test_ingan_teacher.py',
+    'sevennet-mf study ingan_': 'integration/test_ingan_teacher.py',
+    'python ../recipe/by_cell.py': 'unit/test_by_cell.py',
+    'python mixing.py': 'integration/test_ingan_teacher.py',
     'python benchmarks/': 'takes too long; make bench',
     'sevennet-mf study benchmarks/': 'an hour; unit/study/test_recipe_studies.py',
 }
