@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import sevenn._keys as KEY
+from sevenn.train.optim import scheduler_dict
 
 from sevennet_mf.config.blocks import TrainFidelity
+from sevennet_mf.config.recipe import ONE_CYCLE
 from sevennet_mf.errors import UserError
 
 Config = dict[str, Any]
@@ -156,6 +158,12 @@ def refuse(sections: Config) -> None:
     for word, path, block, name in _found({k: dict(v) for k, v in blocks.items()}):
         if block[name] not in word.off:
             raise _refusal(word, path, block[name], without=True)
+    schedule = str(blocks.get('train', {}).get(KEY.SCHEDULER, '')).lower()
+    if schedule == ONE_CYCLE and schedule not in scheduler_dict:
+        raise UserError(
+            f'train.scheduler: {schedule} needs a `fidelity` block: SevenNet has no '
+            f'such schedule. Add one, or choose one of {sorted(scheduler_dict)}.'
+        )
 
 
 def _found(sections: Config) -> Iterator[tuple[Word, str, Config, str]]:
@@ -191,8 +199,8 @@ def _refusal(word: Word, path: str, value: Any, without: bool = False) -> UserEr
         remedy = 'Remove it: there is nothing like it here.'
     if without:
         remedy = (
-            'The installed one would ignore it: remove it. A `fidelity` block has '
-            f'another way: {remedy}'
+            'The installed one would ignore it: remove it. In a YAML with a '
+            f'`fidelity` block: {remedy}'
         )
     return UserError(
         f'{path}: {value!r} belongs to a later version of SevenNet. {remedy}'

@@ -130,6 +130,13 @@ def check(config: Config, asked: str | None, style: Recipe, epochs: int) -> None
     weight = torch.nn.Parameter(torch.zeros(1))
     weight.grad = torch.zeros(1)
     optimizer = optimizer_of(config, [weight])
+    # torch and the host take them, and go up the gradient
+    for key, value in (config.get(KEY.SCHEDULER_PARAM) or {}).items():
+        if key != 'last_epoch' and isinstance(value, int | float) and value < 0:
+            raise UserError(
+                f': must not be negative, got {value}.',
+                f'train.{KEY.SCHEDULER_PARAM}.{key}',
+            )
     schedule = schedule_of(config, asked, style, epochs)
     scheduler = schedule.made(optimizer)
     # torch notices some values, such as a step_size of 0, only when it takes a step

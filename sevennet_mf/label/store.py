@@ -65,12 +65,17 @@ class Store:
 
     def _take(self, record: Mapping[str, Any]) -> None:
         known = read_json(self.about)
-        if known and not same_teacher(known, record):
+        is_other = bool(known) and not same_teacher(known, record)
+        has_labels = self.path.exists() and self.path.stat().st_size > 0
+        if is_other and not has_labels:  # its calculator could not be made, perhaps
+            self.failures.unlink(missing_ok=True)
+            known, is_other = {}, False
+        if is_other:
             raise UserError(
                 f'{self.path} has labels of {_shown(known)}, and now it would get '
                 f'those of {_shown(record)}. {OTHER}'
             )
-        if self.path.exists() and not known:
+        if has_labels and not known:
             raise UserError(
                 f'{self.path} was not written by `sevennet-mf label`. {OTHER}'
             )

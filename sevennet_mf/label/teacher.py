@@ -9,7 +9,7 @@ from typing import Any, Final
 from sevennet_mf.checkpoint.file import read_checkpoint
 from sevennet_mf.checkpoint.origin import names_in
 from sevennet_mf.config import yaml_file
-from sevennet_mf.config.blocks import NAME_PATTERN
+from sevennet_mf.config.blocks import NAME_PATTERN, RESERVED_NAMES
 from sevennet_mf.errors import UserError, unknown
 from sevennet_mf.files import sha256_of
 from sevennet_mf.label.calculators import imported
@@ -119,6 +119,11 @@ def _checked(name: str) -> str:
         raise UserError(
             f'--fidelity {name!r} is used as the name of a file, so it must consist '
             'of letters, digits and _ . + -'
+        )
+    if name.lower() in RESERVED_NAMES:
+        raise UserError(
+            f'--fidelity {name!r}: no fidelity that is trained can have this name. '
+            f'Choose another one: {", ".join(RESERVED_NAMES)} are reserved.'
         )
     return name
 

@@ -139,3 +139,10 @@ def test_without_a_fidelity_the_host_would_ignore_it(
         inputs.refuse_ignored(yaml)
     monkeypatch.setattr(KEY, later_host.MARK, 'train_by_batch', raising=False)
     inputs.refuse_ignored(yaml)  # which that version understands
+
+
+def test_our_schedule_needs_a_fidelity() -> None:
+    plain: dict[str, Any] = {'train': {'scheduler': 'OneCycleLR'}}
+    words = r'onecyclelr needs a `fidelity` block.*linearlr'
+    with pytest.raises(UserError, match=words):
+        later_host.refuse(plain)

@@ -89,6 +89,15 @@ def test_what_a_block_refuses(block: dict[str, Any], words: str) -> None:
     [
         ({'optim_param': {'lr': -1}}, 'optim_param: Invalid learning rate: -1; '),
         ({'optim_param': {'lr': 'fast'}}, 'train.optim_param: '),
+        (
+            {'scheduler': 'onecyclelr', 'scheduler_param': {'max_lr': -1}},
+            'scheduler_param.max_lr: must not be negative, got -1',
+        ),
+        (
+            {'scheduler': 'cosineannealingwarmuplr'}
+            | {'scheduler_param': {'warmup_steps': -3}},
+            'scheduler_param.warmup_steps: must not be negative, got -3',
+        ),
         ({'optim_param': {'betas': [0.9]}}, 'adam was given {betas: [0.9], lr: '),
         (
             {'scheduler': 'steplr', 'scheduler_param': {'step_size': 0}},

@@ -74,8 +74,8 @@ def test_arguments_that_json_writes_otherwise_are_the_same(tmp_path: Path) -> No
     told = {'setups': {0: 'sv'}, 'kpts': (2, 2), 'day': datetime.date(2026, 1, 1)}
     record = record_of(Teacher('x:y', {'low': ''}, told), 'low')
     for _ in range(2):
-        with opened(tmp_path, **record):
-            pass
+        with opened(tmp_path, **record) as store:
+            add(store, 5.0)
     other = record_of(Teacher('x:y', {'low': ''}, {'setups': {1: 'sv'}}), 'low')
     with pytest.raises(UserError, match='has labels of'), opened(tmp_path, **other):
         pass
@@ -138,9 +138,17 @@ def test_a_failure_that_was_overcome_is_removed(tmp_path: Path) -> None:
     assert not store.failures.exists()
 
 
-def test_labels_of_another_teacher_do_not_mix(tmp_path: Path) -> None:
+def test_who_labelled_nothing_does_not_keep_the_name(tmp_path: Path) -> None:
     with opened(tmp_path):
-        pass
+        pass  # its calculator could not be made, for example
+    with opened(tmp_path, arguments={'xc': 'PBE'}) as store:
+        add(store, 5.0)
+    assert energies(tmp_path) == [-5.0]
+
+
+def test_labels_of_another_teacher_do_not_mix(tmp_path: Path) -> None:
+    with opened(tmp_path) as store:
+        add(store, 5.0)
     with opened(tmp_path):  # the same
         pass
     with (

@@ -130,3 +130,9 @@ def test_the_record_of_a_checkpoint_is_its_content(
     assert records[0]['sha256'] == records[1]['sha256']
     other = record_of(teacher_of(checkpoints[1], ['a']), 'a')
     assert other['sha256'] != records[0]['sha256']
+
+
+@pytest.mark.parametrize('name', ['total', 'Common'])
+def test_a_name_that_cannot_be_trained_on(name: str) -> None:
+    with pytest.raises(UserError, match=f"fidelity '{name}': .*are reserved"):
+        teacher_of('ase.calculators.emt:EMT', [name])
