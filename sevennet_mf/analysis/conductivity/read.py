@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, NoReturn
@@ -227,6 +228,13 @@ def _rewind(frames: list[_Frame], frame: _Frame) -> None:
         if clock is None or clock < frame.clock:
             return  # also of a run that goes on: its last frame is earlier
         if clock == frame.clock:
+            if k == 0 and len(frames) > 1:  # a clock that was set back, perhaps
+                warnings.warn(
+                    f'{frame.where} starts at the time of the first frame of all: '
+                    f'the {len(frames)} frames before it are left out.',
+                    UserWarning,
+                    stacklevel=2,
+                )
             del frames[k:]
             return
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -17,6 +18,7 @@ from sevennet_mf.errors import UserError, nearest
 # width of the cell. Below a third of it nothing was near that limit.
 LARGEST_STEP: Final[float] = 1 / 3
 FEWEST: Final[int] = 20  # frames; a displacement needs several lags
+FAR: Final[float] = 3.0  # Å: an atom of a framework that vibrates moves by less
 SAME: Final[float] = 1e-3  # relative deviation of intervals and cells: rounding
 
 
@@ -106,8 +108,28 @@ def motion_of(trajectory: Trajectory, ion: str) -> Motion:
     centre = np.average(trajectory.positions[:, others], axis=1, weights=masses)
     names = sorted(set(np.array(trajectory.symbols)[others].tolist()))
     what = 'all atoms' if mobile.all() else f'the framework ({", ".join(names)})'
-    positions = trajectory.positions[:, mobile] - centre[:, None]
-    return Motion(positions, f'the centre of mass of {what}')
+    relative = trajectory.positions - centre[:, None]
+    _check_framework(trajectory.symbols, relative, ion)
+    return Motion(relative[:, mobile], f'the centre of mass of {what}')
+
+
+def _check_framework(symbols: Sequence[str], positions: Floats, ion: str) -> None:
+    """Warn if another element moved further than the ions, as ions do."""
+    square = ((positions[-1] - positions[0]) ** 2).sum(axis=-1)
+    moved = {
+        name: float(np.sqrt(square[is_ion(symbols, name)].mean()))
+        for name in sorted(set(symbols))
+    }
+    other = max(moved, key=moved.__getitem__)
+    if moved[other] > max(2 * moved[ion], FAR):
+        warnings.warn(
+            f'from the first frame to the last, {other} moved by {moved[other]:.1f} '
+            f'Å (root mean square) and {ion} by {moved[ion]:.1f} Å: {other} is no '
+            f'framework, and what is computed for {ion} may be its motion. Check '
+            '--ion and --types.',
+            UserWarning,
+            stacklevel=2,
+        )
 
 
 def is_ion(symbols: Sequence[str], ion: str) -> Bools:

@@ -162,6 +162,16 @@ def test_parts_of_a_restarted_run(tmp_path: Path) -> None:
         read_trajectory([str(two), str(one)], Reading(timestep=STEP))
 
 
+def test_a_part_that_replaces_all_before_it_is_told(tmp_path: Path) -> None:
+    """As after `reset_timestep 0`."""
+    one = dump(tmp_path / 'one')
+    words = 'two, step 0 starts .* the 12 frames before it are left out'
+    with pytest.warns(UserWarning, match=words):
+        read_trajectory(
+            [str(one), str(dump(tmp_path / 'two'))], Reading(timestep=STEP)
+        )
+
+
 def test_what_a_dump_must_have(tmp_path: Path) -> None:
     path = dump(tmp_path / 'a')
     refused(path, r'time between steps is not in the file. .*--timestep', Reading())

@@ -70,6 +70,16 @@ def test_drift_is_that_of_the_framework() -> None:
     np.testing.assert_allclose(moved[-1, 0], [0, 0, 1], atol=1e-5)
 
 
+def test_a_framework_that_moves_as_ions_do_is_told() -> None:
+    """--ion names another element, or --types are in another order."""
+    end = np.array([[5.0, 0, 0], [-5, 0, 0], [0, 5, 0], [0, -5, 0], [0, 0, 0]])
+    positions = np.linspace(0, 1, 60)[:, None, None] * end
+    trajectory = Trajectory(('Li', 'Li', 'Li', 'Li', 'S'), positions, CUBE, 0.1)
+    motion_of(trajectory, 'Li')
+    with pytest.warns(UserWarning, match='Li moved by 5.0 Å .*no framework.*--ion'):
+        motion_of(trajectory, 'S')
+
+
 def test_without_a_framework_it_is_all_atoms() -> None:
     trajectory = Trajectory(('Li', 'Li'), walk(n_atoms=2), CUBE, 0.1)
     motion = motion_of(trajectory, 'Li')
