@@ -355,7 +355,7 @@ def test_a_changed_file_is_noticed_and_an_unchanged_one_kept(tmp_path: Path) -> 
 
 def processed_in(folder: Path) -> dict[str, int]:
     """Time of change of each processed file."""
-    files = (folder / 'sevenn_data').rglob('*.pt')
+    files = (folder / 'sevenn_data').rglob('*.bin')
     return {str(path): path.stat().st_mtime_ns for path in files}
 
 

@@ -17,7 +17,12 @@ from sevennet_mf.data.processed import build
 PACKAGE = Path(sevennet_mf.__file__).parent
 # what starts processes that are copies of this one, and who does: see below
 FORKING = ('multiprocessing.', 'concurrent.', 'torch.multiprocessing.')
-ALLOWED = {'data/build.py'}
+ALLOWED = {
+    'data/processed/build.py',
+    # spawned, so that a calculator finds a fresh process
+    'label/processes.py',
+    'label/worker.py',
+}
 LONG = 2**20  # numbers: enough work for several threads
 LIMIT = 30  # s; what waits for such threads never ends
 

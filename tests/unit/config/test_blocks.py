@@ -55,6 +55,7 @@ def test_defaults(nothing: Any) -> None:
         'loss': None,
         'energy_loss_weight': None,
         'grad_clip': None,
+        'batch_edges': None,
         'schedule_by': None,
         'ema': None,
         'early_stopping': None,
@@ -66,6 +67,7 @@ def test_defaults(nothing: Any) -> None:
         'base': None,
         'reference_energies': 'aligned',
         'inferred_labels': 'auto',
+        'cache': True,
         'key': None,
         'about': {},
     }
@@ -106,6 +108,7 @@ def test_everything_given() -> None:
             'stress': None,
         },
         'grad_clip': 10.0,
+        'batch_edges': None,
         'ema': {'decay': 0.99, 'warmup': True},
     }
     data = {
@@ -120,6 +123,7 @@ def test_everything_given() -> None:
         **data,
         'reference_energies': {'r2scan': {'In': -3.1, 'N': -4.0}},
         'inferred_labels': 'auto',
+        'cache': True,
     }
     assert read['about']['pbe']['spin'] is False
 
