@@ -188,11 +188,7 @@ def _label(
 
 
 def _missing(mark: str, stores: dict[str, Store]) -> tuple[str, ...]:
-    return tuple(
-        name
-        for name, store in stores.items()
-        if mark not in store and mark not in store.failed
-    )
+    return tuple(n for n, store in stores.items() if not store.was_tried(mark))
 
 
 def _tasks(

@@ -65,20 +65,20 @@ class Store:
 
     def _take(self, record: Mapping[str, Any]) -> None:
         known = read_json(self.about)
-        is_other = bool(known) and not same_teacher(known, record)
         has_labels = self.path.exists() and self.path.stat().st_size > 0
-        if is_other and not has_labels:  # its calculator could not be made, perhaps
-            self.failures.unlink(missing_ok=True)
-            known, is_other = {}, False
-        if is_other:
-            raise UserError(
-                f'{self.path} has labels of {_shown(known)}, and now it would get '
-                f'those of {_shown(record)}. {OTHER}'
-            )
         if has_labels and not known:
             raise UserError(
                 f'{self.path} was not written by `sevennet-mf label`. {OTHER}'
             )
+        if known and not same_teacher(known, record):
+            if has_labels:
+                raise UserError(
+                    f'{self.path} has labels of {_shown(known)}, and now it would '
+                    f'get those of {_shown(record)}. {OTHER}'
+                )
+            # it labelled nothing: its calculator could not be made, perhaps
+            self.failures.unlink(missing_ok=True)
+            known = {}
         # a killed run loses times: they belong to so many labels, not to all of them
         timed = {name: known.get(name, 0) for name in ('seconds', 'timed')}
         self._record = {**record, **timed}
@@ -92,6 +92,10 @@ class Store:
 
     def __contains__(self, mark: str) -> bool:
         return mark in self._frames
+
+    def was_tried(self, mark: str) -> bool:
+        """Whether a structure has a label, or failed."""
+        return mark in self._frames or mark in self._failed
 
     @property
     def labelled(self) -> int:
