@@ -8,11 +8,10 @@ from typing import Final
 
 import numpy as np
 from ase import Atoms
-from ase.data import covalent_radii
-from ase.neighborlist import neighbor_list
 
 from sevennet_mf.analysis.conductivity.read import STEP_KEY
 from sevennet_mf.data import extxyz
+from sevennet_mf.data.processed.graphs import TOO_CLOSE, neighbours, radii_of
 from sevennet_mf.errors import UserError
 
 LAST_GOOD: Final[str] = 'last_good.extxyz'
@@ -20,7 +19,6 @@ STRONGEST: Final[float] = 200.0  # eV/Å; collisions at 2000 K stay far below
 DEEPEST: Final[float] = 10.0  # eV/atom away from the start
 # a small cell fluctuates, and a rattled start heats it for a while
 HOTTEST, HOTTER = 5.0, 1000.0  # times the temperature, plus this many K
-CLOSEST: Final[float] = 0.5  # of the sum of two covalent radii
 
 
 class FlewApart(UserError):
@@ -116,8 +114,7 @@ class Guard:
 
 def too_close(atoms: Atoms) -> str | None:
     """Return which two atoms are closer than any bond is; None if none are."""
-    radii = CLOSEST * covalent_radii[atoms.numbers]
-    i, j, distance = neighbor_list('ijd', atoms, radii.tolist())
+    i, j, distance = neighbours(atoms, TOO_CLOSE * radii_of(atoms.numbers))
     if not len(i):
         return None
     k = int(distance.argmin())

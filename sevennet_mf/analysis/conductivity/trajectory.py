@@ -9,9 +9,9 @@ from typing import Final
 
 import numpy as np
 from ase.data import atomic_masses, atomic_numbers
-from ase.geometry import minkowski_reduce
 
 from sevennet_mf.arrays import Bools, Floats
+from sevennet_mf.data.same.lattice import reduced
 from sevennet_mf.errors import UserError, nearest
 
 # A step of an atom between two frames is unique only if it is shorter than half the
@@ -154,7 +154,7 @@ def is_ion(symbols: Sequence[str], ion: str) -> Bools:
 
 def width(cell: Floats) -> float:
     """Return the smallest distance between opposite faces of a lattice's cell, Å."""
-    return float(1 / np.linalg.norm(np.linalg.inv(_reduced(cell)), axis=0).max())
+    return float(1 / np.linalg.norm(np.linalg.inv(reduced(cell)), axis=0).max())
 
 
 def unwrapped(positions: Floats, cell: Floats) -> Floats:
@@ -170,20 +170,15 @@ def unwrapped(positions: Floats, cell: Floats) -> Floats:
     Raises:
         UserError: Atoms move so far between frames that images cannot be told apart.
     """
-    reduced = _reduced(cell)
+    basis = reduced(cell)
     limit = LARGEST_STEP * width(cell)
     steps = np.diff(positions, axis=0)
     if steps.size and np.linalg.norm(steps, axis=2).max() > limit:
         # exact below half the width, and nothing longer than a third is accepted
-        steps -= np.rint(steps @ np.linalg.inv(reduced)) @ reduced
+        steps -= np.rint(steps @ np.linalg.inv(basis)) @ basis
         _check_steps(np.linalg.norm(steps, axis=2), limit)
         positions = np.concatenate([positions[:1], steps]).cumsum(axis=0)
     return positions
-
-
-def _reduced(cell: Floats) -> Floats:
-    reduced, _ = minkowski_reduce(cell)
-    return np.asarray(reduced, dtype=float)
 
 
 def _check_steps(lengths: Floats, limit: float) -> None:

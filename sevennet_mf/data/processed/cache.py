@@ -226,6 +226,6 @@ class Cached:
 
 
 def _line(saved: Any) -> tuple[str, tuple[int, ...], bool]:
-    """What is saved of a told.Line."""
+    """What is saved of a notes.Line."""
     text, files, loud = saved
     return text, tuple(files), loud

@@ -177,7 +177,7 @@ def close_atoms(structure: Structure) -> str:
     This is what processing refuses, in the same words, and any distance too short
     for a bond.
     """
-    radii = _radii(structure)
+    radii = radii_of(structure.numbers)
     limits = np.maximum(TOO_CLOSE * radii, 0.5 * CLOSEST)
     i, j, length = pairs_within(structure, limits)
     if len(length) == 0:
@@ -219,7 +219,7 @@ def nearest_distance(structure: Structure) -> float:
     """
     if np.isin(structure.numbers, NOBLE).all():
         return float('nan')
-    radii = _radii(structure)
+    radii = radii_of(structure.numbers)
     for factor in (BONDED, FAR_APART):
         i, j, length = pairs_within(structure, factor * radii)
         if len(length):
@@ -227,9 +227,9 @@ def nearest_distance(structure: Structure) -> float:
     return float('nan')
 
 
-def _radii(structure: Structure) -> Floats:
-    """(n_atoms,) covalent radii, Å."""
-    radii: Floats = np.nan_to_num(covalent_radii[structure.numbers], nan=1.5)
+def radii_of(numbers: Ints) -> Floats:
+    """Return covalent radii, (n_atoms,) in Å, of elements without one as well."""
+    radii: Floats = np.nan_to_num(covalent_radii[numbers], nan=1.5)
     return radii
 
 
@@ -245,7 +245,7 @@ def pairs_within(
         i and j, (k,) int64 each, and their distance, (k,) in Å.
     """
     if structure.atoms is not None:
-        return _neighbours(structure.atoms, limits)
+        return neighbours(structure.atoms, limits)
     assert structure.graph is not None
     if KEY.EDGE_VEC not in structure.graph:
         none = np.zeros(0, np.int64)
@@ -255,8 +255,8 @@ def pairs_within(
     return i, j, np.linalg.norm(vectors, axis=1)
 
 
-def _neighbours(atoms: Atoms, limits: Floats) -> tuple[Ints, Ints, Floats]:
-    """Pairs closer than the sum of their limits (n,): i, j and distance, (k,)."""
+def neighbours(atoms: Atoms, limits: Floats) -> tuple[Ints, Ints, Floats]:
+    """Return pairs closer than the sum of their limits, as `pairs_within`."""
     cell, pbc = atoms.get_cell().complete(), atoms.get_pbc()
     heights = 1.0 / np.linalg.norm(np.linalg.inv(cell), axis=0)
     if len(atoms) > SMALL or (heights[pbc] < 4.0 * limits.max()).any():
