@@ -128,6 +128,12 @@ def how_it_ended(code: int) -> str:
     return f'ended by {name}{" (out of memory?)" * (name == "SIGKILL")}'
 
 
+def last_line(output: str) -> str:
+    """Return the last line that is not empty, '' if there is none."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    return lines[-1] if lines else ''
+
+
 # ---- for a process that another one starts
 
 # Replaces itself by the command, and makes the kernel send SIGTERM to it when the

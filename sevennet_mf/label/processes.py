@@ -17,7 +17,7 @@ from sevennet_mf.interrupt import StopRequest
 from sevennet_mf.label.exchange import Outcome, Task, Teacher
 from sevennet_mf.label.labeller import Labeller, folder_of, remove_if_empty
 from sevennet_mf.label.worker import READY
-from sevennet_mf.program import bound, how_it_ended, threads
+from sevennet_mf.program import bound, how_it_ended, last_line, threads
 
 PAUSE: Final[float] = 0.5  # s, at most, until a signal is noticed
 LOG: Final[str] = 'worker.log'
@@ -170,16 +170,16 @@ class LabelProcess:
     def _died(self) -> Outcome:
         self.is_dead = True
         self.connection.close()
-        how = f'the process {how_it_ended(self.process.wait())}{self._last_line()}'
+        how = f'the process {how_it_ended(self.process.wait())}{self._said()}'
         if not self.is_ready:
             raise UserError(
                 f'{how}, before it could label anything. See {self.log}.'
             )
         return Outcome(self.task, dict.fromkeys(self.task.names, how), 0.0)
 
-    def _last_line(self) -> str:
-        text = self.log.read_text(encoding='utf-8', errors='replace').strip()
-        return f': {text.splitlines()[-1]}' if text else ''
+    def _said(self) -> str:
+        last = last_line(self.log.read_text(encoding='utf-8', errors='replace'))
+        return f': {last}' if last else ''
 
     def dismiss(self) -> None:
         """Let it end, now that it has nothing to do."""

