@@ -138,6 +138,24 @@ def wait_until(done: Callable[[], Any], process: subprocess.Popen[str]) -> None:
         time.sleep(0.02)
 
 
+def wait_for_end(pid: int) -> None:
+    """Poll until a process that is not a child of ours has ended.
+
+    A signal ends it a moment after it was sent, and a zombie is left where nothing
+    asks what became of orphans.
+    """
+    status = Path('/proc', str(pid), 'status')
+    deadline = time.monotonic() + LIMIT
+    while True:
+        try:
+            if 'State:\tZ' in status.read_text():
+                return
+        except OSError:
+            return
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 def progress_of(folder: Path) -> tuple[int, int]:
     """(epoch under way, steps done in it) that a folder can be resumed at."""
     path = folder / RESUME_FILE

@@ -111,7 +111,9 @@ def test_a_stress_in_single_precision(tmp_path: Path) -> None:
 def test_lmdb_without_its_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, 'ase_db_backends', None)
+    # the module itself too: another test may have imported it
+    for module in ('ase_db_backends', 'ase_db_backends.aselmdb'):
+        monkeypatch.setitem(sys.modules, module, None)
     (tmp_path / 'a.aselmdb').write_bytes(b'')
     words = r"a\.aselmdb is read with.*pip install 'sevennet_mf\[formats\]'"
     with pytest.raises(UserError, match=words) as caught:

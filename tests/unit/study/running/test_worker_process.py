@@ -4,10 +4,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from commandline import wait_for_end
 from study_helpers import Study
 
 from sevennet_mf import lock
@@ -15,8 +15,6 @@ from sevennet_mf.errors import UserError
 from sevennet_mf.program import bound
 from sevennet_mf.study import status
 from sevennet_mf.study.running.worker_process import Worker
-
-LIMIT = 120.0  # s after which something hangs
 
 
 def test_who_is_bound_is_told_of_the_end_of_its_parent() -> None:
@@ -35,21 +33,10 @@ def test_who_is_bound_is_told_of_the_end_of_its_parent() -> None:
         text=True,
     ) as parent:
         assert parent.stdout is not None
-        child = Path('/proc', parent.stdout.readline().strip())
-        assert child.exists()
+        child = int(parent.stdout.readline())
+        assert Path('/proc', str(child)).exists()
         parent.kill()
-    end = time.monotonic() + LIMIT
-    while child.exists() and not is_zombie(child):
-        assert time.monotonic() < end
-        time.sleep(0.02)
-
-
-def is_zombie(process: Path) -> bool:
-    """Ended, though nobody has asked for its exit code."""
-    try:
-        return 'State:\tZ' in (process / 'status').read_text()
-    except OSError:
-        return True
+    wait_for_end(child)
 
 
 def test_the_exit_code_is_the_commands() -> None:
