@@ -26,7 +26,8 @@ from sevenn.train.graph_dataset import SevenNetGraphDataset
 from torch_geometric.loader import DataLoader
 
 from sevennet_mf import keys
-from sevennet_mf.data.batches.sampler import FidelityBatchSampler, make_loader
+from sevennet_mf.data.batches.loader import make_loader
+from sevennet_mf.data.batches.sampler import FidelityBatchSampler
 from sevennet_mf.data.dataset import (
     FidelityDataset,
     build_datasets,

@@ -38,7 +38,7 @@ import sevennet_mf
 from sevennet_mf import keys
 from sevennet_mf.config import inputs
 from sevennet_mf.config.run_inputs import RunInputs
-from sevennet_mf.data.batches.sampler import eval_loader
+from sevennet_mf.data.batches.loader import eval_batches, make_loader
 from sevennet_mf.data.dataset import FidelityDataset, build_datasets
 from sevennet_mf.deploy.folded import build_alone, quiet
 from sevennet_mf.deploy.torchscript import deploy
@@ -172,7 +172,8 @@ class Case:
             shift = _subtract_references(dataset)
             self.config |= setup.statistics_of(self.inputs, dataset, shift)
             chosen = self._largest(dataset, batch_size)
-            batch = next(iter(eval_loader(chosen, batch_size)))
+            batches = eval_batches(len(chosen), batch_size)
+            batch = next(iter(make_loader(chosen, batches)))
             # nothing on disk may be needed afterwards
             self._batch = batch.clone().to(self.device)
         self.n_atoms = int(batch[KEY.NUM_ATOMS].sum())

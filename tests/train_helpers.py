@@ -12,7 +12,7 @@ import torch
 from helpers import DATA, INGAN, build
 
 from sevennet_mf.config import inputs
-from sevennet_mf.data.batches.sampler import make_loader
+from sevennet_mf.data.batches.loader import make_loader
 from sevennet_mf.data.dataset import FidelityDataset
 from sevennet_mf.distributed import Process
 from sevennet_mf.train.loop import run_folder

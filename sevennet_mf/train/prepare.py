@@ -19,11 +19,8 @@ from sevennet_mf.config.optimizer import schedule_of
 from sevennet_mf.config.run_inputs import RunInputs
 from sevennet_mf.data import checks
 from sevennet_mf.data.batches.equal_work import EqualWorkSampler, batches_in_order
-from sevennet_mf.data.batches.sampler import (
-    FidelityBatchSampler,
-    eval_batches,
-    make_loader,
-)
+from sevennet_mf.data.batches.loader import eval_batches, make_loader
+from sevennet_mf.data.batches.sampler import FidelityBatchSampler
 from sevennet_mf.data.dataset import FidelityDataset, build_datasets
 from sevennet_mf.data.findings import structures
 from sevennet_mf.data.inferred.infer import provenance

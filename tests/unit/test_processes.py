@@ -11,7 +11,7 @@ import torch
 from torch_geometric.data import Data
 
 import sevennet_mf
-from sevennet_mf.data.batches.sampler import make_loader
+from sevennet_mf.data.batches.loader import make_loader
 from sevennet_mf.data.processed import build
 
 PACKAGE = Path(sevennet_mf.__file__).parent

@@ -127,7 +127,7 @@ def batches_in_order(
 ) -> list[list[int]]:
     """Return batches that contain each structure once, on one of the ranks.
 
-    Every rank has the same number of them; see sampler.Padded for the padding.
+    Every rank has the same number of them; see loader.Padded for the padding.
 
     Args:
         n_edges, limit: as for EqualWorkSampler.

@@ -10,14 +10,12 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from functools import lru_cache
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset, Sampler
-from torch_geometric.loader import DataLoader
+from torch.utils.data import Sampler
 
-from sevennet_mf import keys
 from sevennet_mf.arrays import Floats, Ints
 
 Sampling = str | Mapping[int, float]
@@ -37,7 +35,7 @@ class FidelityBatchSampler(Sampler[list[int]]):
     fidelities by their shares: after t global steps the number of draws of each
     differs from its share by less than one structure, and all structures of a
     fidelity appear before any repeats, also across epochs. A structure that is there
-    only to give every rank the same number is -1 - number: see Padded.
+    only to give every rank the same number is -1 - number: see loader.Padded.
 
     Args:
         fidelity_index: (n,) int64, fidelity of each structure.
@@ -229,61 +227,3 @@ def _pattern(parts: Sequence[int]) -> Ints:
         done[min(ends)[1]] += 1
         counts[n + 1] = done
     return counts
-
-
-class Padded(Dataset[Any]):
-    """A data set where -1 - i is structure i with sample weight 0."""
-
-    def __init__(self, dataset: Dataset[Any]) -> None:
-        self.dataset = dataset
-
-    def __getitem__(self, number: int) -> Any:
-        if number >= 0:
-            return self.dataset[number]
-        graph = self.dataset[-1 - number]
-        graph[keys.SAMPLE_WEIGHT] = torch.zeros_like(graph[keys.SAMPLE_WEIGHT])
-        return graph
-
-
-def make_loader(
-    dataset: Dataset[Any],
-    sampler: Sampler[list[int]] | Sequence[Sequence[int]],
-    num_workers: int = 0,
-    pin_memory: bool = False,
-) -> DataLoader:
-    """Return a loader of the batches of `dataset` that `sampler` draws."""
-    # without a generator of its own a loader draws from the global one
-    return DataLoader(
-        Padded(dataset),
-        batch_sampler=sampler,
-        num_workers=num_workers,
-        persistent_workers=num_workers > 0,
-        pin_memory=pin_memory,
-        generator=torch.Generator().manual_seed(0),
-    )
-
-
-def eval_batches(
-    n: int, batch_size: int, rank: int = 0, world_size: int = 1
-) -> list[list[int]]:
-    """Return batches that contain each of `n` structures once, on one of the ranks.
-
-    Every rank has the same number of batches; see Padded for the padding.
-    """
-    mine = list(range(rank, n, world_size))
-    if n and len(mine) < math.ceil(n / world_size):
-        mine.append(-1)  # structure 0, of no weight
-    return [mine[k : k + batch_size] for k in range(0, len(mine), batch_size)]
-
-
-def eval_loader(
-    dataset: Dataset[Any],
-    batch_size: int,
-    rank: int = 0,
-    world_size: int = 1,
-    num_workers: int = 0,
-) -> DataLoader:
-    """Return a loader of `dataset` in its order, each structure on one rank."""
-    n = len(dataset)  # type: ignore[arg-type]
-    batches = eval_batches(n, batch_size, rank, world_size)
-    return make_loader(dataset, batches, num_workers)
