@@ -29,6 +29,7 @@ from sevennet_mf.train.loop.saved_run import DataSet, SavedRun
 from sevennet_mf.train.loop.settled import Settled
 from sevennet_mf.train.loop.trackers import Trackers
 from sevennet_mf.train.loop.trainer import BadLoss, FidelityTrainer
+from sevennet_mf.train.loop.waiting import Waiting
 
 
 class Fit(SavedRun):
@@ -58,6 +59,8 @@ class Fit(SavedRun):
         stopping = settled.inputs.train.early_stopping
         self.patience = None if stopping is None else stopping.patience
         self.log = Logger()
+        self.waiting = Waiting()
+        self.has_advised = False
         self.target = settled.inputs.target
         names, config = settled.names, settled.config
         metrics = make_metrics(config, trainer.loss_functions, len(names))
@@ -175,7 +178,7 @@ class Fit(SavedRun):
         every = self.settled.inputs.train.checkpoint_every
         n_steps = len(data.loader)
         self.trainer.model.train()
-        for batch in data.loader:
+        for batch in self.waiting.batches(data.loader):
             present = sampler.present(self.state.step)
             try:
                 seen, must_stop = self.trainer.step(batch, bool(stop), present)
@@ -192,6 +195,15 @@ class Fit(SavedRun):
             if done % every == 0:
                 self.write_resumable(in_epoch=True)
         sampler.start_at(0)
+        self._advise()
+
+    def _advise(self) -> None:
+        """Log once that steps wait for batches, if they do."""
+        workers = self.sets['trainset'].loader.num_workers
+        advice = '' if self.has_advised else self.waiting.advice(workers)
+        if advice:
+            self.log.writeline(advice)
+            self.has_advised = True
 
     def _stop(self, stop: StopRequest) -> None:
         self.write_resumable(in_epoch=self.state.step > 0)

@@ -24,7 +24,7 @@ from train_helpers import (
 from sevennet_mf import keys
 from sevennet_mf.checkpoint import file as checkpoint_file
 from sevennet_mf.errors import TrainingStopped
-from sevennet_mf.train.loop import run_folder, trainer
+from sevennet_mf.train.loop import run_folder, trainer, waiting
 from sevennet_mf.train.loop.fit import Fit
 
 RESUME = run_folder.RESUME_FILE
@@ -254,6 +254,19 @@ def test_no_validation_set(tmp_path: Path) -> None:
     fit.run()
     values = [row['trainset_r2scan_TotalLoss'] for row in lines(fit)]
     assert load(fit, run_folder.BEST_FILE)['epoch'] == int(np.argmin(values)) + 1
+
+
+def test_steps_that_wait_for_batches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Told once, in the epoch in which it is seen."""
+    monkeypatch.setattr(waiting, 'SECONDS', 0.0)
+    monkeypatch.setattr(waiting, 'SHARE', 0.0)
+    fit = fit_of(yaml_of(train=[R2SCAN], valid=[], epoch=2), tmp_path)
+    written: list[str] = []
+    monkeypatch.setattr(fit.log, 'writeline', written.append)
+    fit.run()
+    assert sum('waiting for batches' in line for line in written) == 1
 
 
 def drawn(fit: Fit) -> list[int]:
