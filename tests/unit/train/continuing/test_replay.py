@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import os
+import signal
 import warnings
 from pathlib import Path
 from typing import Any
@@ -28,11 +30,12 @@ from sevennet_mf import keys
 from sevennet_mf.config import inputs
 from sevennet_mf.data.dataset import FidelityDataset
 from sevennet_mf.distributed import Process
-from sevennet_mf.errors import UserError
+from sevennet_mf.errors import TrainingStopped, UserError
 from sevennet_mf.train.continuing.extension import make_start
 from sevennet_mf.train.continuing.replay import ReplayData
 from sevennet_mf.train.continuing.start import Start
 from sevennet_mf.train.loop.resume import must_stay
+from sevennet_mf.train.loop.trainer import FidelityTrainer
 
 Sets = dict[str, FidelityDataset]
 
@@ -95,6 +98,41 @@ def test_a_file_is_replayed(
     found = config[keys.PROVENANCE]['data']
     assert found['drift']['pbe']['structures'] == 3
     assert found['trainset']['pbe']['structures'] == 9
+
+
+def test_batches_limited_by_edges(
+    plain: Path,
+    files: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They hold both fidelities, and a run stopped between two ends the same."""
+    limit, batches = 500, []
+    step = FidelityTrainer.step
+
+    def counted(self: Any, batch: Any, *args: Any) -> Any:
+        assert batch['edge_index'].shape[1] <= limit
+        batches.append(set(batch[keys.FIDELITY_INDEX].tolist()))
+        if len(batches) == 6:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, batch, *args)
+
+    monkeypatch.setattr(FidelityTrainer, 'step', counted)
+    replay = {'file': files['pbe'], 'held_out': 0.25}
+    given = {'known_as': 'pbe', 'replay': replay, 'sampling': 'balanced'}
+    given |= {'batch_edges': limit, 'steps_per_epoch': 4}
+    sections = extending(plain, files['train'], files['valid'], **given)
+    del sections['data']['batch_size']
+    whole = trained_in(tmp_path / 'whole', sections)
+    assert len(batches) == 4
+    assert set.union(*batches) == {0, 1}
+    part = tmp_path / 'part'
+    with pytest.raises(TrainingStopped, match='after step 2 of epoch 1'):
+        trained_in(part, sections)
+    trained_in(part, sections, resume=True)
+    assert len(batches) == 8
+    for name in ('lc.csv', 'drift.csv'):
+        assert (part / name).read_text() == (whole / name).read_text()
 
 
 def test_held_out_is_the_same_again(
