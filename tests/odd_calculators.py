@@ -68,6 +68,12 @@ class Odd(Simple):
             raise RuntimeError('no such\npseudopotential.')
         if self.fault == 'crash':
             os.kill(os.getpid(), signal.SIGSEGV)
+        if self.fault == 'exit':
+            os._exit(3)
+        if self.fault in ('stop', 'stopped'):  # as by Ctrl-C
+            os.kill(os.getppid(), signal.SIGINT)
+        if self.fault == 'stopped':  # the calculation, too
+            raise RuntimeError('the program ended with exit code 130')
         if self.fault == 'unconverged':
             self.converged = False
         if self.fault in ('energy', 'forces', 'stress'):

@@ -252,7 +252,7 @@ def label(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=1,
         help='how many calculators at a time, each in a process of its own; '
-        'default: 1, in this process',
+        'default: 1',
     )
     add('--threads', type=int, default=1, help='cores of each of several processes')
     add('--retry', action='store_true', help='try again what failed before')

@@ -67,7 +67,8 @@ def label(
         teacher: Who labels, as `teacher_of` returns it.
         output: Folder, which earlier calls may have written.
         keep: Keys of `atoms.info` to keep.
-        processes: 1: this one.
+        processes: How many calculators or models at a time, each in a process of
+            its own; a single model is in this one.
         threads: Of each process, where there are several.
         retry: Try structures again that failed in an earlier call.
 
@@ -113,10 +114,11 @@ class _Call:
         self, tasks: Iterator[Task], number: int, stop: StopRequest
     ) -> Generator[Outcome]:
         """Label in as many processes as there is work for."""
-        if number == 1:
+        if number == 1 and not self.teacher.is_calculator:
             return label_here(tasks, self.teacher, self.output, stop)
+        cores = None if number == 1 else self.threads
         return label_in_processes(
-            tasks, self.teacher, self.output, number, self.threads, stop
+            tasks, self.teacher, self.output, number, cores, stop
         )
 
 

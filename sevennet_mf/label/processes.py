@@ -1,4 +1,4 @@
-"""Labelling in this process, or in several, of which any may crash."""
+"""Labelling in processes, of which any may crash, or by a checkpoint in this one."""
 
 from __future__ import annotations
 
@@ -28,18 +28,17 @@ def label_here(
 ) -> Generator[Outcome]:
     """Yield the outcome of each task, one after another in this process.
 
+    It is for a checkpoint: somebody's calculator may end the process.
+
     Raises:
-        UserError: The calculator cannot be made.
+        UserError: The model cannot be loaded.
     """
     labeller = Labeller(teacher, folder_of(output, 1))
     try:
         for task in tasks:
             if stop:
                 return
-            outcome = labeller(task)
-            if stop and outcome.failed:
-                return  # Ctrl-C also ended the program of the calculator
-            yield outcome
+            yield labeller(task)
     finally:
         labeller.close()
 
@@ -49,17 +48,17 @@ def label_in_processes(
     teacher: Teacher,
     output: Path,
     number: int,
-    cores: int,
+    cores: int | None,
     stop: StopRequest,
 ) -> Generator[Outcome]:
     """Yield outcomes as they come, from a number of processes.
 
     A process that dies takes its structure with it, which is a failure, and gets a
-    successor. When `stop` is set, processes are killed, and what they were at is
-    left for the next call.
+    successor. When `stop` is set, a single process finishes its structure. Several
+    are killed, and what they were at is left for the next call.
 
     Args:
-        cores: Threads of each process.
+        cores: Threads of each process; None: as many as it takes.
 
     Raises:
         UserError: The calculator cannot be made.
@@ -78,16 +77,18 @@ def label_in_processes(
     try:
         for place in range(1, number + 1):
             start(place)
-        while workers and not stop:
+        while workers and (not stop or (number == 1 and workers[0].is_ready)):
             for worker in _answering(workers):
                 outcome = worker.outcome()
                 if outcome is None:
                     continue
+                if stop and outcome.failed:
+                    return  # whatever ended the calculation may be that signal
                 yield outcome
                 if worker.is_dead:
                     workers.remove(worker)
                     start(worker.place)
-                elif (task := next(left, None)) is not None:
+                elif not stop and (task := next(left, None)) is not None:
                     worker.give(task)
                 else:
                     workers.remove(worker)
@@ -107,7 +108,7 @@ class LabelProcess:
 
     Args:
         folder: Named by its place.
-        cores: Threads.
+        cores: Threads; None: as many as it takes.
         task: The first one.
 
     Raises:
@@ -115,7 +116,7 @@ class LabelProcess:
     """
 
     def __init__(
-        self, teacher: Teacher, folder: Path, cores: int, task: Task
+        self, teacher: Teacher, folder: Path, cores: int | None, task: Task
     ) -> None:
         self.place = int(folder.name)
         self.log = folder / LOG
@@ -127,7 +128,7 @@ class LabelProcess:
             with theirs, self.log.open('wb') as log:
                 self.process = subprocess.Popen(
                     bound([*command, str(theirs.fileno())]),
-                    env={**os.environ, **threads(cores)},
+                    env={**os.environ, **(threads(cores) if cores else {})},
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,

@@ -1,4 +1,4 @@
-"""The process that labels for `sevennet-mf label --processes`.
+"""The process that labels for `sevennet-mf label`.
 
     python -m sevennet_mf.label.worker FD
 

@@ -19,7 +19,7 @@ from label_helpers import ODD, cells, odd, write_cells
 from sevennet_mf import cli
 from sevennet_mf.data.reading.read import read_entry
 from sevennet_mf.errors import TrainingStopped, UserError
-from sevennet_mf.label import command, labeller
+from sevennet_mf.label import command
 from sevennet_mf.label.command import label
 from sevennet_mf.label.exchange import Outcome, Task
 from sevennet_mf.label.labeller import Labeller
@@ -173,68 +173,71 @@ def test_a_file_that_changes_meanwhile_is_said(
 # ---- interrupted
 
 
+@pytest.mark.parametrize(('fault', 'done'), [('stop', 3), ('stopped', 2)])
 def test_a_signal_ends_it_after_the_structure_and_it_goes_on(
-    pool: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fault: str, done: int, pool: str, tmp_path: Path
+) -> None:
+    """A program that Ctrl-C ended is no failure."""
+    out, log = tmp_path / 'out', tmp_path / 'log'
+    teacher = odd(fault=fault, log=str(log))
+    with pytest.raises(TrainingStopped, match=f'SIGINT: {done} of 5 structures'):
+        label([pool], teacher, out)
+    assert lengths(out / 'low.extxyz') == [5.0, 6.0, 11.0][:done]
+    assert not (out / 'low_failed.csv').exists()
+    write_cells(Path(pool), 5.0, 6.0, 7.0, 8.0)
+    label([pool], teacher, out)
+    assert [row.split()[0] for row in log.read_text().splitlines()] == [
+        *('5.0', '6.0', '11.0', '7.0', '8.0'),
+    ]
+
+
+def test_a_signal_ends_a_checkpoint_after_the_structure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = Labeller.__call__
 
     def interrupted(self: Labeller, task: Task) -> Outcome:
-        found = real(self, task)
-        if task.source.endswith(':1'):
-            os.kill(os.getpid(), signal.SIGTERM)
-        return found
+        os.kill(os.getpid(), signal.SIGTERM)
+        return real(self, task)
 
-    out = tmp_path / 'out'
-    with monkeypatch.context() as patch:
-        patch.setattr(Labeller, '__call__', interrupted)
-        with pytest.raises(TrainingStopped, match='SIGTERM: 2 of 5 structures'):
-            label([pool], odd(), out)
-    assert lengths(out / 'low.extxyz') == [5.0, 6.0]
-    log = tmp_path / 'log'
-    monkeypatch.setattr(labeller, 'results_of', _noting(log, labeller.results_of))
-    label([pool], odd(), out)
-    assert lengths(out / 'low.extxyz') == [5.0, 6.0, 11.0, 7.0, 8.0]
-    assert log.read_text() == '11.0 7.0 8.0 '
-
-
-def _noting(log: Path, real: Any) -> Any:
-    def noted(calculator: Any, atoms: Any) -> Any:
-        with log.open('a') as stream:
-            stream.write(f'{atoms.cell[0, 0]} ')
-        return real(calculator, atoms)
-
-    return noted
-
-
-def test_a_program_that_ctrl_c_ended_is_no_failure(
-    pool: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def interrupted(calculator: Any, atoms: Any) -> Any:
-        os.kill(os.getpid(), signal.SIGINT)
-        raise RuntimeError('the program ended with exit code 130')
-
-    with monkeypatch.context() as patch:
-        patch.setattr(labeller, 'results_of', interrupted)
-        with pytest.raises(TrainingStopped, match='SIGINT: 0 of 5'):
-            label([pool], odd(), tmp_path / 'out')
-    [found] = label([pool], odd(), tmp_path / 'out')
-    assert (found.labelled, found.failed) == (5, 0)
+    config = model_config()
+    path = str(save_checkpoint(tmp_path / 'model.pth', build(config), config))
+    data = str(INGAN / 'r2scan_valid.extxyz')
+    monkeypatch.setattr(Labeller, '__call__', interrupted)
+    with pytest.raises(TrainingStopped, match='SIGTERM: 1 of'):
+        label([data], teacher_of(path, ['pbe']), tmp_path / 'out')
 
 
 # ---- processes
 
 
-@pytest.mark.parametrize('processes', [1, 2])
 def test_a_file_of_the_current_folder_is_found(
-    processes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its name is relative, and the calculator works in a folder of its own."""
     pool = write_cells(tmp_path / 'pool.extxyz', 5.0, 11.0, 6.0)
     shutil.copy(ODD, tmp_path / 'own.py')
     monkeypatch.chdir(tmp_path)
     teacher = teacher_of('own.py:make', ['low'], {'fault': 'raise'})
-    [found] = label([pool], teacher, 'out', processes=processes)
+    [found] = label([pool], teacher, 'out')
     assert (found.labelled, found.failed) == (2, 1)  # made anew after the failure
+
+
+@pytest.mark.parametrize(
+    ('fault', 'how'),
+    [('exit', 'ended with exit code 3'), ('crash', 'ended by SIGSEGV')],
+)
+def test_a_calculator_that_ends_its_process_is_a_failure(
+    fault: str, how: str, pool: str, tmp_path: Path
+) -> None:
+    """With one process as with several."""
+    out = tmp_path / 'out'
+    [found] = label([pool], odd(fault=fault), out)
+    assert (found.labelled, found.failed) == (4, 1)
+    assert lengths(out / 'low.extxyz') == [5.0, 6.0, 7.0, 8.0]
+    [_, (_, source, error)] = failures(out / 'low_failed.csv')
+    assert source == f'{pool}:2'
+    assert error.startswith(f'the process {how}')
 
 
 def test_processes_have_folders_of_their_own_and_survive_crashes(
