@@ -18,6 +18,7 @@ from sevenn.train.optim import loss_dict, optim_dict, scheduler_dict
 
 from sevennet_mf import keys
 from sevennet_mf.config.optimizer import SCHEDULERS
+from sevennet_mf.config.places import place_of
 from sevennet_mf.config.recipe import FROM_SCRATCH
 from sevennet_mf.errors import UserError, nearest, unknown
 
@@ -79,7 +80,8 @@ def section(where: str, given: Config, known: Config, conditions: Config) -> Non
         key = f'{where}.{name}'
         if name not in known:
             public = ['fidelity', *(k for k in known if not k.startswith('_'))]
-            raise UserError(f'{key} is not a known key.{nearest(name, public)}')
+            hint = place_of(name, where) or nearest(name, public)
+            raise UserError(f'{key} is not a known key.{hint}')
         wanted = dict if isinstance(known[name], dict) else conditions.get(name)
         _type(key, value, wanted)
         if wanted in (int, float):

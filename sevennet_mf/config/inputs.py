@@ -96,7 +96,7 @@ def read(
         UserError: A key or value is not understood; nothing is ignored.
     """
     sections = _checked(sections)
-    given = {name: sections[name].pop('fidelity', {}) for name in SECTIONS}
+    given = _given(sections)
     blocks = Blocks(
         validate(ModelFidelity, given['model'], 'model.fidelity'),
         validate(TrainFidelity, given['train'], 'train.fidelity'),
@@ -109,6 +109,17 @@ def read(
     is_default_order = blocks.data.order is None and blocks.data.base is None
     blocks.complete(entries, () if origin is None else origin.names)
     return _assembled(sections, blocks, entries, origin, is_default_order, began)
+
+
+def _given(sections: Config) -> Config:
+    """The `fidelity` block of each section, taken out of it."""
+    from sevennet_mf.config import places
+
+    given = {name: sections[name].pop('fidelity', {}) for name in SECTIONS}
+    for name, block in given.items():
+        if isinstance(block, dict):
+            places.refuse_misplaced(block, f'{name}.fidelity')
+    return given
 
 
 def _refuse_batch_size(data: Config, batch_edges: int) -> None:
@@ -124,9 +135,7 @@ def _refuse_batch_size(data: Config, batch_edges: int) -> None:
 def _checked(sections: Config) -> Config:
     """A copy of the sections of a YAML, which are blocks of keys and all known."""
     sections = copy.deepcopy(sections)  # the host pops keys out of what it reads
-    for name in sections:
-        if name not in SECTIONS:
-            raise unknown('a section of the YAML', name, SECTIONS)
+    _refuse_sections(sections)
     for name in SECTIONS:
         if not isinstance(sections.setdefault(name, {}), dict):
             raise UserError(f'section {name} must be a block of keys.')
@@ -137,6 +146,16 @@ def _checked(sections: Config) -> Config:
     from sevennet_mf.config import later_host
 
     return later_host.understood(sections)
+
+
+def _refuse_sections(sections: Config) -> None:
+    """Raise UserError for a section that does not exist, as a key of another."""
+    from sevennet_mf.config import places
+
+    for name in sections:
+        if name not in SECTIONS:
+            place = places.place_of(str(name)).strip()
+            raise unknown('a section of the YAML', name, SECTIONS, place)
 
 
 def _sets(data: Config) -> dict[str, list[Config]]:
@@ -199,16 +218,19 @@ def _no_training(data: Config) -> UserError:
 
 
 def refuse_ignored(sections: Config) -> None:
-    """Refuse misspellings of `fidelity` and later words, in a YAML without one.
+    """Refuse what is meant for a `fidelity` block, in a YAML without one.
 
     SevenNet would train it, and only warn of the unknown key.
 
     Raises:
-        UserError: A key looks like `fidelity`, or belongs to a later version.
+        UserError: A key looks like `fidelity`, belongs into such a block, or to a
+            later version.
     """
-    from sevennet_mf.config import later_host
+    from sevennet_mf.config import later_host, places
 
+    _refuse_sections(sections)
     later_host.refuse(sections)
+    places.refuse_ours(sections, [word.key for word in later_host.WORDS])
     for where, block in sections.items():
         entries = _load_paths(block) if where == 'data' else {}
         blocks = {where: block}

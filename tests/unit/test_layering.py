@@ -81,8 +81,10 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
     'config': (
         ('paths', 'recipe', 'validation', 'yaml_file'),
         ('optimizer', 'training'),
-        ('criteria', 'entry', 'host_checks'),
+        ('criteria', 'entry'),
         ('blocks',),
+        ('places',),
+        ('host_checks',),
         ('complete', 'host_sections', 'later_host', 'run_inputs'),
         ('compatible',),
         ('inherit',),

@@ -47,6 +47,52 @@ def test_no_hint_where_nothing_is_in_common(section: str, name: str) -> None:
     assert message(section, **{name: 1}) == f'{section}.{name} is not a known key.'
 
 
+@pytest.mark.parametrize(
+    ('section', 'values', 'place'),
+    [
+        ('train', {'ema': {}}, 'train.fidelity'),
+        ('train', {'report_to': ['tensorboard']}, 'train.fidelity'),
+        ('model', {'encoding': 'gain'}, 'model.fidelity'),
+        ('data', {'loss_weight': {}}, 'train.fidelity'),
+        ('model', {'batch_size': 4}, 'data'),
+        ('data', {'energy_key': 'E'}, 'an entry of data.load_trainset_path'),
+        ('train', {'fidelity': {'order': ['pbe', 'r2scan']}}, 'data.fidelity'),
+        ('data', {'fidelity': {'cutoff': 4.0}}, 'model'),
+    ],
+)
+def test_a_key_in_another_place(
+    section: str, values: dict[str, Any], place: str
+) -> None:
+    [(name, inner)] = values.items()
+    key = f'{name}.{[*inner][0]}' if name == 'fidelity' else name
+    said = f'{section}.{key} is not a known key. It belongs to {place}.'
+    assert message(section, **values) == said
+
+
+@pytest.mark.parametrize(
+    ('section', 'place'),
+    [
+        ('ema', 'It belongs to train.fidelity.'),
+        ('epoch', 'It belongs to train.'),
+        ('fidelity', 'It belongs within a section, as in train.fidelity.'),
+    ],
+)
+def test_a_key_outside_of_all_sections(section: str, place: str) -> None:
+    words = rf"got '{section}'\. {place}$"
+    with pytest.raises(UserError, match=words):
+        inputs.from_sections({**sections(), section: {}})
+    with pytest.raises(UserError, match=words):
+        inputs.refuse_ignored({'model': {}, 'train': {}, 'data': {}, section: {}})
+
+
+def test_our_words_in_a_yaml_without_a_fidelity() -> None:
+    """SevenNet would train, and only warn."""
+    words = r'^train\.ema is not a key of SevenNet.*belongs to train\.fidelity\.$'
+    with pytest.raises(UserError, match=words):
+        inputs.refuse_ignored({'model': {}, 'train': {'ema': {}}, 'data': {}})
+    inputs.refuse_ignored({'train': {'batch_size': 4}})  # SevenNet's own affair
+
+
 @pytest.mark.parametrize('value', ['no', 'yes', 0, 1, None])
 def test_true_or_false(value: Any) -> None:
     """Trap 10: the host makes True of 'no'."""
