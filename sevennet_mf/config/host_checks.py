@@ -17,7 +17,7 @@ from sevenn.nn.edge_embedding import BesselBasis, PolynomialCutoff, XPLORCutoff
 from sevenn.train.optim import loss_dict, optim_dict, scheduler_dict
 
 from sevennet_mf import keys
-from sevennet_mf.config.optimizer import SCHEDULERS
+from sevennet_mf.config.optimizer import LAST_EPOCH, SCHEDULERS
 from sevennet_mf.config.places import place_of
 from sevennet_mf.config.recipe import FROM_SCRATCH
 from sevennet_mf.errors import UserError, nearest, unknown
@@ -117,8 +117,15 @@ def _taken(chooser: str, name: str) -> list[str]:
 def _parameters(key: str, block: Config, name: str) -> None:
     """Raise UserError for keys that are no parameters of the block's class."""
     known = _taken(PARAMETERS[key.split('.')[-1]], name)
+    if LAST_EPOCH in known:  # torch's, for a schedule that goes on
+        known.remove(LAST_EPOCH)
+        if block.get(LAST_EPOCH, -1) != -1:
+            raise UserError(
+                f'{key}.{LAST_EPOCH} cannot be used: a schedule begins with the '
+                'run, and `--resume` continues it. Remove it.'
+            )
     for inner in block:
-        if inner not in known:
+        if inner not in known and inner != LAST_EPOCH:
             raise UserError(
                 f'{key}.{inner} is not a known key of {name}.'
                 f'{nearest(inner, known)} Known: {", ".join(known)}.'

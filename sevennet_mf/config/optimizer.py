@@ -23,6 +23,7 @@ SCHEDULERS: Final[Config] = {**scheduler_dict, ONE_CYCLE: OneCycleLR}
 # a schedule that depends on the metric of an epoch
 OF_METRIC: Final = 'reducelronplateau'
 BY_STEP: Final = 'train.fidelity.schedule_by'
+LAST_EPOCH: Final = 'last_epoch'  # -1, the only value that works, is a new schedule
 # what torch and the host raise for a parameter that they cannot use
 TROUBLE: Final = (
     *(ArithmeticError, AssertionError, AttributeError, LookupError),
@@ -132,7 +133,7 @@ def check(config: Config, asked: str | None, style: Recipe, epochs: int) -> None
     optimizer = optimizer_of(config, [weight])
     # torch and the host take them, and go up the gradient
     for key, value in (config.get(KEY.SCHEDULER_PARAM) or {}).items():
-        if key != 'last_epoch' and isinstance(value, int | float) and value < 0:
+        if key != LAST_EPOCH and isinstance(value, int | float) and value < 0:
             raise UserError(
                 f': must not be negative, got {value}.',
                 f'train.{KEY.SCHEDULER_PARAM}.{key}',

@@ -142,6 +142,39 @@ def test_a_schedule_of_a_metric_cannot_count_steps() -> None:
     said = refusal({'schedule_by': 'step'}, scheduler='reducelronplateau')
     assert "schedule_by: 'step' cannot be combined with the scheduler red" in said
 
+@pytest.mark.parametrize(
+    'train',
+    [
+        {'scheduler': ONE_CYCLE, 'scheduler_param': {'pct_start': 2}},
+        {'scheduler': ONE_CYCLE, 'scheduler_param': {'div_factor': 0}},
+        {'scheduler': 'linearlr', 'scheduler_param': {'start_factor': 2}}
+        | {'fidelity': {'schedule_by': 'step'}},
+    ],
+)
+def test_no_error_shows_a_number_of_steps_that_is_not_known(
+    train: dict[str, Any],
+) -> None:
+    """The data, which tell how many there are, have not been read."""
+    said = refusal(train.pop('fidelity', None), **train)
+    [(name, value)] = train['scheduler_param'].items()
+    assert f'{name}: {value}' in said
+    assert 'total' not in said
+
+
+@pytest.mark.parametrize('scheduler', ['exponentiallr', ONE_CYCLE])
+def test_last_epoch_of_a_schedule_is_not_offered(scheduler: str) -> None:
+    """Torch's parameter works with its default only."""
+    given = {'last_epoch': 3}
+    said = refusal(scheduler=scheduler, scheduler_param=given)
+    assert 'scheduler_param.last_epoch cannot be used' in said
+    said = refusal(scheduler=scheduler, scheduler_param={'last_epochs': 3})
+    assert 'last_epochs is not a known key' in said
+    assert 'last_epoch,' not in said
+    assert "'last_epoch'" not in said
+    gamma = {'gamma': 0.9} if scheduler == 'exponentiallr' else {}
+    read(scheduler=scheduler, scheduler_param={**gamma, 'last_epoch': -1})
+
+
 
 # ---- schedules
 
