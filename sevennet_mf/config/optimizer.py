@@ -49,14 +49,21 @@ class RateSchedule:
     length: int | None = None
     parameters: Config = field(default_factory=dict)
 
-    def made(self, optimizer: torch.optim.Optimizer) -> Any:
+    def made(
+        self, optimizer: torch.optim.Optimizer, told: Config | None = None
+    ) -> Any:
         """Return torch's scheduler.
+
+        Args:
+            optimizer: Whose learning rates it sets.
+            told: The parameters that errors show; default: all.
 
         Raises:
             UserError: It refuses its parameters.
         """
-        make = partial(SCHEDULERS[self.name], optimizer)
-        return _made(make, self.parameters, KEY.SCHEDULER_PARAM, self.name)
+        make = partial(SCHEDULERS[self.name], optimizer, **self.parameters)
+        shown = self.parameters if told is None else told
+        return _made(make, shown, KEY.SCHEDULER_PARAM, self.name)
 
     def line(self, epochs: int) -> str:
         """Return what a run with a schedule by step says about it."""
@@ -114,7 +121,7 @@ def optimizer_of(
     """
     name = _known(config, KEY.OPTIMIZER, optim_dict)
     given = config.get(KEY.OPTIM_PARAM) or {}
-    make = partial(optim_dict[name], parameters)
+    make = partial(optim_dict[name], parameters, **given)
     made: torch.optim.Optimizer = _made(make, given, KEY.OPTIM_PARAM, name)
     return made
 
@@ -139,17 +146,16 @@ def check(config: Config, asked: str | None, style: Recipe, epochs: int) -> None
                 f'train.{KEY.SCHEDULER_PARAM}.{key}',
             )
     schedule = schedule_of(config, asked, style, epochs)
-    scheduler = schedule.made(optimizer)
+    # what follows from the number of steps is not known yet
+    longer = schedule_of(config, asked, style, epochs, MANY + 1).parameters
+    told = {k: v for k, v in schedule.parameters.items() if longer[k] == v}
+    scheduler = schedule.made(optimizer, told)
     # torch notices some values, such as a step_size of 0, only when it takes a step
     given, name = config.get(KEY.OPTIM_PARAM) or {}, str(config[KEY.OPTIMIZER])
-    _made(lambda **_: optimizer.step(), given, KEY.OPTIM_PARAM, name.lower())
+    _made(optimizer.step, given, KEY.OPTIM_PARAM, name.lower())
     metric = (1.0,) if schedule.name == OF_METRIC else ()
-    _made(
-        lambda **_: scheduler.step(*metric),
-        schedule.parameters,
-        KEY.SCHEDULER_PARAM,
-        schedule.name,
-    )
+    step = partial(scheduler.step, *metric)
+    _made(step, told, KEY.SCHEDULER_PARAM, schedule.name)
 
 
 def _known(config: Config, key: str, known: Config) -> str:
@@ -160,10 +166,10 @@ def _known(config: Config, key: str, known: Config) -> str:
     return name
 
 
-def _made(make: Callable[..., Any], given: Config, key: str, name: str) -> Any:
-    """What `make` makes of the block `key`; UserError if it refuses it."""
+def _made(make: Callable[[], Any], given: Config, key: str, name: str) -> Any:
+    """What `make` makes; UserError if it refuses the block `key`, as `given`."""
     try:
-        return make(**given)
+        return make()
     except TROUBLE as error:
         # the host's own schedule asserts that its warm-up is shorter than its cycle
         why = str(error).strip().rstrip('.') or 'the warm-up takes the whole run'
