@@ -26,6 +26,7 @@ from sevennet_mf.config.validation import (
     NonNegative,
     Positive,
     Share,
+    as_list,
     not_bool,
     validate,
 )
@@ -50,7 +51,7 @@ class ModelFidelity(Block):
     rank: Count = Field(
         4, description='Rank r of A_f B_f within each irrep; used by `lora` only.'
     )
-    sites: list[Site] = Field(
+    sites: Annotated[list[Site], BeforeValidator(as_list)] = Field(
         ['self_interaction_1', 'self_interaction_2', 'output'],
         min_length=1,
         description='Linear layers that get fidelity-owned weights: those before '
@@ -267,7 +268,7 @@ class TrainFidelity(Block):
         None,
         description='End the run when it no longer improves. Default: all epochs.',
     )
-    report_to: list[Tracker] = Field(
+    report_to: Annotated[list[Tracker], BeforeValidator(as_list)] = Field(
         [],
         description='Where the numbers in `lc.csv` go as well: TensorBoard, '
         'Weights & Biases.',
@@ -277,7 +278,7 @@ class TrainFidelity(Block):
 class DataFidelity(Block):
     """`data.fidelity`: the fidelities and their reference energies."""
 
-    order: list[Name] | None = Field(
+    order: Annotated[list[Name] | None, BeforeValidator(as_list)] = Field(
         None,
         min_length=1,
         description='The fidelities from low to high. Default: the order in which '

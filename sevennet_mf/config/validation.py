@@ -28,6 +28,11 @@ def not_bool(value: Any) -> Any:
     return value
 
 
+def as_list(value: Any) -> Any:
+    """Return a word that stands alone as a list of it."""
+    return [value] if isinstance(value, str) else value
+
+
 def _a_name(value: Any) -> Any:
     if not isinstance(value, str) or not NAME_PATTERN.fullmatch(value):
         raise ValueError(

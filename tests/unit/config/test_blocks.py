@@ -202,7 +202,7 @@ def test_misspelt_keys(block: type[Block], values: Any, wanted: str) -> None:
         ({'rank': True}, 'rank: must be a number, got True.'),
         ({'rank': 1.5}, 'rank: must be a whole number, got 1.5.'),
         ({'rank': 'four'}, "rank: must be a whole number, got 'four'."),
-        ({'sites': 'output'}, "sites: must be a list, got 'output'."),
+        ({'sites': 5}, 'sites: must be a list, got 5.'),
         ({'sites': []}, 'sites: must not be empty, got [].'),
         ({'sites': ['outputs']}, "got 'outputs'. Did you mean 'output'?"),
         ({'scale': 'Shared'}, "must be 'shared' or 'per_fidelity', got 'Shared'."),
@@ -253,7 +253,7 @@ def test_train_values(values: Any, wanted: str) -> None:
 @pytest.mark.parametrize(
     ('values', 'wanted'),
     [
-        ({'order': 'pbe'}, "order: must be a list, got 'pbe'."),
+        ({'order': 5}, 'order: must be a list, got 5.'),
         ({'order': []}, 'order: must not be empty, got [].'),
         ({'order': ['pbe', 'pbe']}, "order: names must differ, got ['pbe', 'pbe']."),
         ({'order': ['pbe', 2]}, f'order.1: {WORD}, got 2.'),

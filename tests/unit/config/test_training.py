@@ -8,7 +8,7 @@ import torch
 from train_helpers import yaml_of
 
 from sevennet_mf.config import inputs
-from sevennet_mf.config.blocks import TrainFidelity
+from sevennet_mf.config.blocks import DataFidelity, ModelFidelity, TrainFidelity
 from sevennet_mf.config.optimizer import optimizer_of, schedule_of
 from sevennet_mf.config.recipe import CONTINUED, FROM_SCRATCH, ONE_CYCLE
 from sevennet_mf.config.validation import validate
@@ -76,9 +76,13 @@ def test_a_word_is_the_type_of_a_loss() -> None:
     ],
 )
 def test_what_a_block_refuses(block: dict[str, Any], words: str) -> None:
-
-
     assert re.search(words, refusal(block))
+
+
+def test_a_word_alone_is_a_list_of_it() -> None:
+    assert read({'report_to': 'tensorboard'}).train.report_to == ['tensorboard']
+    assert validate(ModelFidelity, {'sites': 'output'}, 'x').sites == ['output']
+    assert validate(DataFidelity, {'order': 'pbe'}, 'x').order == ['pbe']
 
 
 # ---- what torch would refuse only after all data were read
@@ -138,10 +142,6 @@ def test_parameters_are_tried_when_the_yaml_is_read(
     assert words in refusal(**train)
 
 
-def test_a_schedule_of_a_metric_cannot_count_steps() -> None:
-    said = refusal({'schedule_by': 'step'}, scheduler='reducelronplateau')
-    assert "schedule_by: 'step' cannot be combined with the scheduler red" in said
-
 @pytest.mark.parametrize(
     'train',
     [
@@ -174,6 +174,10 @@ def test_last_epoch_of_a_schedule_is_not_offered(scheduler: str) -> None:
     gamma = {'gamma': 0.9} if scheduler == 'exponentiallr' else {}
     read(scheduler=scheduler, scheduler_param={**gamma, 'last_epoch': -1})
 
+
+def test_a_schedule_of_a_metric_cannot_count_steps() -> None:
+    said = refusal({'schedule_by': 'step'}, scheduler='reducelronplateau')
+    assert "schedule_by: 'step' cannot be combined with the scheduler red" in said
 
 
 # ---- schedules
