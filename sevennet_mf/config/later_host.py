@@ -13,11 +13,12 @@ from typing import Any, Final
 import sevenn._keys as KEY
 from sevenn.train.optim import scheduler_dict
 
-from sevennet_mf.config.blocks import TrainFidelity
+from sevennet_mf.config.blocks import TrainFidelity, validate
 from sevennet_mf.config.recipe import ONE_CYCLE
-from sevennet_mf.errors import UserError
+from sevennet_mf.errors import UserError, said_as
 
 Config = dict[str, Any]
+PLACE: Final = 'train.fidelity'
 MARK: Final = 'TRAIN_BY_BATCH'  # in `sevenn._keys` of a version that has them
 
 
@@ -40,6 +41,13 @@ class Word:
     moves: bool = False
     off: tuple[Any, ...] = (None, False)
     is_meant: Callable[[Any], bool] = lambda value: True
+
+    def is_off(self, value: Any) -> bool:
+        """Whether a value does nothing; a 0 is not False, as Python has it."""
+        return any(
+            value == idle and isinstance(value, bool) == isinstance(idle, bool)
+            for idle in self.off
+        )
 
 
 def _is_fraction(value: Any) -> bool:
@@ -132,7 +140,7 @@ def understood(sections: Config) -> Config:
         del model['train_shift'], model['train_scale']
     for word, path, block, name in _found(sections):
         value = block.pop(name)
-        if value in word.off:
+        if word.is_off(value):
             continue
         if not word.moves or word.ours not in TrainFidelity.model_fields:
             raise _refusal(word, path, value)
@@ -142,6 +150,8 @@ def understood(sections: Config) -> Config:
                 f'{path} and train.fidelity.{word.ours} are the same. Remove one of '
                 'the two.'
             )
+        with said_as({f'{PLACE}.{word.ours}': path}):  # as it was written
+            validate(TrainFidelity, {word.ours: value}, PLACE)
         sections['train']['fidelity'] = {**own, word.ours: value}
     return sections
 
@@ -156,7 +166,7 @@ def refuse(sections: Config) -> None:
         return
     blocks = {name: b for name, b in sections.items() if isinstance(b, dict)}
     for word, path, block, name in _found({k: dict(v) for k, v in blocks.items()}):
-        if block[name] not in word.off:
+        if not word.is_off(block[name]):
             raise _refusal(word, path, block[name], without=True)
     schedule = str(blocks.get('train', {}).get(KEY.SCHEDULER, '')).lower()
     if schedule == ONE_CYCLE and schedule not in scheduler_dict:

@@ -119,6 +119,20 @@ def test_a_value_goes_where_it_means_the_same(
         inputs.read(with_word('train', 'absent', 7))
 
 
+@pytest.mark.parametrize(
+    ('key', 'value', 'said'),
+    [
+        ('grad_clip', 0, r'^train\.grad_clip: must be greater than 0, got 0'),
+        ('grad_clip', 'all', r"^train\.grad_clip: must be a number, got 'all'"),
+        ('energy_loss_weight', True, r'^train\.energy_loss_weight: .* got True'),
+    ],
+)
+def test_what_is_not_off_is_not_ignored(key: str, value: Any, said: str) -> None:
+    """In Python 0 is False, and True is 1."""
+    with pytest.raises(UserError, match=said):
+        inputs.read(with_word('train', key, value))
+
+
 def test_words_of_the_host_stay_the_hosts() -> None:
     """None of the table is what SevenNet 0.13 means with the same key."""
     every = {
