@@ -96,6 +96,10 @@ def make(**options: Any) -> Odd:
     return Odd(**options)
 
 
+def needs(command: str) -> Odd:
+    return Odd(command)
+
+
 def no_calculator() -> int:
     return 3
 

@@ -106,9 +106,13 @@ def made(told: str, arguments: Mapping[str, Any], folder: Path | None = None) ->
         with _here_importable(), chdir(folder or '.'):
             calculator = make(**arguments)
     except Exception as error:  # whatever a calculator finds wrong
+        remedy = (
+            f'Correct --arguments (given: {", ".join(arguments)}).'
+            if arguments
+            else 'If it needs arguments, give them with --arguments.'
+        )
         raise UserError(
-            f'the calculator cannot be made: {line_of(error)}. Correct --arguments '
-            f'(given: {", ".join(arguments) or "none"}).',
+            f'the calculator cannot be made: {line_of(error)}. {remedy}',
             where=f'--with {told}',
         ) from error
     if not hasattr(calculator, 'get_potential_energy'):

@@ -160,3 +160,21 @@ def test_all_fidelities_of_a_checkpoint_at_once(tmp_path: Path) -> None:
     assert not (tmp_path / 'none').exists()
     foreign = asked(teacher_of(path), tmp_path, *cells(5.0))
     assert 'Ar' in foreign[0]
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'remedy'),
+    [
+        ({}, 'If it needs arguments, give them with --arguments.'),
+        ({'fault': '', 'x': 1}, 'Correct --arguments (given: fault, x).'),
+    ],
+)
+def test_a_calculator_that_cannot_be_made(
+    arguments: dict[str, Any], remedy: str, tmp_path: Path
+) -> None:
+    told = odd(function='make' if arguments else 'needs', **arguments)
+    with pytest.raises(UserError) as error:
+        Labeller(told, tmp_path)
+    said = str(error.value)
+    assert 'the calculator cannot be made: TypeError: ' in said
+    assert said.endswith(remedy)
