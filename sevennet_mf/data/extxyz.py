@@ -5,7 +5,7 @@ from __future__ import annotations
 import filecmp
 import io
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Final, TextIO
 
@@ -124,6 +124,31 @@ def write(path: Path, frames: Iterable[Atoms]) -> int:
 def write_one(stream: TextIO, atoms: Atoms) -> None:
     """Append a structure to a file."""
     write_extxyz(stream, [atoms])
+
+
+def whole_frames(stream: IO[bytes]) -> Iterator[tuple[bytes, int, int]]:
+    """Yield the frames of a file that was written frame by frame, up to a torn one.
+
+    Args:
+        stream: Of an extended XYZ file, at its beginning.
+
+    Yields:
+        The comment line of a frame, and where the frame begins and ends.
+
+    Raises:
+        ValueError: A frame begins with something else than a number of atoms.
+    """
+    while True:
+        start = stream.tell()
+        head, line = stream.readline(), stream.readline()
+        comment = line
+        if not comment.endswith(b'\n'):
+            return
+        for _ in range(int(head)):
+            line = stream.readline()
+        if not line.endswith(b'\n'):
+            return
+        yield comment, start, stream.tell()
 
 
 def put(new: Path, path: Path, may_change: bool) -> None:

@@ -18,7 +18,7 @@ from typing import IO, Any, Final
 from ase import Atoms
 
 from sevennet_mf import lock
-from sevennet_mf.data.extxyz import write_one
+from sevennet_mf.data.extxyz import whole_frames, write_one
 from sevennet_mf.errors import UserError
 from sevennet_mf.files import (
     make_folder,
@@ -221,24 +221,14 @@ def _append(path: Path, text: str) -> int:
 
 
 def _frames(stream: IO[bytes], path: str) -> Iterator[tuple[str, int, int]]:
-    """Yield (id, start, end) of the whole frames of an extended XYZ file."""
-    while True:
-        start = stream.tell()
-        head = stream.readline()
-        if not head.endswith(b'\n'):
-            return  # torn, or the end
-        comment = stream.readline()
-        found = re.search(rb'\b' + MARK.encode() + rb'=(\w+)', comment)
-        if not comment.endswith(b'\n'):
-            return
-        if not head.strip().isdigit() or found is None:
-            raise UserError(
-                f'{path} has structures that were not labelled by this command. '
-                f'{OTHER}'
-            )
-        line = comment
-        for _ in range(int(head)):
-            line = stream.readline()
-        if not line.endswith(b'\n'):
-            return
-        yield found[1].decode(), start, stream.tell()
+    """Yield (id, start, end) of the whole frames of a file of labels."""
+    try:
+        for comment, start, end in whole_frames(stream):
+            found = re.search(rb'\b' + MARK.encode() + rb'=(\w+)', comment)
+            if found is None:
+                raise ValueError
+            yield found[1].decode(), start, end
+    except ValueError:
+        raise UserError(
+            f'{path} has structures that were not labelled by this command. {OTHER}'
+        ) from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -24,7 +25,7 @@ from sevennet_mf.analysis.conductivity.md import (
     start,
 )
 from sevennet_mf.analysis.conductivity.read import STEP_KEY, TIME_KEY
-from sevennet_mf.data.extxyz import write_one
+from sevennet_mf.data.extxyz import whole_frames, write_one
 from sevennet_mf.errors import UserError
 from sevennet_mf.files import unwritable, write_whole
 
@@ -64,7 +65,7 @@ def run_ase(
     now = state.atoms
     now.calc = calculator
     guard.first_energy = state.first_energy
-    _cut(folder / TRAJECTORY_FILE, len(now), state.step)
+    _cut(folder / TRAJECTORY_FILE, state.step)
     step = state.step
     dynamics = _dynamics(now, protocol, state.generator)
     guard.forces(now, step)
@@ -157,7 +158,7 @@ def _read_state(folder: Path, atoms: Atoms, protocol: Protocol) -> _State:
         ) from None
 
 
-def _cut(path: Path, n_atoms: int, step: int) -> None:
+def _cut(path: Path, step: int) -> None:
     """Remove frames from `step` on that the state does not know of.
 
     A frame is written before the state: one may be there already, or a part of it.
@@ -166,13 +167,10 @@ def _cut(path: Path, n_atoms: int, step: int) -> None:
         return
     with path.open('r+b') as stream:
         end = 0
-        while head := stream.readline():
-            comment = stream.readline()
-            for _ in range(n_atoms):
-                last = stream.readline()
-            found = comment.partition(f'{STEP_KEY}='.encode())[2].split()
-            whole = head.strip() and found and last.endswith(b'\n')
-            if not whole or int(found[0]) > step or step == 0:
-                break
-            end = stream.tell()
+        with suppress(ValueError):  # what a crash left is no frame
+            for comment, _, after in whole_frames(stream):
+                found = comment.partition(f'{STEP_KEY}='.encode())[2].split()
+                if not found or int(found[0]) > step or step == 0:
+                    break
+                end = after
         stream.truncate(end)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -70,3 +71,17 @@ def test_a_file_that_runs_use_stays(tmp_path: Path) -> None:
     assert path.read_text() == '1'
     extxyz.put(new, path, may_change=True)
     assert path.read_text() == '2'
+
+
+def test_whole_frames_of_a_file_that_was_cut_anywhere() -> None:
+    frames = [b'1\nstep=1\nAr 0 0 0\n', b'0\nstep=2\n', b'2\nstep=3\nA 0\nB 0\n']
+    text = b''.join(frames)
+    ends = [len(b''.join(frames[: n + 1])) for n in range(3)]
+    for cut in range(len(text) + 1):
+        found = [*extxyz.whole_frames(io.BytesIO(text[:cut]))]
+        assert [end for *_, end in found] == [end for end in ends if end <= cut]
+    assert [comment for comment, *_ in found] == [
+        *(b'step=1\n', b'step=2\n', b'step=3\n'),
+    ]
+    with pytest.raises(ValueError, match='invalid literal'):
+        [*extxyz.whole_frames(io.BytesIO(b'one\nstep=1\nAr 0 0 0\n'))]
