@@ -12,7 +12,7 @@ from sevenn import _keys as KEY
 from sevennet_mf import keys
 from sevennet_mf.arrays import Bools, Floats, Ints
 from sevennet_mf.data.processed.build import Processing
-from sevennet_mf.data.processed.cache import CacheRecipe
+from sevennet_mf.data.processed.cache import Cached, CacheRecipe
 from sevennet_mf.data.references import Labels
 from sevennet_mf.data.same.identity import partners
 from sevennet_mf.data.structures import FidelityDataset, FidelityGraph
@@ -60,25 +60,23 @@ def build_datasets(
         for name, entries in sets_of(config).items()
     }
 
+    opened: dict[str, list[Cached]] = {}  # of each set, by this process
+
+    def open_set(name: str, recipes: list[CacheRecipe]) -> None:
+        opened[name] = [*map(how.load_or_build, listed[name], recipes)]
+
     def processed() -> Recipes:
         recipes = {}
         for name, entries in listed.items():
             recipes[name] = [how.recipe_of(entry) for entry in entries]
-            for entry, recipe in zip(entries, recipes[name], strict=True):
-                how.load_or_build(entry, recipe)
+            open_set(name, recipes[name])
         return recipes
 
     recipes = processed() if share is None else share(processed)
-    return {
-        name: FidelityDataset(
-            [
-                how.load_or_build(entry, recipe)
-                for entry, recipe in zip(entries, recipes[name], strict=True)
-            ],
-            how.fidelities,
-        )
-        for name, entries in listed.items()
-    }
+    for name in listed:
+        if name not in opened:  # the first process did
+            open_set(name, recipes[name])
+    return {name: FidelityDataset(opened[name], how.fidelities) for name in listed}
 
 
 def sets_of(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import copy
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import ase.io
 import numpy as np
@@ -27,6 +28,7 @@ from sevennet_mf.data.dataset import (
 )
 from sevennet_mf.data.processed import build as build_module
 from sevennet_mf.data.processed import cache
+from sevennet_mf.data.processed.build import Processing
 from sevennet_mf.errors import UserError
 
 CUTOFF = 4.5
@@ -65,6 +67,36 @@ def sets(work: Path, ingan: Path) -> dict[str, FidelityDataset]:
     result = build_datasets(config, work)
     assert config == before  # the host pops keys out of it
     return result
+
+
+def test_each_entry_is_opened_once(
+    sets: dict[str, FidelityDataset],
+    work: Path,
+    ingan: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By the first process, which makes them, as by one that waited."""
+    names: list[str] = []
+    real = Processing.load_or_build
+
+    def counted(self: Processing, entry: Any, recipe: Any) -> Any:
+        names.append(entry['file'][0])
+        return real(self, entry, recipe)
+
+    monkeypatch.setattr(Processing, 'load_or_build', counted)
+    valid = entry(ingan, 'r2scan_valid', 'r2scan')
+    config = config_of(trainset=[entry(ingan, 'pbe_train', 'pbe'), valid])
+    shared: list[Any] = []
+
+    def first(find: Any) -> Any:
+        shared.append(find())
+        return shared[0]
+
+    for share in (None, first, lambda find: shared[0]):
+        names.clear()
+        found = build_datasets(config, work, share)
+        assert len(found['trainset']) == 164 + 13
+        assert len(names) == len(set(names)) == 2
 
 
 @pytest.fixture
