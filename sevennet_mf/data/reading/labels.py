@@ -118,8 +118,9 @@ def of_atoms(atoms: Atoms, entry: Entry, where: str) -> StructureLabels:
         _refuse_mixture('force_key', 'forces', forces, arrays, entry, where)
         if has_stress(atoms):
             _refuse_mixture('stress_key', 'stress', stress, info, entry, where)
+    atoms_of_unit = len(atoms) if written.per_atom else 1
     labels = StructureLabels(
-        _number(energy, where) * written.energy * _atoms_of(atoms, written),
+        _number(energy, where) * written.energy * atoms_of_unit,
         _pulls(given, len(atoms), written, where),
         _stress(atoms, given['stress_key'], given['virial_key'], where, written),
         named,
@@ -128,10 +129,6 @@ def of_atoms(atoms: Atoms, entry: Entry, where: str) -> StructureLabels:
     )
     check(labels, len(atoms), where)
     return labels
-
-
-def _atoms_of(atoms: Atoms, written: Convention) -> int:
-    return len(atoms) if written.per_atom else 1
 
 
 def _is_blank(value: Any) -> bool:
