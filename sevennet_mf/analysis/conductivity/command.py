@@ -95,6 +95,12 @@ def simulations(
     atoms = read_structure(structure, options.ion)
     path, _ = read_checkpoint(checkpoint)
     has_hydrogen = atomic_numbers['H'] in atoms.numbers
+    protocols = [
+        options.protocol(temperature, has_hydrogen)
+        for temperature in sorted(options.temperatures)
+    ]
+    if told := options.told(protocols):
+        warnings.warn(told, stacklevel=2)
     return Simulations(
         out=out,
         atoms=atoms,
@@ -104,10 +110,7 @@ def simulations(
             device=options.device,
             sha256=sha256_of(path),
         ),
-        protocols=[
-            options.protocol(temperature, has_hydrogen)
-            for temperature in sorted(options.temperatures)
-        ],
+        protocols=protocols,
         resume=options.resume,
     )
 

@@ -57,10 +57,15 @@ class Protocol:
         return max(1, round(self.every / self.timestep))
 
     @property
+    def spacing(self) -> float:
+        """Time from frame to frame in fs: `every`, rounded to whole steps."""
+        return self.stride * self.timestep
+
+    @property
     def steps(self) -> int:
         """All steps, equilibration included; a multiple of `stride`."""
         frames = 1000 * (self.length + self.equilibration)
-        frames /= self.stride * self.timestep
+        frames /= self.spacing
         return self.stride * int(np.ceil(frames - 1e-6))
 
     def time(self, step: int) -> float:

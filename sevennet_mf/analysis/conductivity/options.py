@@ -12,7 +12,7 @@ from ase.data import chemical_symbols
 
 from sevennet_mf.analysis.conductivity.md import ENGINES, LAMMPS, Protocol
 from sevennet_mf.analysis.conductivity.read import Reading, check_types
-from sevennet_mf.analysis.conductivity.trajectory import FEWEST
+from sevennet_mf.analysis.conductivity.trajectory import FEWEST, SAME
 from sevennet_mf.errors import UserError, nearest, unknown
 
 EQUILIBRATION: Final[float] = 10.0  # ps
@@ -91,6 +91,16 @@ class ConductivityOptions:
         )
         _check_frames(found)
         return found
+
+    def told(self, protocols: Sequence[Protocol]) -> str:
+        """Return what is rounded in simulations with these options, or ''."""
+        found = protocols[0]
+        if abs(found.spacing - self.every) <= SAME * self.every:
+            return ''
+        return (
+            f'--every {self.every:g} fs is no whole number of steps of '
+            f'{found.timestep:g} fs: frames are {found.spacing:g} fs apart'
+        )
 
 
 def options_of(args: Namespace) -> ConductivityOptions:
@@ -192,7 +202,7 @@ def _check_frames(protocol: Protocol) -> None:
             f'--every {protocol.every:g} fs is less than a step: --timestep '
             f'{protocol.timestep:g} fs.'
         )
-    spacing = protocol.stride * protocol.timestep  # whole steps
+    spacing = protocol.spacing
     frames = int(1000 * protocol.length / spacing + 1e-6)
     if frames < FEWEST:
         raise UserError(

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from matplotlib.figure import Figure
 from sevennet_mf import cli
 from sevennet_mf.analysis.conductivity import command as conductivity_command
 from sevennet_mf.analysis.conductivity import diffusion, simulate
+from sevennet_mf.analysis.conductivity.options import ConductivityOptions
 
 ENERGY, D0 = 0.2, 15.0  # eV; Å^2/ps
 TEMPERATURES = (800, 1000, 1200)
@@ -282,6 +284,24 @@ def test_a_model_that_flies_apart_is_told(
     said = ' '.join(capsys.readouterr().out.split())
     assert '900 K: ' in said
     assert 'the temperature is 900 K; no frame was good' in said
+
+
+# ---- what is told
+
+
+def test_a_time_between_frames_that_is_rounded_is_told(
+    inputs: Path, tmp_path: Path
+) -> None:
+    options = ConductivityOptions(
+        'Ga', temperatures=(800.0, 900.0), length=10.0, every=51.0, fidelity='pbe'
+    )
+    words = r'--every 51 fs is no whole number of steps of 2 fs: frames are 52 fs'
+    files = [str(inputs / name) for name in ('model.pth', 'cell.extxyz')]
+    with pytest.warns(UserWarning, match=words) as said:
+        conductivity_command.simulations(*files, tmp_path, options)
+    assert len(said) == 1
+    exact = replace(options, every=0.3, timestep=0.1)  # but for rounding in floats
+    conductivity_command.simulations(*files, tmp_path, exact)
 
 
 # ---- bad input: one line each
