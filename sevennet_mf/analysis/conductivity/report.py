@@ -20,6 +20,7 @@ from sevennet_mf.analysis.conductivity.arrhenius import (
     Estimate,
 )
 from sevennet_mf.analysis.conductivity.diffusion import Diffusion
+from sevennet_mf.analysis.conductivity.trajectory import SAME
 from sevennet_mf.arrays import Floats
 
 HAVEN: Final[str] = 'assumed to be 1: ions move independently of each other'
@@ -74,11 +75,16 @@ class Conductivities:
     target: float
 
     @property
+    def lowest(self) -> AtTemperature:
+        """The lowest temperature, whose density of ions is that at `target`."""
+        return self.temperatures[0]
+
+    @property
     def at_target(self) -> Floats | None:
-        """(n_samples,) conductivity on the line in S/m, with the lowest density."""
+        """(n_samples,) conductivity on the line in S/m, with that density."""
         if self.line is None:
             return None
-        carriers = self.temperatures[0].carriers
+        carriers = self.lowest.carriers
         return carriers.conductivity(self.line.diffusion(self.target), self.target)
 
 
@@ -144,6 +150,7 @@ def _arrhenius(results: Conductivities) -> dict[str, Any] | None:
         'is_line': line.is_line,
         'at_K': results.target,
         'is_extrapolation': line.is_extrapolation(results.target),
+        'density_of_K': results.lowest.temperature,
         'diffusion_cm2_per_s': _estimate(line.diffusion(results.target)),
         'conductivity_S_per_m': _estimate(sigma),
         'conductivity_mS_per_cm': _estimate(sigma, MS_PER_CM),
@@ -260,7 +267,8 @@ def _line_words(results: Conductivities) -> list[str]:
     low, high = line.temperatures.min(), line.temperatures.max()
     said.append(
         f'{results.target:g} K, {how} ({low:g} to {high:g} K): σ = {at.median:.3g} '
-        f'mS/cm (68 %: {_range(at.within_68)}; 95 %: {_range(at.within_95)}).'
+        f'mS/cm (68 %: {_range(at.within_68)}; 95 %: {_range(at.within_95)})'
+        f'{_density_words(results)}.'
     )
     if line.probability is None:
         said.append('Two temperatures: nothing says whether they lie on a line.')
@@ -270,3 +278,11 @@ def _line_words(results: Conductivities) -> list[str]:
             f'less than {UNLIKELY:g}): do not trust the extrapolation.'
         )
     return said
+
+
+def _density_words(results: Conductivities) -> str:
+    """Whose density a conductivity on the line has, where temperatures differ."""
+    volumes = [found.carriers.volume for found in results.temperatures]
+    if max(volumes) - min(volumes) <= SAME * min(volumes):
+        return ''
+    return f', with the density at {results.lowest.temperature:g} K'

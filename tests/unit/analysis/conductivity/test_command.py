@@ -8,6 +8,7 @@ import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import ase.io
@@ -20,8 +21,10 @@ from matplotlib.figure import Figure
 
 from sevennet_mf import cli
 from sevennet_mf.analysis.conductivity import command as conductivity_command
-from sevennet_mf.analysis.conductivity import diffusion, simulate
+from sevennet_mf.analysis.conductivity import diffusion, report, simulate
+from sevennet_mf.analysis.conductivity.arrhenius import Arrhenius, Carriers
 from sevennet_mf.analysis.conductivity.options import ConductivityOptions
+from sevennet_mf.analysis.conductivity.report import AtTemperature, Conductivities
 
 ENERGY, D0 = 0.2, 15.0  # eV; Å^2/ps
 TEMPERATURES = (800, 1000, 1200)
@@ -111,10 +114,12 @@ def test_conductivities_of_random_walks(
     assert within(line['activation_energy_eV'], ENERGY)
     assert line['at_K'] == 300
     assert line['is_extrapolation'] is True
+    assert line['density_of_K'] == 800
     assert within(line['conductivity_mS_per_cm'], conductivity(300, N_IONS))
     said = ' '.join(capsys.readouterr().out.split())
     assert 'Activation energy 0.' in said
     assert '300 K, EXTRAPOLATED, not simulated (800 to 1200 K)' in said
+    assert 'with the density at' not in said  # which is the same everywhere
     assert 'Haven ratio assumed to be 1' in said
     msd, arrhenius = drawn
     assert [a.get_title(loc='left').split(',')[0] for a in msd.axes] == [
@@ -287,6 +292,30 @@ def test_a_model_that_flies_apart_is_told(
 
 
 # ---- what is told
+
+
+def test_the_density_on_the_line_is_told_where_temperatures_differ() -> None:
+    at = [
+        AtTemperature(
+            temperature,
+            Carriers('Li', 1.0, 24, volume),
+            framework='x',
+            duration=1.0,
+            interval=0.1,
+            diffusion=SimpleNamespace(samples=None),  # type: ignore[arg-type]
+            source=[],
+        )
+        for temperature, volume in ((800.0, 1000.0), (1000.0, 1020.0))
+    ]
+    energies = np.full(9, 0.2)
+    line = Arrhenius(np.array([800.0, 1000.0]), energies, np.full(9, -6.0), None)
+    results = Conductivities('', at, {}, line, 300.0)
+    wanted = at[0].carriers.conductivity(line.diffusion(300.0), 300.0)
+    np.testing.assert_array_equal(results.at_target, wanted)
+    said = report._line_words(results)
+    assert said[1].endswith('), with the density at 800 K.')
+    same = replace(results, temperatures=[at[0], replace(at[0], temperature=1e3)])
+    assert 'density' not in report._line_words(same)[1]
 
 
 def test_a_time_between_frames_that_is_rounded_is_told(
