@@ -41,8 +41,9 @@ from sevennet_mf.analysis.conductivity.simulate import (
 from sevennet_mf.analysis.conductivity.trajectory import is_ion, motion_of
 from sevennet_mf.checkpoint import unpickle
 from sevennet_mf.checkpoint.file import read_checkpoint
+from sevennet_mf.checkpoint.origin import names_in
 from sevennet_mf.data.reading.files import atoms_of
-from sevennet_mf.errors import UserError
+from sevennet_mf.errors import UserError, unknown
 from sevennet_mf.files import make_folder, sha256_of, write_json
 from sevennet_mf.interrupt import StopRequest
 
@@ -93,7 +94,8 @@ def simulations(
         UserError: The structure or the checkpoint cannot be used.
     """
     atoms = read_structure(structure, options.ion)
-    path, _ = read_checkpoint(checkpoint)
+    path, content = read_checkpoint(checkpoint)
+    check_fidelity(options.fidelity, names_in(content['config']), path)
     has_hydrogen = atomic_numbers['H'] in atoms.numbers
     protocols = [
         options.protocol(temperature, has_hydrogen)
@@ -113,6 +115,27 @@ def simulations(
         protocols=protocols,
         resume=options.resume,
     )
+
+
+def check_fidelity(asked: str | None, known: Sequence[str], path: str) -> None:
+    """Check the fidelity to simulate with.
+
+    Args:
+        asked: As after -f.
+        known: Those of the checkpoint; none if its only one has no name.
+        path: Of the checkpoint.
+
+    Raises:
+        UserError: It is missing, or the checkpoint does not have it.
+    """
+    if asked is None and len(known) > 1:
+        raise UserError(
+            f'{path} has the fidelities {list(known)}: select one with -f, such as '
+            f'-f {known[-1]}.'
+        )
+    if asked is not None and known and asked not in known:
+        remedy = f'These are the fidelities of {path}.'
+        raise unknown('--fidelity', asked, known, remedy)
 
 
 def read_structure(path: str, ion: str) -> Atoms:
