@@ -23,6 +23,8 @@ FORM = {  # how files are written that do not say it themselves
     'positions_key': 'HDF5: data set with the positions',
     'numbers_key': 'HDF5: data set with the atomic numbers',
     'cell_key': 'HDF5: data set with the cells',
+    'index': "frames to read from each file, in ASE's syntax",
+    'weight_key': 'none: ignore the weights of single structures',
     'on_bad': 'skip: leave out structures that cannot be used',
 }
 
@@ -251,8 +253,7 @@ def label(parser: argparse.ArgumentParser) -> None:
         '--processes',
         type=int,
         default=1,
-        help='how many calculators at a time, each in a process of its own; '
-        'default: 1',
+        help='how many calculators at a time, each in its process; default: 1',
     )
     add('--threads', type=int, default=1, help='cores of each of several processes')
     add('--retry', action='store_true', help='try again what failed before')
@@ -274,7 +275,9 @@ def extend(parser: argparse.ArgumentParser) -> None:
     )
     add('--rank', type=int, help='rank of lora')
     add('--sites', nargs='+', metavar='SITE', help='layers that get new weights')
-    add('--energy_key', help='key of atoms.info with the energy')
+    add('--energy_key', help=LABELS['energy_key'][0])
+    for name in ('format', 'energy_unit', 'length_unit', 'index', 'on_bad'):
+        add(f'--{name}', help=FORM[name])
     add('-o', '--output', help='file; default: CHECKPOINT_FIDELITY.pth')
     add('--device', default='auto', help='cpu, cuda or auto')
 
@@ -331,12 +334,8 @@ def conductivity(parser: argparse.ArgumentParser) -> None:
     add(
         '--extrapolate', type=float, default=300.0, help='to this T; default: 300 K'
     )
-    add(
-        '-o',
-        '--output',
-        default='conductivity',
-        help='folder; default: conductivity',
-    )
+    default = 'conductivity'
+    add('-o', '--output', default=default, help=f'folder; default: {default}')
     add('--seed', type=int, default=1, help='of velocities, thermostat and samples')
     add('--device', default='auto', help='cpu, cuda or auto')
     add('--only_run', action='store_true', help=argparse.SUPPRESS)

@@ -78,6 +78,7 @@ PLAIN_WORDS = {
     ', unable to parse string as an integer': '',
     ', got a number with a fractional part': '',
     'List should have at least 1 item after validation, not 0': 'must not be empty',
+    'must be None': 'must be `null`',
     'a valid dictionary': 'a block of keys',
     'a valid integer': 'a whole number',
     'a valid list': 'a list',

@@ -16,6 +16,7 @@ from sevennet_mf import files
 from sevennet_mf.audit import inspect
 from sevennet_mf.audit.summary import Audit
 from sevennet_mf.config import compatible, inputs
+from sevennet_mf.config.option_words import in_options
 from sevennet_mf.draft import label_keys, text
 from sevennet_mf.draft import plan as plans
 from sevennet_mf.draft.levels import Level, levels_of
@@ -93,16 +94,9 @@ def _audit(plan: Draft, output: str) -> Audit:
 
 def _worded(text: str, plan: Draft) -> str:
     """A message about a file, with options instead of the keys of its entry."""
-    words = {' in the entries of load_trainset_path': ''}
     own = [level.name for level in plan.all_levels if _is_of(level, text)]
     name = f'{own[0]}=' if own and len(plan.levels) > 1 else ''
-    for key in label_keys.OPTIONS:
-        words[f'{key}: null'] = f'--{key} {name}none'
-        words[f'{key}: '] = f'--{key} {name}'
-        words[f'`{key}:`'] = f'`--{key}`'
-    for old, new in words.items():
-        text = text.replace(old, new)
-    return text
+    return in_options(text, label_keys.OPTIONS, name)
 
 
 def _is_of(level: Level, message: str) -> bool:

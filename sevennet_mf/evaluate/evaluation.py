@@ -6,14 +6,15 @@ import argparse
 import os
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from rich.table import Table
 
 from sevennet_mf.checkpoint import unpickle
-from sevennet_mf.config.blocks import DataEntry
+from sevennet_mf.config.option_words import ENTRY, in_options, said_in_options
 from sevennet_mf.data.dataset import FidelityDataset
 from sevennet_mf.data.formats import mace
 from sevennet_mf.data.processed.build import load_or_build
@@ -78,6 +79,7 @@ def evaluate(
     device: str = 'cpu',
     progress: bool = True,
     trust: bool = False,
+    told: Callable[[str], str] = str,
 ) -> Evaluation:
     """Measure a checkpoint on data, and write CSV files and parity plots.
 
@@ -95,6 +97,7 @@ def evaluate(
         progress: Show a bar, if there is a terminal.
         trust: Read a checkpoint and graph files that run code; only for ones you
             made yourself.
+        told: Rewords warnings about the data; default: as they are.
 
     Returns:
         The errors of each fidelity (meV/atom, meV/Å, kbar), the predictions, and
@@ -120,7 +123,7 @@ def evaluate(
         ]
         dataset = FidelityDataset(parts, named)
         for line in dataset.lines(only_loud=True):
-            warnings.warn(line, stacklevel=2)
+            warnings.warn(told(line), stacklevel=2)
         predictions = _predict(
             loaded, dataset, batch_size, device, progress, predict_as
         )
@@ -175,36 +178,44 @@ def run(args: argparse.Namespace) -> Table:
     Raises:
         UserError: As `evaluate`.
     """
+    data, key = _typed(args)
+    # the keys of an entry were typed as options, unless there is a YAML
+    options = ENTRY if isinstance(data, list) else ()
+    with said_in_options(options):
+        evaluation = evaluate(
+            args.checkpoint,
+            data,
+            args.output,
+            sets=[args.set] if args.set else None,
+            key=key,
+            predict_as=args.predict_as,
+            batch_size=args.batch_size,
+            device=args.device,
+            told=partial(in_options, options=options),
+        )
+    return render(evaluation.rows)
+
+
+def _typed(args: argparse.Namespace) -> tuple[str | list[Entry], str | None]:
+    """The data and the key of their fidelity that a command line names."""
     labels = {
         name: None if value == 'none' else value
-        for name in DataEntry.model_fields
-        if name != 'file' and (value := getattr(args, name, None)) is not None
+        for name in ENTRY
+        if (value := getattr(args, name, None)) is not None
     }
-    key = args.key
-    # MACE names the level of each structure
-    if labels.get('format') == 'mace' and not args.fidelity:
-        key = key or mace.HEAD
-    data: str | list[Entry] = [{'file': list(args.data), **labels}]
     if any(name.endswith(('.yaml', '.yml')) for name in args.data):
         if len(args.data) > 1 or labels:
             raise UserError(
                 'a YAML already defines files and labels: give it without '
                 f'{[*labels] or "other files"}.'
             )
-        data = args.data[0]
-    elif args.set:
+        return args.data[0], args.key
+    if args.set:
         raise UserError(f'--set {args.set} selects a set of a YAML: give a YAML.')
-    evaluation = evaluate(
-        args.checkpoint,
-        data,
-        args.output,
-        sets=[args.set] if args.set else None,
-        key=key,
-        predict_as=args.predict_as,
-        batch_size=args.batch_size,
-        device=args.device,
-    )
-    return render(evaluation.rows)
+    # MACE names the level of each structure
+    of_mace = labels.get('format') == 'mace' and not args.fidelity
+    key = args.key or (mace.HEAD if of_mace else None)
+    return [{'file': list(args.data), **labels}], key
 
 
 def write(

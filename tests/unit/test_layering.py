@@ -82,7 +82,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ('paths', 'recipe', 'validation', 'yaml_file'),
         ('optimizer', 'training'),
         ('criteria', 'entry'),
-        ('blocks',),
+        ('blocks', 'option_words'),
         ('places',),
         ('host_checks',),
         ('complete', 'host_sections', 'later_host', 'run_inputs'),

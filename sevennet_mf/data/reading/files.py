@@ -20,13 +20,14 @@ from ase.io.formats import filetype, ioformats
 from ase.utils import string2index
 from sevenn.atom_graph_data import AtomGraphData
 
+from sevennet_mf.config.option_words import without_entry
 from sevennet_mf.data.formats import ase_database as databases
 from sevennet_mf.data.formats import deepmd, graph_files, known, mace, xyz
 from sevennet_mf.data.formats.structure_list import listed
 from sevennet_mf.data.reading import convention, fidelity_names
 from sevennet_mf.data.reading.convention import UNIT_KEYS
 from sevennet_mf.data.reading.labels import LABEL_KEYS, Entry
-from sevennet_mf.errors import UserError, nearest
+from sevennet_mf.errors import UserError, nearest, nearest_file
 
 GRAPH, OLD_GRAPH, LIST = 'sevenn graph', 'sevenn_data', 'structure_list'
 SKIP = 'skip'  # of `on_bad`
@@ -107,8 +108,12 @@ def unreadable(path: str, error: Exception, last: int | None = None) -> UserErro
     Args:
         last: the last frame that was read.
     """
+    if isinstance(error, FileNotFoundError) and not os.path.exists(path):
+        return UserError(f'no such file: {path}.{nearest_file(path)}')
     where = path if last is None else f'{path}, after frame {last},'
     reason = ' '.join(str(error).split()) or type(error).__name__
+    if os.path.isdir(path) and reason.startswith('Not a BundleTrajectory'):
+        return UserError(f'{path} is a folder; give a file in it.')
     if isinstance(error, KeyError):
         name = str(error.args[0]) if error.args else ''
         if meant := _element(name):
@@ -289,15 +294,19 @@ def atoms_of(path: str) -> Iterator[tuple[int, Atoms]]:
     """Yield (frame, structure) of one file.
 
     Raises:
-        UserError: It is a graph file.
+        UserError: It is a graph file, or cannot be read without an entry that
+            describes it.
     """
-    reader = reader_of(path, None)
-    if reader in (GRAPH, OLD_GRAPH):
-        raise no_cell(path)
-    entry = known.completed(path, reader, {}, has_labels=False)
-    for frame, item in items_of(path, entry, cutoff=0.0):  # of graphs
-        assert isinstance(item, Atoms)
-        yield frame, item
+    try:
+        reader = reader_of(path, None)
+        if reader in (GRAPH, OLD_GRAPH):
+            raise no_cell(path)
+        entry = known.completed(path, reader, {}, has_labels=False)
+        for frame, item in items_of(path, entry, cutoff=0.0):  # of graphs
+            assert isinstance(item, Atoms)
+            yield frame, item
+    except UserError as error:
+        raise type(error)(without_entry(str(error))) from error
 
 
 def no_cell(where: str) -> UserError:

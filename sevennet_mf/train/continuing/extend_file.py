@@ -23,12 +23,13 @@ from sevennet_mf.config.blocks import (
     TrainFidelity,
     validate,
 )
-from sevennet_mf.config.paths import existing
+from sevennet_mf.config.option_words import said_in_options
 from sevennet_mf.data.dataset import FidelityDataset
 from sevennet_mf.data.processed.build import load_or_build
 from sevennet_mf.data.reading.labels import LABEL_KEYS
 from sevennet_mf.data.references import IN_COMPOUNDS, References, as_text
 from sevennet_mf.errors import UserError, said_as
+from sevennet_mf.evaluate.entries import checked
 from sevennet_mf.model.extend import (
     ExtensionPlan,
     extend,
@@ -53,6 +54,8 @@ OPTIONS = {
 }
 
 NO_LABELS = dict.fromkeys(LABEL_KEYS)
+# options that are keys of an entry
+ENTRY = ('energy_key', 'format', 'energy_unit', 'length_unit', 'index', 'on_bad')
 
 
 def extend_file(
@@ -78,7 +81,7 @@ def extend_file(
             checkpoint's own predictions. Without files they are those of start_from.
         known_as: what to call the only fidelity of the checkpoint.
         model: keys of `model.fidelity`.
-        labels: energy_key of the files.
+        labels: keys of the entry of the files: energy_key, energy_unit, ...
 
     Returns:
         The reference energies, if they were fitted.
@@ -93,9 +96,9 @@ def extend_file(
     index = len(plan.old)
     references = None
     if files:
-        found = existing(files, 'extend')
         # only energies are read
-        entry = {'file': found, 'fidelity': added, **NO_LABELS, **(labels or {})}
+        given = {'file': files, 'fidelity': added, **NO_LABELS, **(labels or {})}
+        entry = checked(given, 'entry 1 of the data')
         references = _references(loaded, entry, plan, device)
         energies = references.energies[0]
         set_references(state, loaded.type_map, index, energies)
@@ -205,18 +208,19 @@ def run(args: Namespace) -> str:
     stem = os.path.splitext(os.path.basename(args.checkpoint))[0]
     output = args.output or f'{stem}_{args.fidelity}.pth'
     given = {'encoding': args.encoding, 'rank': args.rank, 'sites': args.sites}
-    labels = {} if args.energy_key is None else {'energy_key': args.energy_key}
-    references = extend_file(
-        args.checkpoint,
-        args.fidelity,
-        output,
-        files=args.files,
-        known_as=args.known_as,
-        start_from=args.start_from,
-        model={k: v for k, v in given.items() if v is not None},
-        labels=labels,
-        device=args.device,
-    )
+    labels = {name: getattr(args, name) for name in ENTRY}
+    with said_in_options(ENTRY):
+        references = extend_file(
+            args.checkpoint,
+            args.fidelity,
+            output,
+            files=args.files,
+            known_as=args.known_as,
+            start_from=args.start_from,
+            model={k: v for k, v in given.items() if v is not None},
+            labels={k: v for k, v in labels.items() if v is not None},
+            device=args.device,
+        )
     lines = [f'{output}: {args.checkpoint} with the fidelity {args.fidelity}']
     if references is None:
         warnings.warn(

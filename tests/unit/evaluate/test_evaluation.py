@@ -15,7 +15,7 @@ import yaml
 from helpers import INGAN, save_checkpoint, sections, trained
 from sevenn.calculator import SevenNetCalculator
 
-from sevennet_mf import keys
+from sevennet_mf import cli, keys
 from sevennet_mf.errors import UserError
 from sevennet_mf.evaluate.entries import entries_of_yaml
 from sevennet_mf.evaluate.evaluation import evaluate, run
@@ -268,3 +268,36 @@ def test_files_of_another_form(
     assert len(found[0]) == 2
     assert found[0] == pytest.approx(found[1], rel=1e-4)
     assert row['stress_labelled'] == '0'
+
+
+@pytest.mark.parametrize(
+    ('words', 'message'),
+    [
+        (['gone.extxyz'], 'sevennet-mf: no such file: gone.extxyz.'),
+        (['FILE', '--energy_unit', 'evv'], ': --energy_unit: must be a unit of ene'),
+        (['FILE', '--weight_key', 'w'], "--weight_key: must be `none`, got 'w'"),
+        (['FILE'], 'or write `--weight_key none` to ignore all of them.'),
+        (['FILE', '--energy_key', 'E'], 'Correct --energy_key, or remove the str'),
+        (['FILE', '--weight_key', 'none'], ''),
+    ],
+)
+def test_errors_name_the_options_of_the_command_line(
+    words: list[str],
+    message: str,
+    checkpoint: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    atoms = ase.io.read(INGAN / VALID['r2scan'], 0)
+    atoms.info.update(config_weight=0.5, REF_energy=atoms.get_potential_energy())
+    atoms.set_array('REF_forces', atoms.get_forces())
+    atoms.calc = None
+    path = tmp_path / 'weighted.extxyz'
+    ase.io.write(path, atoms)
+    words = [str(path) if word == 'FILE' else word for word in words]
+    line = ['evaluate', checkpoint, *words, '-f', 'r2scan', '--format', 'mace']
+    code = cli.main([*line, '--device', 'cpu', '-o', str(tmp_path / 'out')])
+    assert code == (cli.BAD_INPUT if message else cli.DONE)
+    said = ' '.join(capsys.readouterr().err.split())
+    assert message in said
+    assert 'entry' not in said

@@ -388,7 +388,10 @@ def test_wrong_options(
     [
         (['--ion', 'Na'], 'give a checkpoint and a structure to simulate, or'),
         (['--ion', 'Na', '--read', 'x.dump'], 'the temperature in K is missing.'),
-        (['--ion', 'Na', '--read', '9=no.dump'], 'no.dump'),
+        (['--ion', 'Na', '--read', '9=no.dump'], 'no such file: no.dump.'),
+        (['--ion', 'Na', '--read', '9=no.xyz'], 'no such file: no.xyz.'),
+        (['--ion', 'Na', '--read', '9=.'], '. is a folder; give a file in it.'),
+        (['x', 'no.xyz', '--ion', 'Li', '-T', '9', '--length', '9'], 'no.xyz.'),
         (['--ion', 'Na', '--read', 'WALK', '--length', '9'], 'remove --length.'),
         (['--ion', 'Na', '--read', 'WALK', '--resume'], 'remove --resume.'),
         (['--ion', 'Li', '--read', 'WALK', '--frame_time', '9'], 'no Li in the str'),

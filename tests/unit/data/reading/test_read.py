@@ -13,7 +13,7 @@ from sevenn import _keys as KEY
 from sevenn.train import dataload
 from sevenn.train.graph_dataset import SevenNetGraphDataset
 
-from sevennet_mf.data.reading.files import count_frames
+from sevennet_mf.data.reading.files import atoms_of, count_frames
 from sevennet_mf.data.reading.read import Structure, read_entry
 from sevennet_mf.errors import UserError
 from sevennet_mf.keys import KBAR
@@ -456,6 +456,28 @@ def test_an_error_in_a_listed_file_names_that_file(tmp_path: Path) -> None:
 def test_bad_index(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r'cannot be read: .*its `index`'):
         read({'file': PBE, 'fidelity': 'pbe', 'index': 'a:b'})
+
+
+@pytest.mark.parametrize(
+    ('name', 'content', 'message'),
+    [
+        ('gone.extxyz', None, r'^no such file: .*gone\.extxyz\.$'),
+        ('folder', b'', r'/folder is a folder; give a file in it\.$'),
+        ('a.bin', b'hello', r'by that name\. Convert it to extended XYZ\.$'),
+        ('a.extxyz', b'8\n\nH 0 0 0\n', r'\. Correct the file, or remove it'),
+    ],
+)
+def test_structures_alone_have_no_entry(
+    name: str, content: bytes | None, message: str, tmp_path: Path
+) -> None:
+    """No message recommends what could stand in one."""
+    path = tmp_path / name
+    if name == 'folder':
+        path.mkdir()
+    elif content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        next(atoms_of(str(path)))
 
 
 def test_errors_are_handed_over_and_reading_goes_on(tmp_path: Path) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import ase.io
 import numpy as np
 import pytest
+from ase import units
 from helpers import structures
 from pretrained_helpers import (
     OFFSETS,
@@ -46,6 +48,24 @@ def test_old_predicts_what_it_did_and_new_fits_its_labels(tmp_path: Path) -> Non
     np.testing.assert_allclose(gap, 0.0, atol=2e-2)  # the prior holds back a little
     np.testing.assert_allclose(after.forces, before.forces, atol=5e-6)
     assert loaded.provenance['extended'] == {'from': path.name, 'start': 'pbe'}
+
+
+def test_energies_may_have_a_unit_of_their_own(tmp_path: Path) -> None:
+    path, output = pretrained(tmp_path), tmp_path / 'extended.pth'
+    labels = labelled(tmp_path / 'l.extxyz', mixed(6), path, offsets=OFFSETS)
+    extend_file(str(path), 'hse', str(output), files=[labels], known_as='pbe')
+    frames = ase.io.read(labels, ':')
+    for atoms in frames:
+        per_atom = atoms.get_potential_energy() / len(atoms)
+        atoms.calc = None
+        atoms.info['e'] = per_atom / units.Hartree
+    other, file = tmp_path / 'other.pth', tmp_path / 'hartree.extxyz'
+    ase.io.write(file, frames)
+    words = ['extend', path, file, '-f', 'hse', '--known_as', 'pbe', '-o', other]
+    words += ['--energy_key', 'e', '--energy_unit', 'Hartree/atom']
+    assert cli.main([str(word) for word in words]) == cli.DONE
+    found, wanted = (answers_of(load_model(str(p)), 'hse') for p in (other, output))
+    np.testing.assert_allclose(found.energy, wanted.energy, atol=1e-5)
 
 
 def test_a_third_fidelity_starts_from_the_one_that_is_named(tmp_path: Path) -> None:
