@@ -1,19 +1,39 @@
 """What SevenNet's own multi-modal training would do silently.
 
 A YAML with the host's modality keys takes the host's path and gives the host's
-numbers; known problems there are reported, not fixed.
+numbers; known problems there are reported, not fixed. The exception is what one
+training leaves to the next in the same process.
 """
 
 from __future__ import annotations
 
 import glob
+import importlib
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 LABELS = ('energy_key', 'force_key', 'stress_key')
 PICKLED = ('.pt', '.sevenn_data')
 HINT = 'The `fidelity` blocks of sevennet_mf do not have this limit.'
+
+
+@contextmanager
+def own_configuration() -> Iterator[None]:
+    """Within, a training of the host leaves nothing to a later one.
+
+    The host collects the configuration in one dictionary for the whole process: a
+    set that a YAML does not name would be that of the training before.
+    """
+    module = importlib.import_module('sevenn.main.sevenn')
+    shared: dict[str, Any] = getattr(module, 'global_config', {})
+    before = dict(shared)
+    try:
+        yield
+    finally:
+        shared.clear()
+        shared.update(before)
 
 
 def warnings_for(sections: dict[str, Any], working_dir: str) -> list[str]:

@@ -71,7 +71,8 @@ def _train_as_host(args: argparse.Namespace, sections: Sections) -> str | None:
     for line in host_traps.warnings_for(sections, folder):
         warnings.warn(line, UserWarning, stacklevel=2)
     try:
-        with unpickle.allowing():  # else torch_geometric warns of SevenNet's files
+        # else torch_geometric warns of SevenNet's files
+        with unpickle.allowing(), host_traps.own_configuration():
             sevenn.run(args)
     except SystemExit as stop:  # the host has written the reason to its log only
         if stop.code:

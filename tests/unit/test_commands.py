@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import copy
 import errno
 import json
@@ -62,6 +63,26 @@ def test_a_plain_yaml_goes_to_the_host(
     args = parse('train', write_yaml(tmp_path / 'a.yaml', plain_yaml()))
     commands.run(args)
     assert seen == [args]
+
+
+def test_a_training_of_the_host_leaves_nothing_to_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The host has one configuration in a process, which it only adds to."""
+    import sevenn.main.sevenn as host
+
+    seen = []
+
+    def run_as_host(args: argparse.Namespace) -> None:
+        seen.append(dict(host.global_config))
+        host.global_config['load_testset_path'] = ['of this run']
+
+    monkeypatch.setattr(host, 'run', run_as_host)
+    args = parse('train', write_yaml(tmp_path / 'a.yaml', plain_yaml()))
+    for _ in range(2):
+        commands.run(args)
+    assert seen[0] == seen[1] == host.global_config
+    assert 'version' in host.global_config
 
 
 def test_a_fidelity_yaml_does_not_go_to_the_host(
