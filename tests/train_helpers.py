@@ -80,10 +80,13 @@ def yaml_of(
 
 
 def settled_of(
-    sections: dict[str, Any], folder: Path, process: Process | None = None
+    sections: dict[str, Any],
+    folder: Path,
+    process: Process | None = None,
+    began: dict[str, Any] | None = None,
 ) -> Settled:
     """What a YAML without `continue` settles, references subtracted."""
-    asked = inputs.read(sections)
+    asked = inputs.read(sections, began)
     return prepare_data(asked, str(folder), process or Process(), None)
 
 
@@ -96,11 +99,17 @@ def data_of(
 
 
 def fit_of(
-    sections: dict[str, Any], folder: Path, process: Process | None = None
+    sections: dict[str, Any],
+    folder: Path,
+    process: Process | None = None,
+    began: dict[str, Any] | None = None,
 ) -> Fit:
-    """All that a run is before its first step; always from the same weights."""
+    """All that a run is before its first step; always from the same weights.
+
+    began: the configuration of the run that is resumed.
+    """
     process = process or Process()
-    settled = settled_of(sections, folder, process)
+    settled = settled_of(sections, folder, process, began)
     return prepare_fit(
         settled, build(settled.config).train(), str(folder), process
     )

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final
 
+import sevenn._keys as KEY
+
 from sevennet_mf import keys
 from sevennet_mf.checkpoint.origin import Origin, open_origin
 from sevennet_mf.config.blocks import (
@@ -16,7 +18,7 @@ from sevennet_mf.config.blocks import (
     Replay,
     TrainFidelity,
 )
-from sevennet_mf.config.recipe import Recipe, recipe_for
+from sevennet_mf.config.recipe import Recipe, recipe_for, scheduled
 
 Config = dict[str, Any]
 Entries = list[Config]  # of a `load_*_path`, as data.read.read_entry takes them
@@ -132,6 +134,26 @@ class RunInputs:
     def defaults(self) -> Config:
         """Training keys that were left out, by the origin of their default."""
         return dict(self.host.get(keys.DEFAULTS) or {})
+
+    def scheduled_for(self, name: str, length: int | None) -> Config:
+        """Return what a schedule of this length gets for parameters left out.
+
+        Args:
+            name: of the schedule.
+            length: epochs or steps, whichever it counts.
+        """
+        block = KEY.SCHEDULER_PARAM
+        left_out: set[str] = set()
+        for values in self.defaults.values():
+            left_out |= {*(values.get(block) or ())}
+            left_out |= {
+                key.removeprefix(f'{block}.')
+                for key in values
+                if key.startswith(f'{block}.')
+            }
+        rate = (self.host.get(KEY.OPTIM_PARAM) or {}).get('lr')
+        found = scheduled(name, self.style, length or self.epochs_to_do, rate)
+        return {key: v for key, v in found.items() if key in left_out}
 
     # ---- the border to SevenNet: dictionaries of plain builtins
 

@@ -170,11 +170,13 @@ class SavedRun:
     def _tell_kept_numbers(self) -> None:
         """Log what a schedule keeps although a changed `epoch` asks for more."""
         schedule, scheduler = self.trainer.schedule, self.trainer.scheduler
+        # those of the YAML may be from the beginning of the run already
+        wanted = self.settled.inputs.scheduled_for(schedule.name, schedule.length)
         kept = {
             name: own
             for name, asked in schedule.parameters.items()
             if isinstance(own := getattr(scheduler, name, asked), int | float)
-            and own != asked
+            and own != wanted.get(name, asked)
         }
         if kept:
             Logger().writeline(

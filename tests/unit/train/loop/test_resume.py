@@ -227,6 +227,39 @@ def test_a_schedule_that_keeps_its_numbers_says_so(tmp_path: Path) -> None:
         assert (line in (tmp_path / f'log{epoch}').read_text()) is said
 
 
+@pytest.mark.parametrize(
+    ('scheduler', 'given', 'kept'),
+    [
+        ('linearlr', {}, 'linearlr keeps total_iters: 2'),
+        ('linearlr', {'total_iters': 2}, ''),  # by the word of the user
+        ('exponentiallr', {}, 'exponentiallr keeps gamma: '),
+        ('steplr', {'gamma': 0.5}, 'steplr keeps step_size: '),
+    ],
+)
+def test_a_schedule_by_epoch_that_keeps_its_numbers_says_so(
+    scheduler: str, given: dict[str, Any], kept: str, tmp_path: Path
+) -> None:
+    """What a YAML leaves out is as the run began; `epoch` may be raised."""
+
+    def sections(epoch: int) -> dict[str, Any]:
+        how = {'scheduler': scheduler, 'scheduler_param': given}
+        return yaml_of(**SMALL, epoch=epoch, **how)
+
+    fit_of(sections(2), tmp_path).write_resumable(in_epoch=False)
+    began = run_folder.began_with(str(tmp_path))
+    path = str(tmp_path / run_folder.RESUME_FILE)
+    for epoch in (2, 9):
+        log = tmp_path / f'log{epoch}'
+        with Logger().switch_file(str(log)):
+            fit = fit_of(sections(epoch), tmp_path, began=began)
+            fit.resume(run_folder.load_training_state(path))
+        said = log.read_text()
+        assert said.count(' keeps ') == bool(kept and epoch == 9)
+    if kept:
+        assert f'Schedule: {kept}' in said
+        assert 'as the run began with' in said
+
+
 def test_a_finished_run_has_nothing_to_resume(
     tmp_path: Path, whole: dict[str, Fit]
 ) -> None:
