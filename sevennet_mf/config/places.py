@@ -6,7 +6,9 @@ from collections.abc import Collection, Iterator
 from typing import Any, Final
 
 import sevenn._const as const
+import sevenn._keys as KEY
 
+from sevennet_mf import keys
 from sevennet_mf.config.blocks import (
     Block,
     DataEntry,
@@ -35,6 +37,8 @@ def place_of(name: str, where: str = '') -> str:
     """
     if name == 'fidelity':
         return '' if where else WITHIN
+    if keys.is_load_path(name):
+        return '' if where == 'data' else ' It belongs to data.'
     found = [place for place, known in _places() if name in known]
     # of the same section first: `scale` of model and of data
     found.sort(key=lambda place: not place.startswith(where.partition('.')[0]))
@@ -83,12 +87,13 @@ def refuse_ours(sections: Config, except_for: Collection[str] = ()) -> None:
 
 def _places() -> Iterator[tuple[str, Collection[str]]]:
     """Each block of the YAML and its keys."""
-    for section, defaults in (
-        ('model', const.DEFAULT_E3_EQUIVARIANT_MODEL_CONFIG),
-        ('train', const.DEFAULT_TRAINING_CONFIG),
-        ('data', const.DEFAULT_DATA_CONFIG),
+    model = const.DEFAULT_E3_EQUIVARIANT_MODEL_CONFIG
+    for section, names in (
+        ('model', [KEY.CHEMICAL_SPECIES, *model]),
+        ('train', [KEY.DEVICE, *const.DEFAULT_TRAINING_CONFIG]),
+        ('data', [*const.DEFAULT_DATA_CONFIG]),
     ):
-        yield section, [name for name in defaults if not name.startswith('_')]
+        yield section, [name for name in names if not name.startswith('_')]
     for place, block in OURS.items():
         yield place, block.model_fields.keys()
 

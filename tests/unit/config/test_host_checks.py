@@ -55,6 +55,8 @@ def test_no_hint_where_nothing_is_in_common(section: str, name: str) -> None:
         ('model', {'encoding': 'gain'}, 'model.fidelity'),
         ('data', {'loss_weight': {}}, 'train.fidelity'),
         ('model', {'batch_size': 4}, 'data'),
+        ('train', {'load_validset_path': ['x']}, 'data'),
+        ('data', {'chemical_species': 'auto'}, 'model'),
         ('data', {'energy_key': 'E'}, 'an entry of data.load_trainset_path'),
         ('train', {'fidelity': {'order': ['pbe', 'r2scan']}}, 'data.fidelity'),
         ('data', {'fidelity': {'cutoff': 4.0}}, 'model'),
@@ -74,6 +76,7 @@ def test_a_key_in_another_place(
     [
         ('ema', 'It belongs to train.fidelity.'),
         ('epoch', 'It belongs to train.'),
+        ('load_trainset_path', 'It belongs to data.'),
         ('fidelity', 'It belongs within a section, as in train.fidelity.'),
     ],
 )
