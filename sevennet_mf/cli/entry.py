@@ -12,6 +12,8 @@ from typing import Final
 from sevennet_mf.cli.parser import PROGRAM, make_parser
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
+# what an argument of functions is called on a command line
+TYPED: Final = {'fidelity': '--fidelity', 'predict_as': '--predict_as'}
 FUSED: Final = 'SEVENNET_MF_FUSED'  # kernels/library.py reads it
 
 
@@ -68,6 +70,8 @@ def _one_line_warning(message: Warning | str, *_: object) -> str:
 def _one_line(error: Exception) -> str:
     from sevennet_mf.errors import HostError, TrainingStopped, UserError
 
+    if isinstance(error, UserError):
+        error = error.called(TYPED)
     text = ' '.join(str(error).split())
     if isinstance(error, (UserError, HostError, TrainingStopped)):
         return text

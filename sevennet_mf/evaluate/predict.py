@@ -106,7 +106,7 @@ def match_fidelities(
         UserError: The model does not have a fidelity.
     """
     if predict_as is not None and predict_as not in known:
-        raise unknown('the fidelity to predict as', predict_as, known)
+        raise unknown('predict_as', predict_as, known)
     if predict_as is not None or len(known) == 1:
         return (predict_as or known[0],) * len(names)
     for name in names:

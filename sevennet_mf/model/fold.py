@@ -58,8 +58,9 @@ def chosen(
     if name is None:
         if several:
             raise UserError(
-                f'fidelity is missing: the model has {known}. Select one '
-                f'(--fidelity), or {COMMON!r} with --references for what they share.'
+                f'is missing: the model has {known}. Select one (--fidelity), or '
+                f'{COMMON!r} with --references for what they share.',
+                'fidelity',
             )
         name = known[0]
     if name == COMMON and several and (references is not None or name not in known):

@@ -18,7 +18,7 @@ from commandline import run, small_yaml, write_yaml
 from sevennet_mf import __version__, cli
 from sevennet_mf.cli import commands
 from sevennet_mf.cli.parser import Parser
-from sevennet_mf.errors import HostError, TrainingStopped, UserError
+from sevennet_mf.errors import HostError, TrainingStopped, UserError, unknown
 from sevennet_mf.files import read_json
 from sevennet_mf.program import why_it_failed
 
@@ -89,6 +89,18 @@ def test_what_cannot_be_parsed_ends_with_2(
         cli.main(args)
     assert stop.value.code == 2
     assert 'usage: sevennet-mf' in capsys.readouterr().err
+
+
+def test_an_error_about_an_argument_names_its_option(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(args: argparse.Namespace) -> int:
+        raise unknown('fidelity', args.fidelity, ['pbe'])
+
+    monkeypatch.setattr(commands, 'run', refuse)
+    assert cli.main(['export', 'm.pth', '-f', 'pbee']) == cli.BAD_INPUT
+    said = "sevennet-mf: --fidelity must be one of ['pbe'], got 'pbee'. Did you mean"
+    assert capsys.readouterr().err.startswith(said)
 
 
 @pytest.mark.parametrize('command', commands.COMMANDS)
