@@ -222,13 +222,24 @@ def _append(path: Path, text: str) -> int:
 
 def _frames(stream: IO[bytes], path: str) -> Iterator[tuple[str, int, int]]:
     """Yield (id, start, end) of the whole frames of a file of labels."""
+    end = 0
     try:
         for comment, start, end in whole_frames(stream):
-            found = re.search(rb'\b' + MARK.encode() + rb'=(\w+)', comment)
-            if found is None:
-                raise ValueError
-            yield found[1].decode(), start, end
+            yield _mark_in(comment), start, end
+        stream.seek(end)
+        stream.readline()
+        torn = stream.readline()
+        if torn.endswith(b'\n'):
+            _mark_in(torn)  # what is cut off must be ours
     except ValueError:
         raise UserError(
             f'{path} has structures that were not labelled by this command. {OTHER}'
         ) from None
+
+
+def _mark_in(comment: bytes) -> str:
+    """The id in the comment line of a frame; ValueError if there is none."""
+    found = re.search(rb'\b' + MARK.encode() + rb'=(\w+)', comment)
+    if found is None:
+        raise ValueError
+    return found[1].decode()
