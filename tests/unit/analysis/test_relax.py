@@ -8,7 +8,7 @@ from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
 
-from sevennet_mf.analysis.relax import relax
+from sevennet_mf.analysis.relax import relax, relaxed
 
 
 def test_atoms_and_cell_reach_the_minimum() -> None:
@@ -52,3 +52,21 @@ def test_too_few_steps_are_told() -> None:
         found = relax(start, EMT(), steps=1)
     before = relax(start, EMT(), steps=0)
     assert found.get_potential_energy() < before.get_potential_energy()
+
+
+def test_a_relaxation_can_be_stopped_after_any_step() -> None:
+    start, asked = bulk('Cu', a=3.8), []
+
+    def stop() -> bool:
+        asked.append(True)
+        return len(asked) == 3
+
+    found = relaxed(start, EMT(), fmax=1e-6, steps=50, stop=stop)
+    # asked before the first as well
+    assert (found.steps, found.converged) == (2, False)
+    assert found.force > 1e-6
+    assert found.atoms.get_potential_energy() < relax(
+        start, EMT(), steps=0
+    ).get_potential_energy()
+    rest = relaxed(found.atoms, EMT(), fmax=1e-3, steps=50)
+    assert rest.converged
