@@ -19,6 +19,8 @@ class Labelling:
         total: Structures to label in this call.
         stream: Where to show it; default: standard error.
         clock: Seconds since any time.
+        what: What is done, in front of the bar.
+        unit: What is counted.
     """
 
     def __init__(
@@ -26,15 +28,18 @@ class Labelling:
         total: int,
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
+        what: str = 'label',
+        unit: str = 'structures',
     ) -> None:
+        self.unit = unit
         self.total, self.done, self.failed = total, 0, 0
         self._stream = stream or sys.stderr
         self._clock = clock
         self._began = self._told = clock()
         self._bar = tqdm(
             total=total,
-            desc='label',
-            unit=' structures',
+            desc=what,
+            unit=f' {unit}',
             file=self._stream,
             disable=None,
             smoothing=0.05,
@@ -59,7 +64,7 @@ class Labelling:
         failed = f' {self.failed} failed,' if self.failed else ''
         left = spelt((self.total - self.done) * each)
         return (
-            f'{self.done} of {self.total} structures,{failed} {each:.3g} s each, '
+            f'{self.done} of {self.total} {self.unit},{failed} {each:.3g} s each, '
             f'{left} left'
         )
 

@@ -15,6 +15,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any, Final
 
+import ase.io
 from ase import Atoms
 
 from sevennet_mf import lock
@@ -29,7 +30,7 @@ from sevennet_mf.files import (
     write_whole,
 )
 from sevennet_mf.label.structures import FIDELITY, MARK
-from sevennet_mf.label.teacher import same_teacher
+from sevennet_mf.label.teacher import RELAXATION, same_teacher
 
 HEAD: Final[tuple[str, ...]] = (MARK, 'source', 'error')
 OTHER: Final[str] = 'Choose another folder with -o, or another name with -f.'
@@ -59,7 +60,9 @@ class Store:
             told = f'is labelling {self.path}. Wait, or choose another folder.'
             stack.enter_context(lock.held(folder / f'.{name}.lock', told))
             self._take(record)
-            self._frames = dict(self._whole_frames())
+            frames = list(self._whole_frames())
+            self._frames = dict(frames)
+            self._has_former = len(self._frames) < len(frames)
             self._failed = {row[0]: row for row in self._read_failed()}
             self._stack = stack.pop_all()
 
@@ -96,6 +99,15 @@ class Store:
     def was_tried(self, mark: str) -> bool:
         """Whether a structure has a label, or failed."""
         return mark in self._frames or mark in self._failed
+
+    def read(self, mark: str) -> Atoms:
+        """Return a structure with its labels."""
+        start, end = self._frames[mark]
+        with self.path.open('rb') as stream:
+            stream.seek(start)
+            frame = stream.read(end - start).decode()
+        found: Atoms = ase.io.read(io.StringIO(frame), format='extxyz')
+        return found
 
     @property
     def labelled(self) -> int:
@@ -138,6 +150,8 @@ class Store:
     def add(self, mark: str, atoms: Atoms, seconds: float) -> None:
         """Append a labelled structure; it is on the disk afterwards.
 
+        It takes the place of one with the same id, which `finish` removes.
+
         Raises:
             UserError: The disk is full.
         """
@@ -145,6 +159,7 @@ class Store:
         text = io.StringIO()
         write_one(text, atoms)
         start = _append(self.path, text.getvalue())
+        self._has_former |= mark in self._frames
         self._frames[mark] = (start, start + len(text.getvalue().encode()))
         self._record['seconds'] += seconds
         self._record['timed'] += 1
@@ -178,7 +193,7 @@ class Store:
                 write_csv(self.failures, [HEAD, *self._failed.values()])
         place = {mark: number for number, mark in enumerate(order)}
         wanted = sorted(self._frames, key=lambda mark: place.get(mark, -1))
-        if wanted == list(self._frames):
+        if wanted == list(self._frames) and not self._has_former:
             return
         with self.path.open('rb') as old:
 
@@ -191,6 +206,7 @@ class Store:
             write_whole(self.path, copy, REMEDY)
         with self.path.open('rb') as stream:
             self._frames = {m: (a, b) for m, a, b in _frames(stream, str(self.path))}
+        self._has_former = False
 
 
 def _shown(record: Mapping[str, Any]) -> str:
@@ -200,6 +216,8 @@ def _shown(record: Mapping[str, Any]) -> str:
         parts.append(f'at {record["fidelity"]} (SHA-256 {record["sha256"][:8]})')
     if record.get('arguments'):
         parts.append(f'with {record["arguments"]}')
+    if RELAXATION in record:
+        parts.append(f'({record[RELAXATION]})')
     return ' '.join(parts)
 
 

@@ -26,6 +26,9 @@ DEVICES: Final[tuple[str, ...]] = (
     'enable_oeq',
 )
 
+# what `sevennet-mf hull` adds to a record: whether structures are as they were given
+RELAXATION: Final[str] = 'relaxation'
+
 
 def record_of(teacher: Teacher, name: str) -> Options:
     """Return what the labels of a fidelity depend on, to compare with later."""
@@ -43,6 +46,8 @@ def record_of(teacher: Teacher, name: str) -> Options:
 
 def same_teacher(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Return whether two records are of the same labels."""
+    if one.get(RELAXATION) != other.get(RELAXATION):
+        return False
     if 'sha256' in one and 'sha256' in other:  # wherever the file lies
         return all(one[k] == other[k] for k in ('sha256', 'fidelity'))
     return all(one.get(k) == other.get(k) for k in ('with', 'arguments', 'sha256'))

@@ -27,3 +27,10 @@ def test_without_a_terminal_a_line_is_written_now_and_then() -> None:
     assert stream.getvalue() == (
         '3 of 10 structures, 1 failed, 20 s each, 2 min 20 s left\n'
     )
+
+
+def test_what_is_counted_has_a_name() -> None:
+    stream = io.StringIO()
+    shown = progress.Labelling(2, stream, lambda: 0.0, what='relax', unit='crystals')
+    shown.close()
+    assert shown.line() == '0 of 2 crystals, 0 s each, 0 s left'

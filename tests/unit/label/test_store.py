@@ -57,6 +57,21 @@ def test_what_is_added_is_there_at_once_and_later(tmp_path: Path) -> None:
         assert (store.labelled, store.seconds_each) == (2, 0.5)
 
 
+def test_a_structure_takes_the_place_of_its_former_one(tmp_path: Path) -> None:
+    """As one does that is relaxed further; also if `finish` was not reached."""
+    with opened(tmp_path) as store:
+        add(store, 5.0, 6.0)
+        later = labelled(cells(5.5)[0], {'energy': -5.5})
+        later.info['structure_id'] = 's5'
+        store.add('s5', later, 0.5)
+        assert store.labelled == 2
+    with opened(tmp_path) as store:
+        assert store.read('s5').get_potential_energy() == -5.5
+        store.finish(['s5', 's6'])
+        assert energies(tmp_path) == [-5.5, -6.0]
+        assert store.read('s6').get_potential_energy() == -6.0
+
+
 def test_the_time_per_label_survives_a_kill(tmp_path: Path) -> None:
     """Labels whose time was lost do not make the others look quicker."""
     with opened(tmp_path) as store:
