@@ -61,6 +61,7 @@ MORE = {
     'select': 'See [](select.md).',
     'label': 'See [](label.md).',
     'conductivity': 'See [](conductivity.md).',
+    'hull': 'See [](hull.md).',
     'demo': 'This is the command that `make demo` runs. See [](quickstart.md).',
 }
 

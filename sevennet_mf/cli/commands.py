@@ -109,6 +109,11 @@ COMMANDS: Final[dict[str, Command]] = {
         options.conductivity,
         'analysis.conductivity.command:run',
     ),
+    'hull': Command(
+        'compare energies above hull between levels of theory',
+        options.hull,
+        'analysis.hull.command:run',
+    ),
     'demo': Command(
         'train and test on real data, in minutes',
         options.demo,

@@ -226,9 +226,8 @@ def select(parser: argparse.ArgumentParser) -> None:
     add('--device', default='auto', help='cpu, cuda or auto')
 
 
-def label(parser: argparse.ArgumentParser) -> None:
+def _calculator(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add('structures', nargs='+', help='files with structures, labelled or not')
     add(
         '--with',
         dest='calculator',
@@ -240,6 +239,12 @@ def label(parser: argparse.ArgumentParser) -> None:
         '--arguments',
         help="keywords of the calculator, as '{xc: PBE}', or a YAML file with them",
     )
+
+
+def label(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add('structures', nargs='+', help='files with structures, labelled or not')
+    _calculator(parser)
     add(
         '-f',
         '--fidelity',
@@ -339,6 +344,39 @@ def conductivity(parser: argparse.ArgumentParser) -> None:
     add('--seed', type=int, default=1, help='of velocities, thermostat and samples')
     add('--device', default='auto', help='cpu, cuda or auto')
     add('--only_run', action='store_true', help=argparse.SUPPRESS)
+
+
+def hull(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        'structures',
+        nargs='+',
+        help='files with the phases, of each element at least one of its own',
+    )
+    _calculator(parser)
+    add(
+        '-f',
+        '--fidelity',
+        nargs='+',
+        help='levels of theory to compare: of a checkpoint several, or '
+        'NAME=FIDELITY with the name it has there; default: all it has',
+    )
+    add('-o', '--output', default='hull', help='folder; default: hull')
+    add(
+        '--fmax',
+        type=float,
+        default=0.02,
+        help='largest force of a relaxed structure in eV/Å; default: 0.02',
+    )
+    add('--steps', type=int, default=500, help='of a relaxation; default: 500')
+    add('--fixed', action='store_true', help='relax nothing')
+    add(
+        '--tolerance',
+        type=float,
+        default=5.0,
+        help='smaller changes of stability are too close to call, in meV/atom; '
+        'default: 5',
+    )
 
 
 def demo(parser: argparse.ArgumentParser) -> None:

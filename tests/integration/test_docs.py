@@ -67,7 +67,7 @@ SMALL_PRETRAINED = {
 SMALL_STUDY = {'methods': ['high_only'], 'labels': [2], 'seeds': [1], 'steps': 2}
 START_FROM = (
     *('extend', 'fisher', 'init', 'export', 'deploy', 'label', 'select'),
-    'conductivity',
+    *('conductivity', 'hull'),
 )
 # simulations of a few steps, before random weights make them fly apart
 SHORT_MD = {'--timestep': '0.5', '--every': '0.5', '--equilibration': '0'}
@@ -203,7 +203,7 @@ def shrink_fidelity(block: dict[str, Any]) -> None:
 
 def write_pretrained(folder: Path) -> None:
     """Write small random checkpoints of SevenNet, of all elements of the data."""
-    elements = ['Ga', 'In', 'N', 'C', 'H', 'O', 'Li', 'P', 'S', 'Cl']
+    elements = ['Ga', 'In', 'N', 'C', 'H', 'O', 'Li', 'P', 'S', 'Cl', 'Ti']
     for name, fidelities in SMALL_PRETRAINED.items():
         config = host_config(
             model_config(names=fidelities, chemical_species=elements)
@@ -344,6 +344,8 @@ class Page:
         if args[0] == 'conductivity' and '--read' not in args:
             args = [LENGTHS.get(arg, arg) for arg in args]
             args += [word for pair in SHORT_MD.items() for word in pair]
+        if args[0] == 'hull' and '--fixed' not in args:
+            args += ['--steps', '1']
         try:
             code: Any = cli.main(args)
         except SystemExit as stop:  # --help

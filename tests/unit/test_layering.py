@@ -55,7 +55,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     'select': (*DATA, 'evaluate', 'select'),
     'label': (*DATA, 'interrupt', 'program', 'calculators', 'label'),
     'analysis': (
-        *(*TRAINED, 'lammps', 'interrupt', 'program'),
+        *(*TRAINED, 'lammps', 'interrupt', 'program', 'label'),
         'analysis',
     ),
     # select and analysis: their former import paths

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,19 @@ class Phase:
         return self.above_hull <= STABLE
 
 
+@dataclass(frozen=True)
+class Diagram:
+    """A phase diagram.
+
+    Attributes:
+        phases: In the order of the structures.
+        tie_lines: Pairs of names of stable phases that coexist.
+    """
+
+    phases: list[Phase]
+    tie_lines: list[tuple[str, str]]
+
+
 def energies_above_hull(
     structures: Sequence[Atoms],
     energies: Sequence[float] | BaseCalculator,
@@ -75,17 +89,35 @@ def energies_above_hull(
         UserError: pymatgen is missing, an element has no structure of its own, or an
             energy is not a number.
     """
+    return diagram_of(structures, energies, names).phases
+
+
+def diagram_of(
+    structures: Sequence[Atoms],
+    energies: Sequence[float] | BaseCalculator,
+    names: Sequence[str] | None = None,
+) -> Diagram:
+    """Return the phases and what coexists; all else as `energies_above_hull`."""
     totals = _energies(structures, energies)
     labels = _names(structures, names)
-    _check_references(structures)
-    Composition, PDEntry, PhaseDiagram = _pymatgen()
+    check_references(structures)
+    Composition, PDEntry, PhaseDiagram = need_pymatgen()
     entries = [
         PDEntry(Composition(dict(atoms.symbols.formula.count())), energy, name=label)
         for atoms, energy, label in zip(structures, totals, labels, strict=True)
     ]
     diagram = PhaseDiagram(entries)
     reference_of = {id(entry): str(el) for el, entry in diagram.el_refs.items()}
-    return [_phase(e, diagram, reference_of.get(id(e), '')) for e in entries]
+    corners = [entry.name for entry in diagram.qhull_entries]
+    lines = {
+        tuple(sorted((corners[i], corners[j])))
+        for facet in diagram.facets
+        for i, j in combinations(facet, 2)
+    }
+    return Diagram(
+        phases=[_phase(e, diagram, reference_of.get(id(e), '')) for e in entries],
+        tie_lines=sorted(lines),
+    )
 
 
 def _phase(entry: Any, diagram: Any, reference_of: str) -> Phase:
@@ -103,7 +135,12 @@ def _phase(entry: Any, diagram: Any, reference_of: str) -> Phase:
     )
 
 
-def _pymatgen() -> tuple[Any, Any, Any]:
+def need_pymatgen() -> tuple[Any, Any, Any]:
+    """Return its Composition, PDEntry and PhaseDiagram.
+
+    Raises:
+        UserError: It is not installed.
+    """
     try:
         from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
         from pymatgen.core.composition import Composition
@@ -136,20 +173,20 @@ def _energies(
     for i, (atoms, total) in enumerate(zip(structures, totals, strict=True)):
         if not np.isfinite(total):
             raise UserError(
-                f'the energy of structure {i}, {_formula(atoms)}, is '
+                f'the energy of structure {i}, {formula_of(atoms)}, is '
                 f'{total}. Leave the structure out.'
             )
     return totals
 
 
-def _formula(atoms: Atoms) -> str:
-    """Reduced, metals first: 'TiO2'."""
+def formula_of(atoms: Atoms) -> str:
+    """Return the reduced formula, metals first: 'TiO2'."""
     return str(atoms.symbols.formula.reduce()[0].format('metal'))
 
 
 def _names(structures: Sequence[Atoms], names: Sequence[str] | None) -> list[str]:
     if names is None:
-        return [f'{_formula(atoms)} ({i})' for i, atoms in enumerate(structures)]
+        return [f'{formula_of(atoms)} ({i})' for i, atoms in enumerate(structures)]
     if len(names) != len(structures) or len(set(names)) != len(names):
         raise UserError(
             f'names must be {len(structures)} different names, one for each '
@@ -158,8 +195,12 @@ def _names(structures: Sequence[Atoms], names: Sequence[str] | None) -> list[str
     return list(names)
 
 
-def _check_references(structures: Sequence[Atoms]) -> None:
-    """Refuse an element without a structure of its own."""
+def check_references(structures: Sequence[Atoms]) -> None:
+    """Refuse an element without a structure of its own.
+
+    Raises:
+        UserError: There is one.
+    """
     elements = {symbol for atoms in structures for symbol in atoms.symbols}
     pure = {a.symbols[0] for a in structures if len(set(a.numbers)) == 1}
     missing = sorted(elements - pure)
