@@ -33,6 +33,8 @@ MOST: Final[int] = 1000  # paired structures that are fitted to; more add little
 WORTHWHILE: Final[float] = 0.5
 # eV/atom: networks that were trained on few labels are off by about as much
 CEILING: Final[float] = 0.02
+# the same for forces, of their root mean square
+FORCE_CEILING: Final[float] = 0.125
 
 
 @dataclass(frozen=True)
@@ -205,8 +207,9 @@ def infer_labels(
         return _nothing(report, reason)
     found = fit(_differences(train, high[known], low[pair[known]]), cutoff)
     report = replace(report, cutoff=found.model.basis.cutoff, errors=found.errors)
-    if not always and not _worthwhile(found.errors):
-        return _nothing(report, _why_not(found.errors))
+    size = train.subset(high[known]).force_rms()
+    if not always and not _worthwhile(found.errors, size):
+        return _nothing(report, _why_not(found.errors, size))
     rows, gap = _predicted(train, rest, found)
     energy = train.energy[rows] + gap
     report = replace(
@@ -245,25 +248,35 @@ def _forces(graph: FidelityGraph) -> Floats:
     return forces
 
 
-def _worthwhile(errors: LeftOutErrors) -> bool:
-    limit = min(WORTHWHILE * errors.base_energy, CEILING)
-    good = errors.energy <= limit  # NaN: not known to be
-    return good and not errors.force > errors.base_force
+def _limits(errors: LeftOutErrors, size: float) -> tuple[float, float]:
+    """Return the errors up to which labels are of use, in eV/atom and eV/Å.
+
+    size: root mean square of the target's forces in eV/Å, NaN without any.
+    """
+    energy = np.fmin(WORTHWHILE * errors.base_energy, CEILING)
+    return float(energy), float(np.fmin(errors.base_force, FORCE_CEILING * size))
 
 
-def _why_not(errors: LeftOutErrors) -> str:
+def _worthwhile(errors: LeftOutErrors, size: float) -> bool:
+    energy, force = _limits(errors, size)
+    good = errors.energy <= energy  # NaN: not known to be
+    return good and not errors.force > force
+
+
+def _why_not(errors: LeftOutErrors, size: float) -> str:
     if math.isnan(errors.energy):
         return 'too few structures have both labels for cross-validation'
+    energy, force = (1000 * limit for limit in _limits(errors, size))
     said = (
         'errors on structures left out of a two-body fit are '
         f'{1000 * errors.energy:.1f} meV/atom (with reference energies alone: '
-        f'{1000 * errors.base_energy:.1f})'
+        f'{1000 * errors.base_energy:.1f}; at most {energy:.1f} would do)'
     )
     if math.isnan(errors.force):
         return said
     return (
         f'{said}, and for forces {1000 * errors.force:.1f} meV/Å (without any '
-        f'difference: {1000 * errors.base_force:.1f})'
+        f'difference: {1000 * errors.base_force:.1f}; at most {force:.1f} would do)'
     )
 
 

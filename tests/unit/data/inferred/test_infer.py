@@ -1,6 +1,7 @@
 """Labels of the target inferred from those of the base, on real paired labels."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -220,6 +221,40 @@ def test_forces_also_where_no_structure_can_be_left_out(tmp_path: Path) -> None:
     assert torch.isfinite(more[int(i)][KEY.FORCE]).all()
 
 
+def with_pairs(atoms: Atoms) -> Atoms:
+    """Return a structure whose labels have a pair potential added."""
+    energy, forces = atoms.get_potential_energy(), atoms.get_forces()
+    pair = LennardJones(sigma=1.9, epsilon=0.1, rc=CUTOFF, smooth=True)
+    results = {
+        'energy': energy + pair.get_potential_energy(atoms) + len(atoms),
+        'forces': forces + pair.get_forces(atoms),
+    }
+    atoms.calc = SinglePointCalculator(atoms, **results)
+    return atoms
+
+
+def test_energies_are_not_enough(tmp_path: Path, ingan: Path) -> None:
+    """Forces that are off by more than a network's teach it nothing."""
+    high = [with_pairs(a) for a in read(ingan / 'r2scan_pool.extxyz', ':24')]
+    size = np.sqrt(np.mean(np.concatenate([a.get_forces() for a in high]) ** 2))
+    rng = np.random.default_rng(0)
+    for atoms in high:
+        atoms.calc.results['forces'] += rng.normal(0.0, 0.15 * size, (len(atoms), 3))
+    write(tmp_path / 'high.extxyz', high)
+    write(tmp_path / 'low.extxyz', read(ingan / 'pbe_train.extxyz', ':'))
+    train = training_set(tmp_path, {'low': 'pbe', 'high': 'r2scan'}, tmp_path)
+    more, report = infer_labels(train, 'pbe', 'r2scan')
+    errors = report.errors
+    assert errors is not None
+    assert errors.energy < min(0.5 * errors.base_energy, 0.02)
+    assert 0.125 * size < errors.force < errors.base_force
+    assert not more.inferred.any()
+    (limit,) = re.findall(r'difference: .*; at most (.*) would do', report.reason)
+    assert float(limit) == pytest.approx(125 * size, rel=0.05)
+    more, _ = infer_labels(train, 'pbe', 'r2scan', always=True)
+    assert more.inferred.any()
+
+
 def test_nothing_to_infer_from(nitrides: FidelityDataset) -> None:
     """New labels for a pretrained model, without a replay."""
     train = nitrides.subset(nitrides.rows_of('r2scan'))
@@ -273,17 +308,7 @@ def test_pairs_with_their_atoms_in_another_order(
 def three_levels(folder: Path, ingan: Path, without_pbe: bool) -> FidelityDataset:
     """Of 20 r2SCAN structures and all of PBE, 10 with a label of a third level."""
     mid = read(ingan / 'r2scan_pool.extxyz', ':20')
-    high = []
-    for atoms in mid[::2]:
-        atoms = rewritten(atoms, len(high))
-        energy, forces = atoms.get_potential_energy(), atoms.get_forces()
-        pair = LennardJones(sigma=1.9, epsilon=0.1, rc=CUTOFF, smooth=True)
-        results = {
-            'energy': energy + pair.get_potential_energy(atoms) + len(atoms),
-            'forces': forces + pair.get_forces(atoms),
-        }
-        atoms.calc = SinglePointCalculator(atoms, **results)
-        high.append(atoms)
+    high = [with_pairs(rewritten(a, k)) for k, a in enumerate(mid[::2])]
     low = read(ingan / 'pbe_train.extxyz', ':')
     if without_pbe:
         known = {a.info['sid'] for a in mid}
