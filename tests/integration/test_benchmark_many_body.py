@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,9 @@ def benchmark() -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(ROOT / 'benchmarks'))
         import many_body
+        import many_body_train
 
+        many_body.train = many_body_train
         yield many_body
     for name in [name for name in sys.modules if name.startswith('many_body')]:
         sys.modules.pop(name)
@@ -103,6 +106,19 @@ def test_a_difference_of_features_is_found(benchmark: Any, network: Any) -> None
     assert (by_form[2] < 0.2 * by_form[0]).all()
     assert (by_form[2] < by_form[1]).all()
     assert (by_form[3] < by_form[1]).all()
+
+
+def test_labels_are_inferred_in_both_ways(benchmark: Any, checkpoint: str) -> None:
+    pool, test = benchmark.systems.ingan()
+    options = argparse.Namespace(model=checkpoint, cutoff=4.0)
+    raw = benchmark.train._off([low for low, _ in test[:3]], test[:3])
+    for arm in ('pairs', 'both'):
+        found = benchmark.train._inferred(pool[:9], test[:3], arm, options)
+        energy, force = benchmark.train._off(found, test[:3])
+        assert energy < 10.0  # PBE energies have another zero
+        assert force < raw[1]
+        change = found[0].get_stress() - test[0][0].get_stress()
+        assert 1e-4 < np.abs(change).max() < 0.1  # eV/Å^3
 
 
 def test_a_table(
