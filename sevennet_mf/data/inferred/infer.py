@@ -33,8 +33,10 @@ MOST: Final[int] = 1000  # paired structures that are fitted to; more add little
 WORTHWHILE: Final[float] = 0.5
 # eV/atom: networks that were trained on few labels are off by about as much
 CEILING: Final[float] = 0.02
-# the same for forces, of their root mean square
+# the same for forces, of their root mean square; and in eV/Å, where they are small,
+# near the energy minimum
 FORCE_CEILING: Final[float] = 0.125
+FORCE_FLOOR: Final[float] = 0.02
 
 
 @dataclass(frozen=True)
@@ -254,7 +256,8 @@ def _limits(errors: LeftOutErrors, size: float) -> tuple[float, float]:
     size: root mean square of the target's forces in eV/Å, NaN without any.
     """
     energy = np.fmin(WORTHWHILE * errors.base_energy, CEILING)
-    return float(energy), float(np.fmin(errors.base_force, FORCE_CEILING * size))
+    force = np.fmax(FORCE_CEILING * size, FORCE_FLOOR)
+    return float(energy), float(np.fmin(errors.base_force, force))
 
 
 def _worthwhile(errors: LeftOutErrors, size: float) -> bool:

@@ -19,12 +19,14 @@ from sevennet_mf import keys
 from sevennet_mf.data.dataset import FidelityDataset, build_datasets
 from sevennet_mf.data.inferred.infer import (
     Report,
+    _limits,
     infer_from,
     provenance,
     sources_of,
 )
 from sevennet_mf.data.inferred.infer import infer_labels as infer_them
 from sevennet_mf.data.inferred.two_body import edges_of
+from sevennet_mf.data.inferred.two_body_fit import LeftOutErrors
 
 CUTOFF = 4.0
 
@@ -253,6 +255,16 @@ def test_energies_are_not_enough(tmp_path: Path, ingan: Path) -> None:
     assert float(limit) == pytest.approx(125 * size, rel=0.05)
     more, _ = infer_labels(train, 'pbe', 'r2scan', always=True)
     assert more.inferred.any()
+
+
+@pytest.mark.parametrize(
+    ('size', 'limit'), [(0.05, 0.02), (0.24, 0.03), (2.0, 0.05), (np.nan, 0.02)]
+)
+def test_how_far_forces_may_be_off(size: float, limit: float) -> None:
+    """An eighth, but more near the minimum, and never more than no difference."""
+    errors = LeftOutErrors(0.001, 0.01, base_energy=0.03, base_force=0.05)
+    energy, force = _limits(errors, size)
+    assert (energy, force) == pytest.approx((0.015, limit))
 
 
 def test_nothing_to_infer_from(nitrides: FidelityDataset) -> None:
