@@ -18,9 +18,10 @@ demo: $(VENV)/.installed-run
 	$(BIN)/sevennet-mf demo
 
 # one thread per worker: two workers fill two cores, and sums repeat; in the order of
-# the folders, so that the long files come first and both workers end together
+# the folders, so that the long files come first and both workers end together. Bytecode
+# is kept whatever the environment says: else each of some hundred processes compiles us
 test: $(VENV)/.installed-test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile \
+	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist loadfile \
 		--no-loadscope-reorder
 
 # make host-tests SEVENN_TESTS=path/of/SevenNet/tests/unit_tests
