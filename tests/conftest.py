@@ -29,6 +29,16 @@ def _plain_host() -> Iterator[None]:
         host.unregister()
 
 
+@pytest.fixture(scope='session', autouse=True)
+def _kept_code() -> Iterator[None]:
+    """Models are built and scripted in a fraction of the time."""
+    import kept_code
+
+    with pytest.MonkeyPatch.context() as patch:
+        kept_code.keep(patch)
+        yield
+
+
 @pytest.fixture(scope='session')
 def data_dir() -> Path:
     """The folder of the real data; its README says how each file was made."""
