@@ -10,7 +10,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -110,12 +110,20 @@ def _locked(place: Path) -> Iterator[None]:
         yield
 
 
+def _units(sources: Sequence[Path]) -> list[Path]:
+    """The files to compile: those that no other one includes."""
+    texts = (path.read_text(encoding='utf-8') for path in sources)
+    found = (re.findall(r'^#include "(\w+\.cpp)"$', t, re.MULTILINE) for t in texts)
+    included = {name for names in found for name in names}
+    return [p for p in sources if p.suffix == '.cpp' and p.name not in included]
+
+
 def _build_in(
     place: Path, installed: plugin_path.Installed, sources: Path
 ) -> None:
     """Find the tools, compile in a folder of its own, try, and move into place."""
     started = time.monotonic()
-    units = [p for p in plugin_path.source_files(sources) if p.suffix == '.cpp']
+    units = _units(plugin_path.source_files(sources))
     with (
         tqdm(
             total=len(units) + 2,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -25,7 +26,9 @@ from sevennet_mf.lammps.plugin_path import (
     CACHE_VARIABLE,
     PLUGIN_FILE,
     RECORD_FILE,
+    SOURCES,
     Installed,
+    source_files,
 )
 
 # a pair style that compiles in a second: nothing of torch
@@ -141,6 +144,30 @@ def test_force_compiles_again(toy: Path) -> None:
     before = plugin.stat().st_ino
     assert build(sources=toy, force=True) == plugin
     assert plugin.stat().st_ino != before
+
+
+def test_what_another_file_includes_is_no_file_to_compile(tmp_path: Path) -> None:
+    whole = tmp_path / 'whole.cpp'
+    whole.write_text('#include "part.cpp"\n#include "part.h"\n')
+    parts = [tmp_path / name for name in ('alone.cpp', 'part.cpp', 'part.h')]
+    for path in parts:
+        path.write_text('#include <string>\n')
+    assert lammps_build._units([*parts, whole]) == [parts[0], whole]
+
+
+def reads_torch(path: Path) -> bool:
+    """Whether a file includes torch's headers, or one of ours that does."""
+    text = path.read_text()
+    own = [SOURCES / name for name in re.findall(r'^#include "(.+)"', text, re.M)]
+    if re.search(r'^#include <(torch|ATen|c10)/', text, re.M):
+        return True
+    return any(reads_torch(other) for other in own if other.is_file())
+
+
+def test_one_file_to_compile_reads_torchs_headers() -> None:
+    """To read them takes most of the time."""
+    units = lammps_build._units(source_files(SOURCES))
+    assert [p.name for p in units if reads_torch(p)] == ['with_torch.cpp']
 
 
 def test_other_sources_are_another_plugin(toy: Path) -> None:
