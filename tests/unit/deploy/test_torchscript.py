@@ -20,7 +20,7 @@ from sevennet_mf import keys
 from sevennet_mf.deploy import torchscript
 from sevennet_mf.deploy.deployed import FAST_FILE, extra_files
 from sevennet_mf.deploy.export import export
-from sevennet_mf.deploy.folded import quiet
+from sevennet_mf.deploy.folded import Folded, quiet
 from sevennet_mf.deploy.torchscript import deploy, read_deployed
 from sevennet_mf.errors import HostError, UserError
 from sevennet_mf.kernels import library
@@ -35,6 +35,16 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
     config[keys.PROVENANCE] = {'fidelities': list(NAMES), 'target': 'r2scan'}
     path = tmp_path_factory.mktemp('trained') / 'checkpoint_best.pth'
     return str(save_checkpoint(path, model, config))
+
+
+@pytest.fixture(scope='module')
+def of_pbe(
+    checkpoint: str, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, Folded]:
+    """The file of one fidelity, which is only read, and what was folded."""
+    target = tmp_path_factory.mktemp('deployed') / 'a.pt'
+    (path,), folded = deploy(checkpoint, str(target), 'pbe')
+    return path, folded
 
 
 def computed(paths: list[str]) -> torch.Tensor:
@@ -88,9 +98,11 @@ def test_the_files_compute_the_fidelity(
     assert found['provenance']['folded']['file'] == 'checkpoint_best.pth'
 
 
-def test_what_the_host_says_of_a_file_stays(checkpoint: str, tmp_path: Path) -> None:
+def test_what_the_host_says_of_a_file_stays(
+    of_pbe: tuple[str, Folded], tmp_path: Path
+) -> None:
     """Ours stands beside it, as an entry of TorchScript's own kind."""
-    (path,), folded = deploy(checkpoint, str(tmp_path / 'a.pt'), 'pbe')
+    path, folded = of_pbe
     source, hosts = str(tmp_path / 'folded.pth'), str(tmp_path / 'host.pt')
     torch.save(folded.content, source)
     with quiet():
@@ -108,10 +120,9 @@ def test_what_the_host_says_of_a_file_stays(checkpoint: str, tmp_path: Path) -> 
     assert said[path] == said[hosts]
 
 
-def test_weights_of_paths_are_one_split(checkpoint: str, tmp_path: Path) -> None:
+def test_weights_of_paths_are_one_split(of_pbe: tuple[str, Folded]) -> None:
     """Which makes the gradient cheaper; the numbers are checked before writing."""
-    (path,), _ = deploy(checkpoint, str(tmp_path / 'a.pt'), 'pbe')
-    graph = str(torch.jit.load(path).graph)
+    graph = str(torch.jit.load(of_pbe[0]).graph)
     assert 'aten::split_with_sizes' in graph
 
 
@@ -238,27 +249,36 @@ def test_a_host_that_deploys_another_form_is_named(
 # ---- the fast form
 
 
+def fast_form(
+    path: str, folded: Folded
+) -> tuple[torch.jit.ScriptModule | None, list[str]]:
+    """The fast form in a file, or None, and what `deploy` said."""
+    assert read_deployed(path)['kind'] == 'serial'
+    extra = {FAST_FILE: ''}
+    torch.jit.load(path, _extra_files=extra)
+    content = extra[FAST_FILE]
+    found = torch.jit.load(io.BytesIO(content)) if content else None
+    return found, folded.warnings
+
+
 @pytest.fixture
 def fast(checkpoint: str, tmp_path: Path):
-    """Deploy; returns the file's fast form, or None, and what `deploy` said."""
+    """Deploy, and return what `fast_form` does."""
 
     def make(**options: bool) -> tuple[torch.jit.ScriptModule | None, list[str]]:
         target = str(tmp_path / 'a.pt')
         (path,), folded = deploy(checkpoint, target, 'pbe', **options)
-        assert read_deployed(path)['kind'] == 'serial'
-        extra = {FAST_FILE: ''}
-        torch.jit.load(path, _extra_files=extra)
-        content = extra[FAST_FILE]
-        found = torch.jit.load(io.BytesIO(content)) if content else None
-        return found, folded.warnings
+        return fast_form(path, folded)
 
     return make
 
 
 @pytest.mark.skipif(library.path() is None, reason='the kernel was not compiled')
 @pytest.mark.parametrize('table', [True, False])
-def test_it_calls_the_operator_and_reads_a_table(fast, table: bool) -> None:
-    module, said = fast(table=table)
+def test_it_calls_the_operator_and_reads_a_table(
+    fast, of_pbe: tuple[str, Folded], table: bool
+) -> None:
+    module, said = fast_form(*of_pbe) if table else fast(table=False)
     graph = str(module.inlined_graph)
     assert graph.count('sevennet_mf::deployed_convolution') == 2
     assert 'aten::scatter_reduce' not in graph.partition('atomic_energy')[0]
