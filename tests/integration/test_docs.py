@@ -11,6 +11,7 @@ import ast
 import copy
 import os
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -18,7 +19,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import published
 import pytest
@@ -64,10 +65,12 @@ SMALL_PRETRAINED = {
     '7net-l3i5': ('pbe',),
     '7net-mf-0': ('R2SCAN', 'PBE'),
 }
+# in segments: scripts for LAMMPS say that there are five
+FIVE_SEGMENTS = {'num_convolution_layer': 5, 'channel': 2}
 SMALL_STUDY = {'methods': ['high_only'], 'labels': [2], 'seeds': [1], 'steps': 2}
 START_FROM = (
     *('extend', 'fisher', 'init', 'export', 'deploy', 'label', 'select'),
-    *('conductivity', 'hull'),
+    *('conductivity', 'hull', 'lammps'),
 )
 # simulations of a few steps, before random weights make them fly apart
 SHORT_MD = {'--timestep': '0.5', '--every': '0.5', '--equilibration': '0'}
@@ -94,6 +97,8 @@ NOT_RUN = {
 }
 # of these the options of ours are parsed: this machine is one, without GPUs
 ONLY_PARSED = ('--nnodes', '--nproc_per_node 4', '-cueq', '-flashTP', '-oeq')
+# Programs that depend on nothing else on their page: for several pages, once
+ALONE = ('python many.py',)
 SHELL = re.compile(r'[|&;<>$`*]|\b[A-Z_]+=')
 
 
@@ -203,12 +208,14 @@ def shrink_fidelity(block: dict[str, Any]) -> None:
 
 def write_pretrained(folder: Path) -> None:
     """Write small random checkpoints of SevenNet, of all elements of the data."""
+    (folder / 'parallel').mkdir()
     elements = ['Ga', 'In', 'N', 'C', 'H', 'O', 'Li', 'P', 'S', 'Cl', 'Ti']
     for name, fidelities in SMALL_PRETRAINED.items():
-        config = host_config(
-            model_config(names=fidelities, chemical_species=elements)
-        )
-        save_checkpoint(folder / f'{name}.pth', build(config), config)
+        for place, model in ((name, {}), (f'parallel/{name}', FIVE_SEGMENTS)):
+            config = host_config(
+                model_config(names=fidelities, chemical_species=elements, **model)
+            )
+            save_checkpoint(folder / f'{place}.pth', build(config), config)
 
 
 def merged(base: Any, change: Any) -> Any:
@@ -271,6 +278,8 @@ class Page:
     anything.
     """
 
+    ran: ClassVar[set[tuple[str, str]]] = set()  # (folder, line), of ALONE
+
     def __init__(
         self,
         project: Path,
@@ -327,18 +336,27 @@ class Page:
             assert (self.folder / args.input_yaml).is_file(), line
         elif any(line.startswith(start) for start in NOT_RUN):
             return
+        elif line in ALONE:
+            where = str(self.folder.relative_to(self.project))
+            if (where, line) not in self.ran:
+                self.ran.add((where, line))
+                self.program(['bash', '-c', line])
         elif words[0] == 'sevennet-mf' and not SHELL.search(line.split(' #')[0]):
             self.ours(words[1:])
+        elif words[0] == 'python' and not SHELL.search(line):
+            self.script(words[1:])
         else:
             self.program(['bash', '-c', line])
 
     def ours(self, args: list[str]) -> None:
         """A command of ours in this process: imports would take most of the time."""
         self.capture.readouterr()
-        # not in parallel: scripts for LAMMPS say how many segments there are
-        if args[0] in START_FROM and '--parallel' not in args:
+        if args == ['lammps', 'check']:  # with what it takes by default
+            args = [*args, cli.make_parser().parse_args(args).checkpoint]
+        if args[0] in START_FROM:
+            small = self.project / ('parallel' if '--parallel' in args else '')
             args = [
-                str(self.project / f'{arg}.pth') if arg in SMALL_PRETRAINED else arg
+                str(small / f'{arg}.pth') if arg in SMALL_PRETRAINED else arg
                 for arg in args
             ]
         if args[0] == 'conductivity' and '--read' not in args:
@@ -356,6 +374,18 @@ class Page:
             written = args[args.index('-o') + 1] if '-o' in args else 'input.yaml'
             sections = inputs.load_yaml(written)
             write_yaml(self.folder / written, shrunk(sections, self.project))
+
+    def script(self, args: list[str]) -> None:
+        """A Python program in this process, for the same reason."""
+        code: Any = None
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, 'argv', args)
+            patch.syspath_prepend(Path(args[0]).parent.absolute())
+            try:
+                runpy.run_path(args[0], run_name='__main__')
+            except SystemExit as stop:
+                code = stop.code
+        assert code in (None, 0), f'{args}: {code}'
 
     def program(self, command: list[str]) -> None:
         path = [str(self.project / 'bin'), str(Path(sys.executable).parent)]
