@@ -8,7 +8,10 @@ BIN := $(VENV)/bin
 KERNEL := $(wildcard sevennet_mf/kernels/*.cpp sevennet_mf/kernels/*.h)
 # an absolute path would break where it holds a space
 PIP_INSTALL := PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install \
-	--no-input --disable-pip-version-check --quiet
+	--no-input --disable-pip-version-check --quiet --no-compile
+# what pip would do on one core, and for the tests of other packages as well; some
+# files are templates, which do not compile
+COMPILE := $(BIN)/python -m compileall -qq -j 0 -x '/tests?/' $(VENV)/lib || true
 
 .PHONY: demo test host-tests bench docs lint dev clean
 .NOTPARALLEL:
@@ -53,10 +56,12 @@ clean:
 # run: without extras; lammps, test, docs, lint: with the extra of that name
 $(VENV)/.installed-%: pyproject.toml constraints.txt $(KERNEL) | $(BIN)/pip
 	$(PIP_INSTALL) -e '.$(if $(filter run,$*),,[$*])'
+	$(COMPILE)
 	touch $@
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt $(KERNEL) | $(BIN)/pip
 	$(PIP_INSTALL) -e '.[dev]'
+	$(COMPILE)
 	touch $(addprefix $(VENV)/.installed-,dev run lammps lint docs test)
 
 $(BIN)/pip:
