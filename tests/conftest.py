@@ -1,7 +1,7 @@
 """What every test gets: one thread, no display, a plain host, the real data."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,15 @@ os.environ['MKL_NUM_THREADS'] = '1'
 os.environ['MPLBACKEND'] = 'Agg'
 
 DATA = Path(__file__).parent / 'data'
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """What is imported for tests stays: the collector of garbage ignores it."""
+    from sevennet_mf.program import importing
+
+    with importing():
+        return (yield)
 
 
 @pytest.fixture(scope='module', autouse=True)
