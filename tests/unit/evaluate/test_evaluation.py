@@ -92,7 +92,7 @@ def test_predict_as(checkpoint: str, tmp_path: Path) -> None:
     assert (one.rows[0].fidelity, one.rows[0].predicted_as) == ('hse', 'pbe')
     two = evaluate(checkpoint, [entry('pbe')], str(tmp_path))
     assert one.rows[0].mae == pytest.approx(two.rows[0].mae)
-    with pytest.raises(UserError, match="predict as.*got 'hse'"):
+    with pytest.raises(UserError, match="predict_as.*got 'hse'"):
         evaluate(checkpoint, [entry('pbe')], str(tmp_path), predict_as='hse')
 
 

@@ -227,7 +227,7 @@ def test_foreign_element(tmp_path: Path) -> None:
 def test_fidelities_that_do_not_match() -> None:
     with pytest.raises(UserError, match="fidelity 'r2scna'.*Did you mean 'r2scan'"):
         match_fidelities(('pbe', 'r2scan'), ['pbe', 'r2scna'])
-    with pytest.raises(UserError, match="predict as.*got 'hse'"):
+    with pytest.raises(UserError, match="predict_as.*got 'hse'"):
         match_fidelities(('pbe', 'r2scan'), ['pbe'], 'hse')
     assert match_fidelities(('one',), ['pbe', 'hse']) == ('one', 'one')
     assert match_fidelities(('a', 'b'), ['c', 'd'], 'b') == ('b', 'b')
