@@ -226,7 +226,8 @@ def select(parser: argparse.ArgumentParser) -> None:
     add('--device', default='auto', help='cpu, cuda or auto')
 
 
-def _calculator(parser: argparse.ArgumentParser) -> None:
+def _calculator(parser: argparse.ArgumentParser, levels: str) -> None:
+    """A checkpoint or an ASE calculator, and its levels; levels: what -f names."""
     add = parser.add_argument
     add(
         '--with',
@@ -239,19 +240,19 @@ def _calculator(parser: argparse.ArgumentParser) -> None:
         '--arguments',
         help="keywords of the calculator, as '{xc: PBE}', or a YAML file with them",
     )
+    add(
+        '-f',
+        '--fidelity',
+        nargs='+',
+        help=f'{levels} of a checkpoint several, or NAME=FIDELITY with the name it '
+        'has there; default: all it has',
+    )
 
 
 def label(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add('structures', nargs='+', help='files with structures, labelled or not')
-    _calculator(parser)
-    add(
-        '-f',
-        '--fidelity',
-        nargs='+',
-        help='name of the level of theory; of a checkpoint several, or '
-        'NAME=FIDELITY with the name it has there; default: all it has',
-    )
+    _calculator(parser, 'name of the level of theory;')
     add('-o', '--output', default='labels', help='folder; default: labels')
     add('--keep', nargs='+', help='keys of atoms.info to keep in the output')
     add(
@@ -353,14 +354,7 @@ def hull(parser: argparse.ArgumentParser) -> None:
         nargs='+',
         help='files with the phases, of each element at least one of its own',
     )
-    _calculator(parser)
-    add(
-        '-f',
-        '--fidelity',
-        nargs='+',
-        help='levels of theory to compare: of a checkpoint several, or '
-        'NAME=FIDELITY with the name it has there; default: all it has',
-    )
+    _calculator(parser, 'levels of theory to compare:')
     add('-o', '--output', default='hull', help='folder; default: hull')
     add(
         '--fmax',

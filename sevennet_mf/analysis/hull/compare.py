@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from ase import Atoms
@@ -219,7 +219,7 @@ def _level(
     for start, atoms, phase in zip(starts, structures, diagram.phases, strict=True):
         new = RelaxedPhase(phase, atoms, start, how.has_converged(atoms))
         same = '' if how.fixed else _same(new, phases)
-        phases[start.name] = RelaxedPhase(phase, atoms, start, new.converged, same)
+        phases[start.name] = replace(new, same_as=same)
     return LevelHull(name, of.told, phases, diagram.tie_lines)
 
 

@@ -41,12 +41,6 @@ class _Pickler(pickle.Pickler):
         return NotImplemented
 
 
-def _packed(batch: Any) -> bytes:
-    stream = io.BytesIO()
-    _Pickler(stream, protocol=pickle.HIGHEST_PROTOCOL).dump(batch)
-    return stream.getvalue()
-
-
 class Packing:
     """Makes a batch of structures and packs it; what workers do."""
 
@@ -54,7 +48,9 @@ class Packing:
         self.collate = Collater(dataset)
 
     def __call__(self, graphs: list[Any]) -> bytes:
-        return _packed(self.collate(graphs))
+        stream = io.BytesIO()
+        _Pickler(stream, pickle.HIGHEST_PROTOCOL).dump(self.collate(graphs))
+        return stream.getvalue()
 
 
 class WorkerLoader(DataLoader[Any]):
