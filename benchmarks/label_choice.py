@@ -107,7 +107,7 @@ def _chosen(
         command += ['--distance', distance, '-o', str(folder)]
         if options.fidelity:
             command += ['--fidelity', options.fidelity]
-        _command(command, out, out / f'selected_{method}.txt')
+        run_command(command, out, out / f'selected_{method}.txt')
     with open(folder / 'selected.csv', newline='', encoding='utf-8') as stream:
         order = [int(row['frame']) for row in csv.DictReader(stream)]
     if len(order) < n:
@@ -174,7 +174,7 @@ def _train(sections: dict, folder: Path, options: argparse.Namespace) -> None:
     if (folder / 'checkpoint_resume.pth').is_file():
         command.append('--resume')
     print(f'{folder.parent.name}/{folder.name}: training', flush=True)
-    _command(command, folder, folder / 'train.txt')
+    run_command(command, folder, folder / 'train.txt')
 
 
 def _train_and_measure(
@@ -194,13 +194,14 @@ def _train_and_measure(
         checkpoint = str(_last_checkpoint(folder, options))
         test = str(DATA / 'r2scan_valid.extxyz')
         command = ['evaluate', checkpoint, test, '-f', 'r2scan', '-o', 'test']
-        _command(command, folder, folder / 'test.txt')
+        run_command(command, folder, folder / 'test.txt')
     with open(table, newline='', encoding='utf-8') as stream:
         (row,) = csv.DictReader(stream)
     return {name: float(row[column]) for name, column in ERRORS.items()}
 
 
-def _command(command: list[str], folder: Path, log: Path) -> None:
+def run_command(command: Sequence[str], folder: Path, log: Path) -> None:
+    """Run `sevennet-mf` on one core, with what it says in a file."""
     environment = {**os.environ, 'OMP_NUM_THREADS': '1'}
     whole = [sys.executable, '-m', 'sevennet_mf.cli', *command]
     with open(log, 'w', encoding='utf-8') as stream:

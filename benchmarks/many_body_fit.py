@@ -19,7 +19,11 @@ from many_body_features import Network, NodeSums
 
 from sevennet_mf.arrays import N_SPECIES, Floats, Ints
 from sevennet_mf.data.inferred.two_body import PairEdges, TwoBody
-from sevennet_mf.data.inferred.two_body_fit import ENERGY_NOISE, TwoBodyFit
+from sevennet_mf.data.inferred.two_body_fit import (
+    ENERGY_NOISE,
+    TwoBodyFit,
+    cross_validate,
+)
 from sevennet_mf.data.inferred.two_body_folds import folds
 from sevennet_mf.data.inferred.two_body_system import (
     ELEMENT_SPREAD,
@@ -127,7 +131,8 @@ class ManyBody:
         self._unknowns = best.unknowns.copy()
         self._unknowns[start:] += offset
         self._covariance = best.covariance()
-        self.left_out = _left_out(system, self.settings)
+        errors = cross_validate(system, self.settings)
+        self.left_out = errors.energy, errors.force
 
     def energy_row(self, one: Structure) -> Floats:
         """Return (n_unknowns,), the row of the energy per atom."""
@@ -170,16 +175,3 @@ class ManyBody:
     def _counts(self, one: Structure) -> Ints:
         found: Ints = np.equal.outer(self._elements, one.edges.numbers).sum(axis=1)
         return found
-
-
-def _left_out(system: System, settings: Settings) -> tuple[float, float]:
-    """RMS errors of structures left out of the fit: eV/atom and eV/Å."""
-    left, counts = np.zeros(2), np.zeros(2)
-    for fold, parts in enumerate(zip(system.energy, system.force, strict=True)):
-        if system.can_predict(fold):
-            found = system.solve(settings, system.sums(without=fold)).unknowns
-            left += [part.residual(found) for part in parts]
-            counts += [part.count for part in parts]
-    with np.errstate(invalid='ignore'):
-        energy, force = np.sqrt(left / counts).tolist()
-    return energy, force

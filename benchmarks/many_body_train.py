@@ -11,9 +11,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,6 +19,7 @@ import numpy as np
 import yaml
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
+from label_choice import run_command
 from many_body import structure
 from many_body_features import Network
 from many_body_fit import ManyBody, Structure
@@ -155,24 +153,14 @@ def _trained(
     (folder / 'input.yaml').write_text(text, encoding='utf-8')
     checkpoint = f'checkpoint_{EPOCHS}.pth'
     if not (folder / checkpoint).is_file():
-        _command(folder, 'train', 'input.yaml', '-w', '.')
-    test = ['test.extxyz', '-f', 'r2scan', '-o', 'test']
-    _command(folder, 'evaluate', checkpoint, *test)
+        train = ['train', 'input.yaml', '-w', '.']
+        run_command(train, folder, folder / 'train.txt')
+    test = ['evaluate', checkpoint, 'test.extxyz', '-f', 'r2scan', '-o', 'test']
+    run_command(test, folder, folder / 'evaluate.txt')
     table = folder / 'test' / 'errors.csv'
     with open(table, newline='', encoding='utf-8') as stream:
         (row,) = csv.DictReader(stream)
     return float(row['energy_MAE (meV/atom)']), float(row['force_MAE (meV/Å)'])
-
-
-def _command(folder: Path, *words: str) -> None:
-    whole = [sys.executable, '-m', 'sevennet_mf.cli', *words]
-    environment = {**os.environ, 'OMP_NUM_THREADS': '1'}
-    with open(folder / f'{words[0]}.txt', 'w', encoding='utf-8') as stream:
-        done = subprocess.run(
-            whole, cwd=folder, env=environment, stdout=stream, stderr=stream
-        )
-    if done.returncode:
-        raise SystemExit(f'{folder}: {words[0]} failed; {words[0]}.txt says why')
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:

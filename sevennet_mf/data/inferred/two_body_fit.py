@@ -112,7 +112,7 @@ def fit(labels: Sequence[Difference], reach: float) -> TwoBodyFit:
     elemental[elements] = unknowns[start:]
     return TwoBodyFit(
         model=TwoBody(system.features.basis, unknowns[:start], elemental),
-        errors=_cross_validate(system, settings),
+        errors=cross_validate(system, settings),
         settings=settings,
         has_forces=has_forces,
         _features=system.features,
@@ -128,7 +128,7 @@ def _candidates(has_forces: bool) -> Iterator[Settings]:
         yield Settings(*values)
 
 
-def _cross_validate(system: System, settings: Settings) -> LeftOutErrors:
+def cross_validate(system: System, settings: Settings) -> LeftOutErrors:
     """Errors over the folds, each predicted from the others."""
     left, counts = np.zeros(4), np.zeros(2)
     flat = replace(settings, scale=1e-9)  # element energies alone
